@@ -1,0 +1,1 @@
+"""latentmill: train, judge and export a ladder of generative models of images."""

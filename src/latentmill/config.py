@@ -1,0 +1,116 @@
+"""params.yaml as checked, frozen models: an unknown key or a wrong value ends the run before it starts.
+
+A ladder entry's model parameters are checked later, against the variant's own `Config`, because this module
+knows no variant.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from latentmill.errors import InputError
+
+M = TypeVar("M", bound=BaseModel)
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Model(BaseModel):
+    """What every configuration shares: frozen, no unknown keys, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataConfig(Model):
+    """Where images come from and how they are split."""
+
+    source: Literal["mnist-5k", "digits", "fashion-mnist", "arrays"]
+    path: str | None = None  # arrays: the .npy or .npz file; fashion-mnist: the folder of the IDX files
+    val: Fraction = 0.15  # share of the images kept for choices: early stopping, winners
+    test: Fraction = 0.15  # share kept for reporting; a source with a test set of its own uses that one
+    seed: int = 0  # of the shuffle before the split
+
+
+class TrainingConfig(Model):
+    """How one trial is optimised; a ladder entry may override or search each of these."""
+
+    epochs: PositiveInt = 100  # at most
+    patience: PositiveInt = 20  # epochs without a better validation loss before the trial stops
+    batch_size: PositiveInt = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's
+
+
+class SweepConfig(Model):
+    """How the trials of all entries are spread over the machine."""
+
+    workers: PositiveInt | None = None  # trials at a time; null: one a CPU core
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]  # every configuration is trained once a seed
+    sampling_seed: int = 0  # of `uniform`, `loguniform` and `choice`
+
+
+class EvaluationConfig(Model):
+    """How many draws the evaluation takes."""
+
+    samples: PositiveInt = 10_000  # images sampled per model, each with its nearest training image
+    importance_samples: PositiveInt = 500  # K of the importance-weighted bound
+    likelihood_images: PositiveInt = 1_000  # test images whose likelihood is computed, at most
+    seed: int = 0
+
+
+class Params(Model):
+    """The whole of params.yaml."""
+
+    data: DataConfig
+    training: TrainingConfig
+    sweep: SweepConfig
+    ladder: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]  # entry name -> its search space
+    evaluation: EvaluationConfig
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check `path`.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or a key or value breaks a rule.
+    """
+    try:
+        content = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} must exist, but there is no such file in {Path.cwd()}") from None
+    except YAMLError as error:
+        raise InputError(f"{path} must be YAML: {' '.join(str(error).split())}") from None
+    return checked(Params, content, str(path))
+
+
+def checked(model: type[M], content: Any, where: str) -> M:
+    """Validate `content`, with pydantic's report turned into one line that names the key and its value.
+
+    Raises:
+        InputError: a key is unknown or missing, or a value breaks its rule.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError("; ".join(_sentence(model, item, where) for item in error.errors())) from None
+
+
+def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(_fields_at(model, item["loc"][:-1]))
+        return f"{where}: unknown key {key!r}; the keys here are {known}"
+    if item["type"] == "missing":
+        return f"{where}: the key {key!r} must be there, but is missing"
+    return f"{where}: {key or 'the content'}: {item['msg']}, but got {item['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        model = annotation
+    return list(model.model_fields)

@@ -14,7 +14,9 @@ from ruamel.yaml.error import YAMLError
 from latentmill.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
+NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria do not compare
 PositiveInt = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -31,7 +33,7 @@ class DataConfig(Model):
     path: str | None = None  # arrays: the .npy or .npz file; fashion-mnist: the folder of the IDX files
     val: Fraction = 0.15  # share of the images kept for choices: early stopping, winners
     test: Fraction = 0.15  # share kept for reporting; a source with a test set of its own uses that one
-    seed: int = 0  # of the shuffle before the split
+    seed: Seed = 0  # of the shuffle before the split
 
 
 class TrainingConfig(Model):
@@ -48,8 +50,8 @@ class SweepConfig(Model):
 
     workers: PositiveInt | None = None  # trials at a time; null: one a CPU core
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]  # every configuration is trained once a seed
-    sampling_seed: int = 0  # of `uniform`, `loguniform` and `choice`
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed
+    sampling_seed: Seed = 0  # of `uniform`, `loguniform` and `choice`
 
 
 class EvaluationConfig(Model):
@@ -58,7 +60,7 @@ class EvaluationConfig(Model):
     samples: PositiveInt = 10_000  # images sampled per model, each with its nearest training image
     importance_samples: PositiveInt = 500  # K of the importance-weighted bound
     likelihood_images: PositiveInt = 1_000  # test images whose likelihood is computed, at most
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Params(Model):
@@ -79,8 +81,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """
     try:
         content = YAML(typ="safe").load(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} must exist, but there is no such file in {Path.cwd()}") from None
+    except OSError as error:
+        raise InputError(f"{path} must be a readable file, but in {Path.cwd()}: {error.strerror}") from None
     except YAMLError as error:
         raise InputError(f"{path} must be YAML: {' '.join(str(error).split())}") from None
     return checked(Params, content, str(path))
@@ -96,6 +98,11 @@ def checked(model: type[M], content: Any, where: str) -> M:
         return model.model_validate(content)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(model, item, where) for item in error.errors())) from None
+
+
+def is_searchable(model: type[BaseModel], key: str) -> bool:
+    """Whether a sweep may try several values of `key`; a key of another model may be searched."""
+    return key not in model.model_fields or NOT_SEARCHABLE not in model.model_fields[key].metadata
 
 
 def _sentence(model: type[BaseModel], item: Any, where: str) -> str:

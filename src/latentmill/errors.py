@@ -1,5 +1,22 @@
 """The one error that a user can mend; commands print it as one line and exit with a status other than 0."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """A file, parameter or argument breaks a rule. The message states the rule, then the value."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Around a command's `main()`: an `InputError` ends the process with one line on stderr and status 1.
+
+    Every other error keeps its traceback, because it is a fault of the program.
+    """
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,26 @@
+"""export ENTRY: one entry's model as verified ONNX graphs -> exports/<entry>/."""
+
+import json
+import sys
+from pathlib import Path
+
+from latentmill.errors import one_line_errors
+from latentmill.export.bundle import write_bundle
+from latentmill.files import replacing_folder
+from latentmill.training.checkpoint import load
+
+MODELS, METRICS, EXPORTS = Path("models"), Path("evaluation/metrics.json"), Path("exports")
+
+
+def main(entry: str) -> None:
+    metrics = json.loads(METRICS.read_text())[entry]
+    with replacing_folder(EXPORTS / entry) as folder:
+        card = write_bundle(load(MODELS / entry), entry, metrics, folder)
+    for name, file in card["files"].items():
+        difference = file["largest_difference_from_torch"]
+        print(f"exports/{entry}/{name}: {file['bytes']:,} bytes, at most {difference:.1e} from torch")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1])

@@ -1,0 +1,58 @@
+"""train: every trial of the ladder, in parallel -> models/<entry>/, trials.csv, curves.csv."""
+
+import shutil
+from pathlib import Path
+
+from latentmill import sweep
+from latentmill.config import load_params
+from latentmill.data.dataset import read_manifest, read_split
+from latentmill.errors import one_line_errors
+from latentmill.files import replacing_folder, write_text
+from latentmill.training.plan import plan
+from latentmill.training.results import Outcome, curves_csv, require_winners, trials_csv, winners
+from latentmill.training.trials import TrialStore
+
+DATA, MODELS, STORE = Path("data/prepared"), Path("models"), Path(".latentmill/trials")
+
+
+def main() -> None:
+    params = load_params()
+    data_digest, store = read_manifest(DATA)["digest"], TrialStore(STORE)
+    planned = [(item, item.trial.fingerprint(data_digest)) for item in plan(params)]
+    missing = {key: item.trial for item, key in planned if store.find(key) is None}
+    total = len({key for _, key in planned})
+    print(f"{total} trials: {total - len(missing)} already trained, {len(missing)} to train", flush=True)
+    errors: dict[str, str] = {}
+    if missing:
+        splits = read_split(DATA, "train"), read_split(DATA, "val")
+        errors = sweep.run(missing, *splits, data_digest, store, params.sweep, Progress(len(missing)))
+    write([Outcome(item, key, store.find(key), errors.get(key)) for item, key in planned], store)
+
+
+class Progress:
+    """Prints a line for each trial that ends."""
+
+    def __init__(self, total: int) -> None:
+        self.ended, self.total = 0, total
+
+    def __call__(self, fingerprint: str, error: str | None) -> None:
+        self.ended += 1
+        print(f"[{self.ended}/{self.total}] {fingerprint} {error or 'finished'}", flush=True)
+
+
+def write(outcomes: list[Outcome], store: TrialStore) -> None:
+    """Write the tables, then copy the winners out of the store; the tables are written even where an entry has none."""
+    best = winners(outcomes)
+    write_text(Path("trials.csv"), trials_csv(outcomes, best))
+    write_text(Path("curves.csv"), curves_csv(best.values()))
+    require_winners(outcomes, best)
+    with replacing_folder(MODELS) as folder:
+        for entry, outcome in best.items():
+            shutil.copytree(store.folder(outcome.fingerprint), folder / entry)
+            assert outcome.record is not None
+            print(f"{entry}: {outcome.fingerprint} wins with {outcome.record['criterion']:.2f} nats per image on val")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

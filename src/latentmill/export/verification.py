@@ -1,0 +1,33 @@
+"""Does onnxruntime compute what torch does?"""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from latentmill.errors import InputError
+from latentmill.export.graphs import Graph
+
+BATCHES = (1, 2, 65)
+# Images are in [0, 1]. Codes have no fixed range, so a difference counts relative to the largest, if that is above 1.
+TOLERANCE = 1e-5
+
+
+@torch.no_grad()
+def largest_difference(graph: Graph, path: Path) -> float:
+    """Between torch and onnxruntime at batches 1, 2 and 65, as a share of the largest output if that is above 1.
+
+    Raises:
+        InputError: it is above the tolerance.
+    """
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for batch in BATCHES:
+        inputs = graph.example(batch, seed=batch)
+        (found,) = session.run([graph.output_name], {graph.input_name: inputs.numpy()})
+        expected = graph.function(inputs).numpy()
+        largest = max(largest, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max())))
+    if not largest <= TOLERANCE:
+        raise InputError(f"{path.name} must differ from torch by at most {TOLERANCE}, but differs by {largest:.3g}")
+    return largest

@@ -1,0 +1,1 @@
+"""One trial, from a plan to a record in the trial store. Knows no Ray."""

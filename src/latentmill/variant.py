@@ -1,0 +1,160 @@
+"""The contract of a variant: learn from images; turn noise into images.
+
+What only some variants can do is a capability, a class of its own here that they inherit and others ask for with
+`isinstance`. Shapes: B batch, C, H, W image, d latent dimensions, K samples.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentmill.config import Model, PositiveInt
+from latentmill.data.batches import Batches
+from latentmill.nets import ImageShape
+from latentmill.observations import Observation
+from latentmill.priors import Mixture, Prior, StandardNormal
+
+PriorName = Literal["normal", "mixture"]
+
+
+class Variant(nn.Module, ABC):
+    """A generative model of images. A subclass is final, stands in `variants/<name>.py` and has a `Config`."""
+
+    Config: ClassVar[type[Model]]  # its hyperparameters: what a ladder entry may set or search
+    closed_form: ClassVar[bool] = False  # fitted wholly by `before_training`, so it has no epochs
+    noise_width: int
+
+    @abstractmethod
+    def __init__(self, config: Model, image_shape: ImageShape) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The objective on `images` (B, C, H, W) in [0, 1]: named terms in nats per example, `loss` among them.
+
+        Each term is summed over pixels and averaged over the batch; all randomness comes from `generator`.
+        """
+
+    @abstractmethod
+    def generate(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (B, noise_width) -> images (B, C, H, W) in [0, 1]; draws nothing itself."""
+
+    def criterion(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What the trials of an entry are ranked by, lower first, in nats per example.
+
+        The loss, unless hyperparameters enter the loss in a way that makes it incomparable between trials.
+        """
+        return self(images, generator)["loss"]
+
+    def before_training(self, images: Batches, generator: torch.Generator) -> None:
+        """Fit what has a closed form."""
+
+    def after_training(self, images: Batches, generator: torch.Generator) -> None:
+        """Fit what needs the trained weights."""
+
+
+class Encodes(ABC):
+    """Has a code for each image."""
+
+    latent: int
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] -> codes (B, d), without noise."""
+
+
+class Decodes(ABC):
+    """Has an image for each code, and priors to draw codes from."""
+
+    latent: int
+    prior_name: PriorName  # the prior behind `generate`
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (B, d) -> images (B, C, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def prior(self, name: PriorName) -> Prior:
+        """N(0, I), or the Gaussian mixture fitted to the training codes."""
+
+
+class HasLikelihood(ABC):
+    """log p(x) is known in closed form."""
+
+    observation: Observation
+
+    @abstractmethod
+    def log_p_x(self, x: Tensor) -> Tensor:
+        """Exact log-likelihood of observed x (B, C, H, W) -> (B), in nats."""
+
+
+class HasPosterior(ABC):
+    """log p(x) can be bounded by sampling codes from a Gaussian q(z | x), under the prior N(0, I)."""
+
+    observation: Observation
+
+    @abstractmethod
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x): (B, C, H, W) -> (B, d), (B, d)."""
+
+    @abstractmethod
+    def log_p_x_given_z(self, x: Tensor, z: Tensor) -> Tensor:
+        """x (B, C, H, W), z (K, B, d) -> (K, B), in nats."""
+
+
+class LatentConfig(Model):
+    """What every variant with a latent has."""
+
+    latent: PositiveInt = 20  # dimensions of a code
+    prior: PriorName = "normal"  # what `generate` draws codes from
+    components: PositiveInt = 10  # of the mixture, which is fitted whatever `prior` says
+
+
+class LatentVariant(Variant, Encodes, Decodes):
+    """A variant that generates by decoding a code drawn from a prior."""
+
+    def __init__(self, config: LatentConfig, image_shape: ImageShape) -> None:
+        super().__init__(config, image_shape)
+        self.latent = config.latent
+        self.prior_name = config.prior
+        self.normal = StandardNormal(config.latent)
+        self.mixture = Mixture(config.latent, config.components)
+        self.noise_width = self.prior(config.prior).noise_width
+
+    def prior(self, name: PriorName) -> Prior:
+        return {"normal": self.normal, "mixture": self.mixture}[name]
+
+    def generate(self, noise: Tensor) -> Tensor:
+        return self.decode(self.prior(self.prior_name)(noise))
+
+    def after_training(self, images: Batches, generator: torch.Generator) -> None:
+        codes = torch.cat(list(training_codes(self, images, generator)))
+        self.mixture.fit(codes.cpu().numpy(), seed=generator.initial_seed() % 2**32)
+
+
+@torch.no_grad()
+def training_codes(model: Encodes, images: Batches, generator: torch.Generator) -> Iterator[Tensor]:
+    """The codes of all images, a chunk at a time; where there is a posterior, one draw from each.
+
+    Draws rather than means, because the decoder was trained on draws: their spread is the aggregate posterior.
+    """
+    for chunk in images.chunks():
+        if isinstance(model, HasPosterior):
+            mean, log_variance = model.posterior(chunk)
+            yield mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
+        else:
+            yield model.encode(chunk)
+
+
+def standard_normal(shape: torch.Size | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draws from N(0, 1) on the generator's device."""
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def float_array(tensor: Tensor) -> np.ndarray:
+    """A detached tensor as a float32 array on the host."""
+    return tensor.detach().to("cpu", torch.float32).numpy()

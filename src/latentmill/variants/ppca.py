@@ -1,0 +1,88 @@
+"""Probabilistic PCA: a few independent factors, mixed linearly, plus noise.
+
+    x = W z + mu + e,  z ~ N(0, I),  e ~ N(0, s I),  W = U (L - s)^(1/2)
+
+U, L are the leading eigenvectors and eigenvalues of the data's covariance and s the mean of the others: the maximum
+of the likelihood in closed form (Tipping & Bishop 1999). The likelihood and the posterior of z are exact.
+"""
+
+import math
+
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from latentmill.data.batches import Batches
+from latentmill.densities import gaussian_log_prob
+from latentmill.errors import InputError
+from latentmill.nets import ImageShape
+from latentmill.observations import Gaussian, dequantised
+from latentmill.variant import HasLikelihood, HasPosterior, LatentConfig, LatentVariant, float_array
+
+DENSE_PIXELS = 2_500  # above this many pixels the covariance itself is too large, and a randomised SVD is used
+
+
+class Ppca(LatentVariant, HasLikelihood, HasPosterior):
+    """The linear-Gaussian latent variable model."""
+
+    closed_form = True
+    Config = LatentConfig
+    mu: Tensor  # (D)
+    directions: Tensor  # (D, d), U
+    variances: Tensor  # (d), L
+    noise_variance: Tensor  # (), s
+
+    def __init__(self, config: LatentConfig, image_shape: ImageShape) -> None:
+        super().__init__(config, image_shape)
+        self.image_shape = image_shape
+        self.observation: Gaussian = Gaussian()
+        pixels = math.prod(image_shape)
+        self.register_buffer("mu", torch.zeros(pixels))
+        self.register_buffer("directions", torch.zeros(pixels, config.latent))
+        self.register_buffer("variances", torch.ones(config.latent))
+        self.register_buffer("noise_variance", torch.ones(()))
+
+    def before_training(self, images: Batches, generator: torch.Generator) -> None:
+        x = torch.cat([dequantised(chunk, generator).flatten(1) for chunk in images.chunks()])
+        if self.latent >= min(x.shape):
+            raise InputError(
+                f"latent must be below the number of images and of pixels, {min(x.shape)}, but got latent={self.latent}"
+            )
+        solver = "covariance_eigh" if x.shape[1] <= DENSE_PIXELS else "randomized"
+        pca = PCA(self.latent, svd_solver=solver, random_state=0).fit(float_array(x).astype("float64"))
+        self.mu.copy_(torch.from_numpy(pca.mean_))
+        self.directions.copy_(torch.from_numpy(pca.components_.T.copy()))
+        self.variances.copy_(torch.from_numpy(pca.explained_variance_))
+        self.noise_variance.fill_(float(pca.noise_variance_))
+        self.observation.log_variance.data.fill_(math.log(pca.noise_variance_))
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"loss": -self.log_p_x(self.observation.observe(images, generator)).mean()}
+
+    def log_p_x(self, x: Tensor) -> Tensor:
+        """log N(x; mu, W W' + s I), by coordinates along U and the squared distance from its span."""
+        centred = x.flatten(1) - self.mu
+        along = centred @ self.directions  #                                       (B, d)
+        off = (centred - along @ self.directions.T).square().sum(1)  #             (B)
+        log_p_along = gaussian_log_prob(along, torch.zeros_like(along), self.variances.log()).sum(1)
+        others = len(self.mu) - self.latent
+        return log_p_along - 0.5 * (off / self.noise_variance + others * torch.log(2 * math.pi * self.noise_variance))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """N(L^-1 (L - s)^(1/2) U' (x - mu), s L^-1): diagonal, because U diagonalises W' W."""
+        along = (x.flatten(1) - self.mu) @ self.directions
+        mean = along * (self.variances - self.noise_variance).sqrt() / self.variances
+        return mean, torch.log(self.noise_variance / self.variances).expand_as(mean)
+
+    def log_p_x_given_z(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.observation.log_prob(x, self._mean_of_x(z))
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.posterior(images)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.observation.mean(self._mean_of_x(z))
+
+    def _mean_of_x(self, z: Tensor) -> Tensor:
+        scaled = z * (self.variances - self.noise_variance).sqrt()
+        return (scaled @ self.directions.T + self.mu).unflatten(-1, self.image_shape)

@@ -1,0 +1,99 @@
+"""The layers, and that DVC knows every file that a stage depends on."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from latentmill.training.code import SOURCE, digest, imported_files
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = SOURCE / "latentmill"
+STAGES = ("prepare", "train", "evaluate", "export", "report")
+# Each layer may import from those to its left, and from within itself.
+LAYERS = (
+    ("errors", "files", "config", "densities", "runtime"),
+    ("nets", "observations", "priors", "data", "variant"),
+    ("variants",),
+    ("training",),
+    ("sweep", "evaluation", "export"),
+    ("report",),
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+ONLY_HERE = {"ray": {"sweep"}, "onnx": {"export"}}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
+
+
+def part(path: Path) -> str:
+    """The name below the package: `nets` of nets.py, `data` of data/sources.py."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    absolute = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert all(node.level == 0 for node in found), f"{path} must import absolutely"
+    return absolute | {f"{node.module}.{alias.name}" for node in found for alias in node.names}
+
+
+def test_every_part_has_a_layer():
+    assert {part(path) for path in modules()} == set(RANK)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    inner = [name.split(".")[1] for name in imports(path) if name.startswith("latentmill.")]
+    assert [name for name in inner if RANK[name] > RANK[part(path)]] == []
+    outer = {name.split(".")[0] for name in imports(path)}
+    assert [name for name, places in ONLY_HERE.items() if name in outer and part(path) not in places] == []
+
+
+def test_variants_do_not_import_one_another():
+    for path in (PACKAGE / "variants").glob("*.py"):
+        if path.name != "__init__.py":
+            assert [name for name in imports(path) if name.startswith("latentmill.variants")] == []
+
+
+def test_the_runtime_needs_nothing_else_of_the_package():
+    allowed = ("latentmill.runtime", "latentmill.errors")
+    for path in (PACKAGE / "runtime").glob("*.py"):
+        inner = [name for name in imports(path) if name.startswith("latentmill")]
+        assert [name for name in inner if not name.startswith(allowed)] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_exactly_the_files_a_stage_imports(stage):
+    definition = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]
+    listed = [ROOT / dep for dep in definition.get("do", definition)["deps"] if dep.startswith(("src/", "pipeline/"))]
+    files = {file for dep in listed for file in (dep.rglob("*.py") if dep.is_dir() else [dep])}
+    imported = stage_files(stage)
+    assert sorted(str(path.relative_to(ROOT)) for path in imported - files) == [], "missing from deps"
+    extra = {path for path in files - imported if path.suffix == ".py" and not is_empty_package(path)}
+    assert sorted(str(path.relative_to(ROOT)) for path in extra) == [], "in deps, but not imported"
+
+
+def stage_files(stage: str) -> set[Path]:
+    """What the stage imports; the variants, which are found by name, are all counted with their finder."""
+    files = imported_files(ROOT / "pipeline" / f"{stage}.py")
+    if PACKAGE / "variants" / "__init__.py" in files:
+        files |= imported_files(*(PACKAGE / "variants").glob("*.py"))
+    return files
+
+
+def is_empty_package(path: Path) -> bool:
+    return path.name == "__init__.py" and path not in imported_files(path)
+
+
+def test_the_code_digest_ignores_comments_and_docstrings_but_not_code(tmp_path, monkeypatch):
+    monkeypatch.setattr("latentmill.training.code.SOURCE", tmp_path)
+    path = tmp_path / "module.py"
+    digests = []
+    for text in ('"""One."""\nx = 1\n', '"""Two."""\nx = 1  # a comment\n', '"""One."""\nx = 2\n'):
+        path.write_text(text)
+        digests.append(digest([path]))
+    assert digests[0] == digests[1] != digests[2]

@@ -1,0 +1,126 @@
+"""params.yaml: what is accepted, and that every mistake is one line that names the key and its value."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from latentmill.config import DataConfig, TrainingConfig, checked, load_params
+from latentmill.errors import InputError, one_line_errors
+
+GOOD = """\
+data: {source: mnist-5k}
+training: {learning_rate: 1e-3, epochs: 7}
+sweep: {}
+ladder: {vae: {beta: [1, 4]}, naive_bayes: {}}
+evaluation: {}
+"""
+
+
+def _params(folder: Path, old: str = "", new: str = "") -> Path:
+    """A params.yaml that is good but for `old`, which stands as `new`."""
+    assert old in GOOD
+    path = folder / "params.yaml"
+    path.write_text(GOOD.replace(old, new) if old else GOOD, encoding="utf-8")
+    return path
+
+
+def test_good_params_are_read_with_defaults(tmp_path: Path) -> None:
+    params = load_params(_params(tmp_path))
+    assert params.training == TrainingConfig(learning_rate=0.001, epochs=7)
+    assert params.data == DataConfig(source="mnist-5k", path=None, val=0.15, test=0.15, seed=0)
+    assert params.ladder == {"vae": {"beta": [1, 4]}, "naive_bayes": {}}
+
+
+def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
+    params = load_params(_params(tmp_path))
+    with pytest.raises(ValidationError, match="frozen"):
+        params.data.val = 0.5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("source:", "sorce:", "unknown key 'data.sorce'; the keys here are source, path, val, test, seed"),
+        ("source:", "sorce:", "the key 'data.source' must be there, but is missing"),
+        ("sweep: {}", "sweep: {wrkers: 2}", "unknown key 'sweep.wrkers'"),
+        ("sweep: {}", "swept: {}", "unknown key 'swept'; the keys here are data, training, sweep"),
+        ("sweep: {}\n", "", "the key 'sweep' must be there, but is missing"),
+        ("mnist-5k", "mnist", "data.source: Input should be 'mnist-5k', 'digits', 'fashion-mnist' or 'arrays'"),
+        ("mnist-5k", "mnist-5k, val: 0", "data.val: Input should be greater than 0, but got 0"),
+        ("mnist-5k", "mnist-5k, val: .nan", "data.val: Input should be .* but got nan"),
+        ("mnist-5k", "mnist-5k, test: 1", "data.test: Input should be less than 1, but got 1"),
+        ("mnist-5k", "mnist-5k, val: '0.2'", "data.val: Input should be a valid number, but got '0.2'"),
+        ("mnist-5k", "mnist-5k, seed: -1", "data.seed: Input should be greater than or equal to 0, but got -1"),
+        ("mnist-5k", "mnist-5k, path: 5", "data.path: Input should be a valid string, but got 5"),
+        ("epochs: 7", "epochs: 0", "training.epochs: .* but got 0"),
+        ("epochs: 7", "epochs: 7.5", "training.epochs: .* but got 7.5"),
+        ("epochs: 7", "epochs: true", "training.epochs: .* but got True"),
+        ("1e-3", "-1e-3", "training.learning_rate: Input should be greater than 0, but got -0.001"),
+        ("sweep: {}", "sweep: {seeds: []}", r"sweep.seeds: .* but got \[\]"),
+        ("sweep: {}", "sweep:", "sweep: .* but got None"),
+        ("{vae: {beta: [1, 4]}, naive_bayes: {}}", "{}", r"ladder: .* but got \{\}"),
+        ("naive_bayes: {}", "naive_bayes: 3", "ladder.naive_bayes: Input should be a valid dictionary, but got 3"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_value(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    path = _params(tmp_path, old, new)
+    with pytest.raises(InputError, match=expected) as caught:
+        load_params(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    path = _params(tmp_path, "epochs: 7", "epochs: 0, patience: 0")
+    with pytest.raises(InputError, match=r"training\.epochs.*; .*training\.patience"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"data: {source: digits",  # not closed
+        b"data: {seed: 1, seed: 2}",  # one key twice
+        b"data: \xe9",  # not UTF-8
+        b"a: 1\n---\nb: 2\n",  # two documents
+        b"!!python/object/apply:os.getcwd []",  # no code in YAML
+    ],
+)
+def test_what_is_not_plain_yaml_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"params\.yaml must be YAML: ") as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "- data", "data"])
+def test_params_must_be_a_mapping(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match="the content: Input should be a valid dictionary"):
+        load_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml must be a readable file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_checked_names_the_place_that_it_is_given() -> None:
+    with pytest.raises(InputError, match=r"^ladder\.vae: unknown key 'epoch'; the keys here are epochs, patience"):
+        checked(TrainingConfig, {"epoch": 3}, "ladder.vae")
+
+
+def test_an_input_error_ends_a_command_with_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        raise InputError("beta must be positive,\nbut got beta=-1.0")
+    assert ended.value.code == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "error: beta must be positive, but got beta=-1.0\n")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        raise ZeroDivisionError

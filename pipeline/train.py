@@ -8,7 +8,7 @@ from latentmill.config import load_params
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
-from latentmill.training.plan import plan
+from latentmill.training.plan import Planned, plan
 from latentmill.training.results import Outcome, curves_csv, require_winners, trials_csv, winners
 from latentmill.training.trials import TrialStore
 
@@ -19,25 +19,28 @@ def main() -> None:
     params = load_params()
     data_digest, store = read_manifest(DATA)["digest"], TrialStore(STORE)
     planned = [(item, item.trial.fingerprint(data_digest)) for item in plan(params)]
-    missing = {key: item.trial for item, key in planned if store.find(key) is None}
+    missing = {key: item for item, key in planned if store.find(key) is None}
     total = len({key for _, key in planned})
     print(f"{total} trials: {total - len(missing)} already trained, {len(missing)} to train", flush=True)
     errors: dict[str, str] = {}
     if missing:
+        trials = {key: item.trial for key, item in missing.items()}
         splits = read_split(DATA, "train"), read_split(DATA, "val")
-        errors = sweep.run(missing, *splits, data_digest, store, params.sweep, Progress(len(missing)))
+        errors = sweep.run(trials, *splits, data_digest, store, params.sweep, Progress(missing, store))
     write([Outcome(item, key, store.find(key), errors.get(key)) for item, key in planned], store)
 
 
 class Progress:
     """Prints a line for each trial that ends."""
 
-    def __init__(self, total: int) -> None:
-        self.ended, self.total = 0, total
+    def __init__(self, missing: dict[str, Planned], store: TrialStore) -> None:
+        self.missing, self.store, self.ended = missing, store, 0
 
     def __call__(self, fingerprint: str, error: str | None) -> None:
         self.ended += 1
-        print(f"[{self.ended}/{self.total}] {fingerprint} {error or 'finished'}", flush=True)
+        record = self.store.find(fingerprint)
+        result = f"{record['criterion']:.2f} nats on val, {record['seconds']:.1f} s" if record else f"failed: {error}"
+        print(f"[{self.ended}/{len(self.missing)}] {self.missing[fingerprint].label}: {result}", flush=True)
 
 
 def write(outcomes: list[Outcome], store: TrialStore) -> None:
@@ -50,7 +53,7 @@ def write(outcomes: list[Outcome], store: TrialStore) -> None:
         for entry, outcome in best.items():
             shutil.copytree(store.folder(outcome.fingerprint), folder / entry)
             assert outcome.record is not None
-            print(f"{entry}: {outcome.fingerprint} wins with {outcome.record['criterion']:.2f} nats per image on val")
+            print(f"models/{entry}: {outcome.planned.label}, {outcome.record['criterion']:.2f} nats on val")
 
 
 if __name__ == "__main__":

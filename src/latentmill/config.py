@@ -40,6 +40,7 @@ class TrainingConfig(Model):
     """How one trial is optimised; a ladder entry may override or search each of these."""
 
     epochs: PositiveInt = 100  # at most
+    max_steps: PositiveInt = 12_000  # batches; the epoch that reaches it is the last, so large data needs fewer epochs
     patience: PositiveInt = 20  # epochs without a better validation loss before the trial stops
     batch_size: PositiveInt = 100
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's

@@ -34,31 +34,39 @@ class Material:
     test_neighbours: Neighbours  # of the test images
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model came to."""
+
+    metrics: Metrics
+    kl: np.ndarray | None  # (d,), nats of each latent dimension
+    distances: dict[str, np.ndarray]  # way to sample -> (N,), to the nearest training image
+
+
 def material(train: np.ndarray, test: np.ndarray, test_labels: np.ndarray | None) -> Material:
     """Index the training images, and find the nearest of each test image, once for all entries."""
     index = TrainingImages(as_float(train))
     return Material(train, test, test_labels, index, index.nearest(as_float(test)))
 
 
-def evaluate(model: Variant, given: Material, config: EvaluationConfig, folder: Path) -> Metrics:
-    """The numbers of one model; its pictures go into `folder`. What a model cannot do is left out."""
+def evaluate(model: Variant, given: Material, config: EvaluationConfig, folder: Path) -> Evaluation:
+    """Judge one model; its pictures go into `folder`. What a model cannot do is left out."""
     metrics: Metrics = {}
+    kl = None
     if isinstance(model, Encodes) and isinstance(model, Decodes):
         metrics["reconstruction"] = _codes_and_back(model, given, folder)
     if isinstance(model, HasPosterior):
         kl = kl_per_dimension(model, Batches(given.test), config.seed)
         pictures.draw_kl(folder / "kl.png", kl)
         metrics["kl"] = kl_metrics(kl)
-        metrics["kl"]["per_dimension"] = {f"{index:03d}": float(nats) for index, nats in enumerate(kl)}
     some = Batches(given.test[: config.likelihood_images])
     likelihood = test_likelihood(model, some, config.importance_samples, config.seed)
     if likelihood:
         metrics["likelihood"] = asdict(likelihood)
-    metrics["samples"] = {
-        route: _judge_samples(model, route, given, config, folder) for route in sampling.routes(model)
-    }
-    metrics["samples"]["exported"] = sampling.default_route(model)
-    return metrics
+    judged = {route: _judge_samples(model, route, given, config, folder) for route in sampling.routes(model)}
+    metrics["samples"] = {route: numbers for route, (numbers, _) in judged.items()}
+    metrics["exported_prior"] = sampling.default_route(model)
+    return Evaluation(metrics, kl, {route: nearest.distances for route, (_, nearest) in judged.items()})
 
 
 def _codes_and_back(model: Encodes, given: Material, folder: Path) -> Metrics:
@@ -77,14 +85,16 @@ def _codes_and_back(model: Encodes, given: Material, folder: Path) -> Metrics:
     return reconstruction_metrics(images, reconstructions)
 
 
-def _judge_samples(model: Variant, route: str, given: Material, config: EvaluationConfig, folder: Path) -> Metrics:
+def _judge_samples(
+    model: Variant, route: str, given: Material, config: EvaluationConfig, folder: Path
+) -> tuple[Metrics, Neighbours]:
     samples = sampling.sample(model, route, config.samples, config.seed)
     nearest = given.index.nearest(samples)
     pictures.draw_samples(folder / f"samples_{route}.png", samples)
     pictures.draw_neighbours(folder / f"neighbours_{route}.png", samples, nearest, given.train)
     pictures.draw_distances(folder / f"distances_{route}.png", nearest, given.test_neighbours)
     looks_drawn = fidelity(torch.from_numpy(samples), torch.from_numpy(as_float(given.test)))
-    return looks_drawn | neighbour_metrics(nearest, given.test_neighbours)
+    return looks_drawn | neighbour_metrics(nearest, given.test_neighbours), nearest
 
 
 def as_float(images: np.ndarray) -> np.ndarray:

@@ -51,7 +51,8 @@ def optimise(
     optimiser = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
     history: list[Row] = []
     best_loss, best_epoch, best_weights = math.inf, 0, {}
-    for epoch in range(1, config.epochs + 1):
+    steps_an_epoch = math.ceil(len(images) / config.batch_size)
+    for epoch in range(1, min(config.epochs, math.ceil(config.max_steps / steps_an_epoch)) + 1):
         terms = train_epoch(model, images, optimiser, config.batch_size, order, noise)
         if not math.isfinite(terms["loss"]):
             raise DivergedError(f"the loss must be finite, but got {terms['loss']} in epoch {epoch}")

@@ -29,6 +29,7 @@ class Planned:
 
     entry: str
     trial: Trial
+    label: str  # the entry and what tells this trial from its others, to be read in a log
 
 
 def plan(params: Params) -> list[Planned]:
@@ -47,12 +48,17 @@ def _plan_entry(entry: str, space: Space, params: Params) -> list[Planned]:
     keys = _keys(variant, where)
     for key, value in space.items():
         _check(key, value, keys, variant, where)
-    planned = (
-        Planned(entry, _trial(variant, point, params, seed, where))
+    searched = [key for key, value in space.items() if isinstance(value, list | dict)]
+    return [
+        Planned(entry, _trial(variant, point, params, seed, where), _label(entry, point, searched, seed))
         for point in _points(entry, space, samples, params.sweep.sampling_seed, where)
         for seed in params.sweep.seeds
-    )
-    return list(planned)
+    ]
+
+
+def _label(entry: str, point: Space, searched: list[str], seed: int) -> str:
+    told = [f"{key}={point[key]:.4g}" if isinstance(point[key], float) else f"{key}={point[key]}" for key in searched]
+    return " ".join([entry, *told, *([f"seed={seed}"] if seed else [])])
 
 
 def _keys(variant: str, where: str) -> list[str]:

@@ -1,0 +1,45 @@
+"""The tables behind DVC's plots, one row a point."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+import numpy as np
+
+from latentmill.evaluation.entry import Evaluation
+
+BINS = 60
+
+
+def distances_csv(evaluations: dict[str, Evaluation], test: np.ndarray) -> str:
+    """Histograms of the distance to the nearest training image, of test images and of each entry's samples."""
+    sets = {("test images", "test images"): test}
+    for entry, evaluation in evaluations.items():
+        sets |= {(entry, route): distances for route, distances in evaluation.distances.items()}
+    edges = np.linspace(0, max(distances.max() for distances in sets.values()), BINS + 1)
+    centres = (edges[:-1] + edges[1:]) / 2
+    rows = (
+        (entry, route, f"{centre:.4f}", f"{count / len(distances):.6f}")
+        for (entry, route), distances in sets.items()
+        for centre, count in zip(centres, np.histogram(distances, edges)[0], strict=True)
+    )
+    return _csv(("entry", "prior", "distance", "share"), rows)
+
+
+def kl_csv(evaluations: dict[str, Evaluation]) -> str:
+    """KL of each latent dimension, by rank, of the entries that have one."""
+    rows = (
+        (entry, rank, f"{nats:.5f}")
+        for entry, evaluation in evaluations.items()
+        if evaluation.kl is not None
+        for rank, nats in enumerate(np.sort(evaluation.kl)[::-1], start=1)
+    )
+    return _csv(("entry", "rank", "nats"), rows)
+
+
+def _csv(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

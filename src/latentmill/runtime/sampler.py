@@ -1,0 +1,127 @@
+"""Sample from exported ONNX graphs with numpy and onnxruntime alone.
+
+from latentmill.runtime.sampler import Decoder, Sampler
+
+images = Sampler("exports/vae").sample(64, seed=0)  # (64, C, H, W) float32 in [0, 1]
+images = Decoder("exports/vae").decode(z)           # z (N, latent) -> (N, C, H, W)
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
+
+from latentmill.errors import InputError
+
+BATCH = 256  # bounds the memory of a large request
+DAMAGED = (
+    onnxruntime_errors.Fail,
+    onnxruntime_errors.InvalidArgument,
+    onnxruntime_errors.InvalidGraph,
+    onnxruntime_errors.InvalidProtobuf,
+    onnxruntime_errors.NoSuchFile,
+    onnxruntime_errors.NotImplemented,
+    onnxruntime_errors.RuntimeException,
+)
+
+
+class Graph:
+    """One exported file, with one input and one output of known names.
+
+    Raises:
+        InputError: the file is missing or damaged, or is not the graph that is asked for.
+    """
+
+    def __init__(self, path: Path | str, name: str, input_name: str, output_name: str) -> None:
+        self.path = _file(Path(path), name)
+        self.input_name, self.output_name = input_name, output_name
+        self.session = _session(self.path)
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        found = [value.name for value in inputs], [value.name for value in outputs]
+        if found != ([input_name], [output_name]):
+            raise InputError(f"{self.path} must map {input_name} to {output_name}, but maps {found[0]} to {found[1]}")
+        self.width = int(inputs[0].shape[1])
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What latentmill wrote into the file: variant, image_shape, prior, metrics, …"""
+        return {key: _parsed(text) for key, text in self.session.get_modelmeta().custom_metadata_map.items()}
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        """(N, width) float32 -> (N, …), a bounded batch at a time."""
+        parts = [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
+        return np.concatenate([self.session.run([self.output_name], {self.input_name: part})[0] for part in parts])
+
+
+class Sampler(Graph):
+    """Draws images from `generator.onnx`; `path` is the file or the folder that holds it."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path, "generator.onnx", "noise", "image")
+
+    def sample(self, n: int, seed: int) -> np.ndarray:
+        """`n` images (n, C, H, W) float32 in [0, 1]; the same for the same seed, and the first k of n are those of k.
+
+        Raises:
+            InputError: `n` is below 1 or `seed` below 0.
+        """
+        if n < 1:
+            raise InputError(f"n must be at least 1, but got {n}")
+        if seed < 0:
+            raise InputError(f"seed must be at least 0, but got {seed}")
+        return self.run(np.random.default_rng(seed).standard_normal((n, self.width), dtype=np.float32))
+
+
+class Decoder(Graph):
+    """Turns codes into images with `decoder.onnx`; `path` is the file or the folder that holds it."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path, "decoder.onnx", "z", "image")
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Codes (N, latent) -> images (N, C, H, W) float32 in [0, 1].
+
+        Raises:
+            InputError: `z` has another shape or no rows.
+        """
+        if z.ndim != 2 or z.shape[1] != self.width or not len(z):
+            raise InputError(f"z must have the shape (N, {self.width}) with N at least 1, but got {z.shape}")
+        return self.run(np.ascontiguousarray(z, dtype=np.float32))
+
+
+def _file(path: Path, name: str) -> Path:
+    if path.is_dir():
+        held = ", ".join(sorted(item.name for item in path.iterdir())) or "nothing"
+        path = path / name
+        if not path.exists():
+            raise InputError(f"{path.parent} must hold {name}, but holds {held}")
+    if not path.is_file():
+        raise InputError(f"a model must be an exported folder or an .onnx file, but there is no {path}")
+    return path
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _cores()  # onnxruntime itself counts the host's, also in a container
+    options.log_severity_level = 4  # what goes wrong is raised; the log would say it again
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except DAMAGED as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} must be an intact ONNX file, but onnxruntime says: {reason}") from None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parsed(text: str) -> Any:
+    """A metadata value: JSON where it is, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

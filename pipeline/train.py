@@ -36,15 +36,18 @@ class Progress:
     def __init__(self, missing: dict[str, Planned], store: TrialStore) -> None:
         self.missing, self.store, self.ended = missing, store, 0
 
-    def __call__(self, fingerprint: str, error: str | None) -> None:
+    def __call__(self, fingerprint: str) -> None:
         self.ended += 1
         record = self.store.find(fingerprint)
-        result = f"{record['criterion']:.2f} nats on val, {record['seconds']:.1f} s" if record else f"failed: {error}"
+        result = f"{record['criterion']:.2f} nats on val, {record['seconds']:.1f} s" if record else "failed"
         print(f"[{self.ended}/{len(self.missing)}] {self.missing[fingerprint].label}: {result}", flush=True)
 
 
 def write(outcomes: list[Outcome], store: TrialStore) -> None:
-    """Write the tables, then copy the winners out of the store; the tables are written even where an entry has none."""
+    """Tell what failed, write the tables, even where an entry has no winner, then copy the winners out of the store."""
+    for outcome in outcomes:
+        if outcome.error:
+            print(f"{outcome.planned.label} failed: {outcome.error}", flush=True)
     best = winners(outcomes)
     write_text(Path("trials.csv"), trials_csv(outcomes, best))
     write_text(Path("curves.csv"), curves_csv(best.values()))

@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables; `on_end` says what there is to say
 }
-OnEnd = Callable[[str, str | None], None]  # told a trial's fingerprint, and its error where it failed
+OnEnd = Callable[[str], None]  # told the fingerprint of a trial that finished or failed
 
 
 def run(
@@ -50,7 +50,6 @@ def run(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # trials that fail are reported by `on_end`
     private: dict[str, Any] = {"num_cpus": config.workers, "include_dashboard": False}
     local = {} if "RAY_ADDRESS" in os.environ else private
-    reporter = _Reporter(data_digest, on_end)
     with ray.init(logging_level=logging.ERROR, log_to_driver=False, **local), tempfile.TemporaryDirectory() as scratch:
         trainable = tune.with_parameters(_train, images=images, val=val, data_digest=data_digest, store=store)
         tuner = tune.Tuner(
@@ -61,12 +60,13 @@ def run(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[reporter],
+                callbacks=[_Reporter(data_digest, on_end)],
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
         )
-        tuner.fit()
-    return reporter.errors
+        results = tuner.fit()
+    ended = [results[index] for index in range(len(results))]
+    return {_fingerprint(result.config or {}, data_digest): _sentence(result.error) for result in ended if result.error}
 
 
 def longest_first(missing: Iterable[Trial]) -> list[Trial]:
@@ -93,7 +93,7 @@ def _resources(config: SweepConfig) -> dict[str, float]:
 
 
 class _Reporter(TrialProgressCallback):
-    """Passes on that a trial ended, as soon as it did, and collects the errors by fingerprint.
+    """Passes on that a trial ended, as soon as it did.
 
     Ray leaves out its own progress lines where it is given a callback of this class.
     """
@@ -101,25 +101,21 @@ class _Reporter(TrialProgressCallback):
     def __init__(self, data_digest: str, on_end: OnEnd) -> None:
         super().__init__()
         self.data_digest, self.on_end = data_digest, on_end
-        self.errors: dict[str, str] = {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         """A trial reports once, when it is done, and `on_trial_complete` tells of that."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.on_end(_fingerprint(trial.config, self.data_digest), None)
+        self.on_end(_fingerprint(trial.config, self.data_digest))
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        fingerprint, error = _fingerprint(trial.config, self.data_digest), _sentence(trial.get_pickled_error())
-        self.errors[fingerprint] = error
-        self.on_end(fingerprint, error)
+    on_trial_error = on_trial_complete
 
 
 def _fingerprint(config: dict[str, Any], data_digest: str) -> str:
     return Trial(**config["trial"]).fingerprint(data_digest)
 
 
-def _sentence(error: Exception | None) -> str:
+def _sentence(error: BaseException) -> str:
     """What went wrong in one line: the cause in the trial, or what Ray says of a worker that died."""
     cause = getattr(error, "cause", None) or error
     return " ".join(f"{type(cause).__name__}: {cause}".split())

@@ -12,7 +12,7 @@ from latentmill.data.batches import Batches
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.fidelity import fidelity
 from latentmill.evaluation.latent import codes, interpolate, kl_metrics, kl_per_dimension, map_to_plane
-from latentmill.evaluation.likelihood import test_likelihood
+from latentmill.evaluation.likelihood import evaluate_likelihood
 from latentmill.evaluation.neighbours import Neighbours, TrainingImages, neighbour_metrics
 from latentmill.evaluation.reconstruction import reconstruct, reconstruction_metrics
 from latentmill.variant import Decodes, Encodes, HasPosterior, Variant
@@ -60,7 +60,7 @@ def evaluate(model: Variant, given: Material, config: EvaluationConfig, folder: 
         pictures.draw_kl(folder / "kl.png", kl)
         metrics["kl"] = kl_metrics(kl)
     some = Batches(given.test[: config.likelihood_images])
-    likelihood = test_likelihood(model, some, config.importance_samples, config.seed)
+    likelihood = evaluate_likelihood(model, some, config.importance_samples, config.seed)
     if likelihood:
         metrics["likelihood"] = asdict(likelihood)
     judged = {route: _judge_samples(model, route, given, config, folder) for route in sampling.routes(model)}

@@ -19,10 +19,8 @@ IMAGES_AT_A_TIME = 8  # times K codes: the batch the decoder sees
 
 
 @dataclass(frozen=True)
-class TestLikelihood:
+class Likelihood:
     """Negative log-likelihood of test images, lower is better."""
-
-    __test__ = False  # not a test case, whatever pytest makes of the name
 
     kind: str  # "exact", or "bound (K samples)"
     nats: float  # mean negative log-likelihood, nats per image
@@ -33,7 +31,7 @@ class TestLikelihood:
 
 
 @torch.no_grad()
-def test_likelihood(model: Variant, images: Batches, samples: int, seed: int) -> TestLikelihood | None:
+def evaluate_likelihood(model: Variant, images: Batches, samples: int, seed: int) -> Likelihood | None:
     """The exact likelihood where a model has one, else the bound with K = `samples`; None where it has neither.
 
     The observed x is drawn from the grey values under `seed`, the same draw for every model with the same
@@ -51,7 +49,7 @@ def test_likelihood(model: Variant, images: Batches, samples: int, seed: int) ->
         ]
     ).double()
     nats = -float(log_p.mean())
-    return TestLikelihood(
+    return Likelihood(
         kind="exact" if exact else f"bound ({samples} samples)",
         nats=nats,
         standard_error=float(log_p.std() / math.sqrt(len(log_p))),

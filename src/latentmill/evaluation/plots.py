@@ -13,17 +13,17 @@ BINS = 60
 
 def distances_csv(evaluations: dict[str, Evaluation], test: np.ndarray) -> str:
     """Histograms of the distance to the nearest training image, of test images and of each entry's samples."""
-    sets = {("test images", "test images"): test}
+    sets = {"test images": test}
     for entry, evaluation in evaluations.items():
-        sets |= {(entry, route): distances for route, distances in evaluation.distances.items()}
+        sets |= {f"{entry}, {route}": distances for route, distances in evaluation.distances.items()}
     edges = np.linspace(0, max(distances.max() for distances in sets.values()), BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     rows = (
-        (entry, route, f"{centre:.4f}", f"{count / len(distances):.6f}")
-        for (entry, route), distances in sets.items()
+        (name, f"{centre:.4f}", f"{count / len(distances):.6f}")
+        for name, distances in sets.items()
         for centre, count in zip(centres, np.histogram(distances, edges)[0], strict=True)
     )
-    return _csv(("entry", "prior", "distance", "share"), rows)
+    return _csv(("entry", "distance", "share"), rows)
 
 
 def kl_csv(evaluations: dict[str, Evaluation]) -> str:

@@ -1,5 +1,6 @@
 """Images as files: a grid to look at, or the arrays themselves."""
 
+from contextlib import suppress
 from math import ceil, sqrt
 from pathlib import Path
 from typing import BinaryIO
@@ -29,20 +30,23 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return sheet
 
 
-def save(path: Path, images: np.ndarray, columns: int | None = None) -> None:
+def save(path: Path | str, images: np.ndarray, columns: int | None = None) -> None:
     """Write images (N, C, H, W) by suffix: .png a grid, .npy the float32 array, .npz the same under `images`.
 
     Raises:
-        InputError: the suffix is another, or the file cannot be written.
+        InputError: the suffix is another, the images have another shape, or the file cannot be written.
     """
+    path = Path(path)
     check_suffix(path)
-    partial = path.with_name(f".{path.name}.partial")
+    if images.ndim != 4 or not images.size:
+        raise InputError(f"images must have the shape (N, C, H, W), none of it 0, but got {images.shape}")
+    if path.suffix == ".png" and images.shape[1] > 4:
+        raise InputError(f"images in a PNG must have at most 4 channels, but got {images.shape[1]}")
     try:
-        with partial.open("wb") as file:
-            _write(file, path.suffix, images, columns)
-        partial.replace(path)
+        _write_whole(path, images, columns)
     except OSError as error:
-        raise InputError(f"{path} must be in a folder that can be written to, but: {error.strerror}") from None
+        reason = error.strerror or error
+        raise InputError(f"an output must be a file that can be written, but got {str(path)!r}: {reason}") from None
 
 
 def check_suffix(path: Path) -> None:
@@ -51,11 +55,23 @@ def check_suffix(path: Path) -> None:
         raise InputError(f"an output must end in {', '.join(SUFFIXES)}, but got {str(path)!r}")
 
 
+def _write_whole(path: Path, images: np.ndarray, columns: int | None) -> None:
+    """Write beside `path`, then rename: a failure leaves what was there, and nothing else."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.touch()
+    try:
+        with partial.open("wb") as file:
+            _write(file, path.suffix, images, columns)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _write(file: BinaryIO, suffix: str, images: np.ndarray, columns: int | None) -> None:
     if suffix == ".npy":
-        np.save(file, images, allow_pickle=False)
+        np.save(file, images.astype(np.float32), allow_pickle=False)
     elif suffix == ".npz":
-        np.savez_compressed(file, images=images)
+        np.savez_compressed(file, images=images.astype(np.float32))
     else:
         from PIL import Image  # here, because it takes time to import and only this needs it
 

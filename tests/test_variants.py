@@ -2,29 +2,14 @@
 
 import pytest
 import torch
-from conftest import CONFIGS, IMAGE_SHAPE, build
+from conftest import IMAGE_SHAPE, build, each_variant
 
 from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training import checkpoint
-from latentmill.training.loop import train, validate
+from latentmill.training.loop import validate
 from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior
-
-CASES = [(name, config) for name in variants.names() for config in CONFIGS.get(name, [{}])]
-each_variant = pytest.mark.parametrize(("name", "config"), CASES, ids=lambda value: str(value))
-TRAINING = TrainingConfig(epochs=3, batch_size=50)
-
-
-@pytest.fixture(scope="module")
-def trained(digits):
-    """Each case, trained for 3 epochs: (model, what training left)."""
-    images, val = Batches(digits[:500]), Batches(digits[500:])
-    made = {}
-    for name, config in CASES:
-        model = build(name, config)
-        made[str((name, config))] = model, train(model, images, val, None if model.closed_form else TRAINING, seed=0)
-    return lambda name, config: made[str((name, config))]
 
 
 def test_there_are_the_variants_of_the_ladder():

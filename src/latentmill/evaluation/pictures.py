@@ -22,8 +22,11 @@ def draw_samples(path: Path, samples: np.ndarray) -> None:
 
 def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
     """Images of `above` (N, C, H, W), each over its counterpart in `below`, 16 pairs a row."""
-    rows = [half[start : start + COLUMNS] for start in range(0, len(above), COLUMNS) for half in (above, below)]
-    save(path, np.concatenate(rows), columns=min(COLUMNS, len(above)))
+    columns = min(COLUMNS, len(above))
+    white = np.ones((-len(above) % columns, *above.shape[1:]), np.float32)  # fills the last row
+    above, below = np.concatenate([above, white]), np.concatenate([below, white])
+    rows = [half[start : start + columns] for start in range(0, len(above), columns) for half in (above, below)]
+    save(path, np.concatenate(rows), columns=columns)
 
 
 def draw_neighbours(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:

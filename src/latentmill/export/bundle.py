@@ -20,7 +20,7 @@ def write_bundle(trained: TrainedModel, entry: str, metrics: dict[str, Any], fol
         InputError: a graph differs from torch by more than the tolerance.
     """
     card = describe(trained, entry, metrics)
-    metadata = {key: json.dumps(value) for key, value in card.items()}
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
     files = {}
     for graph in graphs(trained.model, trained.image_shape):
         path = folder / f"{graph.name}.onnx"

@@ -58,12 +58,14 @@ def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
     """Write one self-contained .onnx file with `metadata` inside.
 
     Raises:
-        InputError: the graph's input or output is not what was asked for: one that is unused is dropped.
+        InputError: the graph's input or output is not what was asked for, or the values of the input go nowhere.
     """
     proto = _published(_translate(graph), metadata)
     found = [value.name for value in [*proto.graph.input, *proto.graph.output]]
     if found != [graph.input_name, graph.output_name]:
         raise InputError(f"{path.name} must map {graph.input_name} to {graph.output_name}, but has {found}")
+    if not any(graph.input_name in node.input for node in proto.graph.node if node.op_type != "Shape"):
+        raise InputError(f"{path.name} must use its input, but no operation takes the values of {graph.input_name}")
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, path)
 

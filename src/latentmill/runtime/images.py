@@ -1,6 +1,5 @@
 """Images as files: a grid to look at, or the arrays themselves."""
 
-from contextlib import suppress
 from math import ceil, sqrt
 from pathlib import Path
 from typing import BinaryIO

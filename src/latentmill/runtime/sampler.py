@@ -7,8 +7,6 @@ images = Decoder("exports/vae").decode(z)           # z (N, latent) -> (N, C, H,
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +38,13 @@ class Graph:
     def __init__(self, path: Path | str, name: str, input_name: str, output_name: str) -> None:
         self.path = _file(Path(path), name)
         self.input_name, self.output_name = input_name, output_name
-        self.session = _session(self.path)
-        self._check()
+        try:
+            self.session = _session(self.path)
+            self._check()
+        except DAMAGED as error:
+            raise InputError(
+                f"{self.path} must be an intact ONNX file, but onnxruntime says: {_reason(error)}"
+            ) from None
         self.width = int(self.session.get_inputs()[0].shape[1])
 
     @property
@@ -118,17 +121,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _cores()  # onnxruntime itself counts the host's, also in a container
     options.log_severity_level = 4  # what goes wrong is raised; the log would say it again
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    except DAMAGED as error:
-        raise InputError(f"{path} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
-
-
-def _width(path: Path, value: onnxruntime.NodeArg) -> int:
-    """The number of columns of a graph's input."""
-    if value.type != "tensor(float)" or len(value.shape) != 2 or not isinstance(value.shape[1], int):
-        raise InputError(f"{path} must take float32 (batch, width), but takes {value.type} of shape {value.shape}")
-    return value.shape[1]
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def _cores() -> int:

@@ -1,0 +1,219 @@
+"""The pipeline as a user runs it: `dvc repro` in a git repository of its own, on the 8x8 digits."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "data": {"source": "digits"},
+    "training": {"epochs": 2},
+    "ladder": {"naive_bayes": {}, "vae": {"latent": [2, 3], "components": 3}},
+    "sweep": {},
+    "evaluation": {"samples": 300, "importance_samples": 10, "likelihood_images": 50},
+}
+
+
+class Project:
+    """A copy of this repository, with small parameters, in which commands run with the copy's code."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+        for name in listed.splitlines():
+            if (ROOT / name).is_file() and not name.startswith("dvc.lock"):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        self.write_params(SMALL)
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+            self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", *command)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        identity = {
+            f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        return os.environ | identity | {"PATH": path, "PYTHONPATH": str(self.root / "src"), "DVC_NO_ANALYTICS": "1"}
+
+    def write_params(self, content: dict[str, object]) -> None:
+        YAML().dump(content, self.root / "params.yaml")
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=self.root, env=self.environment, text=True, **pipes)
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """The output of a command, stdout and stderr, which must end with `status`."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def outputs(self) -> dict[str, bytes]:
+        """Every file that the stages wrote."""
+        folders = ("data", "models", "evaluation", "exports", "report")
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for folder in folders
+            for path in sorted((self.root / folder).rglob("*"))
+            if path.is_file()
+        }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    made = Project(tmp_path_factory.mktemp("project"))
+    made.run("dvc", "repro")
+    return made
+
+
+def test_one_command_goes_from_images_to_decoders_and_a_report(project):
+    metrics = json.loads((project.root / "evaluation/metrics.json").read_text())
+    assert list(metrics) == ["naive_bayes", "vae"]
+    assert metrics["vae"]["likelihood"]["kind"] == "bound (10 samples)"
+    graphs = sorted(path.relative_to(project.root).as_posix() for path in (project.root / "exports").rglob("*.onnx"))
+    assert graphs == ["exports/naive_bayes/generator.onnx"] + [
+        f"exports/vae/{name}.onnx" for name in ("decoder", "encoder", "generator")
+    ]
+    assert len((project.root / "trials.csv").read_text().splitlines()) == 1 + 3
+    assert (project.root / "report/index.html").stat().st_size > 10_000
+    assert "up to date" in project.run("dvc", "status")
+    assert project.run("git", "status", "--porcelain").split() == ["??", "dvc.lock"], "outputs must be ignored by git"
+
+
+def test_a_second_run_does_nothing(project):
+    before = project.outputs()
+    assert "Data and pipelines are up to date" in project.run("dvc", "repro")
+    assert project.outputs() == before
+
+
+def test_the_exported_model_samples(project):
+    project.run("latentmill", "sample", "exports/vae", "--n", "5", "--seed", "1", "--out", "five.npy")
+    images = np.load(project.root / "five.npy", allow_pickle=False)
+    assert images.shape == (5, 1, 8, 8)
+    project.run("latentmill", "sample", "exports/naive_bayes", "--n", "4", "--out", "four.png")
+    with Image.open(project.root / "four.png") as picture:
+        assert picture.width >= 100
+
+
+def test_dvc_shows_metrics_and_plots(project):
+    assert "vae.likelihood.nats" in project.run("dvc", "metrics", "show")
+    assert "index.html" in project.run("dvc", "plots", "show")
+
+
+def test_a_change_of_the_template_reruns_only_the_report(project):
+    template = project.root / "src/latentmill/report/page.html.j2"
+    text = template.read_text()
+    try:
+        template.write_text(text.replace("</body>", "<p>changed</p></body>"))
+        said = project.run("dvc", "repro")
+    finally:
+        template.write_text(text)
+    assert [line for line in said.splitlines() if line.startswith("Running stage")] == ["Running stage 'report':"]
+    assert "<p>changed</p>" in (project.root / "report/index.html").read_text()
+
+
+def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
+    project.run("dvc", "exp", "run", "-S", "ladder.vae.latent=[2,3,4]", "--name", "wider")
+    assert len((project.root / "trials.csv").read_text().splitlines()) == 1 + 4
+    records = list((project.root / ".latentmill/trials").iterdir())
+    assert len(records) == 4
+    assert "wider" in project.run("dvc", "exp", "show", "--csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"modle": {}},
+            "params.yaml: unknown key 'modle'; the keys here are data, training, sweep, ladder, evaluation",
+        ),
+        ({"training": {"epoch": 3}}, "params.yaml: unknown key 'training.epoch'"),
+        ({"training": {"epochs": -1}}, "training.epochs: Input should be greater than or equal to 1, but got -1"),
+        ({"ladder": {}}, "params.yaml: ladder: Dictionary should have at least 1 item"),
+        ({"ladder": {"vae": {"latent": []}}}, "params.yaml: ladder.vae.latent must have at least one value"),
+        ({"ladder": {"gan": {}}}, "params.yaml: ladder.gan: a variant must be one of"),
+        ({"data": {"source": "arrays", "path": "gone.npy"}}, "gone.npy"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_parameters_end_in_one_line_and_spoil_nothing(project, change, told):
+    before = project.outputs()
+    project.write_params(SMALL | change)
+    try:
+        said = project.run("dvc", "repro", status=255)
+    finally:
+        project.write_params(SMALL)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert told in line
+    assert "Traceback" not in said
+    assert project.outputs() == before
+
+
+def test_an_entry_whose_trials_all_fail_fails_the_stage_and_is_recorded(project):
+    before = project.outputs()
+    project.write_params(SMALL | {"ladder": SMALL["ladder"] | {"ppca": {"latent": 64}}})
+    try:
+        said = project.run("dvc", "repro", status=255)
+    finally:
+        project.write_params(SMALL)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert (
+        "these have none: ladder.ppca: InputError: latent must be below the number of images and of pixels, 64" in line
+    )
+    rows = (project.root / "trials.csv").read_text().splitlines()
+    assert [row for row in rows if ",failed," in row and "latent must be below" in row]
+    assert project.outputs() == before
+
+
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_after_a_kill_finished_trials_are_not_trained_again(tmp_path, victim):
+    project = Project(tmp_path)
+    slow = {"variant": "vae", "latent": 2, "components": 3, "epochs": 1_000_000, "max_steps": 1_000_000_000}
+    quick = SMALL["ladder"] | {"slow": slow | {"patience": 1_000_000}}
+    project.write_params(SMALL | {"ladder": quick, "sweep": {"workers": 2}})
+    running = project.start("dvc", "repro", "train")
+    store = tmp_path / ".latentmill/trials"
+    wait_until(running, lambda: store.is_dir() and len(finished(store)) == 3)
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
+    started = {process: " ".join(process.cmdline()) for process in psutil.Process(running.pid).children(recursive=True)}
+    mark = {"driver": "pipeline/train.py", "worker": "ray::ImplicitFunc"}[victim]
+    for process in [process for process, command in started.items() if mark in command]:
+        process.kill()
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode != 0, said
+    training = [process for process, command in started.items() if "Agent" not in command]  # Ray's agents take a minute
+    assert psutil.wait_procs(training, timeout=30)[1] == [], "no process may be left behind"
+    project.write_params(SMALL | {"ladder": quick | {"slow": slow | {"epochs": 3}}})
+    assert "4 trials: 3 already trained, 1 to train" in project.run("dvc", "repro", "train")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["naive_bayes", "slow", "vae"]
+
+
+def finished(store: Path) -> list[Path]:
+    return [path for path in store.iterdir() if not path.name.startswith(".")]
+
+
+def wait_until(process: subprocess.Popen[str], condition, seconds: int = 90) -> None:
+    """Until the condition holds; the process must still run then."""
+    for _ in range(seconds * 5):
+        if condition():
+            return
+        try:
+            process.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    said = process.communicate(timeout=10)[0] if process.poll() is not None else "it still runs"
+    raise AssertionError(f"the process did not come so far: {said}")

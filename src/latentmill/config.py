@@ -60,7 +60,7 @@ class EvaluationConfig(Model):
 
     samples: PositiveInt = 10_000  # images sampled per model, each with its nearest training image
     importance_samples: PositiveInt = 500  # K of the importance-weighted bound
-    likelihood_images: PositiveInt = 1_000  # test images whose likelihood is computed, at most
+    likelihood_images: Annotated[int, Field(ge=2)] = 1_000  # test images whose likelihood is computed, at most
     seed: Seed = 0
 
 

@@ -1,0 +1,30 @@
+"""report: what every other stage wrote -> report/index.html, one page to look at, self-contained."""
+
+from pathlib import Path
+
+from latentmill.config import load_params
+from latentmill.errors import one_line_errors
+from latentmill.files import replacing_folder, write_text
+from latentmill.report.inputs import Places, read_inputs
+from latentmill.report.page import render
+
+PLACES = Places(
+    data=Path("data/prepared"),
+    trials=Path("trials.csv"),
+    models=Path("models"),
+    evaluation=Path("evaluation"),
+    exports=Path("exports"),
+)
+REPORT = Path("report")
+
+
+def main() -> None:
+    page = render(read_inputs(load_params(), PLACES))
+    with replacing_folder(REPORT) as folder:
+        write_text(folder / "index.html", page)
+    print(f"{REPORT / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from latentmill.report.captions import percent
 from latentmill.report.inputs import Entry, Json
 
-MISSING, MINUS = "0", "\N{MINUS SIGN}"
+MISSING, MINUS = "—", "\N{MINUS SIGN}"
 
 
 def minus(number: str) -> str:

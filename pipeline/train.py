@@ -9,7 +9,7 @@ from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.training.plan import Planned, plan
-from latentmill.training.results import Outcome, curves_csv, require_winners, trials_csv, winners
+from latentmill.training.results import Outcome, curves_csv, outcome_of, require_winners, trials_csv, winners
 from latentmill.training.trials import TrialStore
 
 DATA, MODELS, STORE = Path("data/prepared"), Path("models"), Path(".latentmill/trials")
@@ -27,7 +27,7 @@ def main() -> None:
         trials = {key: item.trial for key, item in missing.items()}
         splits = read_split(DATA, "train"), read_split(DATA, "val")
         errors = sweep.run(trials, *splits, data_digest, store, params.sweep, Progress(missing, store))
-    write([Outcome(item, key, store.find(key), errors.get(key)) for item, key in planned], store)
+    write([outcome_of(item, key, store, errors) for item, key in planned], store)
 
 
 class Progress:

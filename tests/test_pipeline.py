@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,9 @@ class Project:
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=self.root, env=self.environment, text=True, **pipes)
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment, text=True, start_new_session=True, **pipes
+        )
 
     def run(self, *command: str, status: int = 0) -> str:
         """The output of a command, stdout and stderr, which must end with `status`."""
@@ -177,7 +180,7 @@ def test_an_entry_whose_trials_all_fail_fails_the_stage_and_is_recorded(project)
     assert project.outputs() == before
 
 
-@pytest.mark.parametrize("victim", ["driver", "worker"])
+@pytest.mark.parametrize("victim", ["driver", "worker", "interrupt"])
 def test_after_a_kill_finished_trials_are_not_trained_again(tmp_path, victim):
     project = Project(tmp_path)
     slow = {"variant": "vae", "latent": 2, "components": 3, "epochs": 1_000_000, "max_steps": 1_000_000_000}
@@ -188,9 +191,12 @@ def test_after_a_kill_finished_trials_are_not_trained_again(tmp_path, victim):
     wait_until(running, lambda: store.is_dir() and len(finished(store)) == 3)
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
     started = {process: " ".join(process.cmdline()) for process in psutil.Process(running.pid).children(recursive=True)}
-    mark = {"driver": "pipeline/train.py", "worker": "ray::ImplicitFunc"}[victim]
-    for process in [process for process, command in started.items() if mark in command]:
-        process.kill()
+    if victim == "interrupt":
+        os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
+    else:
+        mark = {"driver": "pipeline/train.py", "worker": "ray::ImplicitFunc"}[victim]
+        for process in [process for process, command in started.items() if mark in command]:
+            process.kill()
     said, _ = running.communicate(timeout=60)
     assert running.returncode != 0, said
     training = [process for process, command in started.items() if "Agent" not in command]  # Ray's agents take a minute

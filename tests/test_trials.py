@@ -13,7 +13,7 @@ from latentmill.errors import InputError
 from latentmill.training import checkpoint, trials
 from latentmill.training.loop import DivergedError, train
 from latentmill.training.plan import Planned
-from latentmill.training.results import Outcome, curves_csv, require_winners, trials_csv, winners
+from latentmill.training.results import Outcome, curves_csv, outcome_of, require_winners, trials_csv, winners
 from latentmill.training.trials import Trial, TrialStore
 
 DIGEST = "a" * 64
@@ -128,6 +128,11 @@ def test_an_entry_without_a_finished_trial_is_named_with_its_error():
     require_winners(outcomes[:2], winners(outcomes[:2]))
     with pytest.raises(InputError, match=r"these have none: ladder\.b: Bang: y$"):
         require_winners(outcomes, winners(outcomes))
+
+
+def test_a_trial_that_left_nothing_is_failed(tmp_path):
+    lost = outcome_of(Planned("a", vae(), "a"), "1", TrialStore(tmp_path), {"2": "Boom"})
+    assert (lost.record, lost.error) == (None, "ended without a result")
 
 
 def test_the_tables_have_a_row_for_every_trial_and_every_epoch():

@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what ray 2.60 warns will be the default
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records replace its CSV, JSON and TensorBoard files
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the sweep as if it were complete
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables; `on_end` says what there is to say
 }
 OnEnd = Callable[[str], None]  # told the fingerprint of a trial that finished or failed

@@ -8,6 +8,7 @@ from typing import Any
 
 from latentmill.errors import InputError
 from latentmill.training.plan import Planned
+from latentmill.training.trials import TrialStore
 
 SUMMARY = ("status", "winner", "criterion", "best_epoch", "epochs", "train_loss", "val_loss", "seconds", "error")
 
@@ -26,6 +27,12 @@ class Outcome:
         """Lower is better; the fingerprint breaks ties, so that the order of finishing never does."""
         assert self.record is not None
         return self.record["criterion"], self.fingerprint
+
+
+def outcome_of(planned: Planned, fingerprint: str, store: TrialStore, errors: dict[str, str]) -> Outcome:
+    """What became of a planned trial; one that left neither a record nor an error was lost, which is an error too."""
+    record = store.find(fingerprint)
+    return Outcome(planned, fingerprint, record, None if record else errors.get(fingerprint, "ended without a result"))
 
 
 def winners(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:

@@ -5,6 +5,7 @@ pixels another. Shapes: B batch, K samples, C, H, W image; parameters have the s
 """
 
 from abc import ABC, abstractmethod
+from math import ceil
 from typing import Literal
 
 import torch
@@ -41,8 +42,7 @@ class Bernoulli(Observation):
     log_volume = 0.0
 
     def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        draws = torch.rand(images.shape, generator=generator, device=images.device)
-        return (draws < images).to(images.dtype)  # what torch.bernoulli does, in 0.6 of its time
+        return binarised(images, generator)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         return bernoulli_log_prob(x.flatten(-3), parameters.flatten(-3))
@@ -73,6 +73,17 @@ class Gaussian(Observation):
 
     def mean(self, parameters: Tensor) -> Tensor:
         return parameters.clamp(0, 1)
+
+
+def binarised(images: Tensor, generator: torch.Generator) -> Tensor:
+    """1 with the grey value in `images` as its probability, else 0.
+
+    What torch.bernoulli does, from 16 random bits a pixel: in a quarter of its time, and less than 2^-16 off.
+    """
+    words = torch.empty(ceil(images.numel() / 4), dtype=torch.int64, device=images.device)
+    words.random_(-(2**63), None, generator=generator)  # None: up to the largest
+    draws = words.view(torch.int16)[: images.numel()].view(images.shape)  # -2^15 to 2^15 - 1
+    return draws.to(images.dtype).mul_(2**-16).add_(0.5).lt_(images)
 
 
 def dequantised(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,1 @@
+"""Speed and size against their targets: `python -m benchmarks [GROUP ...]`."""

@@ -1,0 +1,76 @@
+"""Measure every group, or those that are named; exit with 1 where a target falls short.
+
+A new target is a function that yields results, and a line in `GROUPS`. The long ones stand last.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import pipeline, sampler, sweep, training
+from benchmarks.target import Result
+from latentmill.files import write_json
+
+GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
+    "training": training.measure,
+    "sampler": sampler.measure,
+    "sweep": sweep.measure,
+    "repro": pipeline.measure_default,
+    "full": pipeline.measure_full,
+}
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def main() -> int:
+    results = list(measured(chosen_groups()))
+    write_json(RESULTS, {"machine": machine(), "targets": merged(results)})
+    return 0 if all(result.holds for result in results) else 1
+
+
+def chosen_groups() -> list[str]:
+    parser = argparse.ArgumentParser("python -m benchmarks", description="Measure speed and size against targets.")
+    parser.add_argument("group", nargs="*", help=f"one of {', '.join(GROUPS)}; all where none is named")
+    chosen: list[str] = parser.parse_args().group
+    for name in chosen:
+        if name not in GROUPS:
+            parser.error(f"a group must be one of {', '.join(GROUPS)}, but got {name!r}")
+    return [name for name in GROUPS if name in chosen or not chosen]
+
+
+def measured(groups: Iterable[str]) -> Iterator[Result]:
+    """The results one after the other, each printed as soon as it is there."""
+    for group in groups:
+        for result in GROUPS[group]():
+            print(result, flush=True)
+            yield result
+
+
+def merged(results: list[Result]) -> list[dict[str, Any]]:
+    """The new results, and of an earlier run on an equal machine those that were not measured now."""
+    earlier: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = earlier["targets"] if earlier.get("machine") == machine() else []
+    by_name = {target["name"]: target for target in kept} | {result.name: asdict(result) for result in results}
+    return list(by_name.values())
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on, without what names this machine."""
+    return {
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,6 +24,7 @@ from latentmill.evaluation.likelihood import evaluate_likelihood
 from latentmill.evaluation.neighbours import Neighbours, TrainingImages, neighbour_metrics
 from latentmill.evaluation.plots import BINS, distances_csv, kl_csv
 from latentmill.evaluation.reconstruction import reconstruct, reconstruction_metrics
+from latentmill.observations import binarised
 from latentmill.runtime.images import grid
 from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior
 
@@ -295,7 +296,7 @@ def test_the_likelihood_of_naive_bayes_by_hand(trained, digits):
     model, _ = trained("naive_bayes", {})
     found = evaluate_likelihood(model, Batches(digits[500:541]), samples=2, seed=7)
     p = (as_float(digits[:500]).astype(np.float64).sum(0) + 1) / (500 + 2)
-    x = torch.rand(41, *IMAGE_SHAPE, generator=torch.Generator().manual_seed(7)).numpy() < as_float(digits[500:541])
+    x = binarised(torch.tensor(as_float(digits[500:541])), torch.Generator().manual_seed(7)).numpy() > 0
     log_p = np.where(x, np.log(p), np.log(1 - p)).sum((1, 2, 3))
     assert (found.kind, found.images) == ("exact", 41)
     assert found.nats == pytest.approx(-log_p.mean(), rel=1e-5)

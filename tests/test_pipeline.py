@@ -51,9 +51,8 @@ class Project:
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(
-            command, cwd=self.root, env=self.environment, text=True, start_new_session=True, **pipes
-        )
+        place = {"cwd": self.root, "env": self.environment, "start_new_session": True}
+        return subprocess.Popen(command, text=True, preexec_fn=heed_interrupts, **place, **pipes)
 
     def run(self, *command: str, status: int = 0) -> str:
         """The output of a command, stdout and stderr, which must end with `status`."""
@@ -205,6 +204,11 @@ def test_after_a_kill_finished_trials_are_not_trained_again(tmp_path, victim):
     assert "4 trials: 3 already trained, 1 to train" in project.run("dvc", "repro", "train")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["naive_bayes", "slow", "vae"]
+
+
+def heed_interrupts() -> None:
+    """What a terminal's shell does; a job in the background of a script inherits that they are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finished(store: Path) -> list[Path]:

@@ -1,62 +1,67 @@
-"""train: every trial of the ladder, in parallel -> models/<entry>/, trials.csv, curves.csv."""
+"""train: every trial of the ladder, in parallel -> models/<entry>/, {trials,curves,parallel}.csv."""
 
-import shutil
 from pathlib import Path
 
-from latentmill import sweep
-from latentmill.config import load_params
+from latentmill.config import Params, load_params
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
-from latentmill.training.plan import Planned, plan
-from latentmill.training.results import Outcome, curves_csv, outcome_of, require_winners, trials_csv, winners
-from latentmill.training.trials import TrialStore
+from latentmill.sweep.display import Display
+from latentmill.sweep.lifetime import alone, ending_in_order
+from latentmill.sweep.run import run
+from latentmill.sweep.search import optuna_rounds
+from latentmill.training.parallel import parallel_csv
+from latentmill.training.plan import Plan
+from latentmill.training.results import Outcome, Ranked, curves_csv, outcomes, ranking, require_winners, trials_csv
+from latentmill.training.store import TrialStore
 
-DATA, MODELS, STORE = Path("data/prepared"), Path("models"), Path(".latentmill/trials")
+DATA, MODELS = Path("data/prepared"), Path("models")
 
 
 def main() -> None:
     params = load_params()
-    data_digest, store = read_manifest(DATA)["digest"], TrialStore(STORE)
-    planned = [(item, item.trial.fingerprint(data_digest)) for item in plan(params)]
-    missing = {key: item for item, key in planned if store.find(key) is None}
-    total = len({key for _, key in planned})
-    print(f"{total} trials: {total - len(missing)} already trained, {len(missing)} to train", flush=True)
-    errors: dict[str, str] = {}
-    if missing:
-        trials = {key: item.trial for key, item in missing.items()}
-        splits = read_split(DATA, "train"), read_split(DATA, "val")
-        errors = sweep.run(trials, *splits, data_digest, store, params.sweep, Progress(missing, store))
-    write([outcome_of(item, key, store, errors) for item, key in planned], store)
+    store = TrialStore(params.train.storage, note=tell)
+    with ending_in_order(), alone(store):
+        write(sweep(params, store), store)
 
 
-class Progress:
-    """Prints a line for each trial that ends."""
+def sweep(params: Params, store: TrialStore) -> list[Outcome]:
+    """Train what is missing in the store; what became of every trial."""
+    plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds)
+    settled = len({planned.fingerprint for planned in plan.planned}) - plan.missing
+    more = f", up to {plan.unasked} more when their results are known" if plan.unasked else ""
+    tell(f"{settled + plan.missing} trials: {settled} already trained, {plan.missing} to train{more}")
+    if plan.missing:
+        with Display(plan) as display:
+            run(plan, read_split(DATA, "train"), read_split(DATA, "val"), display)
+    if plan.missing:
+        tell(f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here")
+    return outcomes(plan.planned, plan.records)
 
-    def __init__(self, missing: dict[str, Planned], store: TrialStore) -> None:
-        self.missing, self.store, self.ended = missing, store, 0
 
-    def __call__(self, fingerprint: str) -> None:
-        self.ended += 1
-        record = self.store.find(fingerprint)
-        result = f"{record['criterion']:.2f} nats on val, {record['seconds']:.1f} s" if record else "failed"
-        print(f"[{self.ended}/{len(self.missing)}] {self.missing[fingerprint].label}: {result}", flush=True)
-
-
-def write(outcomes: list[Outcome], store: TrialStore) -> None:
-    """Tell what failed, write the tables, even where an entry has no winner, then copy the winners out of the store."""
-    for outcome in outcomes:
-        if outcome.error:
-            print(f"{outcome.planned.label} failed: {outcome.error}", flush=True)
-    best = winners(outcomes)
-    write_text(Path("trials.csv"), trials_csv(outcomes, best))
+def write(tried: list[Outcome], store: TrialStore) -> None:
+    """Write the tables, even where an entry has no winner, then copy the winners out of the store."""
+    ranked = ranking(tried)
+    best = {entry: found[0].best for entry, found in ranked.items()}
+    write_text(Path("trials.csv"), trials_csv(tried, ranked))
     write_text(Path("curves.csv"), curves_csv(best.values()))
-    require_winners(outcomes, best)
+    write_text(Path("parallel.csv"), parallel_csv(tried, best.values()))
+    require_winners(tried, ranked)
     with replacing_folder(MODELS) as folder:
-        for entry, outcome in best.items():
-            shutil.copytree(store.folder(outcome.fingerprint), folder / entry)
-            assert outcome.record is not None
-            print(f"models/{entry}: {outcome.planned.label}, {outcome.record['criterion']:.2f} nats on val")
+        for entry, winner in best.items():
+            (folder / entry).mkdir()
+            store.fetch(winner.record["fingerprint"], folder / entry)
+            tell(f"models/{entry}: {winner.planned.label}, {result(ranked[entry][0])}")
+
+
+def result(winner: Ranked) -> str:
+    if winner.standard_error is None:
+        return f"{winner.mean:.2f} nats on val"
+    return f"{winner.mean:.2f} ± {winner.standard_error:.2f} nats on val over {len(winner.trials)} seeds"
+
+
+def tell(sentence: str) -> None:
+    print(sentence, flush=True)
 
 
 if __name__ == "__main__":

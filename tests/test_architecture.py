@@ -13,7 +13,7 @@ PACKAGE = SOURCE / "latentmill"
 STAGES = ("prepare", "train", "evaluate", "export", "report")
 # Each layer may import from those to its left, and from within itself.
 LAYERS = (
-    ("errors", "files", "config", "densities", "runtime"),
+    ("errors", "files", "storage", "config", "densities", "draws", "runtime"),
     ("nets", "observations", "priors", "data", "variant"),
     ("variants",),
     ("training",),

@@ -10,8 +10,8 @@ from latentmill.errors import InputError, one_line_errors
 
 GOOD = """\
 data: {source: mnist-5k}
-training: {learning_rate: 1e-3, epochs: 7}
-sweep: {}
+trial: {learning_rate: 1e-3, epochs: 7}
+train: {}
 ladder: {vae: {beta: [1, 4]}, naive_bayes: {}}
 evaluation: {}
 """
@@ -27,7 +27,7 @@ def _params(folder: Path, old: str = "", new: str = "") -> Path:
 
 def test_good_params_are_read_with_defaults(tmp_path: Path) -> None:
     params = load_params(_params(tmp_path))
-    assert params.training == TrainingConfig(learning_rate=0.001, epochs=7)
+    assert params.trial == TrainingConfig(learning_rate=0.001, epochs=7)
     assert params.data == DataConfig(source="mnist-5k", path=None, val=0.15, test=0.15, seed=0)
     assert params.ladder == {"vae": {"beta": [1, 4]}, "naive_bayes": {}}
 
@@ -43,9 +43,9 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
     [
         ("source:", "sorce:", "unknown key 'data.sorce'; the keys here are source, path, val, test, seed"),
         ("source:", "sorce:", "the key 'data.source' must be there, but is missing"),
-        ("sweep: {}", "sweep: {wrkers: 2}", "unknown key 'sweep.wrkers'"),
-        ("sweep: {}", "swept: {}", "unknown key 'swept'; the keys here are data, training, sweep"),
-        ("sweep: {}\n", "", "the key 'sweep' must be there, but is missing"),
+        ("train: {}", "train: {wrkers: 2}", "unknown key 'train.wrkers'"),
+        ("train: {}", "trains: {}", "unknown key 'trains'; the keys here are data, trial, ladder, train"),
+        ("train: {}\n", "", "the key 'train' must be there, but is missing"),
         ("mnist-5k", "mnist", "data.source: Input should be 'mnist-5k', 'digits', 'fashion-mnist' or 'arrays'"),
         ("mnist-5k", "mnist-5k, val: 0", "data.val: Input should be greater than 0, but got 0"),
         ("mnist-5k", "mnist-5k, val: .nan", "data.val: Input should be .* but got nan"),
@@ -53,12 +53,12 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
         ("mnist-5k", "mnist-5k, val: '0.2'", "data.val: Input should be a valid number, but got '0.2'"),
         ("mnist-5k", "mnist-5k, seed: -1", "data.seed: Input should be greater than or equal to 0, but got -1"),
         ("mnist-5k", "mnist-5k, path: 5", "data.path: Input should be a valid string, but got 5"),
-        ("epochs: 7", "epochs: 0", "training.epochs: .* but got 0"),
-        ("epochs: 7", "epochs: 7.5", "training.epochs: .* but got 7.5"),
-        ("epochs: 7", "epochs: true", "training.epochs: .* but got True"),
-        ("1e-3", "-1e-3", "training.learning_rate: Input should be greater than 0, but got -0.001"),
-        ("sweep: {}", "sweep: {seeds: []}", r"sweep.seeds: .* but got \[\]"),
-        ("sweep: {}", "sweep:", "sweep: .* but got None"),
+        ("epochs: 7", "epochs: 0", "trial.epochs: .* but got 0"),
+        ("epochs: 7", "epochs: 7.5", "trial.epochs: .* but got 7.5"),
+        ("epochs: 7", "epochs: true", "trial.epochs: .* but got True"),
+        ("1e-3", "-1e-3", "trial.learning_rate: Input should be greater than 0, but got -0.001"),
+        ("train: {}", "train: {seeds: []}", r"train.seeds: .* but got \[\]"),
+        ("train: {}", "train:", "train: .* but got None"),
         ("{vae: {beta: [1, 4]}, naive_bayes: {}}", "{}", r"ladder: .* but got \{\}"),
         ("naive_bayes: {}", "naive_bayes: 3", "ladder.naive_bayes: Input should be a valid dictionary, but got 3"),
     ],
@@ -73,7 +73,7 @@ def test_a_mistake_is_named_with_its_key_and_value(tmp_path: Path, old: str, new
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     path = _params(tmp_path, "epochs: 7", "epochs: 0, patience: 0")
-    with pytest.raises(InputError, match=r"training\.epochs.*; .*training\.patience"):
+    with pytest.raises(InputError, match=r"trial\.epochs.*; .*trial\.patience"):
         load_params(path)
 
 

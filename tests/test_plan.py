@@ -1,22 +1,37 @@
-"""From a ladder to its trials."""
+"""From a ladder to its trials: search spaces, rounds, what is settled, what comes next."""
+
+import statistics
 
 import pytest
 
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.training.plan import plan
+from latentmill.sweep.search import optuna_rounds
+from latentmill.training.plan import ATTEMPTS, Plan, quotas
+from latentmill.training.store import TrialStore
+
+DIGEST = "a" * 64
+SPACE = {"samples": 20, "beta": {"loguniform": [0.1, 10.0]}, "latent": [2, 3, 4], "components": 3}
 
 
-def planned(ladder, training=None, **sweep):
-    content = {"data": {"source": "digits"}, "training": training or {}, "sweep": sweep, "evaluation": {}}
-    return plan(Params.model_validate(content | {"ladder": ladder}))
+@pytest.fixture
+def plan(tmp_path):
+    """Makes a plan on one store."""
+
+    def plan(ladder, trial=None, **train):
+        content = {"data": {"source": "digits"}, "trial": trial or {}, "train": train, "evaluation": {}}
+        params = Params.model_validate(content | {"ladder": ladder})
+        return Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds)
+
+    return plan
 
 
-def trials(ladder, **rest):
-    return [item.trial for item in planned(ladder, **rest)]
+@pytest.fixture
+def trials(plan):
+    return lambda *given, **named: [planned.trial for planned in plan(*given, **named).planned]
 
 
-def test_an_entry_without_lists_is_one_trial_with_its_variants_defaults():
+def test_an_entry_without_lists_is_one_trial_with_its_variants_defaults(trials):
     (trial,) = trials({"vae": {"latent": 5}})
     assert (trial.variant, trial.seed) == ("vae", 0)
     assert trial.model["latent"] == 5
@@ -24,23 +39,23 @@ def test_an_entry_without_lists_is_one_trial_with_its_variants_defaults():
     assert trial.training["epochs"] == 100
 
 
-def test_an_entry_may_name_its_variant_and_override_training():
-    (trial,) = trials({"slow": {"variant": "vae", "epochs": 7}}, training={"epochs": 9, "patience": 3})
+def test_an_entry_may_name_its_variant_and_override_training(trials):
+    (trial,) = trials({"slow": {"variant": "vae", "epochs": 7}}, trial={"epochs": 9, "patience": 3})
     assert (trial.variant, trial.training["epochs"], trial.training["patience"]) == ("vae", 7, 3)
 
 
-def test_a_closed_form_variant_does_not_depend_on_training():
-    (trial,) = trials({"naive_bayes": {}}, training={"epochs": 9})
+def test_a_closed_form_variant_does_not_depend_on_training(trials):
+    (trial,) = trials({"naive_bayes": {}}, trial={"epochs": 9})
     assert trial.training is None
 
 
-def test_lists_make_a_grid_and_seeds_repeat_it():
+def test_lists_make_a_grid_and_seeds_repeat_it(trials):
     found = trials({"vae": {"latent": [2, 3], "learning_rate": [1e-3, 1e-2, 1e-1]}}, seeds=[0, 1])
     points = {(trial.model["latent"], trial.training["learning_rate"], trial.seed) for trial in found}
     assert len(found) == len(points) == 12
 
 
-def test_sampled_values_lie_in_their_ranges_and_are_the_same_each_time():
+def test_sampled_values_lie_in_their_ranges_and_are_the_same_each_time(trials):
     space = {
         "samples": 50,
         "beta": {"uniform": [0.5, 2.0]},
@@ -57,7 +72,7 @@ def test_sampled_values_lie_in_their_ranges_and_are_the_same_each_time():
     assert trials({"vae": space}, sampling_seed=1) != found
 
 
-def test_more_samples_grid_values_or_entries_leave_the_trials_there_are():
+def test_more_samples_grid_values_or_entries_leave_the_trials_there_are(trials):
     space = {"samples": 3, "beta": {"uniform": [0.5, 2.0]}, "latent": [2]}
     before = trials({"vae": space})
     after = trials({"autoencoder": {}, "vae": space | {"samples": 5, "latent": [4, 2]}})
@@ -65,9 +80,9 @@ def test_more_samples_grid_values_or_entries_leave_the_trials_there_are():
     assert all(trial in after for trial in before)
 
 
-def test_labels_tell_the_trials_of_an_entry_apart():
-    labels = [item.label for item in planned({"vae": {"latent": [2, 3], "beta": 1.0}}, seeds=[0, 1])]
-    assert labels == ["vae latent=2", "vae latent=2 seed=1", "vae latent=3", "vae latent=3 seed=1"]
+def test_labels_tell_the_trials_of_an_entry_apart(plan):
+    labels = [item.label for item in plan({"vae": {"latent": [2, 3], "beta": 1.0}}, seeds=[0, 1]).planned]
+    assert labels == [f"vae latent={latent} seed={seed}" for latent in (2, 3) for seed in (0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +115,157 @@ def test_labels_tell_the_trials_of_an_entry_apart():
         ({"autoencoder": {"corruption": 1.0}}, "ladder.autoencoder: corruption: .* less than 1, but got 1.0"),
     ],
 )
-def test_a_wrong_search_space_is_named(ladder, told):
+def test_a_wrong_search_space_is_named(plan, ladder, told):
     with pytest.raises(InputError, match=told):
-        planned(ladder)
+        plan(ladder)
+
+
+# What comes next
+
+
+def settle(plan, fingerprint, criterion=1.0, **record):
+    """As a worker would: leave a record, then end."""
+    plan.store.end(fingerprint, {"status": "finished", "criterion": criterion, "fingerprint": fingerprint} | record)
+    return plan.ended(fingerprint)
+
+
+def play(plan, criterion=lambda planned: planned.trial.model["beta"]):
+    """Run a plan to its end; returns the labels in the order they were started."""
+    started = []
+    while (planned := plan.take()) is not None:
+        started.append(planned.label)
+        settle(plan, planned.fingerprint, criterion(planned))
+    assert plan.is_over()
+    return started
+
+
+def test_long_trials_start_first_and_among_equals_the_later_in_the_ladder(plan):
+    made = plan({"naive_bayes": {}, "vae": {"latent": [2, 3]}, "autoencoder": {"epochs": 200}})
+    assert play(made, lambda planned: 1.0) == ["autoencoder", "vae latent=3", "vae latent=2", "naive_bayes"]
+
+
+def test_settled_trials_are_not_taken_again_and_failed_ones_are(plan):
+    ladder = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}}
+    first = plan(ladder)
+    by_label = {planned.label: planned.fingerprint for planned in first.planned}
+    settle(first, by_label["naive_bayes"])
+    settle(first, by_label["vae latent=2"], status="diverged")
+    settle(first, by_label["vae latent=3"], status="failed", error="Boom: x")
+    again = plan(ladder)
+    assert again.missing == 2
+    assert play(again) == ["vae latent=4", "vae latent=3"]
+    assert plan(ladder).missing == 0
+
+
+def test_entries_that_ask_for_the_same_trial_train_it_once(plan):
+    made = plan({"vae": {}, "twin": {"variant": "vae"}})
+    assert len(made.planned) == 2
+    assert made.missing == 1
+    assert len(play(made)) == 1
+
+
+def test_a_trial_whose_worker_dies_is_run_again_a_few_times(plan):
+    made = plan({"vae": {}})
+    for _ in range(ATTEMPTS - 1):
+        assert made.ended(made.take().fingerprint) is None
+    last = made.take()
+    record = made.ended(last.fingerprint)
+    assert record["status"] == "failed"
+    assert "worker died 3 times" in record["error"]
+    assert made.is_over()
+    assert plan({"vae": {}}).missing == 1, "a later sweep tries again"
+
+
+def test_a_failure_of_an_earlier_sweep_is_not_taken_for_this_ones(plan):
+    first = plan({"vae": {}})
+    settle(first, first.planned[0].fingerprint, status="failed", error="Boom: x")
+    made = plan({"vae": {}})
+    assert made.ended(made.take().fingerprint) is None, "the worker died and left no record of its own"
+
+
+def test_a_trial_stopped_by_asha_is_settled_only_while_asha_is_on(plan):
+    first = plan({"vae": {}}, asha={})
+    fingerprint = first.take().fingerprint
+    assert first.ended(fingerprint, {"epoch": 10, "criterion": 5.0})["status"] == "stopped"
+    assert plan({"vae": {}}, asha={}).missing == 0
+    assert plan({"vae": {}}).missing == 1
+
+
+def test_the_half_batch_twin_stands_in_for_a_trial_that_ran_out_of_memory(plan):
+    first = plan({"vae": {}})
+    fingerprint = first.planned[0].fingerprint
+    settle(first, fingerprint, status="out of memory", error="MemoryError", retried_as="b" * 16)
+    assert plan({"vae": {}}).missing == 1
+    first.store.end("b" * 16, {"status": "finished", "criterion": 2.0, "fingerprint": "b" * 16})
+    again = plan({"vae": {}})
+    assert again.missing == 0
+    assert again.records[fingerprint]["fingerprint"] == "b" * 16
+
+
+# At most so many
+
+
+def test_max_trials_are_taken_in_turn_from_the_entries(plan):
+    ladder = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}, "autoencoder": {"latent": [2, 3, 4]}}
+    labels = [planned.label for planned in plan(ladder, max_trials=5).planned]
+    assert labels == ["naive_bayes"] + [f"{name} latent={size}" for name in ("vae", "autoencoder") for size in (2, 3)]
+    assert len(plan(ladder, max_trials=7, seeds=[0, 1]).planned) == 6, "a configuration is trained with every seed"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limit", "taken"), [([1, 9], None, [1, 9]), ([1, 9], 4, [1, 3]), ([4, 4, 1], 6, [3, 2, 1]), ([2], 5, [2])]
+)
+def test_quotas(sizes, limit, taken):
+    assert quotas(sizes, limit) == taken
+
+
+def test_max_trials_must_leave_every_entry_one(plan):
+    with pytest.raises(InputError, match=r"train\.max_trials must leave each of the 2 entries a configuration"):
+        plan({"naive_bayes": {}, "vae": {}}, max_trials=3, seeds=[0, 1])
+
+
+# A search that learns
+
+
+def test_optuna_asks_in_rounds_and_the_order_of_results_decides_nothing(plan, tmp_path):
+    first = plan({"vae": SPACE}, search="optuna")
+    assert (len(first.planned), first.unasked) == (8, 12)
+    play(first)
+    for path in sorted(tmp_path.iterdir()):
+        (path / "trial.json").unlink()
+    second = plan({"vae": SPACE}, search="optuna")
+    while not second.is_over():
+        taken = []
+        while (planned := second.take()) is not None:
+            taken.append(planned)
+        for planned in taken[::-1]:
+            settle(second, planned.fingerprint, planned.trial.model["beta"])
+    assert [planned.trial for planned in first.planned] == [planned.trial for planned in second.planned]
+    assert len({planned.fingerprint for planned in first.planned}) == 20
+    assert plan({"vae": SPACE}, search="optuna").missing == 0, "a finished search is replayed from the store"
+    assert [planned.trial for planned in plan({"vae": SPACE}, search="optuna").planned] == [
+        planned.trial for planned in first.planned
+    ]
+
+
+def test_optuna_learns(plan):
+    made = plan({"vae": SPACE | {"samples": 48}}, search="optuna")
+    play(made)
+    betas = [planned.trial.model["beta"] for planned in made.planned]
+    assert statistics.median(betas[-16:]) < 0.5 * statistics.median(betas[:8])
+    assert all(0.1 <= beta <= 10 for beta in betas)
+
+
+def test_optuna_is_told_of_failures_and_leaves_grids_alone(plan):
+    made = plan({"naive_bayes": {}, "ppca": {"latent": [2, 3]}, "vae": SPACE}, search="optuna")
+    assert len(made.planned) == 1 + 2 + 8
+    while (planned := made.take()) is not None:
+        status = "diverged" if planned.trial.model.get("beta", 0) > 1 else "finished"
+        settle(made, planned.fingerprint, status=status)
+    assert len(made.planned) == 1 + 2 + 20
+
+
+def test_every_seed_of_a_configuration_counts_for_the_search(plan):
+    made = plan({"vae": SPACE}, search="optuna", seeds=[0, 1, 2])
+    assert (len(made.planned), made.unasked) == (24, 36)
+    assert len(play(made)) == 60

@@ -89,7 +89,7 @@ def write(tmp_path, digits):
             write_entry(places, name, variant, metrics)
         put(places.evaluation / "metrics.json", {name: metrics for name, (_, metrics) in entries.items()})
         ladder = {name: {"variant": variant, "latent": [2, 3]} for name, (variant, _) in entries.items()}
-        sections = {"data": {"source": "digits"}, "training": {}, "sweep": {}, "evaluation": {}}
+        sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}}
         return checked(Params, sections | {"ladder": ladder}, "params"), places
 
     return write

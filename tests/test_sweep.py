@@ -3,62 +3,109 @@
 import psutil
 import pytest
 from safetensors.numpy import load_file
-from test_trials import DIGEST, vae
 
-from latentmill import sweep, variants
-from latentmill.config import SweepConfig
-from latentmill.training.trials import Trial, TrialStore
+from latentmill.config import Params
+from latentmill.sweep.run import run
+from latentmill.sweep.search import optuna_rounds
+from latentmill.training.plan import Plan
+from latentmill.training.results import outcomes, ranking
+from latentmill.training.store import TrialStore
 
-IMPOSSIBLE = Trial("ppca", variants.find("ppca").Config(latent=64).model_dump(), None, 0)  # as many factors as pixels
+DIGEST = "a" * 64
+LADDER = {
+    "naive_bayes": {},
+    "impossible": {"variant": "ppca", "latent": 64},  # as many factors as pixels
+    "vae": {"latent": [2, 3], "components": 3},
+}
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.starts, self.reports, self.ends, self.notes = [], [], [], []
+
+    def started(self, planned):
+        self.starts.append(planned.fingerprint)
+
+    def progressed(self, planned, result):
+        self.reports.append((planned.fingerprint, result["epoch"]))
+
+    def ended(self, planned, record):
+        self.ends.append((planned.fingerprint, record["status"]))
+
+    def noted(self, sentence):
+        self.notes.append(sentence)
+
+
+def swept(digits, folder, ladder=LADDER, trial=None, **train):
+    """A sweep into `folder`: (plan, listener)."""
+    content = {"data": {"source": "digits"}, "trial": {"epochs": 3, "batch_size": 50} | (trial or {}), "evaluation": {}}
+    params = Params.model_validate(content | {"ladder": ladder, "train": {"storage": str(folder)} | train})
+    plan, listener = Plan(params, DIGEST, TrialStore(folder), optuna_rounds), Listener()
+    if plan.missing:
+        run(plan, digits[:500], digits[500:], listener)
+    return plan, listener
 
 
 @pytest.fixture(scope="module")
-def swept(digits, tmp_path_factory):
-    """The same four trials, one of which fails, on one worker and on two: (store, errors, what was told)."""
-    asked = [vae(seed=0), IMPOSSIBLE, vae(seed=1), vae(epochs=4)]
-    missing = {trial.fingerprint(DIGEST): trial for trial in asked}
-    found = {}
-    for workers in (1, 2):
-        store, told = TrialStore(tmp_path_factory.mktemp("store")), []
-        errors = sweep.run(
-            missing,
-            digits[:500],
-            digits[500:],
-            DIGEST,
-            store,
-            SweepConfig(workers=workers),
-            told.append,
-        )
-        found[workers] = store, errors, told
-    return missing, found
+def twice(digits, tmp_path_factory):
+    """The same trials, one of which fails, on one worker and on two."""
+    return {workers: swept(digits, tmp_path_factory.mktemp("store"), workers=workers) for workers in (1, 2)}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_trial_that_fails_is_named_and_stops_no_other(swept, workers):
-    missing, found = swept
-    store, errors, told = found[workers]
-    failed = IMPOSSIBLE.fingerprint(DIGEST)
-    assert list(errors) == [failed]
-    assert "InputError: latent must be below the number of images and of pixels, 64" in errors[failed]
-    assert "\n" not in errors[failed]
-    assert {key for key in missing if store.find(key)} == set(missing) - {failed}
-    assert sorted(told) == sorted(missing)
+def test_a_trial_that_fails_is_named_and_stops_no_other(twice, workers):
+    plan, listener = twice[workers]
+    assert [plan.records[planned.fingerprint]["status"] for planned in plan.planned] == [
+        "finished",
+        "failed",
+        "finished",
+        "finished",
+    ]
+    error = plan.records[plan.planned[1].fingerprint]["error"]
+    assert "InputError: latent must be below the number of images and of pixels, 64" in error
+    assert sorted(listener.starts) == sorted(planned.fingerprint for planned in plan.planned)
+    assert dict(listener.ends) == {key: record["status"] for key, record in plan.records.items()}
 
 
-def test_one_worker_and_two_give_the_same_weights(swept):
-    missing, found = swept
-    one, two = (found[workers][0] for workers in (1, 2))
-    for key in set(missing) - {IMPOSSIBLE.fingerprint(DIGEST)}:
-        weights, others = (load_file(store.folder(key) / "model.safetensors") for store in (one, two))
+def test_one_worker_and_two_give_the_same_winners_and_weights(twice):
+    (one, _), (two, _) = twice[1], twice[2]
+    winners = [ranking(outcomes(plan.planned, plan.records)) for plan in (one, two)]
+    names = [{entry: found[0].best.planned.fingerprint for entry, found in each.items()} for each in winners]
+    assert names[0] == names[1]
+    for fingerprint in names[0].values():
+        weights, others = (
+            load_file(f"{plan.store.storage.url}/{fingerprint}/model.safetensors") for plan in (one, two)
+        )
         assert all((weights[name] == others[name]).all() for name in weights)
 
 
-def test_no_process_of_ray_is_left(swept):
+def test_no_process_of_ray_is_left(twice):
     ours = psutil.Process().children(recursive=True)
-    assert [process.name() for process in ours if "ray" in process.name() or "raylet" in process.name()] == []
+    assert [process.name() for process in ours if "ray" in process.name()] == []
 
 
-def test_the_longest_trials_start_first():
-    naive = Trial("naive_bayes", {"pseudocount": 1.0}, None, 0)
-    order = sweep.longest_first([naive, vae(epochs=2), vae(epochs=9), vae(epochs=2, seed=1)])
-    assert order == [vae(epochs=9), vae(epochs=2, seed=1), vae(epochs=2), naive]
+def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path):
+    ladder = {"vae": {"latent": 3, "components": 3, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-6, 1e-3]}}
+    asha = {"grace": 2, "reduction": 2}
+    plan, listener = swept(digits, tmp_path, ladder, {"epochs": 9}, asha=asha, workers=1)
+    statuses = [plan.records[planned.fingerprint]["status"] for planned in plan.planned]
+    assert statuses[-1] == "finished", "the last of an entry starts first"
+    assert "stopped" in statuses
+    (winner,) = ranking(outcomes(plan.planned, plan.records)).values()
+    assert winner[0].best.planned.trial.training["learning_rate"] == 1e-3
+    again, _ = swept(digits, tmp_path, ladder, {"epochs": 9}, asha=asha, workers=1)
+    assert again.missing == 0, "what asha stopped stays stopped"
+    full, listener = swept(digits, tmp_path, ladder, {"epochs": 9}, workers=1)
+    assert {full.records[planned.fingerprint]["status"] for planned in full.planned} == {"finished"}
+    first_epochs = dict(reversed(listener.reports))
+    assert min(first_epochs.values()) > 2, "without asha they go on from where they were stopped"
+
+
+def test_a_sweep_out_of_time_keeps_what_it_has(digits, tmp_path):
+    endless = {"epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
+    ladder = {"naive_bayes": {}, "endless": {"variant": "vae", "components": 3, **endless}}
+    plan, _ = swept(digits, tmp_path, ladder, max_seconds=6, workers=2)
+    assert list(ranking(outcomes(plan.planned, plan.records))) == ["naive_bayes"]
+    assert list((tmp_path / plan.planned[1].fingerprint).glob("progress-*")), "it would go on from here"

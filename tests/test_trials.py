@@ -1,20 +1,23 @@
-"""Trials, their fingerprints, the store and the ranking."""
+"""Trials: their fingerprints, how they are run, kept and gone on with."""
 
 import json
+import math
 
 import numpy as np
 import pytest
+import torch
+from conftest import each_variant
 from safetensors.numpy import load_file
 
 from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
+from latentmill.storage import Storage
 from latentmill.training import checkpoint, trials
 from latentmill.training.loop import DivergedError, train
-from latentmill.training.plan import Planned
-from latentmill.training.results import Outcome, curves_csv, outcome_of, require_winners, trials_csv, winners
-from latentmill.training.trials import Trial, TrialStore
+from latentmill.training.store import TrialStore
+from latentmill.training.trials import Trial, Watch
 
 DIGEST = "a" * 64
 
@@ -24,14 +27,33 @@ def vae(epochs=2, seed=0, **model) -> Trial:
     return Trial("vae", config.model_dump(), TrainingConfig(epochs=epochs, batch_size=50).model_dump(), seed)
 
 
+class Interruption(Exception):
+    """What a kill looks like from within."""
+
+
+def after(epoch):
+    """A watch that interrupts the trial once this epoch is safe."""
+
+    def interrupt(progress):
+        if progress.epoch == epoch:
+            raise Interruption
+
+    return Watch(interrupt)
+
+
 @pytest.fixture
-def run(digits, tmp_path):
+def notes():
+    return []
+
+
+@pytest.fixture
+def run(digits, tmp_path, notes):
     """Runs a trial into a store and returns its folder."""
 
-    def run(trial: Trial, store: str = "store"):
-        kept = TrialStore(tmp_path / store)
-        trials.run(trial, Batches(digits[:500]), Batches(digits[500:]), DIGEST, kept)
-        return kept.folder(trial.fingerprint(DIGEST))
+    def run(trial: Trial, store: str = "store", **given):
+        kept = TrialStore(tmp_path / store, notes.append)
+        trials.run(trial, Batches(digits[:500]), Batches(digits[500:]), DIGEST, kept, **given)
+        return tmp_path / store / trial.fingerprint(DIGEST)
 
     return run
 
@@ -51,39 +73,209 @@ def test_the_code_of_one_variant_is_no_part_of_anothers():
     files = trials.code.imported_files(trials.code.SOURCE / "latentmill" / "variants" / "vae.py")
     names = {path.name for path in files}
     assert {"vae.py", "nets.py", "densities.py", "variant.py"} <= names
-    assert not names & {"autoencoder.py", "sweep.py", "sampler.py"}
+    assert not names & {"autoencoder.py", "store.py", "worker.py", "sampler.py"}
 
 
 def test_a_trial_is_kept_whole_without_pickle(run):
     folder = run(vae())
     assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "trial.json"]
     record = json.loads((folder / "trial.json").read_text())
-    assert record["fingerprint"] == folder.name
+    assert (record["fingerprint"], record["status"]) == (folder.name, "finished")
     assert len(record["history"]) == 2
     assert np.isfinite(record["criterion"])
 
 
 def test_the_same_trial_gives_the_same_weights_bit_for_bit(run):
     first, again, other = run(vae(), "first"), run(vae(), "again"), run(vae(seed=1), "first")
-    assert (first / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    assert weights(first) == weights(again)
     assert any(
         (load_file(first / "model.safetensors")[key] != value).any()
         for key, value in load_file(other / "model.safetensors").items()
     )
 
 
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+# Going on after an interruption
+
+
+@each_variant
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_an_interrupted_trial_ends_with_the_weights_of_an_undisturbed_one(run, name, config, epoch):
+    if variants.find(name).closed_form:
+        pytest.skip("a closed form has no epochs")
+    training = TrainingConfig(epochs=6, batch_size=50, learning_rate=0.01, patience=3).model_dump()
+    trial = Trial(name, variants.find(name).Config(**config).model_dump(), training, 0)
+    undisturbed = run(trial, "undisturbed")
+    with pytest.raises(Interruption):
+        run(trial, "interrupted", watch=after(epoch))
+    seen = []
+    interrupted = run(trial, "interrupted", watch=Watch(lambda progress: seen.append(progress.epoch)))
+    assert seen[0] == epoch + 1, "it goes on from the last epoch"
+    assert weights(interrupted) == weights(undisturbed)
+    told = [json.loads((folder / "trial.json").read_text()) for folder in (interrupted, undisturbed)]
+    assert told[0]["history"] == told[1]["history"]
+    assert told[0]["best_epoch"] == told[1]["best_epoch"]
+
+
+def test_the_best_weights_survive_an_interruption_after_them(run):
+    """At a rate that destroys the model, the best epoch is long past when the interruption comes."""
+    training = TrainingConfig(epochs=30, batch_size=20, learning_rate=0.05, patience=6).model_dump()
+    trial = Trial("autoencoder", variants.find("autoencoder").Config(latent=3, components=3).model_dump(), training, 0)
+    undisturbed = run(trial, "undisturbed")
+    record = json.loads((undisturbed / "trial.json").read_text())
+    last = len(record["history"])
+    assert record["best_epoch"] < last - 1
+    with pytest.raises(Interruption):
+        run(trial, "interrupted", watch=after(last - 1))
+    assert weights(run(trial, "interrupted")) == weights(undisturbed)
+
+
+def test_one_epoch_of_progress_is_kept_at_a_time(run, tmp_path):
+    with pytest.raises(Interruption):
+        run(vae(epochs=5), watch=after(3))
+    (folder,) = (tmp_path / "store").iterdir()
+    (progress,) = [path.name for path in folder.iterdir() if path.name.startswith("progress")]
+    assert progress.startswith("progress-000003-")
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", b"flipped"], ids=["empty", "cut", "flipped"])
+def test_damaged_progress_is_told_and_redone(run, tmp_path, notes, damage):
+    undisturbed = run(vae(epochs=4), "undisturbed")
+    with pytest.raises(Interruption):
+        run(vae(epochs=4), watch=after(2))
+    (file,) = (tmp_path / "store").glob("*/progress-*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes({b"": b"", b"cut": bytes(content[:-9]), b"flipped": bytes(content)}[damage])
+    notes.clear()
+    folder = run(vae(epochs=4))
+    assert weights(folder) == weights(undisturbed)
+    assert ["is damaged, so its epochs are redone" in note for note in notes if "failed" not in note] == [True]
+    assert not list(folder.glob("progress-*"))
+
+
+def test_a_disk_without_room_for_progress_does_not_stop_a_trial(run, notes, monkeypatch):
+    write = Storage.write
+
+    def no_room(self, name, content):
+        if "progress" in name:
+            raise OSError(28, "No space left on device")
+        write(self, name, content)
+
+    monkeypatch.setattr(Storage, "write", no_room)
+    assert (run(vae(epochs=2)) / "model.safetensors").exists()
+    assert len(notes) == 2
+    assert all("can't be kept" in note and "No space left" in note for note in notes)
+
+
+# What is damaged
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "trial.json"])
-@pytest.mark.parametrize("damage", ["gone", "empty", "cut"])
-def test_a_damaged_trial_counts_as_none(run, name, damage):
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "flipped"])
+def test_a_damaged_trial_counts_as_none(run, notes, name, damage):
     folder = run(vae(epochs=1))
-    store = TrialStore(folder.parent)
+    store = TrialStore(folder.parent, notes.append)
     assert store.find(folder.name) is not None
     file = folder / name
     content = file.read_bytes()
-    file.unlink() if damage == "gone" else file.write_bytes(b"" if damage == "empty" else content[:-10])
+    flipped = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    file.write_bytes({"gone": b"", "empty": b"", "cut": content[:-10], "flipped": flipped}[damage])
+    if damage == "gone":
+        file.unlink()
     assert store.find(folder.name) is None
+    if not (name == "trial.json" and damage == "gone"):
+        assert len(notes) == 1
+        assert notes[0].endswith("the trial is redone")
     with pytest.raises(InputError, match="must"):
         checkpoint.load(folder)
+
+
+def test_a_damaged_winner_is_not_brought_home(run, tmp_path):
+    folder = run(vae(epochs=1))
+    (folder / "model.safetensors").write_bytes(b"")
+    (tmp_path / "home").mkdir()
+    store = TrialStore(folder.parent)
+    with pytest.raises(InputError, match="run again to redo the trial"):
+        store.fetch(folder.name, tmp_path / "home")
+    assert store.find(folder.name) is None
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+# What goes wrong in a trial
+
+
+def test_a_trial_that_diverges_is_kept_as_such_with_its_last_finite_loss(run, digits):
+    training = TrainingConfig(epochs=50, batch_size=50, learning_rate=1e30).model_dump()
+    trial = Trial("vae", variants.find("vae").Config(latent=3, components=3).model_dump(), training, 0)
+    folder = run(trial)
+    record = json.loads((folder / "trial.json").read_text())
+    assert record["status"] == "diverged"
+    assert 1 < record["step"] < 20
+    assert math.isfinite(record["last_finite_loss"])
+    assert [path.name for path in folder.iterdir()] == ["trial.json"]
+
+
+def out_of_memory(batch_size):
+    """Stands in for a device on which only smaller batches fit."""
+    train_epoch = trials.train.__globals__["train_epoch"]
+
+    def tried(progress, images, size, team):
+        if size >= batch_size:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train_epoch(progress, images, size, team)
+
+    return tried
+
+
+def test_a_trial_that_runs_out_of_memory_is_kept_as_such(run, monkeypatch):
+    monkeypatch.setattr("latentmill.training.loop.train_epoch", out_of_memory(50))
+    record = json.loads((run(vae()) / "trial.json").read_text())
+    assert (record["status"], record["error"]) == ("out of memory", "OutOfMemoryError: CUDA out of memory")
+    assert "retried_as" not in record
+
+
+def test_with_halve_batch_it_is_run_once_more_with_half_its_batch(run, monkeypatch):
+    monkeypatch.setattr("latentmill.training.loop.train_epoch", out_of_memory(50))
+    folder = run(vae(), halve_batch=True)
+    record = json.loads((folder / "trial.json").read_text())
+    twin = json.loads((folder.parent / record["retried_as"] / "trial.json").read_text())
+    assert (twin["status"], twin["trial"]["training"]["batch_size"]) == ("finished", 25)
+    alone = run(trials.with_half_the_batch(vae()), "alone")
+    assert weights(folder.parent / record["retried_as"]) == weights(alone)
+
+
+def test_half_the_batch_is_tried_once_only(run, monkeypatch):
+    monkeypatch.setattr("latentmill.training.loop.train_epoch", out_of_memory(10))
+    folder = run(vae(), halve_batch=True)
+    statuses = [json.loads(path.read_text())["status"] for path in folder.parent.glob("*/trial.json")]
+    assert statuses == ["out of memory"] * 2
+
+
+def test_a_failure_is_kept_and_raised(run):
+    trial = Trial("ppca", variants.find("ppca").Config(latent=64).model_dump(), None, 0)
+    with pytest.raises(InputError, match="latent must be below"):
+        run(trial)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("not enough memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error, expected):
+    assert trials.is_out_of_memory(error) == expected
+
+
+# The loop
 
 
 def test_the_best_epoch_is_kept(digits):
@@ -107,38 +299,5 @@ def test_max_steps_ends_training_with_the_epoch_that_reaches_it(digits):
 def test_a_loss_that_is_not_finite_is_an_error(digits):
     model = variants.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
     model.encoder[1].weight.data.fill_(float("nan"))
-    with pytest.raises(DivergedError, match="the loss must be finite, but got nan in epoch 1"):
+    with pytest.raises(DivergedError, match="the loss must be finite, but got nan at step 1 after None"):
         train(model, Batches(digits[:500]), Batches(digits[500:]), TrainingConfig(), seed=0)
-
-
-def outcome(entry, fingerprint, criterion=None, error=None):
-    history = [{"train_loss": 2.0, "val_loss": 3.0}, {"train_loss": 1.0, "val_loss": 2.5}]
-    record = {"criterion": criterion, "best_epoch": 2, "seconds": 1.5, "history": history}
-    return Outcome(Planned(entry, vae(), entry), fingerprint, None if criterion is None else record, error)
-
-
-def test_the_winner_is_the_lowest_criterion_and_ties_go_by_fingerprint():
-    outcomes = [outcome("a", "3", 2.0), outcome("a", "2", 1.0), outcome("a", "1", 1.0), outcome("b", "9", 5.0)]
-    for order in (outcomes, outcomes[::-1]):
-        assert {entry: best.fingerprint for entry, best in winners(order).items()} == {"a": "1", "b": "9"}
-
-
-def test_an_entry_without_a_finished_trial_is_named_with_its_error():
-    outcomes = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x"), outcome("b", "3", error="Bang: y")]
-    require_winners(outcomes[:2], winners(outcomes[:2]))
-    with pytest.raises(InputError, match=r"these have none: ladder\.b: Bang: y$"):
-        require_winners(outcomes, winners(outcomes))
-
-
-def test_a_trial_that_left_nothing_is_failed(tmp_path):
-    lost = outcome_of(Planned("a", vae(), "a"), "1", TrialStore(tmp_path), {"2": "Boom"})
-    assert (lost.record, lost.error) == (None, "ended without a result")
-
-
-def test_the_tables_have_a_row_for_every_trial_and_every_epoch():
-    outcomes = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x, y")]
-    lines = trials_csv(outcomes, winners(outcomes)).splitlines()
-    assert lines[0].startswith("entry,fingerprint,variant,seed,status,winner,criterion,best_epoch,epochs,")
-    assert lines[1].startswith("a,1,vae,0,finished,yes,1.0,2,2,1.0,2.5,1.5,,")
-    assert lines[2].startswith('a,2,vae,0,failed,,,,,,,,"Boom: x, y",')
-    assert curves_csv(outcomes).splitlines()[1:] == ["a,1,1,2.0,3.0", "a,1,2,1.0,2.5"]

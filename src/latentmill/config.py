@@ -5,7 +5,7 @@ knows no variant.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -15,6 +15,7 @@ from latentmill.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
 NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria do not compare
+LoggerName = Literal["tensorboard", "mlflow"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -46,13 +47,28 @@ class TrainingConfig(Model):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's
 
 
-class SweepConfig(Model):
-    """How the trials of all entries are spread over the machine."""
+class AshaConfig(Model):
+    """Early stopping across trials: asynchronous successive halving (Li et al. 2020), within each ladder entry."""
 
-    workers: PositiveInt | None = None  # trials at a time; null: one a CPU core
+    grace: PositiveInt = 10  # epochs that every trial may have
+    reduction: Annotated[int, Field(ge=2)] = 3  # one in so many goes on from `grace` times 1, reduction, reduction^2 …
+
+
+class SweepConfig(Model):
+    """Which trials of the ladder are trained, and how they are spread over a machine or a cluster."""
+
+    workers: PositiveInt | None = None  # trials at a time on this machine; null: one a CPU core
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
+    workers_per_trial: PositiveInt = 1  # that share each batch of a trial too large for one; one GPU each, if any
+    storage: Annotated[str, Field(min_length=1)] = ".latentmill/trials"  # the trial store: a folder or a URL
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed
+    search: Literal["random", "optuna"] = "random"  # how the entries with `samples` choose their configurations
     sampling_seed: Seed = 0  # of `uniform`, `loguniform` and `choice`
+    asha: AshaConfig | None = None  # null: every trial may use all its epochs
+    max_trials: PositiveInt | None = None  # at most, all entries and seeds together
+    max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; a later run goes on from there
+    halve_batch: bool = False  # a trial that runs out of memory is run once more with half its batch size
+    loggers: list[LoggerName] = []  # told of every trial, beside our own records
 
 
 class EvaluationConfig(Model):
@@ -68,9 +84,9 @@ class Params(Model):
     """The whole of params.yaml."""
 
     data: DataConfig
-    training: TrainingConfig
-    sweep: SweepConfig
+    trial: TrainingConfig
     ladder: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]  # entry name -> its search space
+    train: SweepConfig
     evaluation: EvaluationConfig
 
 
@@ -119,6 +135,6 @@ def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
     for part in location:
         annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        model = annotation
+        classes = [item for item in (annotation, *get_args(annotation)) if isinstance(item, type)]
+        (model,) = (item for item in classes if issubclass(item, BaseModel))
     return list(model.model_fields)

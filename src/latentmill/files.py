@@ -32,14 +32,28 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     shutil.rmtree(previous, ignore_errors=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `path` in one step: a reader sees the old content or the new, never a part, also after a power cut."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # processes may write the same file at a time
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name
+    finally:
+        os.close(folder)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step: a reader sees the old text or the new, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from latentmill.errors import InputError
@@ -65,6 +64,8 @@ class Mixture(Prior):
         Raises:
             InputError: there are fewer codes than components.
         """
+        from sklearn.mixture import GaussianMixture  # here, because only training needs it and it is slow to import
+
         if len(codes) < len(self.means):
             raise InputError(
                 f"components must be at most the number of training images, {len(codes)}, "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from latentmill.config import Model, PositiveInt
 from latentmill.data.batches import Batches
+from latentmill.draws import Generator, standard_normal
 from latentmill.nets import ImageShape
 from latentmill.observations import Observation
 from latentmill.priors import Mixture, Prior, StandardNormal
@@ -33,17 +34,18 @@ class Variant(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
         """The objective on `images` (B, C, H, W) in [0, 1]: named terms in nats per example, `loss` among them.
 
-        Each term is summed over pixels and averaged over the batch; all randomness comes from `generator`.
+        Each term is summed over pixels and averaged over the batch; all randomness comes from `generator`,
+        through the functions of draws.py.
         """
 
     @abstractmethod
     def generate(self, noise: Tensor) -> Tensor:
         """Standard normal noise (B, noise_width) -> images (B, C, H, W) in [0, 1]; draws nothing itself."""
 
-    def criterion(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def criterion(self, images: Tensor, generator: Generator) -> Tensor:
         """What the trials of an entry are ranked by, lower first, in nats per example.
 
         The loss, unless hyperparameters enter the loss in a way that makes it incomparable between trials.
@@ -148,11 +150,6 @@ def training_codes(model: Encodes, images: Batches, generator: torch.Generator) 
             yield mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
         else:
             yield model.encode(chunk)
-
-
-def standard_normal(shape: torch.Size | tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draws from N(0, 1) on the generator's device."""
-    return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def float_array(tensor: Tensor) -> np.ndarray:

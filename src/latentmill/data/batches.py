@@ -33,7 +33,10 @@ class Batches:
         """All images in order, `size` at a time."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """All images once, in an order drawn from `generator` (on the CPU); the last batch may be smaller."""
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[np.ndarray]:
+        """The indices of all images once, in an order drawn from `generator` (on the CPU), a batch (B) at a time.
+
+        The last batch may be smaller.
+        """
         order = torch.randperm(len(self), generator=generator).numpy()
-        return (self[order[start : start + batch_size]] for start in range(0, len(self), batch_size))
+        return (order[start : start + batch_size] for start in range(0, len(self), batch_size))

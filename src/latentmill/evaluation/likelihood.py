@@ -13,7 +13,8 @@ from torch import Tensor
 
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob, log_mean_exp
-from latentmill.variant import HasLikelihood, HasPosterior, Variant, standard_normal
+from latentmill.draws import standard_normal
+from latentmill.variant import HasLikelihood, HasPosterior, Variant
 
 IMAGES_AT_A_TIME = 8  # times K codes: the batch the decoder sees
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentmill.variant import Decodes, PriorName, Variant, float_array, standard_normal
+from latentmill.draws import standard_normal
+from latentmill.variant import Decodes, PriorName, Variant, float_array
 
 CHUNK = 1_000
 

@@ -1,4 +1,4 @@
-"""A trained model on disk: `model.safetensors` for the weights, `trial.json` for all that is said about it."""
+"""A trained model as files: `model.safetensors` for the weights, `trial.json` for all that is said about it."""
 
 import hashlib
 import json
@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from latentmill import variants
 from latentmill.errors import InputError
-from latentmill.files import write_json
+from latentmill.files import write_bytes
 from latentmill.nets import ImageShape
 from latentmill.variant import Variant
 
 WEIGHTS, RECORD = "model.safetensors", "trial.json"
+Record = dict[str, Any]  # JSON
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class TrainedModel:
     """A model ready for use, in evaluation mode, and its record."""
 
     model: Variant
-    record: dict[str, Any]  # as `trials.run` wrote it: fingerprint, trial, criterion, history, …
+    record: Record  # as `trials.run` wrote it: fingerprint, trial, criterion, history, …
 
     @property
     def image_shape(self) -> ImageShape:
@@ -31,27 +33,11 @@ class TrainedModel:
         return channels, height, width
 
 
-def save(folder: Path, model: Variant, record: dict[str, Any]) -> None:
-    """Write the weights and the record, with the weights' digest added, into an existing folder."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
-    write_json(folder / RECORD, record | {"weights_sha256": _digest(folder / WEIGHTS)})
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record beside the weights in `folder`.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        intact = record["weights_sha256"] == _digest(folder / WEIGHTS)
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
-    if not intact:
-        raise InputError(f"{folder / WEIGHTS} must have the digest that {RECORD} names, but it has another")
-    return record
+def save(folder: Path, model: Variant, record: Record) -> None:
+    """Write the weights and the record into an existing folder."""
+    weights = weights_bytes(model)
+    write_bytes(folder / WEIGHTS, weights)
+    write_bytes(folder / RECORD, record_bytes(record | {"weights_sha256": digest(weights)}))
 
 
 def load(folder: Path) -> TrainedModel:
@@ -60,15 +46,55 @@ def load(folder: Path) -> TrainedModel:
     Raises:
         InputError: a file is missing or damaged, or the variant no longer fits the weights.
     """
-    record = read_record(folder)
+    try:
+        record = parse_record((folder / RECORD).read_bytes(), str(folder / RECORD))
+        weights = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
+    require_digest(weights, record, str(folder / WEIGHTS))
     trial = record["trial"]
     model = variants.build(trial["variant"], trial["model"], tuple(record["image_shape"]))
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_tensors(weights))
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder} must fit the variant {trial['variant']}, but {error}") from None
     return TrainedModel(model.eval(), record)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def weights_bytes(model: Variant) -> bytes:
+    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+
+
+def record_bytes(record: Record) -> bytes:
+    """JSON with a digest of its own content; NaN and infinity are refused, because JSON readers break on them."""
+    return (json.dumps(record | {"sha256": _own_digest(record)}, indent=2, allow_nan=False) + "\n").encode()
+
+
+def parse_record(content: bytes, where: str) -> Record:
+    """What `record_bytes` wrote.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        record: Record = json.loads(content)
+        intact = record.pop("sha256") == _own_digest(record)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{where} must be a trial's record, but {error!r}") from None
+    if not intact:
+        raise InputError(f"{where} must have the digest that it names, but it has another")
+    return record
+
+
+def require_digest(weights: bytes, record: Record, where: str) -> None:
+    """Raises InputError where the weights are not those that the record tells of."""
+    if digest(weights) != record.get("weights_sha256"):
+        raise InputError(f"{where} must have the digest that {RECORD} names, but it has another")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _own_digest(record: Record) -> str:
+    return digest(json.dumps(record, sort_keys=True, allow_nan=False).encode())

@@ -1,139 +1,216 @@
-"""From a ladder entry of params.yaml to its trials.
+"""What a sweep has to do: which trials there are, which of them are settled, and which comes next.
 
-A list is a grid; {uniform: [low, high]}, {loguniform: [low, high]} and {choice: [...]} are sampled, `samples`
-times for each point of the grid. Draw j of a key depends on the seed, the entry, the key and j alone, so that one
-more value in a grid leaves the trials that are already trained as they were.
+Nothing here depends on when a trial ends, only on what it came to. A grid or random search is one round of
+configurations; a search that learns gets its later rounds after the earlier ones, so the same parameters, data and
+code always make the same plan, on any number of workers and however often it is interrupted.
 """
 
-import hashlib
-import itertools
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import statistics
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from latentmill import variants
-from latentmill.config import Params, TrainingConfig, checked, is_searchable
+from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.training.trials import Trial
+from latentmill.training.checkpoint import Record
+from latentmill.training.space import Configuration, Point, Space, space
+from latentmill.training.store import SETTLED, TrialStore
+from latentmill.training.trials import Trial, stand_in
 
-Space = dict[str, Any]
-SAMPLERS = ("uniform", "loguniform", "choice")
+ATTEMPTS = 3  # of a trial whose worker dies
+Scores = list[float | None]  # of a round's configurations, lower is better; None where a trial failed
+Rounds = Generator[list[Point], Scores, None]
+Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -> rounds
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial and the ladder entry that asks for it."""
+    """A trial, by the entry and the configuration that ask for it."""
 
     entry: str
+    configuration: str  # the fingerprint of its first trial, which those of its other seeds share
     trial: Trial
-    label: str  # the entry and what tells this trial from its others, to be read in a log
+    fingerprint: str
+    label: str  # to be read in a log
 
 
-def plan(params: Params) -> list[Planned]:
-    """Every trial of every entry of the ladder, in its order.
+@dataclass
+class Study:
+    """An entry's search: its rounds, and the round that is open."""
+
+    space: Space
+    rounds: Rounds
+    left: int  # configurations not yet asked for
+    configurations: list[list[Planned]] = field(default_factory=list)  # of the open round, a trial for each seed
+    open: set[str] = field(default_factory=set)  # fingerprints of the round's trials that are not settled
+
+
+class Plan:
+    """The trials of every entry of the ladder, and what became of them."""
+
+    def __init__(self, params: Params, data_digest: str, store: TrialStore, suggest: Suggest) -> None:
+        """`suggest` makes the rounds of an entry where `train.search` learns from results.
+
+        Raises:
+            InputError: an entry names an unknown variant or key, or a search space breaks a rule.
+        """
+        self.params, self.config, self.data_digest, self.store = params, params.train, data_digest, store
+        self.planned: list[Planned] = []  # every trial known so far, in the ladder's order within a round
+        self.records: dict[str, Record] = {}  # of settled trials, as this run sees them
+        self.waiting: list[Planned] = []  # the next to start is the last
+        self.replays: list[Planned] = []  # settled ones, whose results early stopping across trials wants to see
+        self._by_fingerprint: dict[str, Planned] = {}
+        self._deaths: dict[str, int] = {}
+        self._kept = store.fingerprints()
+        self.studies: list[Study] = self._studies(suggest)
+        for study in self.studies:
+            self._next_round(study, [])
+
+    @property
+    def missing(self) -> int:
+        """Trials to train in the open rounds; a search that learns may add more."""
+        return len({fingerprint for study in self.studies for fingerprint in study.open})
+
+    @property
+    def unasked(self) -> int:
+        """Trials that a search will ask for when it has seen the results of the open round."""
+        return sum(study.left for study in self.studies) * len(self.config.seeds)
+
+    def take(self) -> Planned | None:
+        """The trial to start next, long ones first; None while all that are known have been taken."""
+        if self.replays:
+            return self.replays.pop()
+        if not self.waiting:
+            return None
+        planned = self.waiting.pop()
+        if planned.fingerprint in self._kept and not stand_in(self.store.find(planned.fingerprint)):
+            self.store.forget_end(planned.fingerprint)  # of an earlier failure, so that this run's can be told from it
+        return planned
+
+    def is_over(self) -> bool:
+        return not self.waiting and not self.missing
+
+    def ended(self, fingerprint: str, stopped: Record | None = None) -> Record | None:
+        """Take in that a trial has ended; returns its record, or None where its worker died and it is tried again.
+
+        `stopped` is given for one that early stopping across trials ended: its last `epoch` and `criterion`.
+        """
+        record = self.find(fingerprint)
+        if record is None and stopped:
+            record = {"status": "stopped"} | stopped
+            self.store.end(fingerprint, record)
+        if record is None:
+            self._deaths[fingerprint] = self._deaths.get(fingerprint, 0) + 1
+            if self._deaths[fingerprint] < ATTEMPTS:
+                self.waiting.insert(0, self._by_fingerprint[fingerprint])
+                return None
+            record = {"status": "failed", "error": f"its worker died {ATTEMPTS} times, or could not write the store"}
+        self.records[fingerprint] = record
+        for study in self.studies:
+            if fingerprint in study.open:
+                study.open.remove(fingerprint)
+                if not study.open:
+                    self._next_round(study, self._scores(study))
+        return record
+
+    def find(self, fingerprint: str) -> Record | None:
+        """How a trial ended; one that ran out of memory is represented by the one that ran in its place."""
+        record = self.store.find(fingerprint)
+        twin = stand_in(record)
+        return (self.store.find(twin) or record) if twin else record
+
+    def _studies(self, suggest: Suggest) -> list[Study]:
+        spaces = [space(entry, content) for entry, content in self.params.ladder.items()]
+        limit = self.config.max_trials
+        sizes = [(each.samples or 1) if self._learns(each) else len(each) for each in spaces]
+        asked = quotas(sizes, None if limit is None else limit // len(self.config.seeds))
+        return [
+            Study(
+                each,
+                suggest(each, count, self.config.sampling_seed) if self._learns(each) else self._one_round(each, count),
+                count,
+            )
+            for each, count in zip(spaces, asked, strict=True)
+        ]
+
+    def _learns(self, each: Space) -> bool:
+        return self.config.search != "random" and bool(each.sampled)
+
+    def _one_round(self, each: Space, count: int) -> Rounds:
+        points = [point for point, _ in zip(each.points(self.config.sampling_seed), range(count), strict=False)]
+        yield points
+
+    def _next_round(self, study: Study, scores: Scores) -> None:
+        """Open rounds until one has a trial to train, or the search has ended."""
+        while not study.open:
+            try:
+                points = study.rounds.send(scores) if study.configurations else next(study.rounds)
+            except StopIteration:
+                return
+            study.left -= len(points)
+            made = [study.space.configuration(point, self.params.trial) for point in points]
+            study.configurations = [list(self._trials(configuration)) for configuration in made]
+            for planned in (planned for trials in study.configurations for planned in trials):
+                self._add(planned, study)
+            self.waiting.sort(key=length)  # among equals the later in the ladder first, as a rule the larger model
+            scores = self._scores(study) if not study.open else []
+
+    def _trials(self, configuration: Configuration) -> Iterator[Planned]:
+        trials = [configuration.trial(seed) for seed in self.config.seeds]
+        fingerprints = [trial.fingerprint(self.data_digest) for trial in trials]
+        for trial, fingerprint in zip(trials, fingerprints, strict=True):
+            label = f"{configuration.label} seed={trial.seed}" if len(trials) > 1 else configuration.label
+            yield Planned(configuration.entry, fingerprints[0], trial, fingerprint, label)
+
+    def _add(self, planned: Planned, study: Study) -> None:
+        fingerprint = planned.fingerprint
+        self.planned.append(planned)
+        asked_before = self._by_fingerprint.setdefault(fingerprint, planned) is not planned
+        record = self.records.get(fingerprint) or (self.find(fingerprint) if fingerprint in self._kept else None)
+        if record and self._is_settled(record):
+            self.records[fingerprint] = record
+            if self.config.asha and planned.trial.training:
+                self.replays.append(planned)
+            return
+        study.open.add(fingerprint)
+        if not asked_before:
+            self.waiting.append(planned)
+
+    def _is_settled(self, record: Record) -> bool:
+        return record["status"] in SETTLED or (record["status"] == "stopped" and self.config.asha is not None)
+
+    def _scores(self, study: Study) -> Scores:
+        return [score([self.records[planned.fingerprint] for planned in trials]) for trials in study.configurations]
+
+
+def length(planned: Planned) -> int:
+    """In epochs allowed; 0 for a closed-form variant."""
+    return (planned.trial.training or {"epochs": 0})["epochs"]
+
+
+def score(records: list[Record]) -> float | None:
+    """The mean criterion over the seeds; None unless all finished."""
+    if any(record["status"] != "finished" for record in records):
+        return None
+    return statistics.fmean(record["criterion"] for record in records)
+
+
+def quotas(sizes: list[int], limit: int | None) -> list[int]:
+    """How many of each entry's configurations fit into `limit`, taken in turn so that no entry is left out.
 
     Raises:
-        InputError: an entry names an unknown variant or key, or a search space breaks a rule.
+        InputError: there are more entries than `limit`.
     """
-    return [planned for entry, space in params.ladder.items() for planned in _plan_entry(entry, space, params)]
-
-
-def _plan_entry(entry: str, space: Space, params: Params) -> list[Planned]:
-    where = f"params.yaml: ladder.{entry}"
-    space = dict(space)
-    variant, samples = space.pop("variant", entry), space.pop("samples", None)
-    keys = _keys(variant, where)
-    for key, value in space.items():
-        _check(key, value, keys, variant, where)
-    searched = [key for key, value in space.items() if isinstance(value, list | dict)]
-    return [
-        Planned(entry, _trial(variant, point, params, seed, where), _label(entry, point, searched, seed))
-        for point in _points(entry, space, samples, params.sweep.sampling_seed, where)
-        for seed in params.sweep.seeds
-    ]
-
-
-def _label(entry: str, point: Space, searched: list[str], seed: int) -> str:
-    told = [f"{key}={point[key]:.4g}" if isinstance(point[key], float) else f"{key}={point[key]}" for key in searched]
-    return " ".join([entry, *told, *([f"seed={seed}"] if seed else [])])
-
-
-def _keys(variant: str, where: str) -> list[str]:
-    try:
-        found = variants.find(variant)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    return [*found.Config.model_fields, *([] if found.closed_form else TrainingConfig.model_fields)]
-
-
-def _check(key: str, value: Any, keys: list[str], variant: str, where: str) -> None:
-    if key not in keys:
-        raise InputError(f"{where}: unknown key {key!r}; the keys of {variant} are {', '.join(keys)}")
-    if isinstance(value, list | dict) and not is_searchable(variants.find(variant).Config, key):
+    if limit is None or sum(sizes) <= limit:
+        return sizes
+    if limit < len(sizes):
         raise InputError(
-            f"{where}.{key} must be one value, because results under different ones do not compare, but got {value!r}"
+            f"params.yaml: train.max_trials must leave each of the {len(sizes)} entries a configuration with every "
+            f"seed, but leaves {limit} configurations"
         )
-    if value == []:
-        raise InputError(f"{where}.{key} must have at least one value to search, but got []")
-    if isinstance(value, dict):
-        _check_sampler(f"{where}.{key}", value)
-
-
-def _check_sampler(where: str, value: dict[str, Any]) -> None:
-    if len(value) != 1 or next(iter(value)) not in SAMPLERS:
-        raise InputError(f"{where} must be a value, a list or one of {', '.join(SAMPLERS)}, but got {value!r}")
-    ((sampler, bounds),) = value.items()
-    if not isinstance(bounds, list) or not bounds:
-        raise InputError(f"{where}.{sampler} must be a list with at least one value, but got {bounds!r}")
-    if sampler == "choice":
-        return
-    if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds) or bounds[0] >= bounds[1]:
-        raise InputError(f"{where}.{sampler} must be [low, high] with low < high, but got {bounds!r}")
-    if sampler == "loguniform" and bounds[0] <= 0:
-        raise InputError(f"{where}.loguniform must have low > 0, but got {bounds!r}")
-
-
-def _points(entry: str, space: Space, samples: Any, seed: int, where: str) -> list[Space]:
-    """The points of the search space: the grid, each point with every joint draw of the sampled keys."""
-    sampled = [key for key, value in space.items() if isinstance(value, dict)]
-    if bool(sampled) != (samples is not None):
-        rule = "must say how many draws to take where a key is sampled, and only there"
-        raise InputError(f"{where}.samples {rule}, but got {samples!r} with {', '.join(sampled) or 'none'} sampled")
-    if sampled and (not isinstance(samples, int) or samples < 1):
-        raise InputError(f"{where}.samples must be a whole number of at least 1, but got {samples!r}")
-    grid = [
-        [(key, item) for item in value] if isinstance(value, list) else [(key, value)] for key, value in space.items()
-    ]
-    points = [dict(choice) for choice in itertools.product(*grid)]
-    return [
-        point | {key: _draw(space[key], f"{seed}/{entry}/{key}/{j}") for key in sampled}
-        for point in points
-        for j in range(samples or 1)
-    ]
-
-
-def _draw(value: dict[str, list[Any]], name: str) -> Any:
-    ((sampler, bounds),) = value.items()
-    random = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
-    draws: dict[str, Callable[[], Any]] = {
-        "uniform": lambda: float(random.uniform(*bounds)),
-        "loguniform": lambda: math.exp(random.uniform(math.log(bounds[0]), math.log(bounds[1]))),
-        "choice": lambda: bounds[random.integers(len(bounds))],
-    }
-    return draws[sampler]()
-
-
-def _trial(variant: str, point: Space, params: Params, seed: int, where: str) -> Trial:
-    found = variants.find(variant)
-    model = {key: value for key, value in point.items() if key in found.Config.model_fields}
-    overrides = {key: value for key, value in point.items() if key in TrainingConfig.model_fields}
-    training = checked(TrainingConfig, params.training.model_dump() | overrides, where)
-    return Trial(
-        variant,
-        checked(found.Config, model, where).model_dump(),
-        None if found.closed_form else training.model_dump(),
-        seed,
-    )
+    taken = [0] * len(sizes)
+    while limit:
+        for index, size in enumerate(sizes):
+            if taken[index] < size and limit:
+                taken[index] += 1
+                limit -= 1
+    return taken

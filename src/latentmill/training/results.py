@@ -2,93 +2,129 @@
 
 import csv
 import io
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from latentmill.errors import InputError
+from latentmill.training.checkpoint import Record
 from latentmill.training.plan import Planned
-from latentmill.training.trials import TrialStore
 
-SUMMARY = ("status", "winner", "criterion", "best_epoch", "epochs", "train_loss", "val_loss", "seconds", "error")
+SUMMARY = ["status", "winner", "criterion", "mean", "standard_error", "best_epoch", "epochs"]
+SUMMARY += ["train_loss", "val_loss", "seconds", "error"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A planned trial with its record in the store, or the error it ended with."""
+    """A planned trial and how it ended."""
 
     planned: Planned
-    fingerprint: str
-    record: dict[str, Any] | None
-    error: str | None
+    record: Record
+
+    @property
+    def finished(self) -> bool:
+        return self.record["status"] == "finished"
 
     @property
     def rank(self) -> tuple[float, str]:
         """Lower is better; the fingerprint breaks ties, so that the order of finishing never does."""
-        assert self.record is not None
-        return self.record["criterion"], self.fingerprint
+        return self.record["criterion"], self.planned.fingerprint
 
 
-def outcome_of(planned: Planned, fingerprint: str, store: TrialStore, errors: dict[str, str]) -> Outcome:
-    """What became of a planned trial; one that left neither a record nor an error was lost, which is an error too."""
-    record = store.find(fingerprint)
-    return Outcome(planned, fingerprint, record, None if record else errors.get(fingerprint, "ended without a result"))
+@dataclass(frozen=True)
+class Ranked:
+    """A configuration by its finished trials, one a seed."""
+
+    trials: list[Outcome]  # of all seeds, the finished ones first by rank
+    mean: float  # of the criterion, in nats per image
+    standard_error: float | None  # of that mean; None for a single seed
+
+    @property
+    def best(self) -> Outcome:
+        return self.trials[0]
+
+    @property
+    def rank(self) -> tuple[int, float, str]:
+        """Those with an unfinished trial come last: a mean without its failures would flatter them."""
+        unfinished = sum(not outcome.finished for outcome in self.trials)
+        return unfinished, self.mean, min(outcome.planned.fingerprint for outcome in self.trials)
 
 
-def winners(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
-    """The best finished trial of each entry that has one."""
-    finished: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.record:
-            finished.setdefault(outcome.planned.entry, []).append(outcome)
-    return {entry: min(tried, key=lambda outcome: outcome.rank) for entry, tried in finished.items()}
+def outcomes(planned: Iterable[Planned], records: dict[str, Record]) -> list[Outcome]:
+    """What became of every planned trial; one without a record is unfinished."""
+    return [Outcome(item, records.get(item.fingerprint, {"status": "unfinished"})) for item in planned]
 
 
-def require_winners(outcomes: Iterable[Outcome], best: dict[str, Outcome]) -> None:
+def ranking(tried: Iterable[Outcome]) -> dict[str, list[Ranked]]:
+    """The configurations of each entry that have a finished trial, the best first."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in tried:
+        groups.setdefault((outcome.planned.entry, outcome.planned.configuration), []).append(outcome)
+    found: dict[str, list[Ranked]] = {}
+    for (entry, _), trials in groups.items():
+        if any(outcome.finished for outcome in trials):
+            found.setdefault(entry, []).append(_ranked(trials))
+    return {entry: sorted(ranked, key=lambda each: each.rank) for entry, ranked in found.items()}
+
+
+def _ranked(trials: list[Outcome]) -> Ranked:
+    finished = sorted((outcome for outcome in trials if outcome.finished), key=lambda outcome: outcome.rank)
+    criteria = [outcome.record["criterion"] for outcome in finished]
+    spread = statistics.stdev(criteria) / len(criteria) ** 0.5 if len(criteria) > 1 else None
+    return Ranked([*finished, *(each for each in trials if not each.finished)], statistics.fmean(criteria), spread)
+
+
+def require_winners(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> None:
     """Every entry has a winner.
 
     Raises:
         InputError: an entry has none; the message names its errors.
     """
-    errors = {outcome.error: outcome for outcome in outcomes if outcome.planned.entry not in best}
+    losers = [outcome for outcome in tried if outcome.planned.entry not in ranked]
+    errors = {outcome.record.get("error", outcome.record["status"]): outcome for outcome in losers}
     if errors:
         told = "; ".join(f"ladder.{outcome.planned.entry}: {error}" for error, outcome in errors.items())
         raise InputError(f"every entry must have a trial that finishes, but these have none: {told}")
 
 
-def trials_csv(outcomes: list[Outcome], best: dict[str, Outcome]) -> str:
+def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]]) -> str:
     """One row a trial: entry, fingerprint, config, seed, summary of its curve, seconds, error."""
-    rows = [_row(outcome, best.get(outcome.planned.entry) is outcome) for outcome in outcomes]
+    ranks = {id(outcome): each for entry in ranked.values() for each in entry for outcome in each.trials}
+    winners = {id(entry[0].best) for entry in ranked.values()}
+    rows = [_row(outcome, ranks.get(id(outcome)), id(outcome) in winners) for outcome in tried]
     config = sorted({key for row in rows for key in row if "." in key})
-    return _csv(["entry", "fingerprint", "variant", "seed", *SUMMARY, *config], rows)
+    return csv_text(["entry", "fingerprint", "variant", "seed", *SUMMARY, *config], rows)
 
 
-def curves_csv(outcomes: Iterable[Outcome]) -> str:
+def curves_csv(tried: Iterable[Outcome]) -> str:
     """One row an epoch of each trial, for plots of the learning curves."""
     rows = [
-        {"entry": outcome.planned.entry, "trial": outcome.fingerprint, "epoch": epoch}
+        {"entry": outcome.planned.entry, "trial": outcome.planned.fingerprint, "epoch": epoch}
         | {key: row[key] for key in ("train_loss", "val_loss")}
-        for outcome in outcomes
-        if outcome.record
+        for outcome in tried
+        if outcome.finished
         for epoch, row in enumerate(outcome.record["history"], start=1)
     ]
-    return _csv(["entry", "trial", "epoch", "train_loss", "val_loss"], rows)
+    return csv_text(["entry", "trial", "epoch", "train_loss", "val_loss"], rows)
 
 
-def _row(outcome: Outcome, winner: bool) -> dict[str, Any]:
+def _row(outcome: Outcome, ranked: Ranked | None, winner: bool) -> dict[str, Any]:
     trial, record = outcome.planned.trial, outcome.record
     row = {
         "entry": outcome.planned.entry,
-        "fingerprint": outcome.fingerprint,
+        "fingerprint": outcome.planned.fingerprint,
         "variant": trial.variant,
         "seed": trial.seed,
-        "status": "finished" if record else "failed",
+        "status": record["status"],
         "winner": "yes" if winner else "",
-        "error": outcome.error or "",
+        "error": record.get("error", ""),
     }
     row |= {f"model.{key}": value for key, value in trial.model.items()}
-    row |= {f"training.{key}": value for key, value in (trial.training or {}).items()}
-    if record:
+    row |= {f"trial.{key}": value for key, value in (trial.training or {}).items()}
+    if ranked:
+        row |= {"mean": ranked.mean, "standard_error": "" if ranked.standard_error is None else ranked.standard_error}
+    if outcome.finished:
         history = record["history"]
         best = history[record["best_epoch"] - 1] if history else {}
         row |= {key: record[key] for key in ("criterion", "best_epoch", "seconds")} | {"epochs": len(history)}
@@ -96,7 +132,8 @@ def _row(outcome: Outcome, winner: bool) -> dict[str, Any]:
     return row
 
 
-def _csv(columns: list[str], rows: list[dict[str, Any]]) -> str:
+def csv_text(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    """Comma-separated values with a header; what a row lacks is left empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()

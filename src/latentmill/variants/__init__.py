@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from functools import cache
 
 from latentmill.errors import InputError
 from latentmill.nets import ImageShape
@@ -13,6 +14,7 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+@cache
 def find(name: str) -> type[Variant]:
     """The class of the variant `name`: the one in `variants/<name>.py`.
 

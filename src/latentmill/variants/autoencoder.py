@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from latentmill.draws import Generator, uniform
 from latentmill.nets import ImageShape, NetworkConfig, decoder, encoder
 from latentmill.variant import LatentConfig, LatentVariant
 
@@ -30,11 +31,11 @@ class Autoencoder(LatentVariant):
         self.decoder = decoder(config, config.latent, image_shape)
         self.register_buffer("kept", torch.tensor(1 - config.corruption))
 
-    def forward(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        mask = torch.rand(images.shape, generator=generator, device=images.device) < self.kept
+    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        mask = uniform(images.shape, generator) < self.kept
         return {"loss": self._reconstruction_error(images, images * mask)}
 
-    def criterion(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def criterion(self, images: Tensor, generator: Generator) -> Tensor:
         """The loss on clean images, which does not depend on the corruption."""
         return self._reconstruction_error(images, images)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latentmill.config import Model
 from latentmill.data.batches import Batches
+from latentmill.draws import Generator
 from latentmill.nets import ImageShape
 from latentmill.observations import Bernoulli
 from latentmill.variant import HasLikelihood, Variant
@@ -44,7 +45,7 @@ class NaiveBayes(Variant, HasLikelihood):
         self.logits.copy_(torch.logit(p))
         self.thresholds.copy_(torch.special.ndtri(p))
 
-    def forward(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
         return {"loss": -self.log_p_x(self.observation.observe(images, generator)).mean()}
 
     def log_p_x(self, x: Tensor) -> Tensor:

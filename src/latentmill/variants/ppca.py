@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
+from latentmill.draws import Generator
 from latentmill.errors import InputError
 from latentmill.nets import ImageShape
 from latentmill.observations import Gaussian, dequantised
@@ -57,7 +58,7 @@ class Ppca(LatentVariant, HasLikelihood, HasPosterior):
         self.noise_variance.fill_(float(pca.noise_variance_))
         self.observation.log_variance.data.fill_(math.log(pca.noise_variance_))
 
-    def forward(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
         return {"loss": -self.log_p_x(self.observation.observe(images, generator)).mean()}
 
     def log_p_x(self, x: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.densities import kl_from_standard_normal
+from latentmill.draws import Generator, standard_normal
 from latentmill.nets import ImageShape, NetworkConfig, decoder, encoder
 from latentmill.observations import ObservationName, observation
-from latentmill.variant import HasPosterior, LatentConfig, LatentVariant, standard_normal
+from latentmill.variant import HasPosterior, LatentConfig, LatentVariant
 
 
 class Vae(LatentVariant, HasPosterior):
@@ -35,7 +36,7 @@ class Vae(LatentVariant, HasPosterior):
         self.decoder = decoder(config, config.latent, image_shape)
         self.register_buffer("beta", torch.tensor(config.beta))
 
-    def forward(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
         x = self.observation.observe(images, generator)
         mean, log_variance = self.posterior(x)
         z = mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
@@ -43,7 +44,7 @@ class Vae(LatentVariant, HasPosterior):
         kl = kl_from_standard_normal(mean, log_variance).sum(1).mean()
         return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
-    def criterion(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def criterion(self, images: Tensor, generator: Generator) -> Tensor:
         """The negative evidence lower bound, whatever beta was trained with."""
         terms = self(images, generator)
         return terms["reconstruction"] + terms["kl"]

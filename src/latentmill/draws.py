@@ -1,0 +1,55 @@
+"""All randomness of the variants: draws from a generator that is passed in.
+
+Where several workers share a batch, each is given a `Share` of the generator: it draws what the whole batch needs and
+keeps its own rows, so that together they see the same noise as one worker would. Shapes: B rows of the batch.
+"""
+
+from collections.abc import Callable
+from math import ceil
+
+import torch
+from torch import Tensor
+
+Shape = torch.Size | tuple[int, ...]
+
+
+class Share:
+    """A generator, as seen by a worker that has some rows of a batch."""
+
+    def __init__(self, generator: torch.Generator, rows: slice, total: int) -> None:
+        self.generator, self.rows, self.total = generator, rows, total
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+
+Generator = torch.Generator | Share
+
+
+def standard_normal(shape: Shape, generator: Generator) -> Tensor:
+    """Draws from N(0, 1), (B, …), on the generator's device."""
+    return _rows(lambda size, source: torch.randn(size, generator=source, device=source.device), shape, generator)
+
+
+def uniform(shape: Shape, generator: Generator) -> Tensor:
+    """Draws from U(0, 1), (B, …), on the generator's device."""
+    return _rows(lambda size, source: torch.rand(size, generator=source, device=source.device), shape, generator)
+
+
+def random_bits(shape: Shape, generator: Generator) -> Tensor:
+    """16 random bits each, as int16 from -2^15 to 2^15 - 1, (B, …), on the generator's device."""
+    return _rows(_bits, shape, generator)
+
+
+def _bits(shape: Shape, generator: torch.Generator) -> Tensor:
+    count = torch.Size(shape).numel()
+    words = torch.empty(ceil(count / 4), dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)  # None: up to the largest
+    return words.view(torch.int16)[:count].view(shape)
+
+
+def _rows(draw: Callable[[Shape, torch.Generator], Tensor], shape: Shape, generator: Generator) -> Tensor:
+    if isinstance(generator, Share):
+        return draw((generator.total, *shape[1:]), generator.generator)[generator.rows]
+    return draw(shape, generator)

@@ -1,0 +1,93 @@
+"""A folder by URL, whose files are there whole or not at all: a path, or any file system of pyarrow or fsspec."""
+
+from pathlib import Path
+from typing import Any
+
+from latentmill.errors import InputError
+from latentmill.files import write_bytes
+
+
+class Storage:
+    """Small files below one folder, named by paths such as `3f2a/trial.json`; safe to send to other processes.
+
+    On a local disk a file is flushed and renamed into place. An object store shows it once its upload is complete;
+    other file systems may show a part of it, so readers must check digests.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        """`url` is a path, or `scheme://…` for what `pyarrow.fs` or else `fsspec` knows, such as `s3://bucket/trials`.
+
+        Raises:
+            InputError: no file system is known for the URL.
+        """
+        text = str(url).removeprefix("file://")
+        self.is_local = "://" not in text
+        self.url = str(Path(text).absolute()) if self.is_local else text.rstrip("/")
+        if not self.is_local:
+            _file_system(self.url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError where there is no such file, and another OSError where it can't be read."""
+        if self.is_local:
+            return Path(self.url, name).read_bytes()
+        system, root = _file_system(self.url)
+        with system.open_input_stream(f"{root}/{name}") as stream:
+            return stream.read()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Raises OSError where it can't be written; what stood there before is then still there."""
+        if self.is_local:
+            path = Path(self.url, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, content)
+            return
+        system, root = _file_system(self.url)
+        target = f"{root}/{name}"
+        system.create_dir(target.rpartition("/")[0], recursive=True)
+        with system.open_output_stream(target) as stream:
+            stream.write(content)
+
+    def names(self, folder: str = "") -> list[str]:
+        """The files and folders directly below `folder`, sorted; leftovers of unfinished writes are not among them."""
+        if self.is_local:
+            path = Path(self.url, folder)
+            found = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+        else:
+            from pyarrow.fs import FileSelector
+
+            system, root = _file_system(self.url)
+            selector = FileSelector(f"{root}/{folder}".rstrip("/"), allow_not_found=True)
+            found = [info.base_name for info in system.get_file_info(selector)]
+        return sorted(name for name in found if not name.startswith("."))
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        if self.is_local:
+            Path(self.url, name).unlink(missing_ok=True)
+            return
+        from pyarrow.fs import FileType
+
+        system, root = _file_system(self.url)
+        if system.get_file_info(f"{root}/{name}").type != FileType.NotFound:
+            system.delete_file(f"{root}/{name}")
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    """The file system of `url` and the path in it; made where it is used, because it can't be sent to a process."""
+    import pyarrow
+    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
+
+    try:
+        system, root = FileSystem.from_uri(url)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+        import fsspec
+
+        try:
+            made, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise InputError(f"train.storage must be a folder or a URL that pyarrow or fsspec opens: {error}") from None
+        system = PyFileSystem(FSSpecHandler(made))
+    return system, root.rstrip("/")

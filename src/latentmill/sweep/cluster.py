@@ -1,0 +1,76 @@
+"""The Ray cluster that a sweep runs on: the one that RAY_ADDRESS names, else a private one on this machine."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from latentmill.config import SweepConfig
+from latentmill.errors import InputError
+from latentmill.storage import Storage
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@contextmanager
+def cluster(config: SweepConfig) -> Iterator[None]:
+    """Connected to Ray within the block; a private cluster ends with it.
+
+    Raises:
+        InputError: the cluster that RAY_ADDRESS names can't be reached, or its nodes do not share the trial store.
+    """
+    settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None:
+        settings |= {"num_cpus": config.workers, "include_dashboard": False}
+    elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a job's code is there already
+        settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
+    try:
+        context = ray.init(**settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address is None:
+            raise
+        raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}") from None
+    with context:
+        require_shared(Storage(config.storage))
+        yield
+
+
+def require_shared(storage: Storage) -> None:
+    """Every node must see the trial store, or trials would be lost where they were trained.
+
+    Raises:
+        InputError: a node does not see what the driver wrote there.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1 and nodes[0]["NodeID"] == ray.get_runtime_context().get_node_id():
+        return
+    probe, said = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+    storage.write(probe, said)
+    try:
+        answers = {node["NodeManagerHostname"]: _seen.options(**_on(node)).remote(storage.url, probe) for node in nodes}
+        blind = [name for name, answer in answers.items() if ray.get(answer) != said]
+    finally:
+        storage.delete(probe)
+    if blind:
+        raise InputError(
+            f"train.storage must be seen by every node of the cluster, a shared folder or a URL such as "
+            f"s3://bucket/trials, but {storage} is not seen by {', '.join(blind)}"
+        )
+
+
+@ray.remote(num_cpus=0)
+def _seen(url: str, name: str) -> bytes | None:
+    try:
+        return Storage(url).read(name)
+    except OSError:
+        return None
+
+
+def _on(node: dict[str, Any]) -> dict[str, Any]:
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)}

@@ -1,0 +1,67 @@
+"""How the driver of a sweep begins and ends: alone on its store, and in order when it is told to stop."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from filelock import FileLock, Timeout
+
+from latentmill.errors import InputError
+from latentmill.training.store import TrialStore
+
+SECONDS_FOR_THE_OTHER = 20.0  # one that lost its `dvc repro` needs a few to end
+
+
+@contextmanager
+def alone(store: TrialStore) -> Iterator[None]:
+    """No other sweep of this machine writes the store meanwhile; two would train the same trials.
+
+    A store elsewhere can't be locked: two sweeps there waste work, but each file is whole and the same.
+
+    Raises:
+        InputError: another one runs, or the store can't be written.
+    """
+    if not store.storage.is_local:
+        yield
+        return
+    lock = Path(store.storage.url, ".lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire(timeout=SECONDS_FOR_THE_OTHER)
+    except Timeout:
+        raise InputError(f"only one sweep may use a trial store at a time, but another holds {lock}") from None
+    except OSError as error:
+        raise InputError(f"train.storage must be writable, but {store.storage}: {error.strerror}") from None
+    with held:
+        yield
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """SIGTERM, as a cluster sends it before it takes a machine away, ends the block like an exception.
+
+    So does the death of the `dvc repro` that started this process: DVC forwards only SIGINT, and a sweep that goes
+    on unseen would fight with the next one.
+    """
+    before = signal.signal(signal.SIGTERM, _exit)
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,131 @@
+"""What runs in a worker process: one trial, or a member's part in one, and its reports."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray import train as ray_train
+from ray import tune
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from latentmill.config import SweepConfig, TrainingConfig
+from latentmill.data.batches import Batches
+from latentmill.training import trials
+from latentmill.training.loop import Progress, epochs_allowed
+from latentmill.training.store import TrialStore
+from latentmill.training.team import Alone, DataParallel, Team
+from latentmill.training.trials import Trial, Watch
+
+SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so an epoch of milliseconds must not make one each
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every trial of a sweep is given. The images, uint8 (N, C, H, W), stand once in each node's memory."""
+
+    images: ray.ObjectRef[np.ndarray]  # for training
+    val: ray.ObjectRef[np.ndarray]
+    data_digest: str
+    settings: SweepConfig
+
+    def batches(self, device: str) -> tuple[Batches, Batches]:
+        images, val = ray.get([self.images, self.val])
+        return Batches(images, device), Batches(val, device)
+
+
+def team_size(settings: SweepConfig) -> int:
+    """How many workers share a trial."""
+    return max(settings.workers_per_trial, ceil(settings.gpus_per_trial) if has_gpus() else 1)
+
+
+def has_gpus() -> bool:
+    """Whether the cluster has; the driver's machine may have none."""
+    return ray.cluster_resources().get("GPU", 0) > 0
+
+
+def train(asked: dict[str, Any], material: Material) -> dict[str, Any]:
+    """Run the trial that is asked for, in a process that may have run others; its result is in the trial store."""
+    if asked["replay"]:
+        replay(TrialStore(material.settings.storage), asked["fingerprint"])
+        return {"notes": []}
+    if team_size(material.settings) > 1:
+        return train_together(asked, material)
+    return {"notes": run(asked, material, Alone(), tune.report, SECONDS_BETWEEN_REPORTS)}
+
+
+def train_together(asked: dict[str, Any], material: Material) -> dict[str, Any]:
+    """Run a trial as a group of workers, one GPU or core each, that average their gradients."""
+    on_gpu = material.settings.gpus_per_trial > 0 and has_gpus()
+    callbacks: list[Any] = [TuneReportCallback()]  # passes the leader's reports on to Tune
+    trainer = TorchTrainer(
+        _member,
+        train_loop_config={"asked": asked, "material": material},
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        scaling_config=ray_train.ScalingConfig(num_workers=team_size(material.settings), use_gpu=on_gpu),
+        run_config=ray_train.RunConfig(storage_path=f"{material.settings.storage}/.together", callbacks=callbacks),
+    )
+    last: dict[str, Any] = trainer.fit().metrics or {}
+    return {"notes": last.get("notes", [])}
+
+
+def _member(given: dict[str, Any]) -> None:
+    # Each report is a meeting of the whole team, so all report at the same moments: after every epoch.
+    notes = run(given["asked"], given["material"], DataParallel(), ray_train.report, pause=0.0)
+    ray_train.report({"notes": notes})
+
+
+def run(asked: dict[str, Any], material: Material, team: Team, report: Report, pause: float) -> list[str]:
+    """Train; returns what there is to tell of damaged files."""
+    torch.set_num_threads(1)  # one core a worker; more threads would fight with the other trials
+    torch.set_flush_denormal(True)  # vanishing gradients of unused dimensions made a product ten times slower
+    images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
+    trial, settings, notes = Trial(**asked["trial"]), material.settings, list[str]()
+    rungs = asha_rungs(trial, len(images), settings)
+    watch = Watch(Reports(trial, len(images), rungs, report, 0.0 if settings.loggers else pause), rungs)
+    store = TrialStore(settings.storage, notes.append)
+    trials.run(trial, images, val, material.data_digest, store, watch, settings.halve_batch, team)
+    return notes
+
+
+class Reports:
+    """Tells the driver of a trial's progress: at every rung, and else with a pause in seconds between reports."""
+
+    def __init__(self, trial: Trial, images: int, rungs: list[int], report: Report, pause: float) -> None:
+        self.epochs = epochs_allowed(images, TrainingConfig.model_validate(trial.training)) if trial.training else 0
+        self.rungs, self.report, self.pause, self.next = rungs, report, pause, time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.epoch not in self.rungs and time.monotonic() < self.next:
+            return
+        row = progress.history[-1]
+        at_rung = {"criterion": row["val_criterion"]} if progress.epoch in self.rungs else {}
+        counted = {"epoch": progress.epoch, "epochs": self.epochs, "timesteps_total": progress.epoch}  # loggers' x axis
+        self.report(counted | {"train_loss": row["train_loss"], "val_loss": row["val_loss"]} | at_rung)
+        self.next = time.monotonic() + self.pause
+
+
+def asha_rungs(trial: Trial, images: int, settings: SweepConfig) -> list[int]:
+    """The epochs after which successive halving compares a trial with others; none where it is off."""
+    if settings.asha is None or trial.training is None:
+        return []
+    last = epochs_allowed(images, TrainingConfig.model_validate(trial.training))
+    rungs, rung = [], settings.asha.grace
+    while rung < last:
+        rungs.append(rung)
+        rung *= settings.asha.reduction
+    return rungs
+
+
+def replay(store: TrialStore, fingerprint: str) -> None:
+    """Report what a settled trial came to at its rungs, so that those still to run are compared with it."""
+    history = (store.find(fingerprint) or {}).get("history", [])
+    for epoch, row in enumerate(history, start=1):
+        if "val_criterion" in row:
+            tune.report({"epoch": epoch, "epochs": len(history), "criterion": row["val_criterion"]})

@@ -1,0 +1,69 @@
+"""The ranking of trials, and the tables of a sweep."""
+
+import pytest
+from test_trials import vae
+
+from latentmill.errors import InputError
+from latentmill.training.plan import Planned
+from latentmill.training.results import Outcome, curves_csv, outcomes, ranking, require_winners, trials_csv
+
+
+def outcome(entry, fingerprint, criterion=None, error=None, configuration=None, status="failed"):
+    history = [{"train_loss": 2.0, "val_loss": 3.0}, {"train_loss": 1.0, "val_loss": 2.5}]
+    record = {"status": "finished", "criterion": criterion, "best_epoch": 2, "seconds": 1.5, "history": history}
+    planned = Planned(entry, configuration or fingerprint, vae(), fingerprint, entry)
+    return Outcome(planned, record if error is None else {"status": status, "error": error})
+
+
+def winners(tried):
+    return {entry: ranked[0].best.planned.fingerprint for entry, ranked in ranking(tried).items()}
+
+
+def test_the_winner_is_the_lowest_criterion_and_ties_go_by_fingerprint():
+    tried = [outcome("a", "3", 2.0), outcome("a", "2", 1.0), outcome("a", "1", 1.0), outcome("b", "9", 5.0)]
+    for order in (tried, tried[::-1]):
+        assert winners(order) == {"a": "1", "b": "9"}
+
+
+def test_configurations_are_ranked_by_the_mean_over_their_seeds():
+    lucky = [outcome("a", f"1{seed}", value, configuration="1") for seed, value in enumerate((1.0, 9.0, 8.0))]
+    steady = [outcome("a", f"2{seed}", value, configuration="2") for seed, value in enumerate((3.0, 5.0, 4.0))]
+    first, second = ranking(lucky + steady)["a"]
+    assert (first.mean, first.standard_error) == (4.0, pytest.approx(3**-0.5))
+    assert first.best.planned.fingerprint == "20", "of the winning configuration, its best seed"
+    assert second.mean == 6.0
+
+
+def test_a_configuration_that_failed_with_a_seed_comes_after_those_that_did_not():
+    flattered = [outcome("a", "10", 1.0, configuration="1"), outcome("a", "11", error="nan", configuration="1")]
+    assert winners([*flattered, outcome("a", "20", 9.0), outcome("a", "21", error="x")]) == {"a": "20"}
+    assert winners(flattered) == {"a": "10"}
+
+
+def test_diverged_and_stopped_trials_are_never_ranked():
+    tried = [outcome("a", "1", error="x", status=status) for status in ("diverged", "stopped", "out of memory")]
+    assert winners([*tried, outcome("a", "9", 1e9)]) == {"a": "9"}
+    assert winners(tried) == {}
+
+
+def test_an_entry_without_a_finished_trial_is_named_with_its_error():
+    tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x"), outcome("b", "3", error="Bang: y")]
+    require_winners(tried[:2], ranking(tried[:2]))
+    with pytest.raises(InputError, match=r"these have none: ladder\.b: Bang: y$"):
+        require_winners(tried, ranking(tried))
+
+
+def test_a_trial_without_a_record_is_unfinished():
+    (lost,) = outcomes([Planned("a", "1", vae(), "1", "a")], {"2": {"status": "finished"}})
+    assert lost.record == {"status": "unfinished"}
+    with pytest.raises(InputError, match=r"ladder\.a: unfinished"):
+        require_winners([lost], ranking([lost]))
+
+
+def test_the_tables_have_a_row_for_every_trial_and_every_epoch():
+    tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x, y")]
+    lines = trials_csv(tried, ranking(tried)).splitlines()
+    assert lines[0].startswith("entry,fingerprint,variant,seed,status,winner,criterion,mean,standard_error,best_epoch,")
+    assert lines[1].startswith("a,1,vae,0,finished,yes,1.0,1.0,,2,2,1.0,2.5,1.5,,")
+    assert lines[2].startswith('a,2,vae,0,failed,,,,,,,,,,"Boom: x, y",')
+    assert curves_csv(tried).splitlines()[1:] == ["a,1,1,2.0,3.0", "a,1,2,1.0,2.5"]

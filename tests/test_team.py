@@ -1,0 +1,71 @@
+"""Several workers that train one trial together come to the same as one."""
+
+import json
+
+import pytest
+import torch
+from conftest import build, each_variant
+from safetensors.numpy import load_file
+from test_sweep import swept
+
+from latentmill.data.batches import Batches
+from latentmill.draws import Share, random_bits, standard_normal, uniform
+from latentmill.training.team import DataParallel
+
+
+def member(rank, size):
+    """A member without its process group, for what needs none."""
+    team = DataParallel.__new__(DataParallel)
+    team.rank, team.size, team.leads = rank, size, rank == 0
+    return team
+
+
+@pytest.mark.parametrize("draw", [standard_normal, uniform, random_bits])
+def test_shares_of_noise_are_the_rows_of_the_whole(draw):
+    whole = draw((7, 3), torch.Generator().manual_seed(0))
+    rows = [slice(0, 2), slice(2, 7)]
+    parts = [draw((row.stop - row.start, 3), Share(torch.Generator().manual_seed(0), row, 7)) for row in rows]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+@each_variant
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_parts_of_a_batch_make_up_its_terms(name, config, size, digits):
+    model, images = build(name, config), Batches(digits)
+    indices = torch.randperm(100).numpy()
+    whole = model(images[indices], torch.Generator().manual_seed(0))
+    sums = dict.fromkeys(whole, 0.0)
+    for rank in range(size):
+        part = member(rank, size).part(indices, torch.Generator().manual_seed(0))
+        for term, value in model(images[part.indices], part.noise).items():
+            sums[term] += value.item() * part.weight
+    assert sums == pytest.approx({term: value.item() for term, value in whole.items()}, rel=1e-5)
+
+
+def test_a_member_without_rows_has_no_weight():
+    generator, indices = torch.Generator(), torch.arange(2).numpy()
+    parts = [member(rank, 3).part(indices, generator) for rank in range(3)]
+    assert sum(part.weight for part in parts) == pytest.approx(1)
+    assert [len(part.indices) for part in parts] == [1, 1, 1]
+    assert min(part.weight for part in parts) == 0
+
+
+def test_two_workers_train_as_one_does(digits, tmp_path):
+    """Float addition in another order differs in the last place, and Adam amplifies it: hence the tolerance."""
+    ladder = {"vae": {"latent": 3, "components": 3, "batch_size": 64}}  # the last batch has 52 rows
+    alone, _ = swept(digits, tmp_path / "alone", ladder)
+    together, listener = swept(digits, tmp_path / "together", ladder, workers=2, workers_per_trial=2)
+    (fingerprint,) = together.records
+    assert together.records[fingerprint]["status"] == "finished"
+    assert [epoch for _, epoch in listener.reports] == [1, 2, 3]
+    weights, others = (load_file(tmp_path / name / fingerprint / "model.safetensors") for name in ("alone", "together"))
+    for key in weights:
+        if not key.startswith("mixture"):  # an iterative fit to the codes
+            assert weights[key] == pytest.approx(others[key], abs=2e-4), key
+    histories = [
+        json.loads((tmp_path / name / fingerprint / "trial.json").read_text())["history"]
+        for name in ("alone", "together")
+    ]
+    for mine, theirs in zip(*histories, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+    assert alone.records.keys() == together.records.keys()

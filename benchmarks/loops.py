@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from latentmill.data.batches import Batches
-from latentmill.training.loop import train_epoch
+from latentmill.training.loop import Progress, train_epoch
+from latentmill.training.team import Alone
 from latentmill.variants.vae import Vae
 
 Epoch = Callable[[], object]
@@ -28,7 +29,8 @@ def our_epoch(images: np.ndarray) -> Epoch:
     model = Vae(Vae.Config(hidden=HIDDEN, latent=LATENT), (1, 28, 28))
     optimiser = torch.optim.Adam(model.parameters(), RATE, fused=True)
     order, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
-    return lambda: train_epoch(model, Batches(images), optimiser, BATCH, order, noise)
+    progress = Progress(model, model, optimiser, order, noise)
+    return lambda: train_epoch(progress, Batches(images), BATCH, Alone())
 
 
 def loader_epoch(images: np.ndarray) -> Epoch:

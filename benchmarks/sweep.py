@@ -28,7 +28,7 @@ GROWTH = Target("sweep: memory of the driver from trial 200 to 1 000", "MiB", at
 PLANNING = Target("sweep: planning 100 000 configurations", "s", at_most=10)
 COPIES = Target("sweep: copies of the data while 8 workers train", "", at_most=1.3)
 
-TRIALS, EPOCHS, SIZE, BATCH = 10, 60, 6400, 128  # trials of some 16 to 20 s
+TRIALS, EPOCHS, SIZE, BATCH = 16, 60, 6400, 128  # trials of some 16 to 20 s
 EQUAL = {"vae": {"learning_rate": [1e-3 * 1.01**step for step in range(TRIALS)]}}  # which trains in equal time
 LONG = {"epochs": EPOCHS, "patience": EPOCHS, "batch_size": BATCH}
 
@@ -71,7 +71,7 @@ def measure() -> Iterator[Result]:
 
 
 def measure_long() -> Iterator[Result]:
-    """Ten equal trials, on one worker and on two."""
+    """Sixteen equal trials, on one worker and on two."""
     if len(os.sched_getaffinity(0)) < 2:
         yield SPEEDUP.not_measured("2 cores")
         return

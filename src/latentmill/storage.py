@@ -29,6 +29,11 @@ class Storage:
     def __str__(self) -> str:
         return self.url
 
+    def below(self, name: str) -> str:
+        """The URL of a file or folder in here."""
+        path, mark, query = self.url.partition("?")
+        return f"{path}/{name}{mark}{query}"
+
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError where there is no such file, and another OSError where it can't be read."""
         if self.is_local:

@@ -12,8 +12,10 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from latentmill.errors import InputError
+from latentmill.storage import Storage
 from latentmill.training.store import TrialStore
 
+PROBE = ".probe"  # a file that is written to see whether it can be
 SECONDS_FOR_THE_OTHER = 20.0  # one that lost its `dvc repro` needs a few to end
 
 
@@ -27,6 +29,7 @@ def alone(store: TrialStore) -> Iterator[None]:
         InputError: another one runs, or the store can't be written.
     """
     if not store.storage.is_local:
+        _require_writable(store.storage)
         yield
         return
     lock = Path(store.storage.url, ".lock")
@@ -39,6 +42,14 @@ def alone(store: TrialStore) -> Iterator[None]:
         raise InputError(f"train.storage must be writable, but {store.storage}: {error.strerror}") from None
     with held:
         yield
+
+
+def _require_writable(storage: Storage) -> None:
+    try:
+        storage.write(PROBE, b"")
+        storage.delete(PROBE)
+    except OSError as error:
+        raise InputError(f"train.storage must be a place that can be written, but {storage}: {error}") from None
 
 
 @contextmanager

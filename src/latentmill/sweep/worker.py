@@ -11,11 +11,10 @@ import ray
 import torch
 from ray import train as ray_train
 from ray import tune
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
+from latentmill.storage import Storage
 from latentmill.training import trials
 from latentmill.training.loop import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
@@ -62,6 +61,9 @@ def train(asked: dict[str, Any], material: Material) -> dict[str, Any]:
 
 def train_together(asked: dict[str, Any], material: Material) -> dict[str, Any]:
     """Run a trial as a group of workers, one GPU or core each, that average their gradients."""
+    from ray.train.torch import TorchConfig, TorchTrainer  # here, because few sweeps need it and all would wait for it
+    from ray.tune.integration.ray_train import TuneReportCallback
+
     on_gpu = material.settings.gpus_per_trial > 0 and has_gpus()
     callbacks: list[Any] = [TuneReportCallback()]  # passes the leader's reports on to Tune
     trainer = TorchTrainer(
@@ -69,7 +71,9 @@ def train_together(asked: dict[str, Any], material: Material) -> dict[str, Any]:
         train_loop_config={"asked": asked, "material": material},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         scaling_config=ray_train.ScalingConfig(num_workers=team_size(material.settings), use_gpu=on_gpu),
-        run_config=ray_train.RunConfig(storage_path=f"{material.settings.storage}/.together", callbacks=callbacks),
+        run_config=ray_train.RunConfig(
+            storage_path=Storage(material.settings.storage).below(".together"), callbacks=callbacks
+        ),
     )
     last: dict[str, Any] = trainer.fit().metrics or {}
     return {"notes": last.get("notes", [])}

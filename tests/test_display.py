@@ -1,0 +1,111 @@
+"""What one sees of a sweep, on a terminal and in a log."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from latentmill.config import Params
+from latentmill.sweep.display import SECONDS_BETWEEN_LINES, Display, duration, outcome_of
+from latentmill.sweep.search import optuna_rounds
+from latentmill.training.plan import Plan
+from latentmill.training.store import TrialStore
+
+LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}}
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """Makes a display over a plan of four trials: (display, plan, clock, what was written)."""
+
+    def shown(terminal):
+        sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "ladder": LADDER}
+        plan = Plan(Params.model_validate(sections), "a" * 64, TrialStore(tmp_path), optuna_rounds)
+        clock, written = Clock(), io.StringIO()
+        console = Console(file=written, force_terminal=terminal, width=100, highlight=False, soft_wrap=True)
+        return Display(plan, console, clock), plan, clock, written
+
+    return shown
+
+
+def end(display, plan, planned, **record):
+    found = {"status": "finished", "criterion": 30.0, "seconds": 2.0, "fingerprint": planned.fingerprint} | record
+    plan.store.end(planned.fingerprint, found)
+    display.ended(planned, plan.ended(planned.fingerprint))
+
+
+def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
+    display, plan, clock, written = shown(terminal=False)
+    with display:
+        trials = [plan.take() for _ in range(4)]
+        for planned in trials:
+            display.started(planned)
+        clock.now += 3
+        end(display, plan, trials[0])
+        end(display, plan, trials[1])
+        end(display, plan, trials[2], status="diverged", error="the loss must be finite, but got nan at step 7 after 5")
+        display.progressed(trials[3], {"epoch": 4, "epochs": 9, "val_loss": 12.5})
+        clock.now += SECONDS_BETWEEN_LINES
+        display.progressed(trials[3], {"epoch": 5, "epochs": 9, "val_loss": 11.5})
+    assert written.getvalue().splitlines() == [
+        "[1/4] 3 running, 9.0 s left; vae latent=4: 30.00 nats on val, 2.0 s",
+        "[3/4] 1 running, 1 failed, 1.0 s left; vae latent=3: 30.00 nats on val, 2.0 s",
+        "vae latent=2: diverged: the loss must be finite, but got nan at step 7 after 5",
+        "[3/4] 1 running, 1 failed, 2.7 s left; naive_bayes: epoch 5 of 9, validation loss 11.50",
+    ]
+
+
+def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
+    display, plan, clock, written = shown(terminal=True)
+    with display:
+        first, second = plan.take(), plan.take()
+        display.started(first)
+        display.started(second)
+        display.progressed(first, {"epoch": 12, "epochs": 100, "val_loss": 104.2})
+        clock.now += 65
+        page = io.StringIO()
+        Console(file=page, width=80).print(display.table())
+        end(display, plan, first, criterion=99.5)
+    rows = [line.split() for line in page.getvalue().splitlines() if line.strip()]
+    assert ["vae", "latent=4", "12/100", "104.20", "1:05"] in rows
+    assert ["vae", "latent=3", "1:05"] in rows
+    assert "vae latent=4: 99.50 nats on val, 2.0 s" in written.getvalue()
+
+
+def test_the_best_of_earlier_sweeps_is_shown(shown):
+    _, plan, _, _ = shown(terminal=True)
+    planned = plan.take()
+    plan.store.end(planned.fingerprint, {"status": "finished", "criterion": 77.0})
+    display, *_ = shown(terminal=True)
+    page = io.StringIO()
+    Console(file=page, width=80).print(display.table())
+    assert ["vae", "77.00", "vae", "latent=4"] in [line.split() for line in page.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"status": "finished", "criterion": 95.123, "seconds": 61.0}, "95.12 nats on val, 1:01"),
+        ({"status": "stopped", "epoch": 9, "criterion": 120.0}, "stopped after epoch 9, 120.00 nats on val"),
+        ({"status": "failed", "error": "InputError: x"}, "failed: InputError: x"),
+        ({"status": "out of memory", "error": "MemoryError: "}, "out of memory: MemoryError: "),
+    ],
+)
+def test_how_a_trial_ended(record, told):
+    assert outcome_of(record) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (61, "1:01"), (7387, "2:03:07")]
+)
+def test_durations(seconds, told):
+    assert duration(seconds) == told

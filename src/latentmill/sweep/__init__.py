@@ -1,7 +1,9 @@
 """Trials in parallel on Ray: the only part that imports ray, which reads these settings when it is imported."""
 
 import os
+from pathlib import Path
 
+_TOKEN_FILE = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no network at run time
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what ray 2.60 warns will be the default
@@ -10,5 +12,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables; the display says what there is to say
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+if "RAY_ADDRESS" in os.environ and ("RAY_AUTH_TOKEN" in os.environ or _TOKEN_FILE.exists()):
+    _ENVIRONMENT["RAY_AUTH_MODE"] = "token"  # clusters ask for it by default, but drivers do not send it by default
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,15 +31,29 @@ def cluster(config: SweepConfig) -> Iterator[None]:
         settings |= {"num_cpus": config.workers, "include_dashboard": False}
     elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a job's code is there already
         settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
+    if address is not None:
+        _require_answer(address)
     try:
         context = ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address is None:
             raise
-        raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}") from None
+        hint = "; if it asks for a token, set RAY_AUTH_TOKEN" if isinstance(error, ConnectionError) else ""
+        raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}{hint}") from None
     with context:
         require_shared(Storage(config.storage))
         yield
+
+
+def _require_answer(address: str) -> None:
+    """That something listens there; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # `auto`, or what Ray explains better
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}") from None
 
 
 def require_shared(storage: Storage) -> None:

@@ -1,10 +1,10 @@
-# make repro: images in, a report and ONNX decoders out · make test · make check · make bench
+# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make test · make check · make faults · make bench
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: setup repro test check bench
+.PHONY: setup repro submit test faults check bench
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -18,6 +18,15 @@ repro: setup
 
 test: setup
 	pytest
+
+# the cluster's dashboard: make submit ADDRESS=http://head:8265
+submit: setup
+	dvc repro prepare
+	latentmill submit --address $(ADDRESS)
+	dvc repro
+
+faults: setup
+	pytest tests/test_faults.py -m 'faults or not faults'
 
 check: setup
 	ruff check .

@@ -28,9 +28,7 @@ def main() -> None:
 def sweep(params: Params, store: TrialStore) -> list[Outcome]:
     """Train what is missing in the store; what became of every trial."""
     plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds)
-    settled = len({planned.fingerprint for planned in plan.planned}) - plan.missing
-    more = f", up to {plan.unasked} more when their results are known" if plan.unasked else ""
-    tell(f"{settled + plan.missing} trials: {settled} already trained, {plan.missing} to train{more}")
+    tell(plan.summary())
     if plan.missing:
         with Display(plan) as display:
             run(plan, read_split(DATA, "train"), read_split(DATA, "val"), display)

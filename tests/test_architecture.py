@@ -19,6 +19,7 @@ LAYERS = (
     ("training",),
     ("sweep", "evaluation", "export"),
     ("report",),
+    ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ONLY_HERE = {"ray": {"sweep"}, "onnx": {"export"}}

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
@@ -17,9 +16,9 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 SMALL = {
     "data": {"source": "digits"},
-    "training": {"epochs": 2},
+    "trial": {"epochs": 2},
     "ladder": {"naive_bayes": {}, "vae": {"latent": [2, 3], "components": 3}},
-    "sweep": {},
+    "train": {},
     "evaluation": {"samples": 300, "importance_samples": 10, "likelihood_images": 50},
 }
 
@@ -139,10 +138,10 @@ def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
     [
         (
             {"modle": {}},
-            "params.yaml: unknown key 'modle'; the keys here are data, training, sweep, ladder, evaluation",
+            "params.yaml: unknown key 'modle'; the keys here are data, trial, ladder, train, evaluation",
         ),
-        ({"training": {"epoch": 3}}, "params.yaml: unknown key 'training.epoch'"),
-        ({"training": {"epochs": -1}}, "training.epochs: Input should be greater than or equal to 1, but got -1"),
+        ({"trial": {"epoch": 3}}, "params.yaml: unknown key 'trial.epoch'"),
+        ({"trial": {"epochs": -1}}, "trial.epochs: Input should be greater than or equal to 1, but got -1"),
         ({"ladder": {}}, "params.yaml: ladder: Dictionary should have at least 1 item"),
         ({"ladder": {"vae": {"latent": []}}}, "params.yaml: ladder.vae.latent must have at least one value"),
         ({"ladder": {"gan": {}}}, "params.yaml: ladder.gan: a variant must be one of"),
@@ -179,51 +178,6 @@ def test_an_entry_whose_trials_all_fail_fails_the_stage_and_is_recorded(project)
     assert project.outputs() == before
 
 
-@pytest.mark.parametrize("victim", ["driver", "worker", "interrupt"])
-def test_after_a_kill_finished_trials_are_not_trained_again(tmp_path, victim):
-    project = Project(tmp_path)
-    slow = {"variant": "vae", "latent": 2, "components": 3, "epochs": 1_000_000, "max_steps": 1_000_000_000}
-    quick = SMALL["ladder"] | {"slow": slow | {"patience": 1_000_000}}
-    project.write_params(SMALL | {"ladder": quick, "sweep": {"workers": 2}})
-    running = project.start("dvc", "repro", "train")
-    store = tmp_path / ".latentmill/trials"
-    wait_until(running, lambda: store.is_dir() and len(finished(store)) == 3)
-    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.safetensors")}
-    started = {process: " ".join(process.cmdline()) for process in psutil.Process(running.pid).children(recursive=True)}
-    if victim == "interrupt":
-        os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
-    else:
-        mark = {"driver": "pipeline/train.py", "worker": "ray::ImplicitFunc"}[victim]
-        for process in [process for process, command in started.items() if mark in command]:
-            process.kill()
-    said, _ = running.communicate(timeout=60)
-    assert running.returncode != 0, said
-    training = [process for process, command in started.items() if "Agent" not in command]  # Ray's agents take a minute
-    assert psutil.wait_procs(training, timeout=30)[1] == [], "no process may be left behind"
-    project.write_params(SMALL | {"ladder": quick | {"slow": slow | {"epochs": 3}}})
-    assert "4 trials: 3 already trained, 1 to train" in project.run("dvc", "repro", "train")
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["naive_bayes", "slow", "vae"]
-
-
 def heed_interrupts() -> None:
     """What a terminal's shell does; a job in the background of a script inherits that they are ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def finished(store: Path) -> list[Path]:
-    return [path for path in store.iterdir() if not path.name.startswith(".")]
-
-
-def wait_until(process: subprocess.Popen[str], condition, seconds: int = 90) -> None:
-    """Until the condition holds; the process must still run then."""
-    for _ in range(seconds * 5):
-        if condition():
-            return
-        try:
-            process.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    said = process.communicate(timeout=10)[0] if process.poll() is not None else "it still runs"
-    raise AssertionError(f"the process did not come so far: {said}")

@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from latentmill.cli import main
 from latentmill.errors import InputError
 from latentmill.runtime import images as image_files
 from latentmill.runtime import sampler
-from latentmill.runtime.cli import main
 from latentmill.runtime.images import GAP, SMALLEST_CELL, check_suffix, grid, save
 from latentmill.runtime.sampler import Decoder, Sampler
 
@@ -404,7 +404,7 @@ class Blocked(MetaPathFinder):
             raise ImportError(name + " is blocked")
 
 sys.meta_path.insert(0, Blocked())
-from latentmill.runtime.cli import main
+from latentmill.cli import main
 main()
 """
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ def cluster(config: SweepConfig) -> Iterator[None]:
         settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
     if address is not None:
         _require_answer(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -40,6 +42,7 @@ def cluster(config: SweepConfig) -> Iterator[None]:
             raise
         hint = "; if it asks for a token, set RAY_AUTH_TOKEN" if isinstance(error, ConnectionError) else ""
         raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}{hint}") from None
+    signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts a handler of its own there, which dumps a stack
     with context:
         require_shared(Storage(config.storage))
         yield

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -54,22 +55,27 @@ def _require_writable(storage: Storage) -> None:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """SIGTERM, as a cluster sends it before it takes a machine away, ends the block like an exception.
+    """SIGTERM, as a cluster sends it before it takes a machine away, ends the block and then the process, in a line.
 
     So does the death of the `dvc repro` that started this process: DVC forwards only SIGINT, and a sweep that goes
     on unseen would fight with the next one.
     """
-    before = signal.signal(signal.SIGTERM, _exit)
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+        if received:  # Ray may have made another exception of ours
+            print("error: told to stop; every trial is kept to its last epoch, a later run goes on", file=sys.stderr)
+            raise SystemExit(128 + received[0])
 
 
 def _end_with(parent: int) -> None:

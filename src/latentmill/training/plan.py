@@ -61,6 +61,7 @@ class Plan:
         self._by_fingerprint: dict[str, Planned] = {}
         self._deaths: dict[str, int] = {}
         self._kept = store.fingerprints()
+        self._halved: set[str] = set()  # that ran out of memory earlier, and whose twin has not finished
         self.studies: list[Study] = self._studies(suggest)
         for study in self.studies:
             self._next_round(study, [])
@@ -75,6 +76,12 @@ class Plan:
         """Trials that a search will ask for when it has seen the results of the open round."""
         return sum(study.left for study in self.studies) * len(self.config.seeds)
 
+    def summary(self) -> str:
+        """`12 trials: 9 already trained, 3 to train`."""
+        total = len(self._by_fingerprint)
+        more = f", up to {self.unasked} more when their results are known" if self.unasked else ""
+        return f"{total} trials: {total - self.missing} already trained, {self.missing} to train{more}"
+
     def take(self) -> Planned | None:
         """The trial to start next, long ones first; None while all that are known have been taken."""
         if self.replays:
@@ -82,7 +89,7 @@ class Plan:
         if not self.waiting:
             return None
         planned = self.waiting.pop()
-        if planned.fingerprint in self._kept and not stand_in(self.store.find(planned.fingerprint)):
+        if planned.fingerprint in self._kept and planned.fingerprint not in self._halved:
             self.store.forget_end(planned.fingerprint)  # of an earlier failure, so that this run's can be told from it
         return planned
 
@@ -111,6 +118,10 @@ class Plan:
                 if not study.open:
                     self._next_round(study, self._scores(study))
         return record
+
+    def earlier(self, fingerprint: str) -> Record | None:
+        """How the trial ended in an earlier sweep."""
+        return self.find(fingerprint) if fingerprint in self._kept else None
 
     def find(self, fingerprint: str) -> Record | None:
         """How a trial ended; one that ran out of memory is represented by the one that ran in its place."""
@@ -165,12 +176,14 @@ class Plan:
         fingerprint = planned.fingerprint
         self.planned.append(planned)
         asked_before = self._by_fingerprint.setdefault(fingerprint, planned) is not planned
-        record = self.records.get(fingerprint) or (self.find(fingerprint) if fingerprint in self._kept else None)
+        record = self.records.get(fingerprint) or self.earlier(fingerprint)
         if record and self._is_settled(record):
             self.records[fingerprint] = record
             if self.config.asha and planned.trial.training:
                 self.replays.append(planned)
             return
+        if stand_in(record):
+            self._halved.add(fingerprint)
         study.open.add(fingerprint)
         if not asked_before:
             self.waiting.append(planned)
@@ -180,6 +193,13 @@ class Plan:
 
     def _scores(self, study: Study) -> Scores:
         return [score([self.records[planned.fingerprint] for planned in trials]) for trials in study.configurations]
+
+
+def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """For each trial its fingerprint, how far it has come, and its label."""
+    for planned in plan.planned:
+        record = plan.records.get(planned.fingerprint) or plan.earlier(planned.fingerprint)
+        yield planned.fingerprint, record["status"] if record else "to train", planned.label
 
 
 def length(planned: Planned) -> int:

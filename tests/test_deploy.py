@@ -1,0 +1,123 @@
+"""The files for Slurm and Kubernetes, as far as they can be checked without either."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+from ray.scripts.scripts import start
+from ray.scripts.symmetric_run import symmetric_run
+from ruamel.yaml import YAML
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+
+def fields(required=(), **properties):
+    """An object with these fields and no others."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def many(schema):
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
+TEXT, COUNT, FLAG = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+ENV = many(fields(["name", "value"], name=TEXT, value=TEXT))
+FROM = many(fields(secretRef=fields(["name"], name=TEXT, optional=FLAG)))
+RESOURCES = fields(requests=TEXTS, limits=TEXTS)
+CONTAINER = fields(["name", "image"], name=TEXT, image=TEXT, env=ENV, envFrom=FROM, resources=RESOURCES)
+POD = fields(["spec"], spec=fields(["containers"], containers=many(CONTAINER), terminationGracePeriodSeconds=COUNT))
+GROUP = {"rayStartParams": TEXTS, "template": POD}
+# Of ray.io/v1 RayJob, the fields in use, with the types that the KubeRay API reference gives them.
+RAYJOB = fields(
+    ["apiVersion", "kind", "metadata", "spec"],
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=fields(["name"], name=TEXT),
+    spec=fields(
+        ["entrypoint", "rayClusterSpec"],
+        entrypoint=TEXT,
+        backoffLimit=COUNT,
+        shutdownAfterJobFinishes=FLAG,
+        ttlSecondsAfterFinished=COUNT,
+        rayClusterSpec=fields(
+            ["headGroupSpec"],
+            rayVersion=TEXT,
+            authOptions=fields(mode={"enum": ["disabled", "token"]}),
+            headGroupSpec=fields(["rayStartParams", "template"], **GROUP),
+            workerGroupSpecs=many(
+                fields(
+                    ["groupName", "rayStartParams", "template"],
+                    groupName=TEXT,
+                    replicas=COUNT,
+                    minReplicas=COUNT,
+                    maxReplicas=COUNT,
+                    **GROUP,
+                )
+            ),
+        ),
+    ),
+)
+
+
+@pytest.fixture
+def manifest():
+    return YAML(typ="safe").load(DEPLOY / "rayjob.yaml")
+
+
+def test_the_manifest_has_only_fields_that_kuberay_documents(manifest):
+    jsonschema.validate(manifest, RAYJOB)
+
+
+def test_the_manifest_names_the_ray_that_is_tested(manifest):
+    constraints = (DEPLOY.parent / "constraints.txt").read_text()
+    assert f"ray=={manifest['spec']['rayClusterSpec']['rayVersion']}\n" in constraints
+
+
+def test_the_entrypoint_sets_the_storage_and_runs_the_stages(manifest, tmp_path):
+    """Run as the job would, with `python` replaced by something that tells its arguments."""
+    shutil.copy(DEPLOY.parent / "params.yaml", tmp_path)
+    entrypoint = manifest["spec"]["entrypoint"].replace("cd /latentmill", f"cd {tmp_path}")
+    environment = {"LATENTMILL_STORAGE": "s3://bucket/trials", "PATH": "/usr/bin:/bin"}
+    script = f"python() {{ echo ran $1; }}; {entrypoint}"
+    done = subprocess.run(["bash", "-ec", script], env=environment, text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines() == ["ran pipeline/prepare.py", "ran pipeline/train.py"]
+    params = YAML(typ="safe").load(tmp_path / "params.yaml")
+    assert params["train"]["storage"] == "s3://bucket/trials"
+
+
+def test_the_slurm_script_is_sound_bash():
+    subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", DEPLOY / "slurm.sh"], check=True)
+
+
+def test_the_slurm_script_uses_options_that_this_ray_has():
+    script = (DEPLOY / "slurm.sh").read_text().replace("\\\n", " ")
+    (line,) = [line for line in script.splitlines() if "ray symmetric-run" in line]
+    used = set(re.findall(r"(--[a-z-]+)", line.split(" -- ")[0]))
+    known = {option for command in (start, symmetric_run) for each in command.params for option in each.opts}
+    assert used
+    assert used <= known
+
+
+def test_the_slurm_script_runs_the_pipeline_on_the_nodes_of_its_job(tmp_path):
+    """With Slurm's commands replaced: one node, and an `srun` that tells what it was given."""
+    commands = {
+        "scontrol": "echo node7; echo node8",
+        "srun": 'echo "$RAY_ADDRESS" "$RAY_AUTH_MODE" "${#RAY_AUTH_TOKEN}" "$@"',
+    }
+    for name, body in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    given = {"NODELIST": "node[7-8]", "ID": "20001", "NUM_NODES": "2"}
+    environment = {f"SLURM_JOB_{name}": value for name, value in given.items()}
+    environment |= {"SLURM_CPUS_PER_TASK": "8", "PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_SUBMIT_DIR": str(tmp_path)}
+    done = subprocess.run(["bash", DEPLOY / "slurm.sh"], env=environment, text=True, capture_output=True, check=True)
+    address, mode, length, *command = done.stdout.split()
+    assert (address, mode, length) == ("node7:20001", "token", "64")
+    assert command[:2] == ["ray", "symmetric-run"]
+    assert command[-3:] == ["--", "dvc", "repro"]

@@ -16,6 +16,10 @@ import pytest
 from test_faults import Site, prepared  # noqa: F401
 from test_pipeline import ROOT
 
+from latentmill.errors import InputError
+from latentmill.storage import Storage
+from latentmill.sweep.submit import pack
+
 TOKEN = "0123456789abcdef" * 4
 LADDER = {"naive_bayes": {}, "vae": {"latent": 2, "components": 2, "epochs": 2}}
 DIGEST = "f" * 64
@@ -30,6 +34,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory):
     """The address of the dashboard of a cluster of one node."""
+    pytest.importorskip("aiohttp_cors", reason="needs the extra `cluster`")
     ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
     options = [f"--{name}={port}" for name, port in ports.items()]
     command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", *options]
@@ -155,10 +160,10 @@ def test_an_address_that_is_none(site):
     assert "--address must be the dashboard of a Ray cluster" in refused(site, "nonsense://x")
 
 
-def test_a_working_directory_that_is_too_large(dashboard, site):
-    said = refused(site, dashboard, RAY_max_grpc_message_size="20000")
-    assert "the cluster must accept the job, but" in said
-    assert "exceeds the maximum size" in said
+def test_a_working_directory_that_is_too_large(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentmill.sweep.submit.LIMIT", 1000)
+    with pytest.raises(InputError, match=r"pipeline and params\.yaml must have at most 1000 bytes for a job, but have"):
+        pack(site.root, Storage(site.store), tmp_path)
 
 
 def test_data_that_the_cluster_does_not_see_is_named(site):

@@ -29,7 +29,8 @@ def cluster(config: SweepConfig) -> Iterator[None]:
     settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
-        settings |= {"num_cpus": config.workers, "include_dashboard": False}
+        # Without "local", Ray joins what a `ray start` of anyone on this machine has left a note of.
+        settings |= {"address": "local", "num_cpus": config.workers, "include_dashboard": False}
     elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a job's code is there already
         settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
     if address is not None:

@@ -4,6 +4,7 @@ The job is sent this code and params.yaml; the prepared data goes through the st
 """
 
 import asyncio
+import logging
 import shutil
 import signal
 import tempfile
@@ -24,6 +25,7 @@ from latentmill.sweep.cluster import PACKAGE
 from latentmill.sweep.job import data_folder
 
 NEEDED = ("pipeline",)  # of the working tree, beside params.yaml and the package
+LIMIT = 512 * 2**20  # bytes that Ray takes for a job's working directory
 
 
 def submit(address: str, root: Path) -> None:
@@ -34,6 +36,7 @@ def submit(address: str, root: Path) -> None:
     Raises:
         InputError: the cluster does not answer or let us in, or the job fails.
     """
+    logging.getLogger("ray").setLevel(logging.WARNING)  # its own account of the upload
     params = load_params(root / "params.yaml")
     read_manifest(root / "data/prepared")  # whether the data is prepared is asked first
     client = _client(address)
@@ -67,19 +70,27 @@ def send_data(prepared: Path, storage: Storage) -> str:
 
 
 def pack(root: Path, storage: Storage, folder: Path) -> None:
-    """Copy what the job's driver needs into `folder`; the store is named as the cluster is to see it."""
+    """Copy what the job's driver needs into `folder`; the store is named as the cluster is to see it.
+
+    Raises:
+        InputError: it is more than Ray takes.
+    """
     for name in NEEDED:
         shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     yaml = YAML()
     content = yaml.load(root / "params.yaml")
     content["train"]["storage"] = storage.url
     yaml.dump(content, folder / "params.yaml")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > LIMIT:
+        names = ", ".join(NEEDED)
+        raise InputError(f"{names} and params.yaml must have at most {LIMIT} bytes for a job, but have {size}")
 
 
 def _client(address: str) -> JobSubmissionClient:
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+    except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
         raise InputError(_refused(address, error)) from None
 
 
@@ -96,7 +107,7 @@ def _start(client: JobSubmissionClient, folder: Path, digest: str) -> str:
             entrypoint=f"python -m latentmill.sweep.job {digest} && python pipeline/train.py",
             runtime_env={"working_dir": str(folder), "py_modules": [str(PACKAGE)]},
         )
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"the cluster must accept the job, but {' '.join(str(error).split())}") from None
 
 

@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from ruamel.yaml import YAML
 from test_pipeline import ROOT, Project, heed_interrupts
 
-LONG = {"epochs": 250, "patience": 250, "max_steps": 100_000, "components": 2}  # some seconds on the digits
+LONG = {"epochs": 160, "patience": 160, "max_steps": 100_000, "components": 2}  # some seconds on the digits
 LADDER = {
     "naive_bayes": {},
     "autoencoder": {"latent": 2, **LONG},
@@ -149,7 +149,7 @@ KILLS = [
 def test_after_kill_9_running_again_goes_on(site, undisturbed, mark, seed):
     draw = random.Random(seed)
     running = site.start()
-    before_strike = site.wait_for(running, draw.randrange(2, 150))
+    before_strike = site.wait_for(running, draw.randrange(2, 120))
     ours = processes_of(running, "")
     finished = site.finished()
     draw.choice(processes_of(running, mark)).kill()
@@ -187,7 +187,7 @@ def name_of(process: psutil.Process) -> str:
 )
 def test_a_signal_ends_the_driver_in_order_within_ten_seconds(site, undisturbed, number, status, seed):
     running = site.start()
-    site.wait_for(running, random.Random(seed).randrange(2, 150))
+    site.wait_for(running, random.Random(seed).randrange(2, 120))
     ours, finished, struck = processes_of(running, ""), site.finished(), time.monotonic()
     running.send_signal(number)
     said, _ = running.communicate(timeout=30)
@@ -209,7 +209,7 @@ def test_after_kill_9_of_dvc_itself_the_driver_ends_too_and_running_again_goes_o
     site = Site.__new__(Site)
     site.root, site.store = tmp_path, tmp_path / ".latentmill/trials"
     running = project.start("dvc", "repro", "train")
-    site.wait_for(running, random.Random(seed).randrange(2, 150), seconds=90)
+    site.wait_for(running, random.Random(seed).randrange(2, 120), seconds=90)
     driver = processes_of(running, "pipeline/train.py")
     running.kill()
     running.communicate()

@@ -128,7 +128,7 @@ def test_a_change_of_the_template_reruns_only_the_report(project):
 def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
     project.run("dvc", "exp", "run", "-S", "ladder.vae.latent=[2,3,4]", "--name", "wider")
     assert len((project.root / "trials.csv").read_text().splitlines()) == 1 + 4
-    records = list((project.root / ".latentmill/trials").iterdir())
+    records = list((project.root / ".latentmill/trials").glob("*/trial.json"))
     assert len(records) == 4
     assert "wider" in project.run("dvc", "exp", "show", "--csv")
 

@@ -14,9 +14,9 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 export PATH="$PWD/.venv/bin:$PATH"
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 port=$((20000 + SLURM_JOB_ID % 20000)) # so that two jobs on a node do not meet
-export RAY_ADDRESS="$head:$port"
+export RAY_ADDRESS="${nodes[0]}:$port"
 RAY_AUTH_TOKEN=$(openssl rand -hex 32)
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 

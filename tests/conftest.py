@@ -1,12 +1,17 @@
 """What several tests share: small real images, and small models of every variant."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
+from sites import LADDER, ROOT, SECTIONS, Site
 from sklearn.datasets import load_digits
 
+import latentmill.sweep  # noqa: F401  # its settings, before any test imports ray
 from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
@@ -54,6 +59,29 @@ def trained(digits) -> Callable[[str, dict[str, object]], tuple[Variant, Fitted]
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """The digits, prepared."""
+    root = tmp_path_factory.mktemp("prepared")
+    YAML().dump(SECTIONS | {"ladder": LADDER, "train": {}}, root / "params.yaml")
+    subprocess.run([sys.executable, ROOT / "pipeline/prepare.py"], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    return root / "data/prepared"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(prepared, tmp_path_factory):
+    """A site whose sweep nothing happens to."""
+    site = Site(tmp_path_factory.mktemp("undisturbed")).prepare(prepared)
+    site.run()
+    assert len(site.weights()) == 4
+    return site
+
+
+@pytest.fixture
+def site(prepared, tmp_path):
+    return Site(tmp_path).prepare(prepared)
 
 
 def build(name: str, config: dict[str, object], seed: int = 0) -> Variant:

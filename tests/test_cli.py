@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_faults import Site, prepared  # noqa: F401
+from sites import Site
 
 LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3], "components": 2, "epochs": 2}}
 
 
 @pytest.fixture
-def site(prepared, tmp_path):  # noqa: F811
-    return Site(tmp_path / "site", prepared, LADDER)
+def site(prepared, tmp_path):
+    return Site(tmp_path).prepare(prepared, LADDER)
 
 
 def plan(site, status=0) -> str:

@@ -79,6 +79,12 @@ class Storage:
         if system.get_file_info(f"{root}/{name}").type != FileType.NotFound:
             system.delete_file(f"{root}/{name}")
 
+    def delete_leftovers(self, folder: str) -> None:
+        """Remove what unfinished writes of processes that were killed have left; nobody may be writing there."""
+        if self.is_local:
+            for path in Path(self.url, folder).glob(".*.partial"):
+                path.unlink(missing_ok=True)
+
 
 def _file_system(url: str) -> tuple[Any, str]:
     """The file system of `url` and the path in it; made where it is used, because it can't be sent to a process."""

@@ -18,6 +18,8 @@ from latentmill.training.store import TrialStore
 
 PROBE = ".probe"  # a file that is written to see whether it can be
 SECONDS_FOR_THE_OTHER = 20.0  # one that lost its `dvc repro` needs a few to end
+SECONDS_TO_END = 7.0  # clusters that take a machine away give 10 at the least
+TOLD_TO_STOP = "error: told to stop; every trial is kept to its last epoch, a later run goes on"
 
 
 @contextmanager
@@ -67,6 +69,7 @@ def ending_in_order() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, stop)
+    _end_anyway(signal.SIGTERM)
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
@@ -74,8 +77,27 @@ def ending_in_order() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         if received:  # Ray may have made another exception of ours
-            print("error: told to stop; every trial is kept to its last epoch, a later run goes on", file=sys.stderr)
+            print(TOLD_TO_STOP, file=sys.stderr)
             raise SystemExit(128 + received[0])
+
+
+def _end_anyway(number: int) -> None:
+    """Once that signal is received, end within `SECONDS_TO_END`, whatever Ray still waits for.
+
+    Python runs handlers in the main thread, which Ray may hold for long; the byte in this pipe is written at once.
+    """
+    received, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while os.read(received, 1)[0] != number:
+            pass
+        time.sleep(SECONDS_TO_END)
+        print(TOLD_TO_STOP, file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _end_with(parent: int) -> None:

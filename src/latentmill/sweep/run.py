@@ -12,14 +12,21 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from latentmill.config import SweepConfig
 from latentmill.sweep import worker
 from latentmill.sweep.cluster import cluster
 from latentmill.sweep.loggers import loggers
-from latentmill.sweep.search import EntryAsha, Observer, PlanSearch
+from latentmill.sweep.search import EntryAsha, InOrder, Observer, PlanSearch
 from latentmill.training.plan import Plan
+
+# A worker that Ray ends for want of memory dies of an error that Tune (2.60) does not know, which ends the whole sweep.
+for _module in (actor_manager, tune_controller):
+    vars(_module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
 def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> None:
@@ -40,7 +47,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
             tune.with_resources(trainable, _resources(config)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=EntryAsha(config.asha) if config.asha else None,
+                scheduler=EntryAsha(config.asha, search) if config.asha else InOrder(search),
                 num_samples=-1,  # until the plan is over
                 time_budget_s=config.max_seconds,
                 max_concurrent_trials=_slots() // size if size > 1 else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
@@ -36,6 +37,7 @@ class PlanSearch(Searcher):
         self.plan, self.observer = plan, observer
         self.running: dict[str, Planned] = {}  # by Tune's name of the trial; some may still wait for a worker
         self.replays: set[str] = set()
+        self.starved: set[str] = set()  # Tune's names of trials whose workers Ray ended for want of memory
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial; None where there is none yet, and FINISHED where there will be none."""
@@ -64,7 +66,7 @@ class PlanSearch(Searcher):
         if trial_id in self.replays:
             return
         stopped = None if error or CRITERION not in last else {name: last[name] for name in ("epoch", CRITERION)}
-        record = self.plan.ended(planned.fingerprint, stopped)
+        record = self.plan.ended(planned.fingerprint, stopped, trial_id in self.starved)
         if record is None:
             self.observer.noted(f"{planned.label}: its worker died, and it is run again from its last epoch")
         else:
@@ -77,11 +79,24 @@ class PlanSearch(Searcher):
         return {}  # for Ray's experiment state likewise
 
 
-class EntryAsha(FIFOScheduler):
+class InOrder(FIFOScheduler):
+    """Runs trials as the search yields them, and tells it why a worker died before the search is told that it did."""
+
+    def __init__(self, search: PlanSearch) -> None:
+        super().__init__()
+        self.search = search
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        told = Path(trial.error_file).read_text() if trial.error_file else ""
+        if "node running low on memory" in told:  # Tune keeps other errors than those of actors as text only
+            self.search.starved.add(trial.trial_id)
+
+
+class EntryAsha(InOrder):
     """Asynchronous successive halving among the trials of each ladder entry: criteria of two entries do not compare."""
 
-    def __init__(self, config: AshaConfig) -> None:
-        super().__init__()
+    def __init__(self, config: AshaConfig, search: PlanSearch) -> None:
+        super().__init__(search)
         self.config, self.schedulers = config, dict[str, AsyncHyperBandScheduler]()
 
     def _of(self, trial: Any) -> AsyncHyperBandScheduler:

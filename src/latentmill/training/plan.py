@@ -7,14 +7,14 @@ code always make the same plan, on any number of workers and however often it is
 
 import statistics
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from latentmill.config import Params
 from latentmill.errors import InputError
 from latentmill.training.checkpoint import Record
 from latentmill.training.space import Configuration, Point, Space, space
 from latentmill.training.store import SETTLED, TrialStore
-from latentmill.training.trials import Trial, stand_in
+from latentmill.training.trials import Trial, stand_in, with_half_the_batch
 
 ATTEMPTS = 3  # of a trial whose worker dies
 Scores = list[float | None]  # of a round's configurations, lower is better; None where a trial failed
@@ -96,12 +96,15 @@ class Plan:
     def is_over(self) -> bool:
         return not self.waiting and not self.missing
 
-    def ended(self, fingerprint: str, stopped: Record | None = None) -> Record | None:
+    def ended(self, fingerprint: str, stopped: Record | None = None, starved: bool = False) -> Record | None:
         """Take in that a trial has ended; returns its record, or None where its worker died and it is tried again.
 
-        `stopped` is given for one that early stopping across trials ended: its last `epoch` and `criterion`.
+        `stopped` is given for one that early stopping across trials ended: its last `epoch` and `criterion`. `starved`
+        says that its worker was ended because the machine ran low on memory.
         """
         record = self.find(fingerprint)
+        if record is None and starved:
+            record = self._out_of_memory(self._by_fingerprint[fingerprint])
         if record is None and stopped:
             record = {"status": "stopped"} | stopped
             self.store.end(fingerprint, record)
@@ -118,6 +121,17 @@ class Plan:
                 if not study.open:
                     self._next_round(study, self._scores(study))
         return record
+
+    def _out_of_memory(self, planned: Planned) -> Record | None:
+        """Keep that a trial had too little memory; None where its twin with half the batch is still to run."""
+        record = {"fingerprint": planned.fingerprint, "trial": asdict(planned.trial), "data_digest": self.data_digest}
+        record |= {"status": "out of memory", "error": "its worker was ended because the machine ran low on memory"}
+        twin = with_half_the_batch(planned.trial) if self.config.halve_batch else None
+        if twin:
+            record |= {"retried_as": twin.fingerprint(self.data_digest)}
+            self._halved.add(planned.fingerprint)
+        self.store.end(planned.fingerprint, record)
+        return None if twin else record
 
     def earlier(self, fingerprint: str) -> Record | None:
         """How the trial ended in an earlier sweep."""

@@ -25,6 +25,7 @@ class TrialStore:
 
     def __init__(self, url: str | Path, note: Callable[[str], None] = lambda sentence: None) -> None:
         self.storage, self.note = Storage(url), note
+        self._unkept: set[str] = set()  # trials whose last epoch could not be written
 
     def fingerprints(self) -> set[str]:
         """The trials that anything is kept of."""
@@ -66,6 +67,7 @@ class TrialStore:
 
         Where the disk is full, the progress makes room for the weights.
         """
+        self.storage.delete_leftovers(fingerprint)
         try:
             self._write_end(fingerprint, record, weights)
         except OSError as error:
@@ -88,8 +90,11 @@ class TrialStore:
         try:
             self.storage.write(f"{fingerprint}/{name}", content)
             self.forget_progress(fingerprint, but=name)
+            self._unkept.discard(fingerprint)
         except OSError as error:
-            self.note(f"{fingerprint}: epoch {progress.epoch} can't be kept, an interruption would lose it: {error}")
+            if fingerprint not in self._unkept:  # told once, not at every epoch
+                self.note(f"{fingerprint}: from epoch {progress.epoch} on, an interruption loses progress: {error}")
+            self._unkept.add(fingerprint)
 
     def load_progress(self, fingerprint: str, progress: Progress) -> None:
         """Bring a fresh `progress` to the last epoch kept intact; leaves it as it is where there is none."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training import code
 from latentmill.training.checkpoint import Record, weights_bytes
-from latentmill.training.loop import DivergedError, Progress, train, validate
+from latentmill.training.loop import DivergedError, Progress, steps_an_epoch, train, validate
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, Team
 
@@ -55,6 +56,7 @@ def code_digest(variant: str) -> str:
 
 
 UNWATCHED = Watch()
+SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 class StoredProgress:
@@ -133,8 +135,16 @@ def _attempt(
         store.end(fingerprint, record | {"status": "out of memory", "error": sentence(error)} | if_out_of_memory)
         return False
     if team.leads:
-        store.end(fingerprint, record | ended, weights)
+        _keep(store, fingerprint, record | ended, weights)
     return True
+
+
+def _keep(store: TrialStore, fingerprint: str, record: Record, weights: bytes | None) -> None:
+    """A result that can't be written is told of, in the worker's notes, and counts as none."""
+    try:
+        store.end(fingerprint, record, weights)
+    except OSError as error:
+        store.note(f"{fingerprint}: its result can't be kept: {error}")
 
 
 def _train(
@@ -145,6 +155,9 @@ def _train(
         model = variants.build(trial.variant, trial.model, images.image_shape).to(images.device)
     config = TrainingConfig.model_validate(trial.training) if trial.training else None
     fitted = train(model, images, val, config, trial.seed, checkpoints, team)
+    if not math.isfinite(fitted.criterion):
+        steps = len(fitted.history) * steps_an_epoch(len(images), config) if config else 0
+        raise DivergedError(fitted.criterion, steps, fitted.history[-1]["train_loss"] if fitted.history else None)
     return {"status": "finished", "seconds": round(checkpoints.seconds, 2), **asdict(fitted)}, weights_bytes(model)
 
 
@@ -161,8 +174,8 @@ def stand_in(record: Record | None) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """On a GPU torch has a class for it; on a CPU it is a RuntimeError of its allocator, or Python's own error."""
-    said = "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    """torch has a class for it; its CPU allocator and the libraries below it raise a RuntimeError, Python its own."""
+    said = any(words in str(error) for words in SAID_WITHOUT_MEMORY)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
 
 

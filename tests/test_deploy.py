@@ -28,8 +28,15 @@ TEXTS = {"type": "object", "additionalProperties": TEXT}
 ENV = many(fields(["name", "value"], name=TEXT, value=TEXT))
 FROM = many(fields(secretRef=fields(["name"], name=TEXT, optional=FLAG)))
 RESOURCES = fields(requests=TEXTS, limits=TEXTS)
-CONTAINER = fields(["name", "image"], name=TEXT, image=TEXT, env=ENV, envFrom=FROM, resources=RESOURCES)
-POD = fields(["spec"], spec=fields(["containers"], containers=many(CONTAINER), terminationGracePeriodSeconds=COUNT))
+MOUNTS = many(fields(["name", "mountPath"], name=TEXT, mountPath=TEXT, subPath=TEXT))
+VOLUMES = many(fields(["name", "configMap"], name=TEXT, configMap=fields(["name"], name=TEXT)))
+CONTAINER = fields(
+    ["name", "image"], name=TEXT, image=TEXT, env=ENV, envFrom=FROM, resources=RESOURCES, volumeMounts=MOUNTS
+)
+POD = fields(
+    ["spec"],
+    spec=fields(["containers"], containers=many(CONTAINER), volumes=VOLUMES, terminationGracePeriodSeconds=COUNT),
+)
 GROUP = {"rayStartParams": TEXTS, "template": POD}
 # Of ray.io/v1 RayJob, the fields in use, with the types that the KubeRay API reference gives them.
 RAYJOB = fields(
@@ -77,16 +84,26 @@ def test_the_manifest_names_the_ray_that_is_tested(manifest):
     assert f"ray=={manifest['spec']['rayClusterSpec']['rayVersion']}\n" in constraints
 
 
-def test_the_entrypoint_sets_the_storage_and_runs_the_stages(manifest, tmp_path):
-    """Run as the job would, with `python` replaced by something that tells its arguments."""
-    shutil.copy(DEPLOY.parent / "params.yaml", tmp_path)
+def test_the_entrypoint_runs_the_stages_in_the_pod_that_ray_gives_the_job(manifest, tmp_path):
+    """Run as KubeRay's submitter would, with `ray` and `python` replaced by something that tells its arguments."""
+    commands = {"ray": 'shift 3; cmd="$(printf "%q " "$@")"; echo job; sh -c "$cmd"', "python": 'echo ran "$1"'}
+    for name, body in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
     entrypoint = manifest["spec"]["entrypoint"].replace("cd /latentmill", f"cd {tmp_path}")
-    environment = {"LATENTMILL_STORAGE": "s3://bucket/trials", "PATH": "/usr/bin:/bin"}
-    script = f"python() {{ echo ran $1; }}; {entrypoint}"
-    done = subprocess.run(["bash", "-ec", script], env=environment, text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines() == ["ran pipeline/prepare.py", "ran pipeline/train.py"]
-    params = YAML(typ="safe").load(tmp_path / "params.yaml")
-    assert params["train"]["storage"] == "s3://bucket/trials"
+    script = f"ray job submit -- {entrypoint} ; echo logs"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", script], env=environment, text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines() == ["job", "ran pipeline/prepare.py", "ran pipeline/train.py", "logs"]
+
+
+def test_the_head_has_the_params_that_the_documentation_makes(manifest):
+    pod = manifest["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (volume,), (mount,) = pod["volumes"], pod["containers"][0]["volumeMounts"]
+    assert volume["name"] == mount["name"]
+    assert mount["mountPath"] == f"/latentmill/{mount['subPath']}"
+    command = f"kubectl create configmap {volume['configMap']['name']} --from-file={mount['subPath']}"
+    assert command in (DEPLOY.parent / "docs/cluster.md").read_text()
 
 
 def test_the_slurm_script_is_sound_bash():
@@ -97,8 +114,8 @@ def test_the_slurm_script_is_sound_bash():
 
 def test_the_slurm_script_uses_options_that_this_ray_has():
     script = (DEPLOY / "slurm.sh").read_text().replace("\\\n", " ")
-    (line,) = [line for line in script.splitlines() if "ray symmetric-run" in line]
-    used = set(re.findall(r"(--[a-z-]+)", line.split(" -- ")[0]))
+    (line,) = [line for line in script.splitlines() if line.startswith("srun ")]
+    used = set(re.findall(r"(--[a-z-]+)", line.split(" -- ")[0].partition("ray symmetric-run")[2]))
     known = {option for command in (start, symmetric_run) for each in command.params for option in each.opts}
     assert used
     assert used <= known
@@ -113,11 +130,11 @@ def test_the_slurm_script_runs_the_pipeline_on_the_nodes_of_its_job(tmp_path):
     for name, body in commands.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    given = {"NODELIST": "node[7-8]", "ID": "20001", "NUM_NODES": "2"}
+    given = {"NODELIST": "node[7-8]", "ID": "10001", "NUM_NODES": "2"}
     environment = {f"SLURM_JOB_{name}": value for name, value in given.items()}
     environment |= {"SLURM_CPUS_PER_TASK": "8", "PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_SUBMIT_DIR": str(tmp_path)}
     done = subprocess.run(["bash", DEPLOY / "slurm.sh"], env=environment, text=True, capture_output=True, check=True)
     address, mode, length, *command = done.stdout.split()
     assert (address, mode, length) == ("node7:20001", "token", "64")
-    assert command[:2] == ["ray", "symmetric-run"]
+    assert command[:3] == ["--cpus-per-task=8", "ray", "symmetric-run"]
     assert command[-3:] == ["--", "dvc", "repro"]

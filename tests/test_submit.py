@@ -1,7 +1,9 @@
 """The sweep as a job of a real Ray cluster with a dashboard and a token; and what is said where that can't be."""
 
 import http.server
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,17 +14,27 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
-from test_faults import Site, prepared  # noqa: F401
+from sites import Site
 from test_pipeline import ROOT
 
 from latentmill.errors import InputError
-from latentmill.storage import Storage
-from latentmill.sweep.submit import pack
+from latentmill.sweep.submit import submit as send
 
 TOKEN = "0123456789abcdef" * 4
 LADDER = {"naive_bayes": {}, "vae": {"latent": 2, "components": 2, "epochs": 2}}
-DIGEST = "f" * 64
+ENDLESS = {"variant": "vae", "latent": 2, "components": 2, "epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
+
+
+def python_of_clusters() -> Path:
+    """A Python with ray[default]: this one, or the one that `make test` sets up on top of it."""
+    if importlib.util.find_spec("aiohttp_cors"):
+        return Path(sys.executable)
+    found = Path(sys.prefix, "cluster/bin/python")
+    if not found.exists():
+        pytest.skip("needs the extra `cluster`, which `make test` sets up")
+    return found
 
 
 def free_port() -> int:
@@ -34,23 +46,29 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory):
     """The address of the dashboard of a cluster of one node."""
-    pytest.importorskip("aiohttp_cors", reason="needs the extra `cluster`")
+    python = python_of_clusters()
     ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", *options]
+    options = ["--head", "--block", "--num-cpus=2", *(f"--{name}={port}" for name, port in ports.items())]
     settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
     log = tmp_path_factory.mktemp("ray") / "log"
     with log.open("w") as output:
         running = subprocess.Popen(
-            command, env=os.environ | settings | {"PATH": path}, stdout=output, stderr=output, start_new_session=True
+            [python, "-m", "ray.scripts.scripts", "start", *options],
+            env=os.environ | settings | {"PATH": path},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
     try:
         wait_for(address, running, log)
         yield address
     finally:
+        ours = psutil.Process(running.pid).children(recursive=True)
         running.terminate()
+        for process in psutil.wait_procs(ours, timeout=30)[1]:
+            process.kill()
         running.wait(timeout=30)
 
 
@@ -69,114 +87,144 @@ def wait_for(address, running, log) -> None:
 
 
 @pytest.fixture
-def site(prepared, tmp_path):  # noqa: F811
-    made = Site(tmp_path / "site", prepared, LADDER, storage=str(tmp_path / "shared"))
+def site(prepared, tmp_path):
+    made = Site(tmp_path / "site", tmp_path / "shared").prepare(prepared, LADDER)
     made.store = tmp_path / "shared"
     shutil.copytree(ROOT / "pipeline", made.root / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     return made
 
 
-def submit(site, address, **environment):
-    given = {"PYTHONPATH": str(ROOT / "src"), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("latentmill"), "submit", "--address", address],
-        cwd=site.root,
-        env=os.environ | given | environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+@pytest.fixture
+def submit(site):
+    """Starts `latentmill submit` in the site; those that still run are ended with the test."""
+    started = []
+
+    def submit(address, package=ROOT / "src", **environment):
+        command = "from latentmill.cli import main; main()"
+        given = {"PYTHONPATH": str(package), "RAY_AUTH_TOKEN": TOKEN}
+        running = subprocess.Popen(
+            [sys.executable, "-c", command, "submit", "--address", address],
+            cwd=site.root,
+            env={name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"} | given | environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        started.append(running)
+        return running
+
+    yield submit
+    for running in started:
+        running.kill()
+        running.wait()
+        running.stdout.close()
 
 
-def refused(site, address, **environment) -> str:
+@pytest.fixture
+def refused(submit):
     """The one line with which a submission fails."""
-    running = submit(site, address, **environment)
-    said, _ = running.communicate(timeout=90)
-    assert running.returncode == 1, said
-    assert "Traceback" not in said
-    return said.splitlines()[-1]
+
+    def refused(address, **environment) -> str:
+        running = submit(address, **environment)
+        said, _ = running.communicate(timeout=90)
+        assert running.returncode == 1, said
+        assert "Traceback" not in said
+        return said.splitlines()[-1]
+
+    return refused
 
 
-def test_the_job_fills_the_store_and_the_stage_brings_the_winners_home(dashboard, site):
-    running = submit(site, dashboard)
-    said, _ = running.communicate(timeout=120)
-    assert running.returncode == 0, said
-    assert "2 trials: 0 already trained, 2 to train" in said, "the job's log must be shown"
-    assert "models/vae: vae, " in said
-    assert "2 trials: 2 already trained, 0 to train" in site.run()
+def test_the_job_runs_the_code_that_is_here_and_fills_the_store_from_which_the_stage_takes_the_winners(
+    dashboard, site, submit, tmp_path
+):
+    package = tmp_path / "src"
+    shutil.copytree(ROOT / "src", package, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    with (package / "latentmill/variants/naive_bayes.py").open("a") as changed:
+        changed.write("CHANGED = True\n")
+    assert "2 trials: 0 already trained" in (running := submit(dashboard, package)).communicate(timeout=180)[0]
+    assert running.returncode == 0
+    assert "2 trials: 2 already trained, 0 to train" in site.run(PYTHONPATH=str(package))
     assert sorted(path.name for path in (site.root / "models").iterdir()) == ["naive_bayes", "vae"]
-    again = submit(site, dashboard)
-    assert "2 trials: 2 already trained, 0 to train" in again.communicate(timeout=120)[0]
+    assert "2 trials: 1 already trained, 1 to train" in site.run()
 
 
-def test_a_signal_stops_the_job_and_keeps_what_it_has_trained(dashboard, site):
-    endless = {"variant": "vae", "latent": 2, "components": 2, "epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
-    site.write_params({"endless": endless}, storage=str(site.store))
-    running = submit(site, dashboard)
-    site.wait_for(running, 3, seconds=90)
+def test_a_job_is_followed_again_after_a_broken_connection_and_a_signal_stops_it(dashboard, site, submit):
+    site.write_params({"endless": ENDLESS}, storage=str(site.store))
+    lost = submit(dashboard)
+    site.wait_for(lost, 3, seconds=90)
+    lost.kill()
+    (job,) = re.findall(r"^job (\w+) on ", lost.communicate()[0], re.MULTILINE)
+    running = submit(dashboard, RAY_ADDRESS="127.0.0.1:1")  # the address that is given counts
+    assert f"job {job} on " in running.stdout.readline()
+    assert any("1 trials: 0 already trained" in line for line in running.stdout), "the log is shown from its start"
     running.send_signal(signal.SIGTERM)
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 1, said
-    assert "was stopped; what it has trained is kept" in said
+    assert "was stopped; what it has trained is kept" in said.splitlines()[-1]
     time.sleep(3)  # the workers end with their job
     epochs = site.epochs()
     time.sleep(2)
     assert site.epochs() == epochs != {}
 
 
-def test_a_job_that_fails_fails_here_too(dashboard, site):
+def test_a_job_that_fails_fails_here_too(dashboard, site, refused):
     site.write_params({"impossible": {"variant": "ppca", "latent": 64}}, storage=str(site.store))
-    assert "the job must succeed, but" in refused(site, dashboard)
+    said = refused(dashboard)
+    assert said.startswith("error: the job must succeed, but raysubmit_")
+    assert said.endswith("has failed: Job entrypoint command failed with exit code 1")
 
 
-def test_a_missing_token_is_named(dashboard, site, tmp_path):
-    without = {"RAY_AUTH_TOKEN": "", "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)}
-    assert "must be given its token, as RAY_AUTH_TOKEN" in refused(site, dashboard, **without)
+def test_data_that_the_cluster_does_not_see_is_named(dashboard, site, submit):
+    site.write_params(LADDER, storage="memory://trials")  # every process sees its own
+    running = submit(dashboard)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "error: the data must be reachable from the cluster, but " in said
+    assert "does not see it in memory://trials: train.storage must be a shared folder or a URL\n" in said
+    assert "Traceback" not in said
 
 
-def test_a_wrong_token_is_named(dashboard, site):
-    assert "must be given its token, as RAY_AUTH_TOKEN" in refused(site, dashboard, RAY_AUTH_TOKEN="wrong")
+def test_a_missing_token_is_named(dashboard, refused, tmp_path):
+    said = refused(dashboard, RAY_AUTH_TOKEN="", HOME=str(tmp_path))
+    assert said.endswith("must be given its token, as RAY_AUTH_TOKEN or in the file ~/.ray/auth_token, but got none")
 
 
-def test_an_address_where_nothing_listens(site):
-    said = refused(site, f"http://127.0.0.1:{free_port()}")
+def test_a_wrong_token_is_named(dashboard, refused):
+    assert refused(dashboard, RAY_AUTH_TOKEN="wrong").endswith("~/.ray/auth_token, but got a wrong one")
+
+
+def test_a_token_in_a_file_is_found(dashboard, site, refused, tmp_path):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text(TOKEN)
+    (site.root / "pipeline/large.bin").write_bytes(bytes(100 * 2**20))
+    said = refused(dashboard, RAY_AUTH_TOKEN="", HOME=str(tmp_path))
+    assert said.startswith("error: pipeline and params.yaml must have at most 104857600 bytes to be sent with a job")
+
+
+def test_an_address_where_nothing_listens(refused):
+    said = refused(f"http://127.0.0.1:{free_port()}")
     assert said.startswith("error: --address must be the dashboard of a Ray cluster, such as http://head:8265, but got")
 
 
-def test_an_address_that_is_no_dashboard(site):
+def test_an_address_that_is_no_dashboard(refused):
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        assert "--address must be the dashboard of a Ray cluster" in refused(
-            site, f"http://127.0.0.1:{server.server_port}"
-        )
+        said = refused(f"http://127.0.0.1:{server.server_port}")
+        assert "--address must be the dashboard of a Ray cluster" in said
     finally:
         server.shutdown()
         server.server_close()
 
 
-def test_an_address_that_is_none(site):
-    assert "--address must be the dashboard of a Ray cluster" in refused(site, "nonsense://x")
+@pytest.mark.parametrize("address", ["127.0.0.1:8265", "ray://127.0.0.1:10001", "nonsense://x", ""])
+def test_an_address_that_is_none(address, site, monkeypatch):
+    monkeypatch.setattr("latentmill.sweep.submit.JobSubmissionClient", None)  # Ray would take minutes for some
+    with pytest.raises(InputError, match=r"--address must be the dashboard .* but got " + re.escape(address) + "$"):
+        send(address, site.root)
 
 
-def test_a_working_directory_that_is_too_large(site, tmp_path, monkeypatch):
-    monkeypatch.setattr("latentmill.sweep.submit.LIMIT", 1000)
-    with pytest.raises(InputError, match=r"pipeline and params\.yaml must have at most 1000 bytes for a job, but have"):
-        pack(site.root, Storage(site.store), tmp_path)
-
-
-def test_data_that_the_cluster_does_not_see_is_named(site):
-    """What the job runs first, where the store is a folder of another machine."""
-    command = [sys.executable, "-m", "latentmill.sweep.job", DIGEST]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, cwd=site.root, env=environment, text=True, capture_output=True)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: the data must be reachable from the cluster, but")
-    assert line.endswith("train.storage must be a shared folder or a URL")
-
-
-def test_data_must_be_prepared_first(site):
+def test_data_must_be_prepared_first(site, refused):
     shutil.rmtree(site.root / "data")
-    assert "data/prepared" in refused(site, "http://127.0.0.1:1")
+    assert "data/prepared" in refused("http://127.0.0.1:1")

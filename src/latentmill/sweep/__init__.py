@@ -12,7 +12,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables; the display says what there is to say
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
-if "RAY_ADDRESS" in os.environ and ("RAY_AUTH_TOKEN" in os.environ or _TOKEN_FILE.exists()):
-    _ENVIRONMENT["RAY_AUTH_MODE"] = "token"  # clusters ask for it by default, but drivers do not send it by default
+if os.environ.get("RAY_AUTH_TOKEN") or _TOKEN_FILE.exists():
+    _ENVIRONMENT["RAY_AUTH_MODE"] = "token"  # clusters ask for it by default, but drivers and clients do not send it
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)

@@ -4,7 +4,9 @@ The job is sent this code and params.yaml; the prepared data goes through the st
 """
 
 import asyncio
+import hashlib
 import logging
+import os
 import shutil
 import signal
 import tempfile
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ruamel.yaml import YAML
@@ -23,20 +26,23 @@ from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.sweep.cluster import PACKAGE
 from latentmill.sweep.job import data_folder
+from latentmill.training.code import digest as code_digest
 
 NEEDED = ("pipeline",)  # of the working tree, beside params.yaml and the package
-LIMIT = 512 * 2**20  # bytes that Ray takes for a job's working directory
+DATA = ("train.npy", "val.npy", "manifest.json")  # what training reads; the last says that the others are whole
+LIMIT = 100 * 2**20  # bytes that a dashboard takes at a time; elsewhere Ray takes 512 MiB
+MARK = "latentmill"  # the key of a job's metadata that says what it was sent
 
 
 def submit(address: str, root: Path) -> None:
     """Run the train stage of the project in `root` as a job of the cluster whose dashboard is at `address`.
 
-    Prints the job's log as it grows. A signal stops the job; what it has trained is kept.
+    Prints the job's log as it grows. A signal stops the job; what it has trained is kept. A job that was sent the
+    same and still runs, because only the connection to it broke, is followed instead.
 
     Raises:
         InputError: the cluster does not answer or let us in, or the job fails.
     """
-    logging.getLogger("ray").setLevel(logging.WARNING)  # its own account of the upload
     params = load_params(root / "params.yaml")
     read_manifest(root / "data/prepared")  # whether the data is prepared is asked first
     client = _client(address)
@@ -44,11 +50,9 @@ def submit(address: str, root: Path) -> None:
     digest = send_data(root / "data/prepared", storage)
     with tempfile.TemporaryDirectory() as folder:
         pack(root, storage, Path(folder))
-        job = _start(client, Path(folder), digest)
+        job = _running(client, _mark(Path(folder), digest)) or _start(client, Path(folder), digest)
     print(f"job {job} on {address}, trials in {storage}", flush=True)
-    with _stopped_by_signals(client, job):
-        asyncio.run(_follow(client, job))
-    _require_success(client, job)
+    follow(client, job)
 
 
 def send_data(prepared: Path, storage: Storage) -> str:
@@ -61,9 +65,8 @@ def send_data(prepared: Path, storage: Storage) -> str:
     folder = data_folder(digest)
     try:
         there = storage.names(folder)
-        for path in sorted(prepared.iterdir(), key=lambda path: path.name == "manifest.json"):  # which says it is whole
-            if "manifest.json" not in there:
-                storage.write(f"{folder}/{path.name}", path.read_bytes())
+        for name in DATA if DATA[-1] not in there else ():
+            storage.write(f"{folder}/{name}", (prepared / name).read_bytes())
     except OSError as error:
         raise InputError(f"train.storage must be a place that can be written, but {storage}: {error}") from None
     return digest
@@ -81,24 +84,63 @@ def pack(root: Path, storage: Storage, folder: Path) -> None:
     content = yaml.load(root / "params.yaml")
     content["train"]["storage"] = storage.url
     yaml.dump(content, folder / "params.yaml")
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > LIMIT:
-        names = ", ".join(NEEDED)
-        raise InputError(f"{names} and params.yaml must have at most {LIMIT} bytes for a job, but have {size}")
+    for parts, sent in ((f"{', '.join(NEEDED)} and params.yaml", folder), (str(PACKAGE), PACKAGE)):
+        size = sum(path.stat().st_size for path in sent.rglob("*") if path.is_file())
+        if size > LIMIT:
+            raise InputError(f"{parts} must have at most {LIMIT} bytes to be sent with a job, but have {size}")
+
+
+def follow(client: JobSubmissionClient, job: str) -> None:
+    """Print the job's log as it grows, until the job ends.
+
+    Raises:
+        InputError: the job does not succeed, or the connection breaks.
+    """
+    try:
+        with _signals_stop(client, job):
+            asyncio.run(_print_log(client, job))
+        ended = client.get_job_info(job)
+    except (OSError, RuntimeError, ClientError) as error:
+        raise InputError(
+            f"the dashboard must answer until the job ends, but {_line(error)}; job {job} goes on where the cluster "
+            "does, and the same command follows it again"
+        ) from None
+    if ended.status == JobStatus.STOPPED:
+        raise InputError(f"job {job} was stopped; what it has trained is kept, and the next one goes on from there")
+    if ended.status != JobStatus.SUCCEEDED:
+        reason = _line(ended.message or "").partition(", last available logs")[0]  # which are above
+        raise InputError(f"the job must succeed, but {job} has {ended.status.value.lower()}: {reason}")
 
 
 def _client(address: str) -> JobSubmissionClient:
+    rule = f"--address must be the dashboard of a Ray cluster, such as http://head:8265, but got {address}"
+    if not address.startswith(("http://", "https://")):
+        raise InputError(rule)
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # else Ray would take RAY_ADDRESS in its place
+    for name in ("ray.dashboard", "ray._private"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # their account of uploads and connections
     try:
         return JobSubmissionClient(address)
-    except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
-        raise InputError(_refused(address, error)) from None
+    except AuthenticationError as error:
+        got = "a wrong one" if "incorrect" in str(error) else "none"
+        where = "as RAY_AUTH_TOKEN or in the file ~/.ray/auth_token"
+        raise InputError(f"the cluster at {address} must be given its token, {where}, but got {got}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{rule}: {_line(error)}") from None
 
 
-def _refused(address: str, error: Exception) -> str:
-    said = " ".join(str(error).split())
-    if isinstance(error, AuthenticationError):
-        return f"the cluster at {address} must be given its token, as RAY_AUTH_TOKEN or in the file ~/.ray/auth_token"
-    return f"--address must be the dashboard of a Ray cluster, such as http://head:8265, but got {address}: {said}"
+def _mark(folder: Path, digest: str) -> str:
+    """Names what a job is sent: its files, the package's code and the data."""
+    hashed = hashlib.sha256(f"{digest} {code_digest(PACKAGE.rglob('*.py'))}".encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()
+
+
+def _running(client: JobSubmissionClient, mark: str) -> str | None:
+    """The job that was sent the same and has not ended."""
+    jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(MARK) == mark]
+    return next((job.submission_id for job in jobs if not job.status.is_terminal()), None)
 
 
 def _start(client: JobSubmissionClient, folder: Path, digest: str) -> str:
@@ -106,23 +148,28 @@ def _start(client: JobSubmissionClient, folder: Path, digest: str) -> str:
         return client.submit_job(
             entrypoint=f"python -m latentmill.sweep.job {digest} && python pipeline/train.py",
             runtime_env={"working_dir": str(folder), "py_modules": [str(PACKAGE)]},
+            metadata={MARK: _mark(folder, digest)},
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"the cluster must accept the job, but {' '.join(str(error).split())}") from None
+        raise InputError(f"the cluster must accept the job, but {_line(error)}") from None
 
 
-async def _follow(client: JobSubmissionClient, job: str) -> None:
+async def _print_log(client: JobSubmissionClient, job: str) -> None:
     async for lines in client.tail_job_logs(job):
         print(lines, end="", flush=True)
 
 
 @contextmanager
-def _stopped_by_signals(client: JobSubmissionClient, job: str) -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        client.stop_job(job)
-        raise InputError(f"job {job} was stopped; what it has trained is kept, and the next one goes on from there")
+def _signals_stop(client: JobSubmissionClient, job: str) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops the job, and so ends its log; a second one ends this process."""
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        client.stop_job(job)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
@@ -130,7 +177,5 @@ def _stopped_by_signals(client: JobSubmissionClient, job: str) -> Iterator[None]
             signal.signal(number, handler)
 
 
-def _require_success(client: JobSubmissionClient, job: str) -> None:
-    status = client.get_job_status(job)
-    if status != JobStatus.SUCCEEDED:
-        raise InputError(f"the job must succeed, but {job} has {status.value.lower()}; its log is above")
+def _line(said: object) -> str:
+    return " ".join(str(said).split())

@@ -68,7 +68,8 @@ class PlanSearch(Searcher):
         stopped = None if error or CRITERION not in last else {name: last[name] for name in ("epoch", CRITERION)}
         record = self.plan.ended(planned.fingerprint, stopped, trial_id in self.starved)
         if record is None:
-            self.observer.noted(f"{planned.label}: its worker died, and it is run again from its last epoch")
+            what = "its worker died" if error else "its result could not be kept"
+            self.observer.noted(f"{planned.label}: {what}, and it is run again from its last epoch")
         else:
             self.observer.ended(planned, record)
 

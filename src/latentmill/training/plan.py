@@ -97,7 +97,7 @@ class Plan:
         return not self.waiting and not self.missing
 
     def ended(self, fingerprint: str, stopped: Record | None = None, starved: bool = False) -> Record | None:
-        """Take in that a trial has ended; returns its record, or None where its worker died and it is tried again.
+        """Take in that a trial has ended; returns its record, or None where there is none and it is tried again.
 
         `stopped` is given for one that early stopping across trials ended: its last `epoch` and `criterion`. `starved`
         says that its worker was ended because the machine ran low on memory.
@@ -113,7 +113,7 @@ class Plan:
             if self._deaths[fingerprint] < ATTEMPTS:
                 self.waiting.insert(0, self._by_fingerprint[fingerprint])
                 return None
-            record = {"status": "failed", "error": f"its worker died {ATTEMPTS} times, or could not write the store"}
+            record = {"status": "failed", "error": f"{ATTEMPTS} times its worker died, or could not keep its result"}
         self.records[fingerprint] = record
         for study in self.studies:
             if fingerprint in study.open:

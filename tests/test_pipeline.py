@@ -179,5 +179,6 @@ def test_an_entry_whose_trials_all_fail_fails_the_stage_and_is_recorded(project)
 
 
 def heed_interrupts() -> None:
-    """What a terminal's shell does; a job in the background of a script inherits that they are ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """What a terminal's shell does; what a script or nohup puts into the background inherits that they are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

@@ -148,14 +148,17 @@ def test_a_signal_at_any_moment_from_the_start_on_loses_nothing(site, undisturbe
 @pytest.mark.parametrize("seed", [30, 31])
 def test_one_kill_after_another_ends_with_the_same_weights(site, undisturbed, seed):
     draw = random.Random(seed)
-    for _ in range(4):
+    for _ in range(3):
         come_so_far = max(site.epochs().values(), default=0)
         running = site.start()
-        site.wait_for(running, come_so_far + draw.randrange(1, 20))
+        site.wait_for(running, come_so_far + draw.randrange(1, 5))
         finished, before = site.finished(), site.come_to()
         random.Random(seed).choice(site.processes(draw.choice([DRIVER, RAYLET]))).kill()
         running.communicate(timeout=120)
+        site.require_no_process(seconds=20, but="Agent")
         assert all(site.come_to()[trial] >= epoch for trial, epoch in before.items())
+        if len(site.weights()) == len(undisturbed.weights()):
+            break  # workers that outlived the others have ended their trials
     require_goes_on(site, undisturbed, finished)
 
 
@@ -198,3 +201,4 @@ def test_the_driver_ends_with_its_dvc_and_dvc_repro_goes_on(tmp_path, undisturbe
         driver.wait(timeout=patience)
     require_goes_on(site, undisturbed, finished)
     assert not driver.is_running()
+    running.stdout.close()

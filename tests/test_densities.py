@@ -1,4 +1,4 @@
-"""Densities, observation models and priors against closed forms and torch.distributions."""
+"""Densities and observation models against closed forms and torch.distributions."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,7 @@ import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from latentmill import densities
-from latentmill.errors import InputError
 from latentmill.observations import observation
-from latentmill.priors import Mixture, StandardNormal
 
 
 def test_bernoulli_log_prob_is_that_of_torch(generator):
@@ -65,27 +63,3 @@ def test_means_are_images(name):
     mean = observation(name).mean(torch.linspace(-30, 30, 100))
     assert mean.min() >= 0
     assert mean.max() <= 1
-
-
-def test_the_standard_normal_is_its_noise():
-    noise = torch.randn(4, 3)
-    assert StandardNormal(3)(noise) is noise
-
-
-def test_a_fitted_mixture_samples_what_it_was_fitted_to(generator):
-    centres, weights = torch.tensor([[-5.0, 0.0], [5.0, 2.0]]), torch.tensor([0.25, 0.75])
-    spread = torch.tensor([[1.0, 0.0], [0.8, 0.3]])
-    component = torch.multinomial(weights, 6_000, replacement=True, generator=generator)
-    codes = centres[component] + torch.randn(6_000, 2, generator=generator) @ spread.T
-    mixture = Mixture(latent=2, components=2)
-    mixture.fit(codes.numpy(), seed=0)
-    drawn = mixture(torch.randn(20_000, mixture.noise_width, generator=generator))
-    right = drawn[:, 0] > 0
-    assert float(right.float().mean()) == pytest.approx(0.75, abs=0.02)
-    np.testing.assert_allclose(drawn[right].mean(0), centres[1], atol=0.05)
-    np.testing.assert_allclose(torch.cov(drawn[~right].T), spread @ spread.T, atol=0.08)
-
-
-def test_a_mixture_needs_as_many_codes_as_components():
-    with pytest.raises(InputError, match="at most the number of training images, 3, but got components=4"):
-        Mixture(latent=2, components=4).fit(np.zeros((3, 2)), seed=0)

@@ -5,7 +5,6 @@ What only some variants can do is a capability, a class of its own here that the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from latentmill.nets import ImageShape
 from latentmill.observations import Observation
 from latentmill.priors import Mixture, Prior, StandardNormal
 
-PriorName = Literal["normal", "mixture"]
+PriorName = Literal["normal", "gaussian", "mixture"]
 
 
 class Variant(nn.Module, ABC):
@@ -55,8 +54,8 @@ class Variant(nn.Module, ABC):
     def before_training(self, images: Batches, generator: torch.Generator) -> None:
         """Fit what has a closed form."""
 
-    def after_training(self, images: Batches, generator: torch.Generator) -> None:
-        """Fit what needs the trained weights."""
+    def after_training(self, images: Batches, val: Batches, generator: torch.Generator) -> None:
+        """Fit what needs the trained weights to the training images; `val` is for choices."""
 
 
 class Encodes(ABC):
@@ -81,7 +80,7 @@ class Decodes(ABC):
 
     @abstractmethod
     def prior(self, name: PriorName) -> Prior:
-        """N(0, I), or the Gaussian mixture fitted to the training codes."""
+        """`normal` N(0, I); or, fitted to the training codes, a `gaussian` or a `mixture` of Gaussians."""
 
 
 class HasLikelihood(ABC):
@@ -113,7 +112,7 @@ class LatentConfig(Model):
 
     latent: PositiveInt = 20  # dimensions of a code
     prior: PriorName = "normal"  # what `generate` draws codes from
-    components: PositiveInt = 10  # of the mixture, which is fitted whatever `prior` says
+    components: PositiveInt | None = None  # of the mixture; null: as many as make validation codes most likely
 
 
 class LatentVariant(Variant, Encodes, Decodes):
@@ -124,32 +123,37 @@ class LatentVariant(Variant, Encodes, Decodes):
         self.latent = config.latent
         self.prior_name = config.prior
         self.normal = StandardNormal(config.latent)
+        self.gaussian = Mixture(config.latent, components=1)
         self.mixture = Mixture(config.latent, config.components)
         self.noise_width = self.prior(config.prior).noise_width
 
     def prior(self, name: PriorName) -> Prior:
-        return {"normal": self.normal, "mixture": self.mixture}[name]
+        return {"normal": self.normal, "gaussian": self.gaussian, "mixture": self.mixture}[name]
 
     def generate(self, noise: Tensor) -> Tensor:
         return self.decode(self.prior(self.prior_name)(noise))
 
-    def after_training(self, images: Batches, generator: torch.Generator) -> None:
-        codes = torch.cat(list(training_codes(self, images, generator)))
-        self.mixture.fit(codes.cpu().numpy(), seed=generator.initial_seed() % 2**32)
+    def after_training(self, images: Batches, val: Batches, generator: torch.Generator) -> None:
+        """Fit the priors, whatever `prior` says, so that all ways to sample can be compared."""
+        codes, held_out = (float_array(drawn_codes(self, batches, generator)) for batches in (images, val))
+        for prior in (self.gaussian, self.mixture):
+            prior.fit(codes, held_out, seed=generator.initial_seed() % 2**32)
 
 
 @torch.no_grad()
-def training_codes(model: Encodes, images: Batches, generator: torch.Generator) -> Iterator[Tensor]:
-    """The codes of all images, a chunk at a time; where there is a posterior, one draw from each.
+def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator) -> Tensor:
+    """The codes of all images, (N, d); where there is a posterior, one draw from that of each observed image.
 
-    Draws rather than means, because the decoder was trained on draws: their spread is the aggregate posterior.
+    Draws rather than means, because the decoder was trained on draws: together they follow the aggregate posterior.
     """
-    for chunk in images.chunks():
-        if isinstance(model, HasPosterior):
-            mean, log_variance = model.posterior(chunk)
-            yield mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
-        else:
-            yield model.encode(chunk)
+    return torch.cat([_drawn_codes(model, chunk, generator) for chunk in images.chunks()])
+
+
+def _drawn_codes(model: Encodes, images: Tensor, generator: torch.Generator) -> Tensor:
+    if not isinstance(model, HasPosterior):
+        return model.encode(images)
+    mean, log_variance = model.posterior(model.observation.observe(images, generator))
+    return mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
 
 
 def float_array(tensor: Tensor) -> np.ndarray:

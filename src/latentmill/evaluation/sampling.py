@@ -1,7 +1,7 @@
 """Draw samples from a trained model, by each way of drawing its codes."""
 
 from collections.abc import Callable
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -32,8 +32,16 @@ def sample(model: Variant, route: str, count: int, seed: int) -> np.ndarray:
     return np.concatenate([float_array(draw(standard_normal((size, width), generator))) for size in sizes])
 
 
+@torch.no_grad()
+def sample_codes(model: Decodes, route: str, count: int, seed: int) -> np.ndarray:
+    """`count` codes (count, d) from the prior of a route."""
+    prior = model.prior(cast(PriorName, route))
+    generator = torch.Generator().manual_seed(seed)
+    return float_array(prior(standard_normal((count, prior.noise_width), generator)))
+
+
 def _route(model: Variant, route: str) -> tuple[int, Callable[[Tensor], Tensor]]:
     if not isinstance(model, Decodes):
         return model.noise_width, model.generate
-    prior = model.prior("mixture" if route == "mixture" else "normal")
+    prior = model.prior(cast(PriorName, route))
     return prior.noise_width, lambda noise: model.decode(prior(noise))

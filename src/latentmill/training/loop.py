@@ -110,7 +110,7 @@ def train(
         optimise(progress, images, val, config, checkpoints or NoCheckpoints(), team)
         history, best_epoch = progress.history, progress.best_epoch
     model.eval()
-    model.after_training(images, noise)
+    model.after_training(images, val, noise)
     return Fitted(history, best_epoch, validate(model.criterion, val))
 
 

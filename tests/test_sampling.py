@@ -1,0 +1,60 @@
+"""Samples of a trained model, by each way of drawing its codes."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import IMAGE_SHAPE, each_variant
+
+from latentmill.evaluation import sampling
+from latentmill.variant import Decodes
+
+ROUTES = ("normal", "gaussian", "mixture")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "routes", "default"),
+    [
+        ("naive_bayes", {}, ("pixels",), "pixels"),
+        ("vae", {"latent": 3}, ROUTES, "normal"),
+        ("ppca", {"latent": 5, "components": 3, "prior": "mixture"}, ROUTES, "mixture"),
+    ],
+)
+def test_each_prior_of_a_model_with_codes_is_a_way_to_sample(trained, name, config, routes, default):
+    model, _ = trained(name, config)
+    assert sampling.routes(model) == routes
+    assert sampling.default_route(model) == default
+
+
+@each_variant
+@pytest.mark.parametrize("count", [1, 10, 23])
+def test_sampling_draws_exactly_the_count_whatever_the_chunk(name, config, trained, monkeypatch, count):
+    monkeypatch.setattr(sampling, "CHUNK", 10)
+    model, _ = trained(name, config)
+    for route in sampling.routes(model):
+        images = sampling.sample(model, route, count, seed=0)
+        assert images.shape == (count, *IMAGE_SHAPE)
+        assert images.dtype == np.float32
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert len(np.unique(images.reshape(count, -1), axis=0)) == count, "no chunk repeats another"
+
+
+@each_variant
+def test_samples_follow_from_the_seed(name, config, trained):
+    model, _ = trained(name, config)
+    for route in sampling.routes(model):
+        first, again, other = (sampling.sample(model, route, 20, seed) for seed in (0, 0, 1))
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+
+
+@each_variant
+def test_a_route_draws_its_codes_from_its_prior(name, config, trained):
+    model, _ = trained(name, config)
+    for route in sampling.routes(model):
+        prior = model.prior(route) if isinstance(model, Decodes) else None
+        width = prior.noise_width if prior else model.noise_width
+        noise = torch.randn(30, width, generator=torch.Generator().manual_seed(5))
+        with torch.no_grad():
+            expected = model.decode(prior(noise)) if prior else model.generate(noise)
+        np.testing.assert_allclose(sampling.sample(model, route, 30, seed=5), expected, atol=1e-6)

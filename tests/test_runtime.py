@@ -393,7 +393,7 @@ def test_bad_usage_ends_the_command_with_status_2(fail, case):
     assert "error: " in lines[-1]
 
 
-NOT_NEEDED = ("torch", "ray", "onnx", "pydantic", "sklearn", "skimage", "scipy", "matplotlib", "dvc", "faiss")
+NOT_NEEDED = ("torch", "ray", "onnx", "pydantic", "sklearn", "torchmetrics", "scipy", "matplotlib", "dvc", "faiss")
 WITHOUT = f"""
 import sys
 from importlib.abc import MetaPathFinder

@@ -1,14 +1,22 @@
-"""What does the latent space look like? Its use of each dimension, straight lines through it, a map of it."""
+"""What does the latent space look like? The use of its dimensions, straight lines through it, a map of it.
+
+Codes are float32 (N, d): N images, d dimensions. Images are float32 (…, C, H, W) in [0, 1].
+"""
+
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 
 from latentmill.data.batches import Batches
 from latentmill.densities import kl_from_standard_normal
-from latentmill.variant import Decodes, Encodes, HasPosterior, float_array
+from latentmill.evaluation.fidelity import TooFew
+from latentmill.variant import Decodes, Encodes, HasPosterior, drawn_codes, float_array
 
-ACTIVE_NATS = 0.01  # a dimension whose KL is below this carries nothing
+LEAST_NATS = 0.01  # a dimension whose KL is below this has collapsed: it carries nothing
+LEAST_VARIANCE = 0.01  # of the codes of different images, in a dimension that is active (Burda et al. 2016)
+LINES, STEPS = 200, 16  # of the lines whose steps are measured
+CHUNK = 500  # codes decoded at a time
 
 
 @torch.no_grad()
@@ -19,27 +27,100 @@ def kl_per_dimension(model: HasPosterior, images: Batches, seed: int) -> np.ndar
     return float_array(torch.cat(kls).mean(0))
 
 
-def kl_metrics(kl: np.ndarray) -> dict[str, float]:
-    """KL in total, and how many dimensions are in use."""
-    return {"nats": float(kl.sum()), "active_dimensions": int((kl > ACTIVE_NATS).sum())}
+def kl_metrics(kl: np.ndarray) -> dict[str, Any]:
+    """KL in total, from that of each dimension (d,) in nats; how many dimensions the posterior has collapsed in.
+
+    The collapse is `complete` where no dimension is in use: the decoder then ignores its code.
+    """
+    collapsed = int((kl < LEAST_NATS).sum())
+    degree = "none" if collapsed == 0 else "partial" if collapsed < len(kl) else "complete"
+    return {"kl": float(kl.sum()), "collapse": degree, "collapsed_dimensions": collapsed}
+
+
+def active_units(z: np.ndarray) -> int:
+    """How many dimensions differ between images, from their codes without noise (N, d) (Burda et al. 2016)."""
+    return int((z.var(0, dtype=np.float64) > LEAST_VARIANCE).sum())
 
 
 @torch.no_grad()
 def codes(model: Encodes, images: Batches) -> np.ndarray:
-    """The code of each image: (N, d)."""
+    """The code of each image, without noise: (N, d)."""
     return np.concatenate([float_array(model.encode(chunk)) for chunk in images.chunks()])
 
 
+def posterior_draws(model: Encodes, images: Batches, seed: int) -> np.ndarray:
+    """The code of each image, (N, d): where there is a posterior, a draw from it. They compare with a prior's draws."""
+    return float_array(drawn_codes(model, images, torch.Generator(images.device).manual_seed(seed)))
+
+
 @torch.no_grad()
+def decode(model: Decodes, z: np.ndarray) -> np.ndarray:
+    """Codes (N, d) -> images (N, C, H, W), a chunk at a time."""
+    return np.concatenate(
+        [float_array(model.decode(chunk)) for chunk in torch.tensor(z, dtype=torch.float32).split(CHUNK)]
+    )
+
+
 def interpolate(model: Decodes, starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarray:
     """Decode `steps` points on the straight line between codes (N, d): (N, steps, C, H, W)."""
-    weights = torch.linspace(0, 1, steps)[:, None, None]
-    points = torch.lerp(torch.from_numpy(starts), torch.from_numpy(ends), weights).transpose(0, 1)  # (N, steps, d)
-    return float_array(model.decode(points.flatten(0, 1)).unflatten(0, points.shape[:2]))
+    weights = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    points = starts[:, None] * (1 - weights) + ends[:, None] * weights  # (N, steps, d)
+    return _decoded_lines(model, points)
 
 
-def map_to_plane(points: np.ndarray) -> np.ndarray:
-    """Codes (N, d) -> (N, 2): their first two principal components; codes of one dimension against zero."""
-    if points.shape[1] == 1:
-        return np.column_stack([points, np.zeros(len(points))])
-    return np.asarray(PCA(2).fit_transform(points))
+def path_longest_step(model: Decodes, z: np.ndarray, seed: int) -> float:
+    """How evenly images change along straight lines between codes (N, d), at least 1: the median over the lines.
+
+    A line's value is the longest distance in pixels between two successive images, over the mean one: 1 where
+    all steps are as long, and up to the number of steps where the image jumps. Lines along which nothing moves are 1.
+
+    Raises:
+        TooFew: there are not the 2 images that a line needs.
+    """
+    if len(z) < 2:
+        raise TooFew(f"a line through the latent space needs 2 images, but got {len(z)}")
+    shuffled = np.random.default_rng(seed).permutation(z)
+    lines = min(LINES, len(z) // 2)
+    starts, ends = shuffled[:lines], shuffled[lines : 2 * lines]
+    some = max(1, CHUNK // STEPS)
+    parts = [slice(first, first + some) for first in range(0, lines, some)]
+    ratios = [_longest_steps(interpolate(model, starts[part], ends[part], STEPS)) for part in parts]
+    return float(np.median(np.concatenate(ratios)))
+
+
+def _longest_steps(images: np.ndarray) -> np.ndarray:
+    """(N, steps, C, H, W) -> (N): the longest step over the mean step."""
+    steps = np.sqrt(np.square(np.diff(images, axis=1), dtype=np.float64).sum((2, 3, 4)))  # (N, steps - 1)
+    mean, longest = steps.mean(1), steps.max(1)
+    return np.divide(longest, mean, out=np.ones_like(mean), where=mean > 0)
+
+
+def traversals(model: Decodes, z: np.ndarray, activity: np.ndarray, rows: int = 10, steps: int = 11) -> np.ndarray:
+    """What single dimensions do: images (R, steps, C, H, W) for the R = min(`rows`, d) most active, that one first.
+
+    Each goes from -3 to 3 standard deviations of the codes `z` (N, d) around their mean, where the others stay.
+    `activity` (d) is by what dimensions are ranked: their KL, or where there is none the variance of their codes.
+    """
+    chosen = np.argsort(-activity, kind="stable")[:rows]
+    points = np.tile(z.mean(0), (len(chosen), steps, 1))  # (R, steps, d)
+    for row, dimension in enumerate(chosen):
+        points[row, :, dimension] += np.linspace(-3, 3, steps) * z[:, dimension].std()
+    return _decoded_lines(model, points)
+
+
+def map_to_plane(z: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (N, d) and others (M, d) on the plane of the first two principal components of `z`: (N, 2), (M, 2).
+
+    Where codes have one dimension, or there is one code, the second coordinate is 0.
+    """
+    centre = z.mean(0)
+    components = np.linalg.svd(z - centre, full_matrices=False)[2][:2]
+    axes = np.zeros((2, z.shape[1]), z.dtype)
+    axes[: len(components)] = components
+    return (z - centre) @ axes.T, (others - centre) @ axes.T
+
+
+def _decoded_lines(model: Decodes, points: np.ndarray) -> np.ndarray:
+    """(N, steps, d) -> (N, steps, C, H, W)."""
+    images = decode(model, points.reshape(-1, points.shape[2]))
+    return images.reshape(*points.shape[:2], *images.shape[1:])

@@ -1,22 +1,39 @@
 """How probable does a model find images it has never seen?
 
 `exact` is log p(x) itself. `bound` is the importance-weighted lower bound on it,
-    log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x),  z_k ~ q(z | x),
-which rises to log p(x) as K grows (Burda et al. 2016).
+    L_K = E log 1/K sum_k w_k,  w_k = p(x | z_k) p(z_k) / q(z_k | x),  z_k ~ q(z | x),
+which rises from the evidence lower bound L_1 to log p(x) as K grows (Burda et al. 2016). How far it still rises shows
+how far the posterior is off, and whether K is large enough. Shapes: N images, B of them at a time, K codes an image,
+d dimensions.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentmill.data.batches import Batches
-from latentmill.densities import gaussian_log_prob, log_mean_exp
+from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log_mean_exp
 from latentmill.draws import standard_normal
+from latentmill.observations import Observation
 from latentmill.variant import HasLikelihood, HasPosterior, Variant
 
-IMAGES_AT_A_TIME = 8  # times K codes: the batch the decoder sees
+CODES_AT_A_TIME = 4_000  # that the decoder sees, of one image or of several
+IMAGES_AT_A_TIME = 500  # where the likelihood is exact
+CURVE = (1, 10, 100, 1_000)  # numbers of samples at which the bound is reported on its way to K
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """The negative evidence lower bound and its parts, nats per image."""
+
+    nats: float  # the sum of the two parts
+    reconstruction: float  # -E_q log p(x | z), from K samples
+    kl: float  # KL(q(z | x) || N(0, I)), exact
+    gap: float  # how much tighter the bound with K samples is: about 0 where the posterior is exact
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,21 @@ class Likelihood:
     bits_per_dimension: float  # of 8-bit pixel values for densities, of binary pixels otherwise
     images: int
     sample_space: str  # numbers compare only within one
+    curve: dict[str, float] | None = None  # of a bound: number of samples -> nats with that many, falling
+    elbo: Elbo | None = None  # of a bound
+
+    def metrics(self) -> dict[str, Any]:
+        """The fields by name, without those that the kind has not."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """What importance sampling found for each image; float64 tensors (N), in nats."""
+
+    curve: dict[int, Tensor]  # number of samples k -> unbiased estimate of L_k; the last is that with all K
+    log_p_x_given_z: Tensor  # mean over the samples
+    kl: Tensor  # KL(q(z | x) || N(0, I))
 
 
 @torch.no_grad()
@@ -41,30 +73,61 @@ def evaluate_likelihood(model: Variant, images: Batches, samples: int, seed: int
     if not isinstance(model, HasLikelihood | HasPosterior):
         return None
     observing, sampling = (torch.Generator(images.device).manual_seed(seed + offset) for offset in (0, 1))
-    observed = torch.cat([model.observation.observe(chunk, observing) for chunk in images.chunks()])
-    exact = isinstance(model, HasLikelihood)
-    log_p = torch.cat(
-        [
-            model.log_p_x(x) if isinstance(model, HasLikelihood) else importance_bound(model, x, samples, sampling)
-            for x in observed.split(IMAGES_AT_A_TIME)
-        ]
-    ).double()
-    nats = -float(log_p.mean())
-    return Likelihood(
-        kind="exact" if exact else f"bound ({samples} samples)",
-        nats=nats,
-        standard_error=float(log_p.std() / math.sqrt(len(log_p))),
-        bits_per_dimension=(nats / math.prod(images.image_shape) - model.observation.log_volume) / math.log(2),
-        images=len(log_p),
-        sample_space=model.observation.sample_space,
-    )
+    x = torch.cat([model.observation.observe(chunk, observing) for chunk in images.chunks()])
+    if isinstance(model, HasLikelihood):
+        log_p = torch.cat([model.log_p_x(chunk) for chunk in x.split(IMAGES_AT_A_TIME)])
+        return Likelihood("exact", *_summary(log_p.double(), model.observation, images))
+    found = importance_bound(model, x, samples, sampling)
+    summary = _summary(found.curve[samples], model.observation, images)
+    curve = {str(number): -float(log_p.mean()) for number, log_p in found.curve.items()}
+    return Likelihood(f"bound ({samples} samples)", *summary, curve, _elbo(found, curve[str(samples)]))
 
 
-def importance_bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-    """The bound on log p(x) with exactly K = `samples` codes an image, in nats: (B, C, H, W) -> (B)."""
+@torch.no_grad()
+def importance_bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Bound:
+    """The bound on log p(x) of observed x (N, C, H, W), with exactly K = `samples` codes an image."""
+    parts = [_bound(model, chunk, samples, generator) for chunk in x.split(max(1, CODES_AT_A_TIME // samples))]
+    curve = {number: torch.cat([part.curve[number] for part in parts]) for number in parts[0].curve}
+    return Bound(curve, torch.cat([part.log_p_x_given_z for part in parts]), torch.cat([part.kl for part in parts]))
+
+
+def _bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Bound:
     mean, log_variance = model.posterior(x)  # (B, d)
-    noise = standard_normal((samples, *mean.shape), generator)  # (K, B, d)
-    z = mean + torch.exp(0.5 * log_variance) * noise
-    log_p_z = gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
-    log_q_z = gaussian_log_prob(z, mean, log_variance).sum(-1)
-    return log_mean_exp(model.log_p_x_given_z(x, z) + log_p_z - log_q_z, dim=0)
+    # An image at a time, so that its draws are the same however many images are taken together.
+    noise = torch.stack([standard_normal((samples, mean.shape[1]), generator) for _ in x], 1)  # (K, B, d)
+    log_p_x_given_z, log_p_z_over_q = map(torch.cat, zip(*_parts(model, x, mean, log_variance, noise), strict=True))
+    log_weights = (log_p_x_given_z + log_p_z_over_q).double()  # (K, B)
+    curve = {number: _of_groups(log_weights, number) for number in (*(k for k in CURVE if k < samples), samples)}
+    kl = kl_from_standard_normal(mean, log_variance).sum(1).double()
+    return Bound(curve, log_p_x_given_z.double().mean(0), kl)
+
+
+def _parts(
+    model: HasPosterior, x: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes an image as are taken at a time."""
+    for some in noise.split(max(1, CODES_AT_A_TIME // len(x))):  # (k, B, d)
+        z = mean + torch.exp(0.5 * log_variance) * some
+        log_p_z = gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
+        log_q_z = gaussian_log_prob(z, mean, log_variance).sum(-1)
+        yield model.log_p_x_given_z(x, z), log_p_z - log_q_z
+
+
+def _of_groups(log_weights: Tensor, number: int) -> Tensor:
+    """L_k for k = `number`: the mean over disjoint groups of k of the K log-weights (K, B), so unbiased -> (B)."""
+    whole = log_weights[: len(log_weights) // number * number]
+    return log_mean_exp(whole.unflatten(0, (-1, number)), dim=1).mean(0)
+
+
+def _summary(log_p: Tensor, observation: Observation, images: Batches) -> tuple[float, float, float, int, str]:
+    """The fields of a likelihood after its kind, from log p(x) of each image (N)."""
+    nats = -float(log_p.mean())
+    standard_error = float(log_p.std() / math.sqrt(len(log_p)))
+    bits = (nats / math.prod(images.image_shape) - observation.log_volume) / math.log(2)
+    return nats, standard_error, bits, len(log_p), observation.sample_space
+
+
+def _elbo(found: Bound, nats: float) -> Elbo:
+    """`nats` are those of the bound with K samples."""
+    reconstruction, kl = -float(found.log_p_x_given_z.mean()), float(found.kl.mean())
+    return Elbo(reconstruction + kl, reconstruction, kl, reconstruction + kl - nats)

@@ -1,0 +1,71 @@
+"""Does a prior draw codes from where the images' codes are? What it draws elsewhere, the decoder has never learned.
+
+Codes are float32 (N, d): N draws or images, d dimensions. The codes of images are draws from their posteriors, where
+they have one, of images that the prior was not fitted to.
+"""
+
+import numpy as np
+from scipy.spatial.distance import cdist, pdist
+from scipy.stats import ks_2samp
+
+from latentmill.evaluation.features import Features
+from latentmill.evaluation.fidelity import TooFew, classifier_accuracy
+from latentmill.evaluation.latent import decode
+from latentmill.variant import Decodes
+
+LARGEST = 2_000  # codes compared, at most
+DECODED = 1_000  # images told apart, of each kind, at most
+SIGNIFICANCE = 0.01  # of all dimensions together
+SMALLEST_BANDWIDTH = 1e-12  # stands for 0, which cannot divide
+
+
+def prior_metrics(draws: np.ndarray, codes: np.ndarray) -> dict[str, float]:
+    """Draws of a prior (N, d) against codes (M, d), the first `LARGEST` of each, as wholes and by dimension.
+
+    `largest_ks` is the largest Kolmogorov-Smirnov statistic of a dimension, from 0 to 1. `dimensions_off` are those
+    in which the two differ more than by chance, at a level of 1% for all dimensions together.
+
+    Raises:
+        TooFew: there are not the 2 of each that a variance needs.
+    """
+    draws, codes = draws[:LARGEST].astype(np.float64), codes[:LARGEST].astype(np.float64)
+    tests = [ks_2samp(*pair, method="asymp") for pair in zip(draws.T, codes.T, strict=True)]
+    off = sum(test.pvalue < SIGNIFICANCE / len(tests) for test in tests)  # Bonferroni
+    largest = max(float(test.statistic) for test in tests)
+    return {"mmd": discrepancy(draws, codes), "largest_ks": largest, "dimensions_off": int(off)}
+
+
+def discrepancy(draws: np.ndarray, codes: np.ndarray) -> float:
+    """The squared maximum mean discrepancy (Gretton et al. 2012), unbiased: 0 on average for equals, at most 2.
+
+    With the kernel exp(-|x - y|² / 2 h²). h is the median distance between two codes, so that values compare between
+    priors of a model, and the scale of the codes drops out.
+
+    Raises:
+        TooFew: a set has fewer than the 2 codes that a pair needs.
+    """
+    if min(len(draws), len(codes)) < 2:
+        raise TooFew(f"the discrepancy needs 2 codes of each set, but got {len(draws)} and {len(codes)}")
+    among_codes = pdist(codes, "sqeuclidean")
+    bandwidth = max(float(np.median(np.sqrt(among_codes))), SMALLEST_BANDWIDTH)
+
+    def mean_kernel(squares: np.ndarray) -> float:
+        return float(np.exp(-squares / (2 * bandwidth**2)).mean())
+
+    across = mean_kernel(cdist(draws, codes, "sqeuclidean"))
+    return mean_kernel(pdist(draws, "sqeuclidean")) + mean_kernel(among_codes) - 2 * across
+
+
+def told_apart(model: Decodes, codes: np.ndarray, others: np.ndarray, features: Features, seed: int) -> float:
+    """The accuracy with which decoded codes (N, d) are told from decoded others (M, d): 0.5 is chance, 1 certain.
+
+    For draws of a prior against codes of test images: 0.5 where the prior has no holes. What is usual without any is
+    the value for codes of training images against those of test images. As many of both are taken, `DECODED` at
+    most, drawn by `seed`.
+
+    Raises:
+        TooFew: there are fewer than 5 of one.
+    """
+    count, chosen = min(DECODED, len(codes), len(others)), np.random.default_rng(seed)
+    given, opposed = (features(decode(model, chosen.permutation(z)[:count])) for z in (codes, others))
+    return classifier_accuracy(given, opposed, seed)

@@ -11,6 +11,7 @@ from latentmill.report.page import render
 PLACES = Places(
     data=Path("data/prepared"),
     trials=Path("trials.csv"),
+    curves=Path("curves.csv"),
     models=Path("models"),
     evaluation=Path("evaluation"),
     exports=Path("exports"),

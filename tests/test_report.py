@@ -1,48 +1,28 @@
 """The page from small made-up inputs: self-contained, escaped, and right about what a model cannot do."""
 
+import io
 import json
+import re
 from html.parser import HTMLParser
 
+import pages
 import pytest
+from pages import BINARY, CALIBRATION, CODED, DENSITY, HOSTILE, PLAIN, SHOWN, drawn, put, samples
 from PIL import Image
 
-from latentmill.config import Params, checked
-from latentmill.data import dataset
 from latentmill.errors import InputError
+from latentmill.report.calibration import rules
 from latentmill.report.captions import KINDS, Subject
-from latentmill.report.inputs import Places, read_inputs
-from latentmill.report.page import introduction, render
+from latentmill.report.curves import charts
+from latentmill.report.inputs import Curve, read_inputs
+from latentmill.report.numbers import plain, plus_minus
+from latentmill.report.page import render
+from latentmill.report.pictures import Picture, gallery
+from latentmill.report.sections import introduction
+from latentmill.report.standing import axis, strips
 
-HOSTILE = "<img src=x onerror=\"alert('1')\">&amp;{{ 7*7 }}"
-BINARY, DENSITY = "pixels binarised at random", "8-bit pixels dequantised"
-NEAR = {
-    "precision": 0.9,
-    "coverage": 0.8,
-    "nearest_train_median": 5.0,
-    "nearest_train_ratio_to_test": 1.0,
-    "closer_than_1pct_of_test": 0.004,
-}
-NOISE = NEAR | {"precision": 0.0, "coverage": 0.0, "nearest_train_ratio_to_test": 1.9}
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
-LIKELIHOOD = {"nats": -513.32, "standard_error": 5.39, "bits_per_dimension": 7.05, "images": 50}
-PLAIN = {
-    "likelihood": LIKELIHOOD | {"kind": "exact", "sample_space": BINARY},
-    "samples": {"pixels": NOISE},
-    "exported_prior": "pixels",
-}
-CODED = {
-    "likelihood": LIKELIHOOD | {"kind": "bound (10 samples)", "sample_space": BINARY},
-    "reconstruction": {"mse": 0.0103, "psnr_db": 20.1, "ssim": 0.74},
-    "kl": {"nats": 26.5, "active_dimensions": 19},
-    "samples": {"normal": NEAR | {"coverage": 0.3}, "mixture": NEAR},
-    "exported_prior": "mixture",
-}
-TRIALS = """entry,fingerprint,variant,seed,status,winner,criterion,seconds,error,model.latent
-plain,aa,naive_bayes,0,finished,yes,1.5,0.04,,
-coded,bb,vae,0,finished,yes,2.5,10,,2
-coded,cc,vae,0,failed,,,,"DivergedError: loss is
-<nan>",3
-"""
+LOADING = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")  # attributes that may load something
 
 
 class Page(HTMLParser):
@@ -63,54 +43,30 @@ class Page(HTMLParser):
         if tag in ("th", "td"):
             self.rows[-1].append("")
 
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += "" if self.open[-1:] == ["style"] else data
+        self.text += "" if self.open[-1:] in (["style"], ["script"]) else data
         if {"th", "td"} & set(self.open):
             self.rows[-1][-1] += data.strip()
 
     def all(self, tag):
         return [attrs for name, attrs in self.tags if name == tag]
 
+    def leaderboard(self):
+        """Its rows, each as column title -> text."""
+        titles = next(row for row in self.rows if row[:1] == ["entry"] and "codes from" in row)
+        return [dict(zip(titles, row, strict=True)) for row in self.rows if len(row) == len(titles)][1:]
+
 
 @pytest.fixture
 def write(tmp_path, digits):
     """Lay out what the other stages write, for entries: name -> (variant, metrics)."""
-
-    def write(entries):
-        places = Places(*(tmp_path / name for name in ("data", "trials.csv", "models", "evaluation", "exports")))
-        places.data.mkdir()
-        splits = dict.fromkeys(dataset.SPLITS, digits[:20])
-        dataset.write(places.data, dataset.Splits(splits, None, dict.fromkeys(splits, 0)), "digits", "small <digits>")
-        places.trials.write_text(TRIALS)
-        for name, (variant, metrics) in entries.items():
-            write_entry(places, name, variant, metrics)
-        put(places.evaluation / "metrics.json", {name: metrics for name, (_, metrics) in entries.items()})
-        ladder = {name: {"variant": variant, "latent": [2, 3]} for name, (variant, _) in entries.items()}
-        sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}}
-        return checked(Params, sections | {"ladder": ladder}, "params"), places
-
-    return write
-
-
-def write_entry(places, name, variant, metrics):
-    trial = {"variant": variant, "model": {"latent": 2}, "training": None, "seed": 0}
-    record = {"trial": trial, "fingerprint": "aa", "criterion": -1.5, "best_epoch": 0, "history": [], "seconds": 0.04}
-    put(places.models / name / "trial.json", record)
-    put(places.exports / name / "card.json", {"files": {"g.onnx": {"bytes": 9, "largest_difference_from_torch": 0.0}}})
-    kinds = [f"{kind}_{route}" for route in metrics["samples"] for kind in ("samples", "neighbours", "distances")]
-    coded = ["reconstructions", "interpolations", "codes"] if "reconstruction" in metrics else []
-    folder = places.evaluation / "pictures" / name
-    folder.mkdir(parents=True)
-    for kind in [*kinds, *coded, *(["kl"] if "kl" in metrics else []), "new_kind"]:
-        Image.new("L", (2, 2)).save(folder / f"{kind}.png")
-
-
-def put(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    return lambda entries: pages.write(tmp_path, digits, entries)
 
 
 @pytest.fixture
@@ -118,38 +74,71 @@ def usual(write):
     return write({"plain": ("naive_bayes", PLAIN), "coded": ("vae", CODED)})
 
 
+@pytest.fixture
+def page(usual):
+    return Page(render(read_inputs(*usual)))
+
+
+def without(metrics, *keys):
+    return {key: value for key, value in metrics.items() if key not in keys}
+
+
 def test_the_page_loads_nothing_from_elsewhere(usual):
     text = render(read_inputs(*usual))
     page = Page(text)
-    assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
-    assert all(link["href"].startswith("data:") for link in page.all("link"))
-    assert not page.all("script")
-    assert "@import" not in text
-    assert "url(" not in text
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    assert {anchor["href"] for anchor in page.all("a")} <= {f"#{name}" for name in ids}
+    loaded = [value for _, attrs in page.tags for key, value in attrs.items() if key in LOADING]
+    assert {value for value in loaded if not value.startswith("data:")} <= {f"#{name}" for name in ids}
+    assert {url[:22] for url in re.findall(r"url\((.{22})", text)} == {"data:image/png;base64,"}
+    assert "@import" not in text
+    assert not re.findall(r"https?://", text)
+    assert [attrs for attrs in page.all("script") if attrs] == []
 
 
-def test_every_picture_is_shown_with_words(usual):
+def test_only_the_script_of_the_page_may_run(usual):
+    page = Page(render(read_inputs(*usual)))
+    (policy,) = [attrs["content"] for attrs in page.all("meta") if "http-equiv" in attrs]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "script-src 'sha256-" in policy
+    assert len(page.all("script")) == 1
+    assert not [key for _, attrs in page.tags for key in attrs if key.startswith("on")]
+
+
+def test_every_picture_is_embedded_once_and_told_in_words(usual):
     params, places = usual
-    page = Page(render(read_inputs(params, places)))
+    text = render(read_inputs(params, places))
+    page = Page(text)
     pictures = list((places.evaluation / "pictures").rglob("*.png"))
-    strip = 1 + 2 + 1  # samples of one entry, of the other in two ways, and the data
-    assert len(page.all("img")) == len(pictures) + strip
+    assert text.count("data:image/png;base64,") == len(pictures) + 1, "and the strip of test images"
     assert all(image["alt"] for image in page.all("img"))
     assert "new_kind" in page.text
 
 
-def test_what_a_model_cannot_do_reads_as_a_dash(usual):
-    page = Page(render(read_inputs(*usual)))
-    plain, coded, below = [row for row in page.rows if row[1:2] and row[1].startswith(("no code", "N(0, I)"))] + [
-        row for row in page.rows if row[0].startswith("the mixture")
+def test_what_a_model_cannot_do_reads_as_a_dash(page):
+    plain, normal, mixture = page.leaderboard()
+    for column in ("MSE", "PSNR", "SSIM", "KL", "active", "told apart", "MMD"):
+        key = next(title for title in plain if title.startswith(column))
+        assert plain[key] == "—"
+        assert mixture[key] != "—"
+    assert not [title for title in plain if title.startswith("MS-SSIM")], "no entry has it"
+    assert [row["found as"] for row in (plain, normal)] == ["exact", "bound (1000 samples)"]
+    assert "\u2212513\xa0±\xa05" in normal.values()
+    assert "19 of 20" in mixture.values()
+    assert "0.4 (0.4 to 0.4)" in plain.values()
+
+
+def test_each_route_is_a_row_and_the_exported_one_is_marked(page):
+    assert [row["codes from"] for row in page.leaderboard()] == [
+        "no codeexported",
+        "N(0, I)",
+        "a fitted mixtureexported",
     ]
-    assert plain[-5:] == ["—"] * 5, "reconstruction and KL"
-    assert coded[-5:] == ["0.0103", "20.1", "0.740", "26.5", "19"]
-    assert coded[-8:-5] == ["bound (10 samples)", "\u2212513.3\xa0±\xa05.4", "7.050"]
-    assert below[1:] == ["90.0", "80.0", "5.00", "1.00", "0.4"], "numbers of samples alone are told twice"
+
+
+def test_measures_that_are_unknown_here_are_shown_like_any(page):
+    assert all(row["never heard of"] == "1.00" for row in page.leaderboard())
+    assert "Measures in timm:odd" in page.text
 
 
 @pytest.mark.parametrize(("space", "marked"), [(BINARY, False), (DENSITY, True)])
@@ -157,32 +146,153 @@ def test_likelihoods_are_marked_only_where_they_do_not_compare(write, space, mar
     other = CODED | {"likelihood": CODED["likelihood"] | {"sample_space": space}}
     page = Page(render(read_inputs(*write({"plain": ("naive_bayes", PLAIN), "coded": ("vae", other)}))))
     marks = [attrs for attrs in page.all("sup") if attrs.get("class") == "space"]
-    assert len(marks) == (2 * 2 + 2 if marked else 0), "two numbers an entry, and the footnotes"
+    assert len(marks) == (2 * 3 + 2 if marked else 0), "two numbers a row, and the footnotes"
     assert ("Not comparable" in page.text) == marked
     assert space in page.text
 
 
 def test_a_ladder_without_likelihoods_has_no_word_on_them(write):
-    silent = {key: value for key, value in CODED.items() if key != "likelihood"}
+    silent = without(CODED, "likelihood")
     page = Page(render(read_inputs(*write({"coded": ("autoencoder", silent)}))))
-    assert "bound" not in page.text
+    assert "bound (" not in page.text
     assert "Not comparable" not in page.text
 
 
-def test_text_from_outside_is_escaped(write):
-    text = render(read_inputs(*write({HOSTILE: ("naive_bayes", PLAIN)})))
+def test_verdicts_come_first_with_sign_evidence_and_sample_size(page):
+    first = page.text[page.text.index("Rule 1") : page.text.index("rung by rung")]
+    assert "1 of 2 models keeps both rules: coded." in page.text
+    assert re.findall(r"([✓✗?])\s*(holds|broken|cannot tell)", first)[:2] == [("✗", "broken"), ("✓", "holds")]
+    assert "precision 0.9 ± 0.1, broken from 0.5" in first
+    assert "on 10\u202f000 samples" in first
+    assert "N(0, I)" in first, "the other routes too"
+
+
+def test_a_model_that_nobody_can_judge_is_said_to_be_so(write):
+    bare = {"samples": {"pixels": {}}, "exported_prior": "pixels"}
+    page = Page(render(read_inputs(*write({"plain": ("naive_bayes", bare)}))))
+    assert "No model is shown to keep both rules." in page.text
+    assert "no verdict was given" in page.text
+
+
+def test_text_from_outside_is_escaped(write, tmp_path):
+    told = {"status": HOSTILE, "evidence": HOSTILE, "samples": 1}
+    measured = {HOSTILE: {HOSTILE: {"value": 1.0, "standard_error": 0.1}}}
+    likelihood = PLAIN["likelihood"] | {"kind": HOSTILE, "sample_space": HOSTILE}
+    route = samples() | {"rule_1": told, "measures": measured}
+    inputs = write(
+        {
+            HOSTILE: (
+                "naive_bayes",
+                {"samples": {"pixels": route}, "exported_prior": "pixels"} | {"likelihood": likelihood},
+            )
+        }
+    )
+    calibration = json.loads(json.dumps(CALIBRATION).replace("blurred", json.dumps(HOSTILE)[1:-1]))
+    put(tmp_path / "evaluation/calibration.json", calibration)
+    text = render(read_inputs(*inputs))
     page = Page(text)
     assert HOSTILE in page.text
     assert HOSTILE not in text
+    assert "<img src=x" not in text
     assert not [attrs for _, attrs in page.tags if "onerror" in attrs]
+    assert len(page.all("script")) == 1
     assert "small <digits>" in page.text
 
 
-def test_failed_trials_are_told_with_their_error(usual):
-    page = Page(render(read_inputs(*usual)))
+def test_failed_trials_are_told_with_their_error(page):
     assert "1 of them failed" in page.text
     assert "(latent 3): DivergedError: loss is\n<nan>" in page.text
     assert "latent 2 (of 2, 3)" in page.text
+
+
+def test_every_sample_is_a_button_with_its_distances(page):
+    tiles = [attrs for attrs in page.all("button") if "data-row" in attrs]
+    assert len(tiles) == 3 * SHOWN
+    assert tiles[1]["data-distances"] == "1.25 2 3 4 5"
+    assert tiles[1]["aria-label"] == f"Sample 2 of {SHOWN}, nearest training image at 1.25"
+
+
+def test_a_gallery_without_distances_is_shown_all_the_same(usual, tmp_path):
+    put(tmp_path / "evaluation/galleries.json", {})
+    tiles = [attrs for attrs in Page(render(read_inputs(*usual))).all("button") if "data-row" in attrs]
+    assert [tile["data-distances"] for tile in tiles] == [""] * 3 * SHOWN
+
+
+def test_blind_measures_come_last_and_have_no_say(usual):
+    inputs = read_inputs(*usual)
+    (rule,) = rules(inputs)
+    assert [(each.name, each.blind) for each in rule.measures] == [
+        ("precision", False),
+        ("Fréchet distance", False),
+        ("Vendi score", True),
+    ]
+    assert [each.threshold for each in rule.measures] == [0.7, 5.0, None], "the first that is crossed on the way down"
+    told = [row for row in Page(render(inputs)).rows if row[-1:] == ["blind: no say"]]
+    assert told == [["Vendi score", "pixels", "✗not told", "✗not told", "blind: no say"]]
+
+
+def test_marks_stand_on_the_side_of_the_threshold_that_their_value_says(usual):
+    (rule,) = rules(read_inputs(*usual))
+    along = axis(rule)
+    precision, frechet, blind = strips(rule, along)
+    places = {mark.seen.name: mark.x for mark in precision.marks}
+    assert places["real images"] == along.x(0) < along.x(1) < places["one class dropped"] < places["blurred"]
+    assert places["coded"] < along.x(0) < places["plain"], "better than real images, and worse than any control"
+    assert {mark.seen.name for mark in blind.marks} == {"real images", "blurred", "one class dropped"}, "not measured"
+    assert all(0 <= mark.x <= 100 for strip in (precision, frechet, blind) for mark in strip.marks)
+    assert "broken ≤\xa00.700" in precision.label
+    assert "plain 0.000\xa0±\xa00.012" in precision.label
+
+
+def test_marks_hide_no_other(usual):
+    (rule,) = rules(read_inputs(*usual))
+    for strip in strips(rule, axis(rule)):
+        places = [(mark.x, mark.y) for mark in strip.marks]
+        assert not [(a, b) for a in places for b in places if a != b and a[1] == b[1] and abs(a[0] - b[0]) < 3]
+
+
+@pytest.mark.parametrize("calibration", [{}, {"rules": {}}, {"rules": {"1": {"controls": [], "measures": []}}}])
+def test_a_page_without_calibration_says_so_or_shows_less(usual, tmp_path, calibration):
+    put(tmp_path / "evaluation/calibration.json", calibration)
+    page = Page(render(read_inputs(*usual)))
+    assert ("No rule was calibrated." in page.text) == (not calibration.get("rules"))
+
+
+def test_images_without_labels_have_no_classifier(page):
+    assert "no classifier" in page.text
+
+
+def test_learning_curves_run_from_the_first_epoch_to_the_last():
+    found = charts([Curve("vae", "a", [1, 2, 3], [9.0, 1.0, 3.0]), Curve("plain", "b", [], [])])
+    assert list(found) == ["vae"], "what learns in closed form has none"
+    assert found["vae"].lines == ["0.0,0.0 160.0,150.0 320.0,112.5"]
+    assert (found["vae"].best, found["vae"].best_epoch) == ("1.00", 2)
+
+
+def test_a_single_epoch_is_a_curve_too():
+    assert charts([Curve("vae", "a", [1], [9.0])])["vae"].lines == ["0.0,0.0"]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "told"),
+    [
+        (0.91234, 0.0231, "0.91\xa0±\xa00.02"),
+        (0.91234, 0.0131, "0.912\xa0±\xa00.013"),
+        (-513.32, 5.39, "\u2212513\xa0±\xa05"),
+        (1234.5, 100.0, "1234\xa0±\xa0100"),
+        (0.5, 0.0, "0.500"),
+        (0.0, None, "0.00"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_error_allows(value, error, told):
+    assert plus_minus(value, error) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(1234.5, "1234"), (12.345, "12.3"), (1e-9, "0.0000"), (-0.5, "\u22120.500")]
+)
+def test_numbers_have_three_digits_and_no_exponent(value, told):
+    assert plain(value) == told
 
 
 @pytest.mark.parametrize(
@@ -190,8 +300,11 @@ def test_failed_trials_are_told_with_their_error(usual):
     [
         ("data/manifest.json", "prepare"),
         ("trials.csv", "train"),
+        ("curves.csv", "train"),
         ("models/coded/trial.json", "train"),
         ("evaluation/metrics.json", "evaluate"),
+        ("evaluation/calibration.json", "evaluate"),
+        ("evaluation/galleries.json", "evaluate"),
         ("evaluation/pictures/plain", "evaluate"),
         ("exports/coded/card.json", "export"),
     ],
@@ -203,31 +316,67 @@ def test_a_missing_input_names_the_stage_that_writes_it(usual, tmp_path, name, s
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(("content", "told"), [("{", "must be JSON"), ("{}", "lacks 'plain'")])
-def test_damaged_metrics_end_in_one_line(usual, content, told):
-    params, places = usual
-    (places.evaluation / "metrics.json").write_text(content)
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("evaluation/metrics.json", "{", "must be JSON"),
+        ("evaluation/metrics.json", "{}", "lacks 'plain'"),
+        ("evaluation/calibration.json", "[]", "must be a JSON object, but got a list"),
+        ("evaluation/galleries.json", "nonsense", "must be JSON"),
+        ("curves.csv", "entry,trial\na,b\n", "must have numbers under .* run the stage train"),
+        ("curves.csv", "entry,trial,epoch,val_loss\na,b,one,2\n", "must have numbers under .* run the stage train"),
+    ],
+)
+def test_damaged_inputs_end_in_one_line(usual, tmp_path, name, content, told):
+    (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=told):
-        read_inputs(params, places)
+        read_inputs(*usual)
 
 
 @pytest.mark.parametrize(
-    ("kind", "route", "samples", "told"),
+    ("kind", "found", "told"),
     [
-        ("samples", "pixels", {"pixels": NOISE}, "Not one sample comes near a test image"),
-        ("samples", "normal", CODED["samples"], "N(0, I) misses the codes: 30.0%"),
-        ("samples", "mixture", CODED["samples"], "asked where its codes are: 80.0%"),
-        ("samples", "normal", {"normal": NEAR, "mixture": NEAR}, "The codes fill the space of N(0, I)"),
-        ("distances", "pixels", {"pixels": NOISE}, "1.90 times as far from their nearest training image"),
-        ("distances", "normal", CODED["samples"], "miss most of the data: only 30.0%"),
-        ("distances", "mixture", CODED["samples"], "about what is usual for new images"),
-        ("distances", "normal", {"normal": NEAR | {"nearest_train_ratio_to_test": 0.1}}, "too close to be new"),
-        ("neighbours", "normal", {"normal": NEAR}, "no more than the usual 1%"),
-        ("neighbours", "normal", {"normal": NEAR | {"closer_than_1pct_of_test": 0.2}}, "look for copies"),
+        ("samples", drawn(0.97), "Told from codes of images with 97.0% accuracy, 52.0% is usual: draws fall"),
+        ("samples", drawn(0.55), "no holes"),
+        ("gallery", samples(), "Open one to see the training images nearest to it."),
+        ("distances", samples("broken", ratio=1.9), "1.90 times as far from their nearest training image"),
+        ("distances", samples("broken"), "But rule 1 is broken"),
+        ("distances", samples(), "about what is usual for new images."),
+        ("distances", samples(ratio=0.1), "too close to be new"),
+        ("distances", {}, ""),
+        ("closest", samples(), "no more than is usual"),
+        ("closest", samples(copies=0.2), "20.0% of all samples are near copies (95% interval 18.0 to 22.0)"),
+        ("closest", samples(copies=0.2), "look for copies"),
+        ("closest", {}, "The ten samples closest to a training image"),
     ],
 )
-def test_captions_follow_the_numbers(kind, route, samples, told):
-    assert told in KINDS[kind].tell(Subject({"samples": samples}, route, labelled=False))
+def test_captions_of_samples_follow_the_numbers(kind, found, told):
+    assert told in KINDS[kind].tell(Subject({"samples": {"normal": found}}, "normal", labelled=False))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("reconstructions", "PSNR 20.1 dB, SSIM 0.74. Good"),
+        ("worst", "squared error up to 0.0500, where half of the images stay below 0.0090 and 95% below 0.0200"),
+        ("interpolations", "The longest step is usually 1.8 times the mean one"),
+        ("traversals", "19 of 20 dimensions are active"),
+        ("codes", "coloured by class"),
+        ("codes", "Dimensions in which codes and draws differ: 2 from N(0, I), 2 from a fitted mixture."),
+        ("kl", "26.5 nats in all. 1 have collapsed"),
+        (
+            "likelihood",
+            "tightens from \u2212500 nats with 1 sample to \u2212513 with 1000. The ELBO is 13.3 nats looser.",
+        ),
+    ],
+)
+def test_other_captions_follow_the_numbers(kind, told):
+    assert told in KINDS[kind].tell(Subject(CODED, "", labelled=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_captions_do_without_numbers_that_were_not_found(kind):
+    KINDS[kind].tell(Subject({"samples": {"normal": {}}}, "normal", labelled=False))
 
 
 def test_a_variant_is_introduced_by_its_docstring():
@@ -235,3 +384,15 @@ def test_a_variant_is_introduced_by_its_docstring():
     assert (style, first) == ("text", "Naive Bayes: every pixel an independent coin.")
     assert next(text for style, text in blocks if style == "formula").startswith("log p(x) = sum_i")
     assert last.endswith("noise around\nthe mean.")
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile"), [([1, 8, 8], (56, 56)), ([3, 20, 10], (30, 60)), ([3, 100, 120], (120, 100))]
+)
+def test_tiles_are_enlarged_by_whole_factors(shape, tile):
+    _, height, width = shape
+    file = io.BytesIO()
+    Image.new("RGB", (6 * width, 2 * height)).save(file, "PNG")
+    found = gallery("sheet", Picture("", "", "gallery", "normal", "", False, file.getvalue()), [[1.0]], shape)
+    assert (found.columns, (found.width, found.height)) == (6, tile)
+    assert found.distances == [[1.0], []], "as many rows as the picture has"

@@ -1,0 +1,121 @@
+"""The columns of the leaderboard that every evaluation may fill, whatever its measures are called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from latentmill.report.inputs import Json
+from latentmill.report.numbers import MINUS, percent, plain, plus_minus
+
+Shown = tuple[str, float | str]  # what a cell reads, and what it is sorted by
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number that the evaluation found."""
+
+    title: str
+    unit: str
+    better: str  # "higher", "lower", or empty where neither is
+    tell: Callable[[Json, Json], Shown]  # of an entry's metrics and those of a route; KeyError: it cannot do that
+    compares: bool = True  # False: only within one sample space
+
+    @property
+    def arrow(self) -> str:
+        return ARROWS.get(self.better, "")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns that are shown or hidden together."""
+
+    title: str
+    columns: list[Column]
+    shown: bool = True  # at first
+
+
+def _near_copies(metrics: Json, samples: Json) -> Shown:
+    found = samples["near_copies"]
+    return f"{percent(found['share'])} ({percent(found['low'])} to {percent(found['high'])})", found["share"]
+
+
+def _nats(metrics: Json, samples: Json) -> Shown:
+    found = metrics["likelihood"]
+    return plus_minus(found["nats"], found["standard_error"]), found["nats"]
+
+
+def _units(metrics: Json, samples: Json) -> Shown:
+    found = metrics["latent"]
+    return f"{found['active_units']} of {found['dimensions']}", found["active_units"]
+
+
+def _text(part: str, key: str, metrics: Json, samples: Json) -> Shown:
+    return metrics[part][key], metrics[part][key]
+
+
+def _entry(part: str, key: str, metrics: Json, samples: Json) -> Shown:
+    return plain(metrics[part][key]), metrics[part][key]
+
+
+def _route(part: str, key: str, metrics: Json, samples: Json) -> Shown:
+    return plain(samples[part][key]), samples[part][key]
+
+
+def _share(part: str, key: str, metrics: Json, samples: Json) -> Shown:
+    return percent(samples[part][key]), samples[part][key]
+
+
+FIXED = [
+    Group(
+        "Nearest training image",
+        [
+            Column("near copies", "% of samples, 95% interval", "lower", _near_copies),
+            Column("held out", "% of test images", "", partial(_share, "near_copies", "held_out")),
+            Column("median", "pixel distance", "", partial(_route, "nearest", "median")),
+            Column("ratio to test", "1 is usual", "", partial(_route, "nearest", "ratio_to_test")),
+        ],
+    ),
+    Group(
+        "Codes drawn",
+        [
+            Column("told apart", "%, 50 is no holes", "lower", partial(_share, "hole", "told_apart")),
+            Column("usual", "% for test images", "", partial(_share, "hole", "test_told_apart")),
+            Column("MMD", "to test codes", "lower", partial(_route, "prior", "mmd")),
+            Column("largest KS", "of a dimension", "lower", partial(_route, "prior", "largest_ks")),
+            Column("dimensions off", "", "lower", partial(_route, "prior", "dimensions_off")),
+        ],
+    ),
+    Group(
+        "Likelihood of test images",
+        [
+            Column("found as", "", "", partial(_text, "likelihood", "kind")),
+            Column(f"{MINUS}log p(x)", "nats per image", "lower", _nats, compares=False),
+            Column(
+                "the same",
+                "bits per dimension",
+                "lower",
+                partial(_entry, "likelihood", "bits_per_dimension"),
+                compares=False,
+            ),
+        ],
+    ),
+    Group(
+        "Reconstruction",
+        [
+            Column("MSE", "per pixel in [0, 1]", "lower", partial(_entry, "reconstruction", "mse")),
+            Column("PSNR", "dB", "higher", partial(_entry, "reconstruction", "psnr_db")),
+            Column("SSIM", "at most 1", "higher", partial(_entry, "reconstruction", "ssim")),
+            Column("MS-SSIM", "at most 1", "higher", partial(_entry, "reconstruction", "ms_ssim")),
+        ],
+    ),
+    Group(
+        "Latent space",
+        [
+            Column("active", "dimensions", "", _units),
+            Column("KL", "nats per image", "", partial(_entry, "latent", "kl")),
+            Column("collapse", "of the posterior", "", partial(_text, "latent", "collapse")),
+            Column("longest step", "of the mean one", "lower", partial(_entry, "latent", "path_longest_step")),
+        ],
+    ),
+]

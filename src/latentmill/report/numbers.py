@@ -1,0 +1,52 @@
+"""How numbers are written: no more digits than their error allows, and the signs of mathematics."""
+
+from math import floor, log10
+
+MISSING, MINUS = "—", "\N{MINUS SIGN}"
+SPACE = "\N{NO-BREAK SPACE}"
+MOST_DECIMALS = 4
+
+
+def minus(number: str) -> str:
+    """A formatted number with the sign of mathematics."""
+    return number.replace("-", MINUS)
+
+
+def plain(value: float) -> str:
+    """Three significant digits, never an exponent: 0.00123, 1.23, 123, 1235."""
+    return minus(f"{value:.{_decimals(value, 2)}f}")
+
+
+def plus_minus(value: float, error: float | None) -> str:
+    """The value to the first digit of its standard error, to the second where the first is 1, and that error."""
+    if not error:
+        return plain(value)
+    decimals = _decimals(error, int(f"{error:e}".startswith("1")))
+    return minus(f"{value:.{decimals}f}") + f"{SPACE}±{SPACE}{error:.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def count(number: int) -> str:
+    """12345 -> 12 345, with thin spaces that do not break."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{max(1, round(number / 1e3))} kB"
+
+
+def seconds(number: float) -> str:
+    return f"{number / 60:.0f} min" if number >= 600 else f"{number:.3g} s"
+
+
+def _decimals(value: float, after_first: int) -> int:
+    """How many decimals show the first significant digit of `value` and so many after it."""
+    magnitude = floor(log10(abs(value))) if value else 0
+    return min(MOST_DECIMALS, max(0, after_first - magnitude))

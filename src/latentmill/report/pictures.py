@@ -1,0 +1,100 @@
+"""The pictures of an entry as the page shows them. Each is embedded once."""
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from latentmill.report.captions import KINDS, OTHER, Kind, Subject, kind_of
+from latentmill.report.inputs import Entry, Json
+from latentmill.runtime.images import SMALLEST_CELL, grid
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of an entry, with what to see in it."""
+
+    title: str
+    caption: str
+    kind: str
+    route: str  # empty: not of samples
+    group: str
+    chart: bool
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        return uri(self.png)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        with Image.open(io.BytesIO(self.png)) as image:
+            return image.size
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A sheet of tiles without gaps: in each row a sample, then its nearest training images, nearest first."""
+
+    sheet: str  # its name as a CSS class
+    picture: Picture
+    columns: int
+    width: int  # of a tile on screen, in CSS pixels: a whole multiple of the image's
+    height: int
+    distances: list[list[float]]  # of each row; empty where unknown
+
+
+def uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def pictures(entry: Entry, labelled: bool) -> list[Picture]:
+    """In the order of the page: by kind, those unknown here last, then by way to sample."""
+    kinds, routes = list(KINDS), list(entry.metrics["samples"])
+
+    def place(path: Path) -> tuple[int, int]:
+        kind, route = kind_of(path.stem)
+        return _index(kinds, kind), _index(routes, route)
+
+    return [_picture(path, entry, labelled) for path in sorted(entry.pictures, key=place)]
+
+
+def gallery(sheet: str, picture: Picture, distances: list[list[float]], shape: list[int]) -> Gallery:
+    """`shape` is that of an image, (C, H, W): so many tiles fit as its size says."""
+    (wide, high), (_, height, width) = picture.size, shape
+    scale = ceil(SMALLEST_CELL / max(height, width))
+    rows = range(max(1, high // height))
+    known = [list(row) for row, _ in zip_longest(distances[: len(rows)], rows, fillvalue=())]
+    return Gallery(sheet, picture, max(2, wide // width), width * scale, height * scale, known)
+
+
+def strip(images: np.ndarray, columns: int) -> bytes:
+    """uint8 images (N, C, H, W) side by side, as a PNG."""
+    sheet = grid(images.astype(np.float32) / 255, columns)
+    file = io.BytesIO()
+    Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet).save(file, "PNG")
+    return file.getvalue()
+
+
+def sheet_of(galleries: Json, route: str) -> list[list[float]]:
+    """The distances that galleries.json holds of one way to sample."""
+    found: list[list[float]] = galleries.get(route, {}).get("distances", [])
+    return found
+
+
+def _index(known: list[str], name: str) -> int:
+    return known.index(name) if name in known else len(known)
+
+
+def _picture(path: Path, entry: Entry, labelled: bool) -> Picture:
+    name, route = kind_of(path.stem)
+    kind = KINDS.get(name, Kind(name, OTHER, chart=True, tell=lambda subject: ""))
+    caption = kind.tell(Subject(entry.metrics, route, labelled))
+    return Picture(kind.title, caption, name, route, kind.group, kind.chart, path.read_bytes())

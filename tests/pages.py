@@ -1,0 +1,177 @@
+"""Small made-up inputs of the report: what the other stages write, laid out in a folder."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from latentmill.config import Params, checked
+from latentmill.data import dataset
+from latentmill.report.captions import KINDS, OTHER, SAMPLES
+from latentmill.report.inputs import Places
+
+HOSTILE = "<img src=x onerror=\"hacked=alert('1')\">&amp;</script><script>hacked=alert(2)</script>{{ 7*7 }}"
+BINARY, DENSITY = "pixels binarised at random", "8-bit pixels dequantised"
+LIKELIHOOD = {"nats": -513.32, "standard_error": 5.39, "bits_per_dimension": 7.05, "images": 50}
+SHOWN = 20  # samples in a gallery
+
+
+def verdict(status, evidence="precision 0.9 ± 0.1, broken from 0.5"):
+    return {"status": status, "evidence": evidence, "samples": 10_000}
+
+
+def samples(rule_1="holds", rule_2="cannot tell", precision=0.9, copies=0.004, ratio=1.0):
+    """The numbers of one way to sample."""
+    return {
+        "rule_1": verdict(rule_1),
+        "rule_2": verdict(rule_2),
+        "measures": {
+            "pixels": {
+                "precision": {"value": precision, "standard_error": 0.012},
+                "Fréchet distance": {"value": 3.0, "standard_error": 0.2},
+            },
+            "timm:odd": {"never heard of": {"value": 1.0, "standard_error": 0.0}},
+        },
+        "near_copies": {"share": copies, "low": copies * 0.9, "high": copies * 1.1, "held_out": 0.004},
+        "nearest": {"median": 5.0, "test_median": 5.0, "ratio_to_test": ratio},
+    }
+
+
+def drawn(told_apart=0.55, **others):
+    """Likewise, of a model with codes."""
+    prior = {"mmd": 0.01, "largest_ks": 0.1, "dimensions_off": 2}
+    return samples(**others) | {"prior": prior, "hole": {"told_apart": told_apart, "test_told_apart": 0.52}}
+
+
+PLAIN = {
+    "likelihood": LIKELIHOOD | {"kind": "exact", "sample_space": BINARY},
+    "samples": {"pixels": samples("broken", "holds", precision=0.0, ratio=1.9)},
+    "exported_prior": "pixels",
+}
+BOUND = {
+    "kind": "bound (1000 samples)",
+    "sample_space": BINARY,
+    "curve": {"1": -500.0, "1000": -513.32},
+    "elbo": {"nats": -500.0, "reconstruction": -526.5, "kl": 26.5, "gap": 13.32},
+}
+CODED = {
+    "likelihood": LIKELIHOOD | BOUND,
+    "reconstruction": {
+        "mse": 0.0103,
+        "mse_median": 0.009,
+        "mse_p95": 0.02,
+        "mse_worst": 0.05,
+        "psnr_db": 20.1,
+        "ssim": 0.74,
+    },
+    "latent": {
+        "dimensions": 20,
+        "active_units": 19,
+        "path_longest_step": 1.8,
+        "kl": 26.5,
+        "collapse": "partial",
+        "collapsed_dimensions": 1,
+    },
+    "samples": {"normal": drawn(0.97, rule_1="broken"), "mixture": drawn(rule_2="holds")},
+    "exported_prior": "mixture",
+}
+TRIALS = """entry,fingerprint,variant,seed,status,winner,criterion,seconds,error,model.latent
+plain,aa,naive_bayes,0,finished,yes,1.5,0.04,,
+coded,bb,vae,0,finished,yes,2.5,10,,2
+coded,cc,vae,0,failed,,,,"DivergedError: loss is
+<nan>",3
+"""
+CURVES = "entry,trial,epoch,train_loss,val_loss\n" + "".join(f"coded,bb,{n},1,{90 / n}\n" for n in range(1, 6))
+
+
+def seen(*means):
+    names = ("real images", "blurred", "one class dropped")
+    return {name: {"mean": mean, "deviation": 0.01} for name, mean in zip(names, means, strict=True)}
+
+
+CALIBRATION = {
+    "subset": 500,
+    "repeats": 12,
+    "spaces": {"pixels": {"digest": "ab" * 32, "features": 64}},
+    "rules": {
+        "1": {
+            "controls": [
+                {"name": "real images", "keeps": True},
+                {"name": "blurred", "keeps": False},
+                {"name": "one class dropped", "keeps": False},
+            ],
+            "measures": [
+                {
+                    "measure": "Vendi score",
+                    "space": "pixels",
+                    "better": "higher",
+                    "tells": {},
+                    "seen": seen(30, 30, 29.9),
+                },
+                {
+                    "measure": "precision",
+                    "space": "pixels",
+                    "better": "higher",
+                    "tells": {"blurred": 0.45, "one class dropped": 0.7},
+                    "seen": seen(0.8, 0.1, 0.6),
+                },
+                {
+                    "measure": "Fréchet distance",
+                    "space": "pixels",
+                    "better": "lower",
+                    "tells": {"blurred": 5.0},
+                    "seen": seen(2, 8, 2.1),
+                },
+            ],
+        }
+    },
+}
+
+
+def write(root, digits, entries, source="small <digits>"):
+    """Everything for entries: name -> (variant, metrics). Returns what `read_inputs` takes."""
+    names = ("data", "trials.csv", "curves.csv", "models", "evaluation", "exports")
+    places = Places(*(root / name for name in names))
+    places.data.mkdir()
+    splits = dict.fromkeys(dataset.SPLITS, digits[:20])
+    dataset.write(places.data, dataset.Splits(splits, None, dict.fromkeys(splits, 0)), "digits", source)
+    places.trials.write_text(TRIALS)
+    places.curves.write_text(CURVES)
+    for name, (variant, metrics) in entries.items():
+        _write_entry(places, name, variant, metrics, digits)
+    put(places.evaluation / "metrics.json", {name: metrics for name, (_, metrics) in entries.items()})
+    put(places.evaluation / "calibration.json", CALIBRATION)
+    distances = {"distances": [[row + 0.25, *range(row + 1, row + 5)] for row in range(SHOWN)]}
+    galleries = {name: dict.fromkeys(metrics["samples"], distances) for name, (_, metrics) in entries.items()}
+    put(places.evaluation / "galleries.json", galleries)
+    ladder = {name: {"variant": variant, "latent": [2, 3]} for name, (variant, _) in entries.items()}
+    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
+    return checked(Params, sections | {"ladder": ladder}, "params"), places
+
+
+def put(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def _write_entry(places, name, variant, metrics, digits):
+    trial = {"variant": variant, "model": {"latent": 2}, "training": None, "seed": 0}
+    record = {"trial": trial, "fingerprint": "aa", "criterion": -1.5, "best_epoch": 0, "history": [], "seconds": 0.04}
+    put(places.models / name / "trial.json", record)
+    files = {"files": {"g.onnx": {"bytes": 9, "largest_difference_from_torch": 0.0}}}
+    put(places.exports / name / "card.json", files)
+    folder = places.evaluation / "pictures" / name
+    folder.mkdir(parents=True)
+    for kind in _kinds(metrics):
+        Image.new("L", (930, 234), 90).save(folder / f"{kind}.png")
+    for route in metrics["samples"]:
+        tiles = digits[: SHOWN * 6, 0].reshape(SHOWN, 6, 8, 8).transpose(0, 2, 1, 3).reshape(SHOWN * 8, 48)
+        Image.fromarray(np.ascontiguousarray(tiles)).save(folder / f"gallery_{route}.png")
+
+
+def _kinds(metrics):
+    """The pictures that the evaluation would draw, and one that the report has never heard of."""
+    sampled = [kind for kind, about in KINDS.items() if about.group == SAMPLES and kind != "gallery"]
+    others = [kind for kind, about in KINDS.items() if about.group not in (SAMPLES, OTHER)]
+    found = [f"{kind}_{route}" for route in metrics["samples"] for kind in sampled]
+    return [*found, *(others if "reconstruction" in metrics else []), "new_kind"]

@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make test · make check · make faults · make bench
+# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make test · make check · make faults · make bench · make calibration
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CLUSTER := $(VENV)/cluster
 
-.PHONY: setup repro submit test faults check bench
+.PHONY: setup repro submit test faults check bench calibration
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -44,3 +44,7 @@ check: setup
 
 bench: setup
 	python -m benchmarks
+
+# 200 repetitions of the verdicts on generators whose answer is known: hours
+calibration: setup
+	python -m benchmarks.calibration

@@ -1,33 +1,32 @@
-"""evaluate: each entry's winner on the test images -> evaluation/{metrics.json,pictures/<entry>/,*.csv}."""
+"""evaluate: each entry's winner on the test images -> evaluation/{metrics.json,pictures/<entry>/,*.json,*.csv}."""
 
-import time
 from pathlib import Path
 
 from latentmill.config import load_params
 from latentmill.data.dataset import read_labels, read_split
 from latentmill.errors import one_line_errors
-from latentmill.evaluation.entry import Evaluation, evaluate, material
-from latentmill.evaluation.plots import distances_csv, kl_csv
-from latentmill.files import replacing_folder, write_json, write_text
+from latentmill.evaluation import results
+from latentmill.evaluation.entry import Material
+from latentmill.evaluation.run import Evaluation
+from latentmill.files import replacing_folder
+from latentmill.sweep.cluster import cluster
 from latentmill.training.checkpoint import load
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
+SPLITS = ("train", "val", "test")
 
 
 def main() -> None:
     params = load_params()
-    given = material(read_split(DATA, "train"), read_split(DATA, "test"), read_labels(DATA, "test"))
-    found: dict[str, Evaluation] = {}
-    with replacing_folder(EVALUATION) as folder:
-        for entry in params.ladder:
-            started = time.perf_counter()
-            pictures = folder / "pictures" / entry
-            pictures.mkdir(parents=True)
-            found[entry] = evaluate(load(MODELS / entry).model, given, params.evaluation, pictures)
-            print(f"{entry}: evaluated in {time.perf_counter() - started:.1f} s", flush=True)
-        write_json(folder / "metrics.json", {entry: evaluation.metrics for entry, evaluation in found.items()})
-        write_text(folder / "distances.csv", distances_csv(found, given.test_neighbours.distances))
-        write_text(folder / "kl.csv", kl_csv(found))
+    given = Material(*(read_split(DATA, of) for of in SPLITS), *(read_labels(DATA, of) for of in SPLITS))
+    models = {entry: load(MODELS / entry).model for entry in params.ladder}
+    found = {}
+    with replacing_folder(EVALUATION) as folder, cluster(params.train.workers):
+        evaluation = Evaluation(models, given, params.evaluation)
+        for entry, route, findings in evaluation.findings():
+            found[entry, route] = findings
+            print(results.line(entry, route, findings), flush=True)
+        results.write(folder, list(models), found, evaluation.judge, evaluation.usual.test)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+from latentmill.config import load_params
 from latentmill.errors import one_line_errors
 from latentmill.export.bundle import write_bundle
+from latentmill.export.card import require_kept
 from latentmill.files import replacing_folder
 from latentmill.training.checkpoint import load
 
@@ -14,6 +16,7 @@ MODELS, METRICS, EXPORTS = Path("models"), Path("evaluation/metrics.json"), Path
 
 def main(entry: str) -> None:
     metrics = json.loads(METRICS.read_text())[entry]
+    require_kept(entry, metrics, load_params().export.allow_broken)
     with replacing_folder(EXPORTS / entry) as folder:
         card = write_bundle(load(MODELS / entry), entry, metrics, folder)
     for name, file in card["files"].items():

@@ -20,7 +20,7 @@ LADDER = {
     "autoencoder": {"latent": 2, **LONG},
     "vae": {"latent": [2, 3], **LONG},
 }
-SECTIONS = {"data": {"source": "digits"}, "trial": {}, "evaluation": {}}
+SECTIONS = {"data": {"source": "digits"}, "trial": {}, "evaluation": {}, "export": {}}
 PROGRESS = re.compile(r"progress-(\d+)-")
 ENDED = 10**9  # epochs: more than any trial under way can have
 Stamps = dict[Path, tuple[int, int]]

@@ -14,6 +14,7 @@ trial: {learning_rate: 1e-3, epochs: 7}
 train: {}
 ladder: {vae: {beta: [1, 4]}, naive_bayes: {}}
 evaluation: {}
+export: {}
 """
 
 

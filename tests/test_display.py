@@ -28,7 +28,14 @@ def shown(tmp_path):
     """Makes a display over a plan of four trials: (display, plan, clock, what was written)."""
 
     def shown(terminal):
-        sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "ladder": LADDER}
+        sections = {
+            "data": {"source": "digits"},
+            "trial": {},
+            "train": {},
+            "evaluation": {},
+            "export": {},
+            "ladder": LADDER,
+        }
         plan = Plan(Params.model_validate(sections), "a" * 64, TrialStore(tmp_path), optuna_rounds)
         clock, written = Clock(), io.StringIO()
         console = Console(file=written, force_terminal=terminal, width=100, highlight=False, soft_wrap=True)

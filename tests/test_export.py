@@ -17,13 +17,21 @@ from latentmill.config import Model
 from latentmill.errors import InputError
 from latentmill.export import verification
 from latentmill.export.bundle import write_bundle
+from latentmill.export.card import require_kept
 from latentmill.export.graphs import Graph, export, graphs
 from latentmill.runtime.sampler import Decoder, Sampler
 from latentmill.training.checkpoint import TrainedModel
 from latentmill.variant import Decodes, Encodes, Variant
 
-METRICS = {"samples": {"normal": {"precision": 0.5}}, "likelihood": {"kind": "bound (9 samples)"}}
+HOLDS = {"status": "holds", "evidence": "near copies (pixels) 0 ± 0, broken above 0.025", "samples": 3000}
+METRICS = {
+    "samples": {"normal": {"rule_1": HOLDS | {"status": "broken"}, "rule_2": HOLDS}},
+    "exported_prior": "normal",
+    "likelihood": {"kind": "bound (9 samples)"},
+}
+COPIER = METRICS | {"samples": {"normal": {"rule_1": HOLDS, "rule_2": HOLDS | {"status": "broken"}}}}
 CARD = {
+    "warning",
     "entry",
     "variant",
     "config",
@@ -88,7 +96,7 @@ def functions(model: Variant) -> dict[str, tuple]:
 def test_a_model_is_exported_as_what_it_can_do(name, config, exported):
     model, folder, card = exported(name, config)
     expected = set(functions(model))
-    assert {path.name for path in folder.iterdir()} == expected | {"card.json"}
+    assert {path.name for path in folder.iterdir()} == expected | {"card.json", "card.md"}
     assert set(card["files"]) == expected
     for file, description in card["files"].items():
         assert description["bytes"] == (folder / file).stat().st_size
@@ -309,3 +317,22 @@ def test_a_bundle_with_a_graph_above_the_tolerance_is_refused(trained, tmp_path,
     with pytest.raises(InputError, match=r"generator\.onnx must differ from torch by at most -1\.0, but differs by 0"):
         write_bundle(as_trained("naive_bayes", {}, model), "entry", METRICS, tmp_path)
     assert not (tmp_path / "card.json").exists(), "a card vouches for what was verified"
+
+
+def test_a_copier_is_refused_unless_its_entry_is_named():
+    with pytest.raises(InputError, match=r"but copier breaks Rule 2: near copies.*name it in export\.allow_broken"):
+        require_kept("copier", COPIER, ["other"])
+    require_kept("copier", COPIER, ["other", "copier"])
+    require_kept("honest", METRICS, [])
+
+
+def test_the_first_line_of_a_copiers_card_says_so(trained, tmp_path):
+    model, _ = trained("naive_bayes", {})
+    for name, metrics in (("copier", COPIER), ("honest", METRICS)):
+        (tmp_path / name).mkdir()
+        write_bundle(as_trained("naive_bayes", {}, model), name, metrics, tmp_path / name)
+    first = (tmp_path / "copier/card.md").read_text().splitlines()[0]
+    assert first.startswith("**Breaks Rule 2: its samples are copies of training images.")
+    assert (tmp_path / "copier/card.json").read_text().splitlines()[1].startswith('  "warning": "Breaks Rule 2')
+    assert (tmp_path / "honest/card.md").read_text().splitlines()[0] == "# honest"
+    assert json.loads((tmp_path / "honest/card.json").read_text())["warning"] == ""

@@ -19,7 +19,8 @@ SMALL = {
     "trial": {"epochs": 2},
     "ladder": {"naive_bayes": {}, "vae": {"latent": [2, 3], "components": 3}},
     "train": {},
-    "evaluation": {"samples": 300, "importance_samples": 10, "likelihood_images": 50},
+    "export": {},
+    "evaluation": {"samples": 400, "importance_samples": 10, "likelihood_images": 50, "features": ["pixels"]},
 }
 
 

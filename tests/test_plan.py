@@ -19,7 +19,7 @@ def plan(tmp_path):
     """Makes a plan on one store."""
 
     def plan(ladder, trial=None, **train):
-        content = {"data": {"source": "digits"}, "trial": trial or {}, "train": train, "evaluation": {}}
+        content = {"data": {"source": "digits"}, "trial": trial or {}, "train": train, "evaluation": {}, "export": {}}
         params = Params.model_validate(content | {"ladder": ladder})
         return Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds)
 

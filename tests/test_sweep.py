@@ -40,7 +40,12 @@ class Listener:
 
 def swept(digits, folder, ladder=LADDER, trial=None, **train):
     """A sweep into `folder`: (plan, listener)."""
-    content = {"data": {"source": "digits"}, "trial": {"epochs": 3, "batch_size": 50} | (trial or {}), "evaluation": {}}
+    content = {
+        "data": {"source": "digits"},
+        "trial": {"epochs": 3, "batch_size": 50} | (trial or {}),
+        "evaluation": {},
+        "export": {},
+    }
     params = Params.model_validate(content | {"ladder": ladder, "train": {"storage": str(folder)} | train})
     plan, listener = Plan(params, DIGEST, TrialStore(folder), optuna_rounds), Listener()
     if plan.missing:

@@ -72,12 +72,21 @@ class SweepConfig(Model):
 
 
 class EvaluationConfig(Model):
-    """How many draws the evaluation takes."""
+    """What the evaluation compares, and how many draws it takes."""
 
-    samples: PositiveInt = 10_000  # images sampled per model, each with its nearest training image
-    importance_samples: PositiveInt = 500  # K of the importance-weighted bound
-    likelihood_images: Annotated[int, Field(ge=2)] = 1_000  # test images whose likelihood is computed, at most
+    samples: PositiveInt = 10_000  # images sampled per model and prior, each with its nearest training image
+    importance_samples: PositiveInt = 1_000  # K of the importance-weighted bound
+    likelihood_images: Annotated[int, Field(ge=2)] = 500  # test images whose likelihood is computed, at most
+    features: Annotated[list[str], Field(min_length=1)] | None = (
+        None  # pixels, classifier, timm:<model>; null: by labels
+    )
     seed: Seed = 0
+
+
+class ExportConfig(Model):
+    """What may be handed out."""
+
+    allow_broken: list[str] = []  # entries that are exported though their samples break Rule 2
 
 
 class Params(Model):
@@ -88,6 +97,7 @@ class Params(Model):
     ladder: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]  # entry name -> its search space
     train: SweepConfig
     evaluation: EvaluationConfig
+    export: ExportConfig
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

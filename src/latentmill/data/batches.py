@@ -40,3 +40,8 @@ class Batches:
         """
         order = torch.randperm(len(self), generator=generator).numpy()
         return (order[start : start + batch_size] for start in range(0, len(self), batch_size))
+
+
+def as_float(images: np.ndarray) -> np.ndarray:
+    """uint8 images as float32 in [0, 1]."""
+    return images.astype(np.float32) / 255

@@ -1,102 +1,200 @@
-"""All that is asked of one entry of the ladder: its numbers, its pictures, its rows in the plots."""
+"""All that is asked of one entry of the ladder: of the model itself, and of its samples under each prior.
 
-from dataclasses import asdict, dataclass
+Each question is a pure function of its arguments, so that all may be asked at a time, wherever there is a core.
+"""
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import numpy as np
-import torch
 
 from latentmill.config import EvaluationConfig
-from latentmill.data.batches import Batches
+from latentmill.data.batches import Batches, as_float
+from latentmill.errors import InputError
 from latentmill.evaluation import pictures, sampling
-from latentmill.evaluation.fidelity import fidelity
-from latentmill.evaluation.latent import codes, interpolate, kl_metrics, kl_per_dimension, map_to_plane
+from latentmill.evaluation.copies import near_copy_metrics, near_copy_threshold
+from latentmill.evaluation.features import PixelFeatures
+from latentmill.evaluation.fidelity import TooFew
+from latentmill.evaluation.holes import prior_metrics, told_apart
+from latentmill.evaluation.judge import Judge, Judgement
+from latentmill.evaluation.latent import (
+    active_units,
+    codes,
+    interpolate,
+    kl_metrics,
+    kl_per_dimension,
+    map_to_plane,
+    path_longest_step,
+    posterior_draws,
+    traversals,
+)
 from latentmill.evaluation.likelihood import evaluate_likelihood
-from latentmill.evaluation.neighbours import Neighbours, TrainingImages, neighbour_metrics
-from latentmill.evaluation.reconstruction import reconstruct, reconstruction_metrics
-from latentmill.variant import Decodes, Encodes, HasPosterior, Variant
+from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, nearest_metrics
+from latentmill.evaluation.reconstruction import compare, reconstruct, reconstruction_metrics
+from latentmill.priors import Mixture
+from latentmill.variant import Decodes, Encodes, HasPosterior, PriorName, Variant
 
-INTERPOLATIONS, STEPS = 6, 16
+PAIRS, WORST = 32, 16  # reconstructions shown
+COMPARED = 5_000  # training images, for what is usual among them; codes, beside draws from a prior
+SHOWN = 48  # samples that the report shows beside their neighbours
 MAPPED = 3_000  # codes on the map; more are only ink
+INTERPOLATIONS, STEPS = 6, 16
 
 Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Material:
-    """The images that every entry is judged on."""
+    """The prepared images, uint8 (N, C, H, W), and their labels (N), if any."""
 
-    train: np.ndarray  # uint8 (N, C, H, W)
-    test: np.ndarray  # uint8 (N, C, H, W)
-    test_labels: np.ndarray | None  # (N)
-    index: TrainingImages
-    test_neighbours: Neighbours  # of the test images
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    train_labels: np.ndarray | None
+    val_labels: np.ndarray | None
+    test_labels: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        """Raises: InputError: there are fewer images than any evaluation needs."""
+        for split, fewest in (("train", K + 1), ("test", 2)):
+            if len(getattr(self, split)) < fewest:
+                count = len(getattr(self, split))
+                raise InputError(f"an evaluation needs at least {fewest} images in {split}, but there are {count}")
+
+    @property
+    def known_labels(self) -> np.ndarray | None:
+        """Of train, then of val."""
+        if self.train_labels is None or self.val_labels is None:
+            return None
+        return np.concatenate([self.train_labels, self.val_labels])
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What one model came to."""
+class Findings:
+    """What one question came to."""
 
     metrics: Metrics
-    kl: np.ndarray | None  # (d,), nats of each latent dimension
-    distances: dict[str, np.ndarray]  # way to sample -> (N,), to the nearest training image
+    pictures: dict[str, bytes]  # file name -> PNG
+    kl: np.ndarray | None = None  # (d,), nats of each latent dimension
+    distances: np.ndarray | None = None  # (N,), of samples to the nearest training image, in pixels
+    shown: list[list[float]] = field(default_factory=list)  # of the samples shown, the distances to the K nearest
 
 
-def material(train: np.ndarray, test: np.ndarray, test_labels: np.ndarray | None) -> Material:
-    """Index the training images, and find the nearest of each test image, once for all entries."""
-    index = TrainingImages(as_float(train))
-    return Material(train, test, test_labels, index, index.nearest(as_float(test)))
+@dataclass(frozen=True)
+class Usual:
+    """What is usual of the pixel distances to the nearest training images."""
+
+    test: Neighbours  # of the test images
+    near: float  # the relative distance below which an image is a near copy
 
 
-def evaluate(model: Variant, given: Material, config: EvaluationConfig, folder: Path) -> Evaluation:
-    """Judge one model; its pictures go into `folder`. What a model cannot do is left out."""
-    metrics: Metrics = {}
-    kl = None
-    if isinstance(model, Encodes) and isinstance(model, Decodes):
-        metrics["reconstruction"] = _codes_and_back(model, given, folder)
-    if isinstance(model, HasPosterior):
-        kl = kl_per_dimension(model, Batches(given.test), config.seed)
-        pictures.draw_kl(folder / "kl.png", kl)
-        metrics["kl"] = kl_metrics(kl)
+def usual(given: Material, seed: int) -> Usual:
+    """From the test images, and from some training images among the others."""
+    index = TrainingSet(as_float(given.train))
+    chosen = np.random.default_rng(seed).permutation(len(given.train))[:COMPARED]
+    return Usual(index.nearest(as_float(given.test)), near_copy_threshold(index.others(chosen)))
+
+
+def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Findings:
+    """The questions that need no samples. What a model cannot do is left out."""
+    metrics: Metrics = {"exported_prior": sampling.default_route(model)}
     some = Batches(given.test[: config.likelihood_images])
-    likelihood = evaluate_likelihood(model, some, config.importance_samples, config.seed)
-    if likelihood:
-        metrics["likelihood"] = asdict(likelihood)
-    judged = {route: _judge_samples(model, route, given, config, folder) for route in sampling.routes(model)}
-    metrics["samples"] = {route: numbers for route, (numbers, _) in judged.items()}
-    metrics["exported_prior"] = sampling.default_route(model)
-    return Evaluation(metrics, kl, {route: nearest.distances for route, (_, nearest) in judged.items()})
+    kl = None
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if isinstance(model, HasPosterior):
+            kl = kl_per_dimension(model, Batches(given.test), config.seed)
+            pictures.draw_kl(folder / "kl.png", kl)
+        if isinstance(model, Encodes) and isinstance(model, Decodes):
+            metrics["reconstruction"] = _reconstructions(model, given, folder)
+            metrics["latent"] = _codes(model, given, kl, config.seed, folder)
+        likelihood = evaluate_likelihood(model, some, config.importance_samples, config.seed)
+        if likelihood:
+            metrics["likelihood"] = likelihood.metrics()
+        if likelihood and likelihood.curve and likelihood.elbo:
+            pictures.draw_likelihood(folder / "likelihood.png", likelihood.curve, likelihood.elbo.nats)
+        return Findings(metrics, _read(folder), kl=kl)
 
 
-def _codes_and_back(model: Encodes, given: Material, folder: Path) -> Metrics:
-    """Reconstructions, interpolations between test images of the codes' space, and the map of the codes."""
+def _reconstructions(model: Encodes, given: Material, folder: Path) -> Metrics:
+    images, made = as_float(given.test), reconstruct(model, Batches(given.test))
+    found = compare(images, made)
+    worst = found.worst(WORST)
+    pictures.draw_pairs(folder / "reconstructions.png", images[:PAIRS], made[:PAIRS])
+    pictures.draw_worst(folder / "worst.png", images[worst], made[worst])
+    return reconstruction_metrics(found)
+
+
+def _codes(model: Encodes, given: Material, kl: np.ndarray | None, seed: int, folder: Path) -> Metrics:
+    """Straight lines between test images in the codes' space, single dimensions, and the map of the codes."""
     assert isinstance(model, Decodes)
-    images, batches = as_float(given.test), Batches(given.test)
-    reconstructions = reconstruct(model, batches)
-    pictures.draw_pairs(folder / "reconstructions.png", images[:32], reconstructions[:32])
-    z = codes(model, batches)
+    z = codes(model, Batches(given.test))
     lines = min(INTERPOLATIONS, len(z) // 2)
     pictures.draw_interpolations(
         folder / "interpolations.png", interpolate(model, z[:lines], z[lines : 2 * lines], STEPS)
     )
+    pictures.draw_traversals(folder / "traversals.png", traversals(model, z, z.var(0) if kl is None else kl))
+    drawn = posterior_draws(model, Batches(given.test[:MAPPED]), seed)
+    points, prior = map_to_plane(drawn, sampling.sample_codes(model, model.prior_name, MAPPED, seed))
     labels = None if given.test_labels is None else given.test_labels[:MAPPED]
-    pictures.draw_codes(folder / "codes.png", map_to_plane(z[:MAPPED]), labels)
-    return reconstruction_metrics(images, reconstructions)
+    pictures.draw_codes(folder / "codes.png", points, labels, prior)
+    found = {"dimensions": model.latent, "active_units": active_units(z)}
+    return found | {"path_longest_step": path_longest_step(model, z, seed)} | (kl_metrics(kl) if kl is not None else {})
 
 
-def _judge_samples(
-    model: Variant, route: str, given: Material, config: EvaluationConfig, folder: Path
-) -> tuple[Metrics, Neighbours]:
+def judge_samples(
+    model: Variant, route: str, given: Material, usual: Usual, judge: Judge, config: EvaluationConfig
+) -> Findings:
+    """Both rules, of the samples drawn under one prior."""
     samples = sampling.sample(model, route, config.samples, config.seed)
-    nearest = given.index.nearest(samples)
+    nearest = TrainingSet(as_float(given.train)).nearest(samples)
+    metrics = _told(judge.judge(samples)) | {
+        "near_copies": near_copy_metrics(nearest, usual.test, usual.near),
+        "nearest": nearest_metrics(nearest, usual.test),
+    }
+    if isinstance(model, Encodes) and isinstance(model, Decodes):
+        metrics |= _prior(model, route, given, config.seed)
+    with TemporaryDirectory() as folder:
+        _draw_samples(Path(folder), route, samples, nearest, given, usual)
+        drawn = _read(Path(folder))
+    return Findings(metrics, drawn, distances=nearest.distances[:, 0], shown=nearest.distances[:SHOWN].tolist())
+
+
+def _prior(model: Encodes, route: str, given: Material, seed: int) -> Metrics:
+    """How the prior meets the codes of images, which is what the decoder was made for."""
+    assert isinstance(model, Decodes)
+    seen, unseen = (posterior_draws(model, Batches(images[:COMPARED]), seed) for images in (given.train, given.test))
+    draws = sampling.sample_codes(model, route, COMPARED, seed)
+    features = PixelFeatures.fit(given.train)
+    found: Metrics = {"prior": prior_metrics(draws, unseen)}
+    with suppress(TooFew):
+        found["hole"] = {
+            "told_apart": told_apart(model, draws, unseen, features, seed),
+            "test_told_apart": told_apart(model, seen, unseen, features, seed),
+        }
+    prior = model.prior(cast(PriorName, route))
+    return found | ({"mixture_components": prior.components} if isinstance(prior, Mixture) else {})
+
+
+def _told(judgement: Judgement) -> Metrics:
+    measures: Metrics = {}
+    for each in (found for estimates in judgement.estimates.values() for found in estimates):
+        of_space = measures.setdefault(each.calibration.space, {})
+        of_space[each.calibration.measure] = {"value": each.value, "standard_error": each.standard_error}
+    return {f"rule_{rule}": asdict(verdict) for rule, verdict in judgement.verdicts.items()} | {"measures": measures}
+
+
+def _draw_samples(
+    folder: Path, route: str, samples: np.ndarray, nearest: Neighbours, given: Material, usual: Usual
+) -> None:
     pictures.draw_samples(folder / f"samples_{route}.png", samples)
-    pictures.draw_neighbours(folder / f"neighbours_{route}.png", samples, nearest, given.train)
-    pictures.draw_distances(folder / f"distances_{route}.png", nearest, given.test_neighbours)
-    looks_drawn = fidelity(torch.from_numpy(samples), torch.from_numpy(as_float(given.test)))
-    return looks_drawn | neighbour_metrics(nearest, given.test_neighbours), nearest
+    pictures.draw_closest(folder / f"closest_{route}.png", samples, nearest, given.train)
+    pictures.draw_distances(folder / f"distances_{route}.png", nearest, usual.test)
+    pictures.draw_gallery(folder / f"gallery_{route}.png", samples[:SHOWN], nearest[:SHOWN], given.train)
 
 
-def as_float(images: np.ndarray) -> np.ndarray:
-    """uint8 images as float32 in [0, 1]."""
-    return images.astype(np.float32) / 255
+def _read(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

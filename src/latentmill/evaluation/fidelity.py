@@ -1,31 +1,217 @@
-"""Rule 1: do samples look drawn from the data?
+"""Rule 1: do samples look drawn from the data? Measures of fidelity and diversity, as pure functions of features.
 
-A test image's ball reaches to its k-th nearest test image. Precision is the share of samples that fall into some
-ball (Kynkäänniemi et al. 2019), coverage the share of balls that hold a sample (Naeem et al. 2020). Both are 0 for
-noise; precision stays high for samples that are all alike, coverage does not. Distances are of pixels, so a blurred
-sample counts as near: a floor to clear, not a proof of quality.
+Features are float32 (N, D) of samples and (M, D) of real images, both from one feature space, and finite. A measure
+is worth what its features are worth, and it has a bias that depends on N and M: compare values only between sets of
+the same sizes, and read each beside its value for real images that no model has seen.
 """
 
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
 import torch
-from torch import Tensor
+from scipy.spatial.distance import pdist, squareform
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
-K = 5  # as in Naeem et al. 2020
-CHUNK = 1_000  # rows of the distance matrix held at a time
+CHUNK = 1_000  # rows of an N×M matrix held at a time
+FOLDS = 5  # of the cross-validation
+SMALLEST_BANDWIDTH = 1e-12  # stands for 0, which cannot divide
+FEWEST_OF_A_GROUP = 10  # real images, for its share to be known
+LARGEST = 2_000  # images of a set, for measures whose time grows faster than with their square: a few s for this many
 
 
-def fidelity(samples: Tensor, test: Tensor) -> dict[str, float]:
-    """Precision and coverage of samples (N, ...) against as many test images, or all there are."""
-    count = min(len(samples), len(test))
-    samples, test = samples[:count].flatten(1), test[:count].flatten(1)
-    radii = torch.cat([_kth_distance(rows, test) for rows in test.split(CHUNK)])  # (count)
-    precise, covered = [], torch.zeros(count, dtype=torch.bool)
-    for rows in samples.split(CHUNK):
-        inside = torch.cdist(rows, test) < radii  # (CHUNK, count)
-        precise.append(inside.any(1))
+class TooFew(ValueError):
+    """There are fewer images than a measure is defined for. The message states the rule, then the numbers."""
+
+
+@dataclass(frozen=True)
+class Prdc:
+    """Shares in [0, 1], but for the density, which is at least 0 and about 1 for samples like the data."""
+
+    precision: float  # samples that lie in some ball of a real image
+    recall: float  # real images that lie in some ball of a sample
+    density: float  # balls of real images that a sample lies in, on average, over k
+    coverage: float  # real images whose ball holds some sample
+
+
+def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5) -> Prdc:
+    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), in O(N + M) memory.
+
+    A ball is around an image and reaches to its k-th nearest other image of the same set, without its surface. So
+    an image with k copies has an empty ball, and where all points are the same, all four are 0.
+
+    Raises:
+        TooFew: there are no k others.
+    """
+    _require(k + 1, samples, real)
+    x, y = (torch.tensor(points, dtype=torch.float32) for points in (samples, real))
+    x_radii, y_radii = _radii(x, k), _radii(y, k)  # (N), (M)
+    balls = torch.zeros(len(x), dtype=torch.float64)  # of real images, around each sample
+    recalled, covered = (torch.zeros(len(y), dtype=torch.bool) for _ in range(2))
+    for start in range(0, len(x), CHUNK):
+        rows = slice(start, start + CHUNK)
+        distances = _distances(x[rows], y)  # (CHUNK, M)
+        inside = distances < y_radii
+        balls[rows] = inside.sum(1).double()
         covered |= inside.any(0)
-    return {"precision": float(torch.cat(precise).float().mean()), "coverage": float(covered.float().mean())}
+        recalled |= (distances < x_radii[rows, None]).any(0)
+    precision = (balls > 0).double().mean()
+    shares = (precision, recalled.double().mean(), balls.mean() / k, covered.double().mean())
+    return Prdc(*(float(share) for share in shares))
 
 
-def _kth_distance(rows: Tensor, test: Tensor) -> Tensor:
-    """From each of `rows`, which are among `test`, to its k-th nearest other test image."""
-    return torch.cdist(rows, test).kthvalue(min(K + 1, len(test)), dim=1).values
+def frechet_distance(samples: np.ndarray, real: np.ndarray) -> float:
+    """Squared Fréchet distance between Gaussians with the means and covariances of both sets (Heusel et al. 2017).
+
+    |m1 - m2|² + tr(S1) + tr(S2) - 2 tr((S1^½ S2 S1^½)^½), at least 0. It is defined for any finite features, also
+    constant ones and more features than images. It is called FID for the features of one Inception network only.
+
+    Raises:
+        TooFew: a set has fewer than the 2 images that a covariance needs.
+    """
+    _require(2, samples, real)
+    (mean, root), (other_mean, other_root) = _moments(samples), _moments(real)
+    # With S = R'R, the last trace is the sum of the singular values of R1 R2': no square root of a matrix that is
+    # singular or, rounded, no longer positive, and nothing squared that is rooted afterwards.
+    overlap = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
+    spread = np.square(root).sum() + np.square(other_root).sum() - 2 * overlap
+    return max(0.0, float(np.square(mean - other_mean).sum() + spread))
+
+
+def kernel_distance(samples: np.ndarray, real: np.ndarray) -> float:
+    """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018).
+
+    0 on average for samples of the data, so it may be a little below.
+
+    Raises:
+        TooFew: a set has fewer than the 2 images that a pair needs.
+    """
+    _require(2, samples, real)
+    x, y = samples.astype(np.float64), real.astype(np.float64)
+    return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * _kernel_sum(x, y) / (len(x) * len(y))
+
+
+def classifier_accuracy(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
+    """Classifier two-sample test: how well unseen samples and real images are told apart (Lopez-Paz & Oquab 2017).
+
+    Cross-validated accuracy, the mean of both sets': 0.5 is chance, 1 is certain. Where samples are real images
+    themselves, it is below 0.5, because the twin of a held-out image has the other label. `seed` draws the folds, and
+    which images are taken of sets of more than `LARGEST`.
+
+    Raises:
+        TooFew: a set has fewer images than there are folds.
+    """
+    _require(FOLDS, samples, real)
+    draws = np.random.default_rng(seed)
+    x, y = (draws.permutation(points)[:LARGEST].astype(np.float64) for points in (samples, real))
+    points, labels = np.concatenate([x, y]), np.repeat([0, 1], [len(x), len(y)])
+    # Measured on the components of 540 digits and 1 500 MNIST images a side, as accuracies for other real images /
+    # slightly blurred ones / their projection on 16 components: SVC 0.49 / 0.89, 0.84 / 1.00, 1.00 in 0.1 s, 0.9 s;
+    # gradient boosting 0.50 / 0.97, 0.72 / 1.00, 1.00 in 1.6 s, 2.0 s; a network of 64 units 0.49 / 0.89, 0.66 /
+    # 0.97, 0.99 in 0.9 s, 2.2 s; logistic regression 0.50 / 0.87, 0.48 / 0.74, 0.63; 5 neighbours 0.48 / 0.72, 0.53 /
+    # 0.61, 0.65. Without one class of ten, where 0.55 is the most there is to find, all give 0.51 to 0.54.
+    judge = make_pipeline(StandardScaler(), SVC(C=3.0, class_weight="balanced"))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    return float(balanced_accuracy_score(labels, cross_val_predict(judge, points, labels, cv=folds)))
+
+
+def vendi_score(samples: np.ndarray, bandwidth: float) -> float:
+    """The effective number of different images (Friedman & Dieng 2023) among the first `LARGEST`: from 1 to N.
+
+    exp of the entropy of the eigenvalues of K / N, with K_ij = exp(-|x_i - x_j|² / 2 bandwidth²). The paper's cosine
+    does not change when all samples draw near the mean, and centred features have no more than D directions.
+    With a bandwidth of 0 only copies are alike. It grows with N.
+
+    Raises:
+        TooFew: there are no samples.
+    """
+    _require(1, samples)
+    squares = squareform(pdist(samples[:LARGEST].astype(np.float64), "sqeuclidean"))
+    kernel = np.exp(-squares / (2 * max(bandwidth, SMALLEST_BANDWIDTH) ** 2))
+    shares = np.linalg.eigvalsh(kernel / len(kernel))
+    shares = shares[shares > 0]  # rounding leaves some a little below
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def bandwidth(real: np.ndarray) -> float:
+    """The `bandwidth` for the Vendi score: half the median distance between two of the first `LARGEST` real images.
+
+    It does not depend on how many there are, and where they fall into clusters it is about a cluster's width.
+
+    Raises:
+        TooFew: there are fewer than the 2 images that a pair needs.
+    """
+    _require(2, real)
+    return float(np.median(pdist(real[:LARGEST].astype(np.float64)))) / 2
+
+
+def class_distance(sample_classes: np.ndarray, real_classes: np.ndarray, classes: int) -> float:
+    """Total variation between the shares of the classes, from indices below `classes`, (N) and (M): 0 same, 1 disjoint.
+
+    Raises:
+        TooFew: a set is empty.
+    """
+    _require(1, sample_classes, real_classes)
+    shares, others = (
+        np.bincount(indices, minlength=classes) / len(indices) for indices in (sample_classes, real_classes)
+    )
+    return 0.5 * float(np.abs(shares - others).sum())
+
+
+def rarest_group(sample_groups: np.ndarray, real_groups: np.ndarray) -> float:
+    """The least share of any group among the samples over its share among real images: 0 missing, at most 1.
+
+    Groups are classes or clusters, as (N) and (M) indices. Those with fewer than `FEWEST_OF_A_GROUP` real images are
+    left out, for their share is not known.
+
+    Raises:
+        TooFew: that leaves none.
+    """
+    groups, counts = np.unique(real_groups, return_counts=True)
+    known = counts >= FEWEST_OF_A_GROUP
+    if not known.any():
+        raise TooFew(f"a group needs at least {FEWEST_OF_A_GROUP} real images, but the largest has {max(counts)}")
+    _require(1, sample_groups)
+    ours = np.array([(sample_groups == group).mean() for group in groups[known]])
+    return min(1.0, float((ours / (counts[known] / len(real_groups))).min()))
+
+
+def _require(fewest: int, *sets: np.ndarray) -> None:
+    if min(len(points) for points in sets) < fewest:
+        sizes = " and ".join(str(len(points)) for points in sets)
+        raise TooFew(f"the measure needs at least {fewest} images of each set, but got {sizes}")
+
+
+def _radii(points: torch.Tensor, k: int) -> torch.Tensor:
+    """From each of `points` (N, D) to its k-th nearest other: (N)."""
+    nearest = [_distances(rows, points).kthvalue(k + 1, dim=1).values for rows in points.split(CHUNK)]
+    return torch.cat(nearest)  # itself is the first
+
+
+def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(N, D), (M, D) -> (N, M), from differences: by way of products, copies would not be at distance 0."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _moments(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D) of points (N, D), and an R (min(N, D), D) with R'R their covariance."""
+    mean = points.mean(0, dtype=np.float64)
+    return mean, np.asarray(np.linalg.qr(points - mean, mode="r")) / sqrt(len(points) - 1)
+
+
+def _mean_of_pairs(x: np.ndarray) -> float:
+    """The kernel's mean over all pairs of different rows of `x`."""
+    itself = (np.square(x).mean(1) + 1) ** 3
+    return (_kernel_sum(x, x) - float(itself.sum())) / (len(x) * (len(x) - 1))
+
+
+def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
+    total = 0.0
+    for start in range(0, len(x), CHUNK):
+        kernel = x[start : start + CHUNK] @ y.T / x.shape[1] + 1  # (CHUNK, M)
+        total += float((kernel * kernel * kernel).sum())  # ** 3 is ten times slower
+    return total

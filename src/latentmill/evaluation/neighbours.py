@@ -1,50 +1,79 @@
-"""Rule 2: are samples suitably different from the training data?
-
-Each sample has a nearest training image. Test images, which no model has seen, have one too: what is usual for
-them is usual for something new. Samples much closer than that are copies; much farther, they are not of the data.
-Distances are Euclidean, of all pixels in [0, 1].
-"""
+"""The nearest training images of any image, exact."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import faiss
 import numpy as np
 
-COPY_PERCENTILE = 1  # a sample counts as close where it is closer than all but 1% of the test images
+K = 5  # neighbours kept of each query
+CHUNK = 2_000  # queries at a time, whose neighbours are held in memory
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest training image of each query."""
+    """The nearest training images of each query, nearest first. Distances are Euclidean."""
 
-    distances: np.ndarray  # float32 (N)
-    indices: np.ndarray  # int64 (N), into the training images
+    distances: np.ndarray  # float32 (N, K)
+    indices: np.ndarray  # int64 (N, K), into the training images
+
+    def __len__(self) -> int:
+        return len(self.distances)
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> "Neighbours":
+        return Neighbours(self.distances[chosen], self.indices[chosen])
 
 
-class TrainingImages:
-    """An exact index of the training images."""
+class TrainingSet:
+    """An exact index of the training images' features."""
 
-    def __init__(self, images: np.ndarray) -> None:
-        self._index = faiss.IndexFlatL2(int(np.prod(images.shape[1:])))
-        self._index.add(_rows(images))
+    def __init__(self, features: np.ndarray) -> None:
+        """`features` (N, ...); at least K + 1 of them, so that each has K others.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if len(features) <= K:
+            raise ValueError(f"neighbours need at least {K + 1} training images, but there are {len(features)}")
+        rows = _rows(features)
+        self._index = faiss.IndexFlatL2(rows.shape[1])
+        self._index.add(rows)
 
     def nearest(self, queries: np.ndarray) -> Neighbours:
-        """The nearest training image of each of `queries` (N, C, H, W)."""
-        rows = _rows(queries)
-        indices = self._index.search(rows, 1)[1][:, 0]
+        """The K nearest training images of each of `queries` (N, ...)."""
+        return self._search(_rows(queries), K)
+
+    @cached_property
+    def among_themselves(self) -> Neighbours:
+        """The K nearest *other* training images of each training image."""
+        return self.others(np.arange(self._index.ntotal))
+
+    def others(self, chosen: np.ndarray) -> Neighbours:
+        """The K nearest other training images of the training images `chosen`, indices (N)."""
+        found = self._search(self._index.reconstruct_batch(chosen), K + 1)
+        # A copy of an image may come before the image itself: leave out that itself, or the last if it is not there.
+        others = found.indices != chosen[:, None]
+        others[others.all(1), -1] = False
+        return Neighbours(found.distances[others].reshape(-1, K), found.indices[others].reshape(-1, K))
+
+    def _search(self, rows: np.ndarray, k: int) -> Neighbours:
+        parts = [self._refined(rows[start : start + CHUNK], k) for start in range(0, max(1, len(rows)), CHUNK)]
+        return Neighbours(*(np.concatenate([getattr(part, of) for part in parts]) for of in ("distances", "indices")))
+
+    def _refined(self, rows: np.ndarray, k: int) -> Neighbours:
+        indices = self._index.search(rows, k)[1]
         # not the distances of the search, which are rounded: 0.02 for a copy of a 28x28 image
-        return Neighbours(np.linalg.norm(rows - self._index.reconstruct_batch(indices), axis=1), indices)
+        found = self._index.reconstruct_batch(indices.ravel()).reshape(*indices.shape, -1)
+        distances = np.linalg.norm(rows[:, None] - found, axis=2)
+        order = np.argsort(distances, axis=1, kind="stable")
+        return Neighbours(np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1))
 
 
-def neighbour_metrics(samples: Neighbours, test: Neighbours) -> dict[str, float]:
-    """The distribution of sample -> train beside test -> train."""
-    close = np.percentile(test.distances, COPY_PERCENTILE)
-    return {
-        "nearest_train_median": float(np.median(samples.distances)),
-        "nearest_train_ratio_to_test": float(np.median(samples.distances) / np.median(test.distances)),
-        "closer_than_1pct_of_test": float((samples.distances < close).mean()),
-    }
+def nearest_metrics(samples: Neighbours, test: Neighbours) -> dict[str, float]:
+    """Median distances to the nearest training image, and their ratio, unless test images are copies themselves."""
+    ours, theirs = (float(np.median(found.distances[:, 0])) for found in (samples, test))
+    return {"median": ours, "test_median": theirs} | ({"ratio_to_test": ours / theirs} if theirs > 0 else {})
 
 
-def _rows(images: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(images.reshape(len(images), -1), dtype=np.float32)
+def _rows(features: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(features.reshape(len(features), -1), dtype=np.float32)

@@ -6,13 +6,19 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from PIL import Image
 
+from latentmill.data.batches import as_float
+from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.neighbours import Neighbours
 from latentmill.runtime.images import save
 
 matplotlib.use("agg")  # draws without a screen
 COLUMNS = 16
-SAMPLE_COLOUR, REFERENCE_COLOUR = "#c8553d", "#5b7db1"
+CLOSEST = 10
+SAMPLE_COLOUR, REFERENCE_COLOUR, BACKGROUND_COLOUR = "#c8553d", "#5b7db1", "#d0d0d0"
+MINUS = "\N{MINUS SIGN}"
 
 
 def draw_samples(path: Path, samples: np.ndarray) -> None:
@@ -29,11 +35,19 @@ def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
     save(path, np.concatenate(rows), columns=columns)
 
 
-def draw_neighbours(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
-    """16 samples as they came, then the 16 closest to the training data, each over its nearest training image."""
-    closest = np.argsort(nearest.distances)[:COLUMNS]
-    shown = np.concatenate([np.arange(min(COLUMNS, len(samples))), closest])
-    draw_pairs(path, samples[shown], train[nearest.indices[shown]].astype(np.float32) / 255)
+def draw_closest(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
+    """The ten samples that stand out as nearest to one training image, each over that; uint8 `train`."""
+    closest = np.argsort(relative_distances(nearest), kind="stable")[:CLOSEST]
+    draw_pairs(path, samples[closest], as_float(train[nearest.indices[closest, 0]]))
+
+
+def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
+    """A row a sample, then its nearest training images, pixel for pixel and without gaps: for a page to cut up."""
+    others = as_float(train[nearest.indices])  # (N, K, C, H, W)
+    tiles = np.concatenate([samples[:, None], others], axis=1).transpose(0, 3, 1, 4, 2)  # (N, H, K + 1, W, C)
+    rows, height, columns, width, channels = tiles.shape
+    sheet = np.rint(tiles.clip(0, 1) * 255).astype(np.uint8).reshape(rows * height, columns * width, channels)
+    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(path)
 
 
 def draw_interpolations(path: Path, images: np.ndarray) -> None:
@@ -44,24 +58,53 @@ def draw_interpolations(path: Path, images: np.ndarray) -> None:
 def draw_distances(path: Path, samples: Neighbours, test: Neighbours) -> None:
     """Histograms of the distance to the nearest training image, of samples and of test images."""
     axes = _axes("distance to the nearest training image", "share of images")
-    bins = np.linspace(0, max(samples.distances.max(), test.distances.max()), 60)
+    farthest = max(samples.distances[:, 0].max(), test.distances[:, 0].max())
+    bins = np.linspace(0, farthest or 1.0, 60)  # all at 0 where all are copies
     for name, found, colour in (("test images", test, REFERENCE_COLOUR), ("samples", samples, SAMPLE_COLOUR)):
         weights = np.full(len(found.distances), 1 / len(found.distances))
-        axes.hist(found.distances, list(bins), weights=weights, color=colour, alpha=0.6, label=name)
+        axes.hist(found.distances[:, 0], list(bins), weights=weights, color=colour, alpha=0.6, label=name)
     axes.legend(frameon=False)
     _finish(axes, path)
 
 
-def draw_codes(path: Path, points: np.ndarray, labels: np.ndarray | None) -> None:
-    """A map of codes (N, 2), coloured by label where there are labels."""
+def draw_worst(path: Path, images: np.ndarray, reconstructions: np.ndarray) -> None:
+    """The worst reconstructed images (N, C, H, W), the worst first, each over its reconstruction; at most 16."""
+    draw_pairs(path, images[:COLUMNS], reconstructions[:COLUMNS])
+
+
+def draw_traversals(path: Path, images: np.ndarray) -> None:
+    """One row a latent dimension, from low to high: (R, steps, C, H, W)."""
+    draw_interpolations(path, images)
+
+
+def draw_codes(path: Path, points: np.ndarray, labels: np.ndarray | None, draws: np.ndarray | None = None) -> None:
+    """A map of codes (N, 2), coloured by label where there are labels, before draws of the prior (M, 2) in grey.
+
+    Holes are where there is grey alone; what the prior misses has no grey behind it.
+    """
     axes = _axes("first principal component of the codes", "second")
+    if draws is not None:
+        axes.scatter(draws[:, 0], draws[:, 1], s=9, color=BACKGROUND_COLOUR, linewidths=0, label="the prior", zorder=0)
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=4, color=REFERENCE_COLOUR, linewidths=0)
     for label in [] if labels is None else np.unique(labels):
         x, y = points[labels == label].T
         axes.scatter(x, y, s=5, linewidths=0, label=str(label), color=f"C{label % 10}")
-    if labels is not None:
+    if labels is not None or draws is not None:
         axes.legend(frameon=False, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
+    _finish(axes, path)
+
+
+def draw_likelihood(path: Path, curve: dict[str, float], elbo: float) -> None:
+    """How the bound on -log p(x), in nats, falls with the number of samples; the ELBO as the line it starts from."""
+    axes = _axes("samples of each image's code", f"bound on {MINUS}log p(x), nats")
+    numbers, nats = [int(number) for number in curve], list(curve.values())
+    axes.axhline(elbo, color=BACKGROUND_COLOUR, label=f"{MINUS}ELBO")
+    axes.plot(numbers, nats, marker="o", color=SAMPLE_COLOUR, label="importance-weighted bound")
+    axes.set_xscale("log")
+    axes.set_xticks(numbers, [f"{number:,}".replace(",", " ") for number in numbers])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.legend(frameon=False)
     _finish(axes, path)
 
 

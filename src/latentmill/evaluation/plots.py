@@ -6,17 +6,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from latentmill.evaluation.entry import Evaluation
+from latentmill.evaluation.entry import Findings
 
 BINS = 60
 
 
-def distances_csv(evaluations: dict[str, Evaluation], test: np.ndarray) -> str:
+def distances_csv(found: dict[tuple[str, str], Findings], test: np.ndarray) -> str:
     """Histograms of the distance to the nearest training image, of test images and of each entry's samples."""
     sets = {"test images": test}
-    for entry, evaluation in evaluations.items():
-        sets |= {f"{entry}, {route}": distances for route, distances in evaluation.distances.items()}
-    edges = np.linspace(0, max(distances.max() for distances in sets.values()), BINS + 1)
+    sets |= {f"{entry}, {route}": of.distances for (entry, route), of in found.items() if of.distances is not None}
+    edges = np.linspace(0, max(distances.max() for distances in sets.values()) or 1.0, BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     rows = (
         (name, f"{centre:.4f}", f"{count / len(distances):.6f}")
@@ -26,13 +25,13 @@ def distances_csv(evaluations: dict[str, Evaluation], test: np.ndarray) -> str:
     return _csv(("entry", "distance", "share"), rows)
 
 
-def kl_csv(evaluations: dict[str, Evaluation]) -> str:
+def kl_csv(found: dict[tuple[str, str], Findings]) -> str:
     """KL of each latent dimension, by rank, of the entries that have one."""
     rows = (
         (entry, rank, f"{nats:.5f}")
-        for entry, evaluation in evaluations.items()
-        if evaluation.kl is not None
-        for rank, nats in enumerate(np.sort(evaluation.kl)[::-1], start=1)
+        for (entry, _), of in found.items()
+        if of.kl is not None
+        for rank, nats in enumerate(np.sort(of.kl)[::-1], start=1)
     )
     return _csv(("entry", "rank", "nats"), rows)
 

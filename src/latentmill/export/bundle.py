@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from latentmill.export.card import as_text, warning
 from latentmill.export.graphs import export, graphs
 from latentmill.export.verification import largest_difference
-from latentmill.files import write_json
+from latentmill.files import write_json, write_text
 from latentmill.training.checkpoint import TrainedModel
 from latentmill.variant import Decodes
 
@@ -14,7 +15,7 @@ Card = dict[str, Any]
 
 
 def write_bundle(trained: TrainedModel, entry: str, metrics: dict[str, Any], folder: Path) -> Card:
-    """Export every graph of the model into `folder`, verified, with `card.json` beside them.
+    """Export every graph of the model into `folder`, verified, with `card.json` and `card.md` beside them.
 
     Raises:
         InputError: a graph differs from torch by more than the tolerance.
@@ -31,14 +32,17 @@ def write_bundle(trained: TrainedModel, entry: str, metrics: dict[str, Any], fol
             "bytes": path.stat().st_size,
             "largest_difference_from_torch": largest_difference(graph, path),
         }
-    write_json(folder / "card.json", card | {"files": files})
-    return card | {"files": files}
+    card |= {"files": files}
+    write_json(folder / "card.json", card)
+    write_text(folder / "card.md", as_text(card))
+    return card
 
 
 def describe(trained: TrainedModel, entry: str, metrics: dict[str, Any]) -> Card:
     """What a user of the graphs needs to know, as it goes into their metadata."""
     record, model = trained.record, trained.model
     return {
+        "warning": warning(metrics),
         "entry": entry,
         "variant": record["trial"]["variant"],
         "config": record["trial"]["model"],

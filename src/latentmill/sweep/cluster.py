@@ -1,4 +1,4 @@
-"""The Ray cluster that a sweep runs on: the one that RAY_ADDRESS names, else a private one on this machine."""
+"""The Ray cluster that trials and tasks run on: the one that RAY_ADDRESS names, else a private one on this machine."""
 
 import os
 import secrets
@@ -12,7 +12,6 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from latentmill.config import SweepConfig
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 
@@ -20,17 +19,17 @@ PACKAGE = Path(__file__).parents[1]
 
 
 @contextmanager
-def cluster(config: SweepConfig) -> Iterator[None]:
-    """Connected to Ray within the block; a private cluster ends with it.
+def cluster(workers: int | None) -> Iterator[None]:
+    """Connected to Ray within the block; a private cluster, of so many cores or all, ends with it.
 
     Raises:
-        InputError: the cluster that RAY_ADDRESS names can't be reached, or its nodes do not share the trial store.
+        InputError: the cluster that RAY_ADDRESS names can't be reached.
     """
     settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
         # Without "local", Ray joins what a `ray start` of anyone on this machine has left a note of.
-        settings |= {"address": "local", "num_cpus": config.workers, "include_dashboard": False}
+        settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a job's code is there already
         settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
     if address is not None:
@@ -45,7 +44,6 @@ def cluster(config: SweepConfig) -> Iterator[None]:
         raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}{hint}") from None
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts a handler of its own there, which dumps a stack
     with context:
-        require_shared(Storage(config.storage))
         yield
 
 

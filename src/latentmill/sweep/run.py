@@ -19,7 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from latentmill.config import SweepConfig
 from latentmill.sweep import worker
-from latentmill.sweep.cluster import cluster
+from latentmill.sweep.cluster import cluster, require_shared
 from latentmill.sweep.loggers import loggers
 from latentmill.sweep.search import EntryAsha, InOrder, Observer, PlanSearch
 from latentmill.training.plan import Plan
@@ -37,7 +37,8 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # trials that fail are reported by the observer
     config = plan.config.model_copy(update={"storage": plan.store.storage.url})  # absolute, wherever a worker runs
-    with cluster(config), tempfile.TemporaryDirectory() as scratch:
+    with cluster(config.workers), tempfile.TemporaryDirectory() as scratch:
+        require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
         material = worker.Material(ray.put(images), ray.put(val), plan.data_digest, config)
         del images, val  # the driver's copy; its caller should keep none

@@ -1,0 +1,137 @@
+"""Rule 2: are samples suitably different from the training data?
+
+Every function takes the distances of samples to their nearest training images. What is usual is known from images
+that no model has copied: training images among one another, and held-out ones.
+"""
+
+import numpy as np
+from scipy.special import logsumexp, softmax
+from scipy.stats import binomtest, mannwhitneyu
+from sklearn.cluster import KMeans
+from sklearn.metrics.pairwise import euclidean_distances
+
+from latentmill.evaluation.neighbours import Neighbours
+
+CLOSE_SHARE, MUCH_CLOSER = 0.01, 0.7
+CELL_SIZE = 10  # samples, and test images, that a cell needs to be compared
+EM_STEPS = 10
+SMALLEST_DEVIATION = 1e-2  # of a feature, beside the largest
+SMALLEST_VARIANCE = 1e-4  # of features of variance 1: a Gaussian on a copy would become infinitely narrow
+
+
+def relative_distances(neighbours: Neighbours) -> np.ndarray:
+    """The distance to the nearest training image over that to the K-th nearest: (N), in [0, 1].
+
+    Near 0 for a copy; near 1 where no training image stands out. Blur moves an image nearer to all training images
+    alike, so it does not pass for copying, as it does where distances themselves are compared. 1 where all K are at
+    distance 0: the image stands K times in the data, and none of these stands out.
+    """
+    nearest, last = neighbours.distances[:, 0], neighbours.distances[:, -1]
+    return np.divide(nearest, last, out=np.ones_like(nearest), where=last > 0)
+
+
+def near_copy_threshold(among_themselves: Neighbours) -> float:
+    """The relative distance below which an image is a near copy: 0.7 of the one that 1 % of training images fall below.
+
+    So near copies are rare among the training images themselves; a quantile that rare would be known too badly.
+    """
+    return MUCH_CLOSER * float(np.quantile(relative_distances(among_themselves), CLOSE_SHARE))
+
+
+def are_near_copies(neighbours: Neighbours, threshold: float) -> np.ndarray:
+    """Which images stand so much nearer to one training image than to others: bool (N)."""
+    return relative_distances(neighbours) < threshold
+
+
+def near_copy_metrics(samples: Neighbours, test: Neighbours, threshold: float) -> dict[str, float]:
+    """The share of near copies, with its 95 % interval (Wilson 1927), beside that of test images."""
+    copied = int(are_near_copies(samples, threshold).sum())
+    interval = binomtest(copied, len(samples)).proportion_ci(method="wilson")
+    held_out = float(are_near_copies(test, threshold).mean())
+    return {"share": copied / len(samples), "low": interval.low, "high": interval.high, "held_out": held_out}
+
+
+def authenticity(samples: Neighbours, among_themselves: Neighbours) -> float:
+    """The share of samples that are farther from their nearest training image than that is from its own nearest.
+
+    Alaa et al. 2022, in [0, 1]; about a half for new images from the same distribution.
+    """
+    own = among_themselves.distances[samples.indices[:, 0], 0]
+    return float((samples.distances[:, 0] > own).mean())
+
+
+class Cells:
+    """A partition of the feature space by k-means on the training features, for C_T."""
+
+    def __init__(self, train: np.ndarray, cells: int, seed: int) -> None:
+        """`train` (N, D); fewer cells than asked for where it has fewer different rows."""
+        different = len(np.unique(train, axis=0))
+        self._means = KMeans(min(cells, different), n_init=1, random_state=seed).fit(train)
+
+    def of(self, features: np.ndarray) -> np.ndarray:
+        """The cell of each of `features` (N, D): (N)."""
+        return np.asarray(self._means.predict(features))
+
+
+def c_t(samples: Neighbours, sample_cells: np.ndarray, test: Neighbours, test_cells: np.ndarray) -> float:
+    """C_T (Meehan et al. 2020): below 0 where samples are nearer to the training data than test images are.
+
+    In each cell the Mann-Whitney U of the distances to the nearest training image, as a Z-score; over cells the mean,
+    weighted by the share of test images. Cells with fewer than `CELL_SIZE` samples or test images are left out; where
+    that leaves none, all is one cell.
+    """
+    ours, theirs = samples.distances[:, 0], test.distances[:, 0]
+    full = [
+        cell
+        for cell in np.unique(test_cells)
+        if min(np.sum(sample_cells == cell), np.sum(test_cells == cell)) >= CELL_SIZE
+    ]
+    if not full:
+        return _z(ours, theirs)
+    scores = [_z(ours[sample_cells == cell], theirs[test_cells == cell]) for cell in full]
+    return float(np.average(scores, weights=[np.sum(test_cells == cell) for cell in full]))
+
+
+def _z(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Mann-Whitney U, standardised: below 0 where `ours` are smaller."""
+    n, m = len(ours), len(theirs)
+    return float((mannwhitneyu(ours, theirs).statistic - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
+
+
+def likelihood_gap(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
+    """How much more probable training images are than test images around the samples, in nats a dimension.
+
+    The generalisation gap of the feature likelihood (Jiralerspong et al. 2023): a Gaussian stands on each sample, its
+    width fitted to the training images; one on a copied image becomes narrow, which no test image bears out. All are
+    features, (N, D), (M, D) and (L, D); fitted by expectation maximisation where the paper descends by gradients.
+    """
+    deviations = train.std(0)
+    telling = deviations > SMALLEST_DEVIATION * deviations.max()  # the others are noise, or constant
+    if not telling.any():
+        return 0.0  # all training images are the same, and so is any copy of them
+    scale = deviations[telling]
+    samples, train, test = ((features[:, telling] / scale).astype(np.float32) for features in (samples, train, test))
+    to_train, to_test = _squared(samples, train), _squared(samples, test)
+    dimensions = samples.shape[1]
+    variances = np.maximum(to_train.min(1) / dimensions, SMALLEST_VARIANCE)
+    for _ in range(EM_STEPS):
+        shares = softmax(_log_densities(to_train, variances, dimensions), axis=0)  # of each training image
+        weights = shares.sum(1)
+        fitted = (shares * to_train).sum(1) / np.maximum(dimensions * weights, 1e-12)
+        variances = np.maximum(np.where(weights > 1e-6, fitted, variances), SMALLEST_VARIANCE)
+    gap = _mean_log_density(to_train, variances, dimensions) - _mean_log_density(to_test, variances, dimensions)
+    return gap / dimensions
+
+
+def _log_densities(squared: np.ndarray, variances: np.ndarray, dimensions: int) -> np.ndarray:
+    return -0.5 * squared / variances[:, None] - 0.5 * dimensions * np.log(variances)[:, None]
+
+
+def _mean_log_density(squared: np.ndarray, variances: np.ndarray, dimensions: int) -> float:
+    """Up to a constant."""
+    return float(logsumexp(_log_densities(squared, variances, dimensions), axis=0).mean())
+
+
+def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances: (N, D), (M, D) -> (N, M)."""
+    return np.asarray(euclidean_distances(a, b, squared=True))

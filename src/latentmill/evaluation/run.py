@@ -1,0 +1,92 @@
+"""The evaluation of a whole ladder: every question of every entry a task of its own, on all cores at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from latentmill.config import EvaluationConfig
+from latentmill.data.batches import as_float
+from latentmill.evaluation.calibration import Calibration
+from latentmill.evaluation.entry import Findings, Material, Usual, judge_model, judge_samples, usual
+from latentmill.evaluation.features import Features, feature_space
+from latentmill.evaluation.judge import Calibrator, Judge
+from latentmill.evaluation.measures import RULES
+from latentmill.evaluation.results import MODEL
+from latentmill.evaluation.sampling import routes
+from latentmill.evaluation.spaces import Space
+from latentmill.sweep.tasks import in_order_of_end, result, share, start
+from latentmill.variant import Variant
+
+
+class Evaluation:
+    """Starts all tasks when made; within a `cluster`. What has ended can be had while the others run."""
+
+    def __init__(self, models: dict[str, Variant], given: Material, config: EvaluationConfig) -> None:
+        shared, seed = share(given), config.seed
+        names = config.features or usual_features(given)
+        copied, whole = ([start(fit, name, part, shared, seed) for name in names] for part in (True, False))
+        calibrations = [start(calibrate, rule, features, shared, seed) for features in copied for rule in RULES]
+        self._usual = start(usual, shared, seed)
+        self._judge = start(assemble, len(names), shared, seed, *copied, *whole, *calibrations)
+        self._asked = {}
+        for entry, model in models.items():
+            of = share(model)
+            self._asked[start(judge_model, of, shared, config)] = entry, MODEL
+            for route in routes(model):
+                asked = start(judge_samples, of, route, shared, self._usual, self._judge, config)
+                self._asked[asked] = entry, route
+
+    @property
+    def usual(self) -> Usual:
+        found: Usual = result(self._usual)
+        return found
+
+    @property
+    def judge(self) -> Judge:
+        found: Judge = result(self._judge)
+        return found
+
+    def findings(self) -> Iterator[tuple[str, str, Findings]]:
+        """Entry, route or `MODEL`, and what was found, each as soon as it is there."""
+        for ended in in_order_of_end(self._asked):
+            yield *self._asked[ended], result(ended)
+
+
+def usual_features(given: Material) -> list[str]:
+    """The feature spaces of images that nothing is said about."""
+    return ["pixels"] if given.train_labels is None else ["pixels", "classifier"]
+
+
+def judge_of(given: Material, names: list[str], seed: int) -> Judge:
+    """The judge that `Evaluation` makes, here and now."""
+    copied, whole = ([fit(name, part, given, seed) for name in names] for part in (True, False))
+    calibrations = [calibrate(rule, features, given, seed) for features in copied for rule in RULES]
+    return assemble(len(names), given, seed, *copied, *whole, *calibrations)
+
+
+def fit(name: str, copied: bool, given: Material, seed: int) -> Features:
+    """Features fitted to all training images, or to those alone that are copied among the controls."""
+    train, labels = given.train, given.train_labels
+    if copied:
+        chosen = Calibrator(train, given.val, given.known_labels, seed).copied
+        train, labels = train[chosen], None if labels is None else labels[chosen]
+    return feature_space(name, train, labels, seed)
+
+
+def calibrate(rule: int, features: Features, given: Material, seed: int) -> list[Calibration]:
+    """What the measures of a rule make of the controls in one feature space."""
+    return Calibrator(given.train, given.val, given.known_labels, seed).calibrate(rule, features, given.test)
+
+
+def assemble(names: int, given: Material, seed: int, *made: Any) -> Judge:
+    """`made` are `copied`, `whole` and calibrations, one after the other: Ray looks for what is started only there."""
+    copied, whole, calibrations = made[:names], made[names : 2 * names], made[2 * names :]
+    calibrator = Calibrator(given.train, given.val, given.known_labels, seed)
+    found = [each for of_space in calibrations for each in of_space]
+    if not found:  # there are too few images, also for spaces
+        return Judge({rule: [] for rule in RULES}, [], calibrator.size)
+    test, known = as_float(given.test), as_float(given.train[calibrator.copied])
+    spaces = {
+        1: [Space(features, known, test, seed) for features in copied],
+        2: [Space(features, as_float(given.train), test, seed) for features in whole],
+    }
+    return Judge(spaces, found, calibrator.size)

@@ -1,0 +1,53 @@
+"""Functions run at a time, one core each, on the Ray cluster."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+
+from latentmill.errors import InputError
+
+T = TypeVar("T")
+
+
+def share(value: Any) -> Any:
+    """Bring `value` to the nodes once; the result goes where the value would as an argument of `start`."""
+    return ray.put(value)
+
+
+def start(function: Callable[..., T], *arguments: Any) -> Any:
+    """Run `function` as soon as a core is free and those arguments that are themselves started or shared are there.
+
+    Arrays arrive as read-only memory that the tasks of a node share. Returns what `result` takes.
+    """
+    return _run.remote(function, *arguments)
+
+
+def result(started: Any) -> Any:
+    """What the function returned.
+
+    Raises:
+        InputError: as the function did; any other error comes as Ray's, with where it was raised.
+    """
+    try:
+        return ray.get(started)
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
+
+
+def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:
+    """Each of `started` as soon as it has ended."""
+    waiting = list(started)
+    while waiting:
+        (ended,), waiting = ray.wait(waiting)
+        yield ended
+
+
+@ray.remote(num_cpus=1, max_retries=2)
+def _run(function: Callable[..., T], *arguments: Any) -> T:
+    torch.set_num_threads(1)  # one core a task; a result must not depend on how many there are
+    return function(*arguments)

@@ -1,0 +1,228 @@
+"""Each measure of copying against its definition, and the exact neighbours that all rest on."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import beta
+from sklearn.neighbors import NearestNeighbors
+
+from latentmill.evaluation import neighbours as neighbours_module
+from latentmill.evaluation.copies import (
+    Cells,
+    are_near_copies,
+    authenticity,
+    c_t,
+    likelihood_gap,
+    near_copy_metrics,
+    near_copy_threshold,
+    relative_distances,
+)
+from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, nearest_metrics
+
+some = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def normal(count: int, width: int = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+def nearest_at(*distances: float) -> Neighbours:
+    """Queries whose nearest training image, number i for query i, is so far away."""
+    count = len(distances)
+    spread = np.array(distances, np.float32)[:, None] * np.linspace(1, 2, K, dtype=np.float32)
+    return Neighbours(spread, np.repeat(np.arange(count)[:, None], K, axis=1))
+
+
+points = st.integers(7, 20).flatmap(
+    lambda count: arrays(np.float32, (count, 2), elements=st.integers(-3, 3).map(np.float32))
+)
+
+
+# Neighbours
+
+
+@pytest.mark.parametrize("chunk", [3, 10_000])
+@pytest.mark.parametrize(("queries", "train", "width"), [(50, 80, 3), (1, 6, 1), (20, 300, 64)])
+def test_neighbours_are_those_of_scikit_learn(monkeypatch, chunk, queries, train, width):
+    monkeypatch.setattr(neighbours_module, "CHUNK", chunk)
+    known, asked = normal(train, width), normal(queries, width, seed=1)
+    found = TrainingSet(known).nearest(asked)
+    distances, indices = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(known.astype(float)).kneighbors(asked)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found.indices, indices)
+
+
+@some
+@given(points)
+def test_the_others_are_the_nearest_but_the_image_itself(known):
+    """Also where images stand in the data several times."""
+    found = TrainingSet(known).among_themselves
+    for i, (distances, indices) in enumerate(zip(found.distances, found.indices, strict=True)):
+        others = np.delete(known, i, axis=0)
+        np.testing.assert_allclose(distances, np.sort(np.linalg.norm(others - known[i], axis=1))[:K], atol=1e-6)
+        assert i not in indices
+        assert len(set(indices)) == K
+
+
+def test_the_others_of_a_few_are_theirs():
+    index, chosen = TrainingSet(normal(50)), np.array([7, 3, 40])
+    few, all_ = index.others(chosen), index.among_themselves
+    np.testing.assert_array_equal(few.indices, all_.indices[chosen])
+    np.testing.assert_allclose(few.distances, all_.distances[chosen], atol=1e-6)
+
+
+def test_copies_of_large_images_are_at_distance_zero():
+    known = np.random.default_rng(0).random((200, 784), dtype=np.float32)
+    found = TrainingSet(known).nearest(known[50:60])
+    np.testing.assert_array_equal(found.distances[:, 0], 0)
+    np.testing.assert_array_equal(found.indices[:, 0], np.arange(50, 60))
+
+
+def test_neighbours_need_enough_training_images():
+    with pytest.raises(ValueError, match="neighbours need at least 6 training images, but there are 5"):
+        TrainingSet(normal(5))
+
+
+def test_medians_and_their_ratio_by_hand():
+    found = nearest_metrics(nearest_at(1, 2, 6), nearest_at(4, 8))
+    assert found == {"median": 2.0, "test_median": 6.0, "ratio_to_test": pytest.approx(1 / 3)}
+    assert "ratio_to_test" not in nearest_metrics(nearest_at(1), nearest_at(0, 0)), "0 divides nothing"
+
+
+# Near copies
+
+
+def test_relative_distances_by_hand():
+    distances = np.array([[1, 1, 1, 1, 4], [0, 1, 1, 1, 2], [0, 0, 0, 0, 0]], np.float32)
+    found = relative_distances(Neighbours(distances, np.zeros((3, K), int)))
+    np.testing.assert_array_equal(found, [0.25, 0, 1])  # a fifth copy of the same stands out from no other
+
+
+def test_the_threshold_is_seven_tenths_of_what_one_in_a_hundred_falls_below():
+    shares = np.linspace(0, 1, 101, dtype=np.float32)
+    distances = np.column_stack([shares, *[np.ones(101, np.float32)] * (K - 1)])
+    assert near_copy_threshold(Neighbours(distances, np.zeros((101, K), int))) == pytest.approx(0.7 * 0.01)
+
+
+@some
+@given(points, st.floats(0.1, 100))
+def test_near_copies_do_not_depend_on_scale_or_order(known, scale):
+    index, larger = TrainingSet(known), TrainingSet(known * np.float32(scale))
+    threshold = near_copy_threshold(index.among_themselves)
+    assert near_copy_threshold(larger.among_themselves) == pytest.approx(threshold, rel=1e-3, abs=1e-6)
+    order = np.random.default_rng(0).permutation(len(known))
+    ours, theirs = (relative_distances(TrainingSet(known[rows]).among_themselves) for rows in (slice(None), order))
+    np.testing.assert_allclose(ours[order], theirs, atol=1e-5)
+
+
+def test_the_interval_of_near_copies_is_that_of_wilson():
+    threshold, count, copied = 0.5, 40, 3
+    distances = np.ones((count, K), np.float32)
+    distances[:copied, 0] = 0.1
+    samples = Neighbours(distances, np.zeros((count, K), int))
+    found = near_copy_metrics(samples, samples[np.arange(10)], threshold)
+    z, share = 1.959964, copied / count
+    middle, half = share + z**2 / (2 * count), z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    expected = {"low": (middle - half) / (1 + z**2 / count), "high": (middle + half) / (1 + z**2 / count)}
+    assert found == pytest.approx(expected | {"share": share, "held_out": 0.3})
+    exact = beta.ppf(0.975, copied + 1, count - copied)
+    assert found["high"] == pytest.approx(exact, abs=0.03), "near that of Clopper and Pearson"
+
+
+def test_exact_copies_are_near_copies_and_new_images_are_not():
+    known, new = normal(500, 8), normal(500, 8, seed=1)
+    index = TrainingSet(known)
+    threshold = near_copy_threshold(index.among_themselves)
+    assert are_near_copies(index.nearest(known[:100]), threshold).all()
+    assert are_near_copies(index.nearest(new), threshold).mean() < 0.01
+
+
+# Authenticity
+
+
+def test_authenticity_is_its_definition():
+    known, samples = normal(60), normal(40, seed=1)
+    expected = []
+    for sample in samples:
+        distances = np.linalg.norm(known - sample, axis=1)
+        nearest = known[distances.argmin()]
+        own = np.sort(np.linalg.norm(known - nearest, axis=1))[1]
+        expected.append(distances.min() > own)
+    index = TrainingSet(known)
+    assert authenticity(index.nearest(samples), index.among_themselves) == pytest.approx(np.mean(expected))
+
+
+def test_no_copy_is_authentic():
+    index = TrainingSet(normal(60))
+    assert authenticity(index.nearest(normal(60)), index.among_themselves) == 0
+
+
+# C_T
+
+
+def test_one_cell_is_the_standardised_rank_sum():
+    ours, theirs = nearest_at(1, 2, 3, 10), nearest_at(4, 5, 6)
+    wins = 3  # pairs in which the sample is farther: 10 beats all three
+    expected = (wins - 4 * 3 / 2) / np.sqrt(4 * 3 * (4 + 3 + 1) / 12)
+    assert c_t(ours, np.zeros(4, int), theirs, np.zeros(3, int)) == pytest.approx(expected)
+
+
+def test_cells_are_weighted_by_their_test_images_and_sparse_ones_left_out():
+    ours = nearest_at(*np.linspace(1, 2, 20), *np.linspace(5, 6, 20), *[0.0] * 5)
+    theirs = nearest_at(*np.linspace(3, 4, 30), *np.linspace(3, 4, 10), *[9.0] * 50)
+    our_cells, their_cells = np.repeat([0, 1, 2], [20, 20, 5]), np.repeat([0, 1, 2], [30, 10, 50])
+    low = -20 * 30 / 2 / np.sqrt(20 * 30 * 51 / 12)
+    high = 20 * 10 / 2 / np.sqrt(20 * 10 * 31 / 12)
+    assert c_t(ours, our_cells, theirs, their_cells) == pytest.approx((30 * low + 10 * high) / 40)
+
+
+@some
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=30), st.lists(st.integers(0, 5), min_size=3, max_size=30))
+def test_c_t_changes_its_sign_with_the_sides_and_is_never_nan(ours, theirs):
+    a, b = nearest_at(*ours), nearest_at(*theirs)
+    none, other = np.zeros(len(ours), int), np.zeros(len(theirs), int)
+    forth, back = c_t(a, none, b, other), c_t(b, other, a, none)
+    assert np.isfinite(forth)
+    assert forth == pytest.approx(-back, abs=1e-9)
+
+
+def test_there_are_no_more_cells_than_different_images():
+    cells = Cells(np.repeat(normal(3), 10, axis=0), cells=10, seed=0)
+    assert len(np.unique(cells.of(normal(100, seed=2)))) <= 3
+    assert set(Cells(np.ones((10, 2), np.float32), 10, seed=0).of(np.zeros((4, 2), np.float32))) == {0}
+
+
+# Likelihood gap
+
+
+def test_the_gap_of_one_sample_has_a_closed_form():
+    """One Gaussian's maximum likelihood variance is the mean squared distance a dimension."""
+    sample, train, test = normal(1), normal(50, seed=1), normal(30, seed=2)
+    scale = train.std(0)
+    squared = [np.square((points - sample) / scale).sum(1).mean() for points in (train, test)]
+    expected = 0.5 * (squared[1] - squared[0]) / squared[0]
+    assert likelihood_gap(sample, train, test) == pytest.approx(expected, rel=1e-4)
+
+
+def test_copies_have_a_gap_and_new_samples_none():
+    train, test, new = normal(400), normal(400, seed=1), normal(400, seed=2)
+    assert abs(likelihood_gap(new, train, test)) < 0.2
+    assert likelihood_gap(train, train, test) > 0.5
+
+
+@some
+@given(st.floats(0.01, 100), st.permutations(range(4)))
+def test_the_gap_does_not_depend_on_the_scale_or_order_of_features(scale, order):
+    samples, train, test = normal(30), normal(60, seed=1), normal(60, seed=2)
+    expected = likelihood_gap(samples, train, test)
+    moved = (points[:, order] * np.float32(scale) for points in (samples, train, test))
+    assert likelihood_gap(*moved) == pytest.approx(expected, rel=1e-2, abs=1e-4)
+
+
+def test_constant_features_and_identical_sets_have_a_defined_gap():
+    same = np.ones((20, 3), np.float32)
+    assert likelihood_gap(same, same, same) == 0
+    half = np.column_stack([normal(20, 1), np.zeros(20)]).astype(np.float32)
+    assert np.isfinite(likelihood_gap(half, half, half))

@@ -16,7 +16,7 @@ from latentmill.data.splits import split
 from latentmill.errors import InputError
 
 STAGE = Path(__file__).parents[1] / "pipeline" / "prepare.py"
-PARAMS = "data: {source: arrays, path: %s}\ntrial: {}\ntrain: {}\nladder: {vae: {}}\nevaluation: {}\n"
+PARAMS = "data: {source: arrays, path: %s}\ntrial: {}\ntrain: {}\nladder: {vae: {}}\nevaluation: {}\nexport: {}\n"
 
 
 def _numbered(count: int, start: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""All that is asked of an entry, as it goes to disk; and the evaluation of a whole ladder, on Ray."""
+"""All that is asked of an entry, and as it goes to disk. test_pipeline.py has a whole ladder, judged on Ray."""
 
 import csv
 import io
@@ -18,9 +18,8 @@ from latentmill.evaluation.entry import SHOWN, Findings, Material, judge_model, 
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, nearest_metrics
 from latentmill.evaluation.plots import BINS, distances_csv, kl_csv
 from latentmill.evaluation.results import MODEL
-from latentmill.evaluation.run import Evaluation, judge_of
+from latentmill.evaluation.run import judge_of
 from latentmill.runtime.images import grid
-from latentmill.sweep.cluster import cluster
 from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior
 
 CONFIG = EvaluationConfig(samples=150, importance_samples=11, likelihood_images=12, features=["pixels"])
@@ -155,19 +154,6 @@ def test_a_few_images_are_enough_to_be_drawn_and_too_few_to_be_judged(trained, d
 def test_fewer_images_are_refused(digits, train, test, told):
     with pytest.raises(InputError, match=f"an evaluation needs at least {told}"):
         Material(digits[:train], digits[:2], digits[:test], None, None, None)
-
-
-def test_a_ladder_is_judged_on_ray_as_it_is_here(judged, trained, given, judge):
-    models = {"vae": trained("vae", VAE)[0], "noise": trained("naive_bayes", {})[0]}
-    with cluster(2):
-        evaluation = Evaluation(models, given, CONFIG)
-        found = {(entry, route): each for entry, route, each in evaluation.findings()}
-        assert evaluation.judge.calibrations == judge.calibrations
-    routes = {"vae": [MODEL, "normal", "gaussian", "mixture"], "noise": [MODEL, "pixels"]}
-    assert set(found) == {(entry, route) for entry, of in routes.items() for route in of}
-    expected = judged("vae", VAE)[1]
-    assert found["vae", "normal"].metrics == expected["normal"].metrics
-    assert found["vae", MODEL].pictures["codes.png"] == expected[MODEL].pictures["codes.png"]
 
 
 # Pictures

@@ -14,7 +14,7 @@ from latentmill.errors import InputError
 from latentmill.evaluation import features
 from latentmill.evaluation.features import ClassifierFeatures, PixelFeatures, TimmFeatures, feature_space
 
-SHAPES = [(1, 8, 8), (3, 11, 9), (1, 28, 28), (3, 64, 64), (1, 2, 3)]
+SHAPES = [(1, 8, 8), (3, 11, 9), (1, 28, 28), (3, 20, 24), (1, 2, 3)]
 
 
 def random_bytes(count: int, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

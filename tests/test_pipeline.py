@@ -84,6 +84,9 @@ def test_one_command_goes_from_images_to_decoders_and_a_report(project):
     metrics = json.loads((project.root / "evaluation/metrics.json").read_text())
     assert list(metrics) == ["naive_bayes", "vae"]
     assert metrics["vae"]["likelihood"]["kind"] == "bound (10 samples)"
+    assert set(metrics["vae"]["samples"]) == {"normal", "gaussian", "mixture"}
+    assert metrics["naive_bayes"]["samples"]["pixels"]["rule_1"]["status"] == "broken", "noise is not of the data"
+    assert metrics["naive_bayes"]["samples"]["pixels"]["rule_2"]["status"] != "broken", "nor a copy of it"
     graphs = sorted(path.relative_to(project.root).as_posix() for path in (project.root / "exports").rglob("*.onnx"))
     assert graphs == ["exports/naive_bayes/generator.onnx"] + [
         f"exports/vae/{name}.onnx" for name in ("decoder", "encoder", "generator")
@@ -127,7 +130,7 @@ def test_a_change_of_the_template_reruns_only_the_report(project):
 
 
 def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
-    project.run("dvc", "exp", "run", "-S", "ladder.vae.latent=[2,3,4]", "--name", "wider")
+    project.run("dvc", "exp", "run", "-S", "ladder.vae.latent=[2,3,4]", "--name", "wider", "train")
     assert len((project.root / "trials.csv").read_text().splitlines()) == 1 + 4
     records = list((project.root / ".latentmill/trials").glob("*/trial.json"))
     assert len(records) == 4

@@ -23,7 +23,7 @@ def moment(seed: int) -> int:
 @pytest.mark.parametrize(
     ("number", "seed"),
     [
-        pytest.param(signal.SIGKILL, 1, id="kill-1"),
+        pytest.param(signal.SIGKILL, 1, id="kill-1", marks=every),
         pytest.param(signal.SIGKILL, 2, id="kill-2", marks=every),
         pytest.param(signal.SIGTERM, 3, id="term-3", marks=every),
     ],

@@ -176,7 +176,9 @@ def _prior(model: Encodes, route: str, given: Material, seed: int) -> Metrics:
             "test_told_apart": told_apart(model, seen, unseen, features, seed),
         }
     prior = model.prior(cast(PriorName, route))
-    return found | ({"mixture_components": prior.components} if isinstance(prior, Mixture) else {})
+    if route == "mixture" and isinstance(prior, Mixture):
+        found["mixture_components"] = prior.components
+    return found
 
 
 def _told(judgement: Judgement) -> Metrics:

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,15 +54,17 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.calibration", description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--workers", type=int, help="at a time; all cores if left out")
+    parser.add_argument("--journal", type=Path, help="a file that keeps each repetition; a later run goes on from it")
     parser.add_argument("sources", nargs="*", default=SOURCES, help=f"of {', '.join(SOURCES)}")
     asked = parser.parse_args()
-    results = [line for source in asked.sources for line in measure(source, asked.repetitions, asked.workers)]
+    results = [line for source in asked.sources for line in measure(source, asked)]
     return 0 if all(line.holds for line in results) else 1
 
 
-def measure(source: str, repetitions: int, workers: int | None) -> Iterator[Result]:
+def measure(source: str, asked: argparse.Namespace) -> Iterator[Result]:
     """A line for each of `ASKED`, kept in `RESULTS`."""
-    verdicts = list(repeated(source, repetitions, workers))
+    repetitions = asked.repetitions
+    verdicts = list(repeated(source, range(repetitions), asked.workers, asked.journal))
     results = []
     for words, generator, rule, status, bounds in ASKED:
         found = Counter(each[generator, rule][0] for each in verdicts)
@@ -73,20 +75,32 @@ def measure(source: str, repetitions: int, workers: int | None) -> Iterator[Resu
     keep(source, results)
 
 
-def repeated(source: str, repetitions: int, workers: int | None) -> Iterator[Verdicts]:
+def repeated(source: str, seeds: Iterable[int], workers: int | None, journal: Path | None) -> Iterator[Verdicts]:
     """The verdicts of each repetition, on all cores; those that are wrong are printed with their evidence."""
+    known = {} if journal is None or not journal.exists() else dict(in_journal(journal, source))
+    yield from (known[seed] for seed in seeds if seed in known)
     started = time.perf_counter()
     with cluster(workers):
-        seeds = {start(repetition, source, seed): seed for seed in range(repetitions)}
-        for done, ended in enumerate(in_order_of_end(list(seeds)), start=1):
+        missing = {start(repetition, source, seed): seed for seed in seeds if seed not in known}
+        for done, ended in enumerate(in_order_of_end(list(missing)), start=1):
             found: Verdicts = result(ended)
+            if journal is not None:
+                line = [source, missing[ended], [[*key, *said] for key, said in found.items()]]
+                journal.open("a").write(json.dumps(line) + "\n")
             for words, generator, rule, status, bounds in ASKED:
                 said, evidence = found[generator, rule]
                 if (said == status) != ("at_least" in bounds):
-                    print(f"  seed {seeds[ended]}, {words}: {said}: {evidence}", flush=True)
+                    print(f"  seed {missing[ended]}, {words}: {said}: {evidence}", flush=True)
             if done % 10 == 0:
-                print(f"  {done} of {repetitions} in {time.perf_counter() - started:.0f} s", flush=True)
+                print(f"  {done} of {len(missing)} in {time.perf_counter() - started:.0f} s", flush=True)
             yield found
+
+
+def in_journal(journal: Path, source: str) -> Iterator[tuple[int, Verdicts]]:
+    for line in journal.read_text().splitlines():
+        of, seed, verdicts = json.loads(line)
+        if of == source:
+            yield seed, {(generator, rule): (status, evidence) for generator, rule, status, evidence in verdicts}
 
 
 def repetition(source: str, seed: int) -> Verdicts:

@@ -136,6 +136,18 @@ def test_draws_from_a_pool_vary_less_than_the_world():
     assert np.sqrt(np.mean(np.square(deviations))) == pytest.approx(np.std(errors), rel=0.1)
 
 
+def test_draws_from_a_pool_with_the_shares_of_the_world_vary_less_than_the_world_alone():
+    """As simulated, for the share of one of two classes, where the pool has the world's shares."""
+    rng, pool, size = np.random.default_rng(0), np.repeat([0, 1], [70, 30]), 40
+    errors, deviations = [], []
+    control = Control("classes", True, lambda rng, count: rng.binomial(1, 0.3, size=count))
+    for _ in range(400):
+        draws = [rng.choice(pool, size, replace=False).mean() for _ in range(20)]
+        deviations.append(Seen.of(control, draws, size / len(pool), stratified=True).deviation)
+        errors.append(control.draw(rng, size).mean() - np.mean(draws))
+    assert np.sqrt(np.mean(np.square(deviations))) == pytest.approx(np.std(errors), rel=0.1)
+
+
 # Verdicts
 
 

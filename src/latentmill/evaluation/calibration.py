@@ -42,13 +42,15 @@ class Seen:
     deviation: float  # between one more draw, from the world, and the mean
 
     @staticmethod
-    def of(control: Control, values: list[float], share: float, least: float = 0.0) -> "Seen":
+    def of(control: Control, values: list[float], share: float, least: float = 0.0, stratified: bool = False) -> "Seen":
         """Each draw took that `share` of a pool of images, below 1; the deviation is at least `least`.
 
         Draws from a pool vary 1 - share as much as draws from the world, and the pool's own mean is off by as much as
-        the mean of 1 / share draws: for a mean, variances of (1 - share) and (1 + share) times that of one draw.
+        the mean of 1 / share draws: for a mean, variances of (1 - share) and (1 + share) times that of one draw. Where
+        the pool is `stratified` by what is measured, its own mean is that of the world.
         """
-        deviation = float(np.std(values, ddof=1)) * sqrt((1 + share) / (1 - share))
+        of_pool = 0 if stratified else share
+        deviation = float(np.std(values, ddof=1)) * sqrt((1 + of_pool) / (1 - share))
         return Seen(control.name, control.keeps, float(np.mean(values)), max(deviation, least))
 
 

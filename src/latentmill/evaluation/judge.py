@@ -8,8 +8,8 @@ import numpy as np
 from latentmill.data.batches import as_float
 from latentmill.evaluation import controls
 from latentmill.evaluation.calibration import Calibration, Control, Seen
-from latentmill.evaluation.features import Features
-from latentmill.evaluation.measures import HIGHER_IS_BETTER, RULES, SHARES, measured
+from latentmill.evaluation.features import ClassifierFeatures, Features
+from latentmill.evaluation.measures import HIGHER_IS_BETTER, OF_GROUPS, RULES, SHARES, measured
 from latentmill.evaluation.spaces import Space, View
 from latentmill.evaluation.verdict import Estimate, Verdict, verdict
 
@@ -60,8 +60,12 @@ class Calibrator:
             for name, value in values.items():
                 found.setdefault(name, {}).setdefault(control, []).append(value)
         share, one = self.size / len(self._new), 1 / self.size
+        by_class = isinstance(features, ClassifierFeatures)  # as the pool is split
         seen = {
-            name: tuple(Seen.of(*each, share, one if name in SHARES else 0) for each in values.items())
+            name: tuple(
+                Seen.of(*each, share, one if name in SHARES else 0, by_class and name in OF_GROUPS)
+                for each in values.items()
+            )
             for name, values in found.items()
         }
         return [Calibration(rule, name, space.name, name in HIGHER_IS_BETTER, each) for name, each in seen.items()]

@@ -13,6 +13,7 @@ HIGHER_IS_BETTER = frozenset(
 )
 # Of the images of a set: never known to less than one image, though all draws of a control may agree.
 SHARES = frozenset({"precision", "near copies", "authenticity"})
+OF_GROUPS = frozenset({"rarest group", "group distance"})  # they see nothing but the shares of the groups
 
 
 @dataclass(frozen=True)

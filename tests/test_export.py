@@ -1,7 +1,9 @@
 """Exported graphs: what a model is exported as, that it computes what torch does, and what the files say."""
 
 import copy
+import hashlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,38 +14,51 @@ import onnxruntime
 import pytest
 import torch
 from conftest import IMAGE_SHAPE, build, each_variant
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 
+from latentmill import Decoder
 from latentmill.config import Model
 from latentmill.errors import InputError
-from latentmill.export import verification
-from latentmill.export.bundle import write_bundle
+from latentmill.export import latency, verification
+from latentmill.export.bundle import Given, write_bundle
 from latentmill.export.card import require_kept
+from latentmill.export.directions import directions
 from latentmill.export.graphs import Graph, export, graphs
-from latentmill.runtime.sampler import Decoder, Sampler
+from latentmill.runtime.noise import Noise
 from latentmill.training.checkpoint import TrainedModel
-from latentmill.variant import Decodes, Encodes, Variant
+from latentmill.variant import Decodes, HasPosterior, Variant
 
 HOLDS = {"status": "holds", "evidence": "near copies (pixels) 0 ± 0, broken above 0.025", "samples": 3000}
-METRICS = {
-    "samples": {"normal": {"rule_1": HOLDS | {"status": "broken"}, "rule_2": HOLDS}},
-    "exported_prior": "normal",
-    "likelihood": {"kind": "bound (9 samples)"},
+KEPT = {
+    "rule_1": HOLDS | {"status": "broken"},
+    "rule_2": HOLDS,
+    "near_copies": {"share": 0.001, "low": 0.0, "high": 0.002, "held_out": 0.0015},
+    "measures": {"pixels": {"precision": {"value": 0.9, "standard_error": 0.01}}},
 }
-COPIER = METRICS | {"samples": {"normal": {"rule_1": HOLDS, "rule_2": HOLDS | {"status": "broken"}}}}
-CARD = {
+METRICS = {
+    "samples": {"normal": KEPT},
+    "exported_prior": "normal",
+    "likelihood": {"kind": "bound (9 samples)", "nats": -20.5, "standard_error": 0.2, "sample_space": "pixels"},
+    "reconstruction": {"mse": 0.0123, "psnr_db": 19.0, "worst": [1, 2]},
+}
+COPIER = METRICS | {"samples": {"normal": KEPT | {"rule_2": HOLDS | {"status": "broken"}}}}
+IDENTITY = {  # in the metadata of each graph too
     "warning",
     "entry",
     "variant",
     "config",
     "image_shape",
     "value_range",
-    "noise_width",
+    "latent",
+    "noise",
     "prior",
     "fingerprint",
     "data_digest",
     "weights_sha256",
-    "metrics",
 }
+CARD = IDENTITY | {"codes", "directions", "data", "metrics", "files", "measured_on"}
+MANIFEST = {"source": "digits", "description": "tiny digits", "counts": {"train": 500}, "digest": "b" * 64}
 THIS_MACHINE = [str(Path(__file__).parents[1]), str(Path.home()), sys.prefix, "/src/latentmill", "site-packages", ".py"]
 
 
@@ -53,8 +68,22 @@ def as_trained(name: str, config: dict[str, object], model: Variant) -> TrainedM
     return TrainedModel(model, {"trial": trial, "image_shape": list(IMAGE_SHAPE), **digests})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Latencies are measured once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "SECONDS", 0)
+        patch.setattr(latency, "LEAST", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
+def given(digits):
+    return Given(digits[:500], load_digits().target[:500], MANIFEST)
+
+
+@pytest.fixture(scope="module")
+def exported(trained, given, tmp_path_factory):
     """Each case, exported once when first asked for: (model, folder, card)."""
     made = {}
 
@@ -63,7 +92,11 @@ def exported(trained, tmp_path_factory):
         if key not in made:
             model, _ = trained(name, config)
             folder = tmp_path_factory.mktemp(name)
-            made[key] = model, folder, write_bundle(as_trained(name, config, model), f"my_{name}", METRICS, folder)
+            made[key] = (
+                model,
+                folder,
+                write_bundle(as_trained(name, config, model), f"my_{name}", METRICS, given, folder),
+            )
         return made[key]
 
     return exported
@@ -73,33 +106,37 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def run(path: Path, inputs: torch.Tensor) -> np.ndarray:
+def run(path: Path, inputs: torch.Tensor) -> list[np.ndarray]:
     opened = session(path)
     (taken,) = opened.get_inputs()
-    (given,) = opened.run(None, {taken.name: inputs.numpy()})
-    return given
+    return opened.run(None, {taken.name: inputs.numpy()})
 
 
 def functions(model: Variant) -> dict[str, tuple]:
-    """file -> (its function in torch, its input and output, a random input)."""
-    found = {
-        "generator.onnx": (model.generate, ("noise", "image"), lambda batch: torch.randn(batch, model.noise_width))
+    """file -> (its outputs in torch, the names of its input and outputs, a random input)."""
+    noise = lambda batch: torch.randn(batch, model.noise_width)  # noqa: E731
+    if not isinstance(model, Decodes):
+        return {"generator.onnx": (lambda noise: [model.generate(noise)], ("noise", "image"), noise)}
+    codes, images = (lambda batch: torch.randn(batch, model.latent), lambda batch: torch.rand(batch, *IMAGE_SHAPE))
+    prior = model.prior(model.prior_name)
+    encoded = ("mean", "log_variance") if isinstance(model, HasPosterior) else ("mean",)
+    encode = model.posterior if isinstance(model, HasPosterior) else lambda images: [model.encode(images)]
+    return {
+        "generator.onnx": (lambda noise: [model.generate(noise), prior(noise)], ("noise", "image", "z"), noise),
+        "decoder.onnx": (lambda z: [model.decode(z)], ("z", "image"), codes),
+        "encoder.onnx": (encode, ("image", *encoded), images),
     }
-    if isinstance(model, Decodes):
-        found["decoder.onnx"] = model.decode, ("z", "image"), lambda batch: torch.randn(batch, model.latent)
-    if isinstance(model, Encodes):
-        found["encoder.onnx"] = model.encode, ("image", "z"), lambda batch: torch.rand(batch, *IMAGE_SHAPE)
-    return found
 
 
 @each_variant
 def test_a_model_is_exported_as_what_it_can_do(name, config, exported):
     model, folder, card = exported(name, config)
     expected = set(functions(model))
-    assert {path.name for path in folder.iterdir()} == expected | {"card.json", "card.md"}
+    assert {path.name for path in folder.iterdir()} == expected | {"card.json", "card.md", "manifest.json"}
     assert set(card["files"]) == expected
     for file, description in card["files"].items():
         assert description["bytes"] == (folder / file).stat().st_size
+        assert all(milliseconds > 0 for milliseconds in description["milliseconds"].values())
 
 
 def test_naive_bayes_has_a_generator_alone_and_a_model_with_a_latent_all_three():
@@ -115,11 +152,10 @@ def test_onnxruntime_computes_what_torch_does_at_any_batch(name, config, exporte
     for file, (function, _, draw) in functions(model).items():
         inputs = draw(batch)
         with torch.no_grad():
-            expected = function(inputs).numpy()
-        found = run(folder / file, inputs)
-        assert found.dtype == np.float32
-        assert found.shape == expected.shape
-        assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+            expected = [output.numpy() for output in function(inputs)]
+        for found, wanted in zip(run(folder / file, inputs), expected, strict=True):
+            assert (found.dtype, found.shape) == (np.float32, wanted.shape)
+            assert np.abs(found - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
 
 
 @each_variant
@@ -131,9 +167,9 @@ def test_the_recorded_difference_from_torch_is_that_of_the_three_batches(name, c
             inputs = graph.example(batch, seed=batch)
             assert inputs.shape == (batch, *graph.input_shape)
             with torch.no_grad():
-                expected = graph.function(inputs).numpy()
-            difference = np.abs(run(folder / f"{graph.name}.onnx", inputs) - expected).max()
-            largest = max(largest, difference / max(1, np.abs(expected).max()))
+                expected = [output.numpy() for output in graph.function(inputs)]
+            for found, wanted in zip(run(folder / f"{graph.name}.onnx", inputs), expected, strict=True):
+                largest = max(largest, np.abs(found - wanted).max() / max(1, np.abs(wanted).max()))
         recorded = card["files"][f"{graph.name}.onnx"]["largest_difference_from_torch"]
         assert recorded <= 1e-5
         assert recorded == pytest.approx(largest, abs=1e-6)
@@ -142,14 +178,15 @@ def test_the_recorded_difference_from_torch_is_that_of_the_three_batches(name, c
 @each_variant
 def test_inputs_and_outputs_have_their_names_and_a_dynamic_batch(name, config, exported):
     model, folder, card = exported(name, config)
-    shapes = {"noise": [model.noise_width], "image": list(IMAGE_SHAPE), "z": [getattr(model, "latent", None)]}
+    code = [getattr(model, "latent", None)]
+    shapes = {"noise": [model.noise_width], "image": list(IMAGE_SHAPE), "z": code, "mean": code, "log_variance": code}
     for file, (_, names, _) in functions(model).items():
         opened = session(folder / file)
         values = [*opened.get_inputs(), *opened.get_outputs()]
         assert (
             tuple(value.name for value in values)
             == names
-            == (card["files"][file]["input"], card["files"][file]["output"])
+            == (card["files"][file]["input"], *card["files"][file]["outputs"])
         )
         for value in values:
             assert value.type == "tensor(float)"
@@ -162,23 +199,23 @@ def test_the_generator_is_the_decoder_after_the_prior(name, config, exported, ge
     if not isinstance(model, Decodes):
         pytest.skip("has no latent")
     noise = torch.randn(9, model.noise_width, generator=generator)
-    with torch.no_grad():
-        z = model.prior(model.prior_name)(noise)
-    np.testing.assert_allclose(run(folder / "generator.onnx", noise), run(folder / "decoder.onnx", z), atol=1e-5)
+    images, z = run(folder / "generator.onnx", noise)
+    np.testing.assert_allclose(images, run(folder / "decoder.onnx", torch.from_numpy(z))[0], atol=1e-5)
 
 
 @each_variant
-def test_the_runtime_samples_and_decodes_as_torch_does(name, config, exported):
+def test_an_application_samples_decodes_and_encodes_as_torch_does(name, config, exported):
     model, folder, _ = exported(name, config)
-    noise = np.random.default_rng(4).standard_normal((300, model.noise_width), dtype=np.float32)
-    images = Sampler(folder).sample(300, seed=4)
+    decoder = Decoder(folder)
+    noise = torch.from_numpy(Noise(model.noise_width, seed=4).rows(300))
+    images = decoder.sample(300, seed=4)
     with torch.no_grad():
-        np.testing.assert_allclose(images, model.generate(torch.from_numpy(noise)), atol=1e-5)
+        np.testing.assert_allclose(images, model.generate(noise), atol=1e-5)
+        if isinstance(model, Decodes):
+            np.testing.assert_allclose(decoder.encode(images)[0], model.encode(torch.from_numpy(images)), atol=1e-4)
+            np.testing.assert_allclose(decoder.decode(decoder.draw(9, seed=4)), images[:9], atol=1e-5)
     assert images.shape == (300, *IMAGE_SHAPE)
     assert 0 <= images.min() < images.max() <= 1
-    if isinstance(model, Decodes):
-        decoded = Decoder(folder).decode(10 * noise[:, : model.latent])
-        assert 0 <= decoded.min() < decoded.max() <= 1
 
 
 @each_variant
@@ -191,7 +228,8 @@ def test_each_file_stands_alone(name, config, exported, tmp_path):
         alone.mkdir()
         shutil.copy(folder / file, alone)
         inputs = draw(3)
-        np.testing.assert_array_equal(run(alone / file, inputs), run(folder / file, inputs))
+        for found, expected in zip(run(alone / file, inputs), run(folder / file, inputs), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 @each_variant
@@ -210,18 +248,90 @@ def test_graphs_use_standard_operators_that_browsers_know_and_nothing_random(nam
 def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, exported):
     model, folder, card = exported(name, config)
     assert json.loads((folder / "card.json").read_text()) == card
-    assert set(card) == CARD | {"files"}
+    assert set(card) == CARD
     full = model.Config.model_validate(config).model_dump()
     assert (card["entry"], card["variant"], card["config"]) == (f"my_{name}", name, full)
     assert (card["image_shape"], card["value_range"]) == ([1, 8, 8], [0, 1])
-    assert (card["noise_width"], card["metrics"]) == (model.noise_width, METRICS)
+    assert (card["noise"]["width"], card["metrics"], card["data"]) == (model.noise_width, METRICS, MANIFEST)
     prior = f"{model.prior_name} over {model.latent} dimensions" if isinstance(model, Decodes) else "none"
     assert card["prior"] == prior
     for path in folder.glob("*.onnx"):
         metadata = session(path).get_modelmeta().custom_metadata_map
         read = {key: text if isinstance(card[key], str) else json.loads(text) for key, text in metadata.items()}
-        assert read == {key: card[key] for key in CARD}
-    assert Sampler(folder).metadata["fingerprint"] == "12345e6", "digits that look like a number stay text"
+        assert read == {key: card[key] for key in IDENTITY}
+        assert read["fingerprint"] == "12345e6", "digits that look like a number stay text"
+
+
+@each_variant
+def test_the_manifest_names_every_file_by_its_digest(name, config, exported):
+    _, folder, _ = exported(name, config)
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    assert set(files) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    for file, said in files.items():
+        content = (folder / file).read_bytes()
+        assert said == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+@each_variant
+def test_the_example_of_the_card_runs(name, config, exported, tmp_path, monkeypatch):
+    _, folder, card = exported(name, config)
+    text = (folder / "card.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    shutil.copytree(folder, tmp_path / "exports" / card["entry"])
+    monkeypatch.chdir(tmp_path)
+    made: dict = {}
+    exec(code, made)
+    shapes = dict(re.findall(r"^(\w+) = .*# \((.*?)\)", code, flags=re.MULTILINE))
+    assert {key: ", ".join(map(str, made[key].shape)) for key in shapes} == shapes
+    assert set(shapes) == ({"images", "path", "slider"} if card["latent"] else {"images"})
+
+
+def test_the_card_tells_people_what_counts(exported):
+    text = (exported("vae", {"latent": 3})[1] / "card.md").read_text()
+    for said in (
+        "tiny digits",
+        "| 2: samples are suitably different from the training data | holds, 3000 samples | near copies",
+        "| likelihood, bound (9 samples), pixels | -20.5 ± 0.4 nats an image |",
+        "| near copies among samples | 0.10%, between 0.00% to 0.20%; of held-out images 0.15% |",
+        "| precision (pixels) | 0.9 ± 0.02 |",
+        "`noise` to `image`, `z`",
+        "do not pass them off as data",
+    ):
+        assert said in text
+
+
+# Directions
+
+
+def test_directions_lead_to_the_classes_and_along_the_components():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([3, 8], [60, 40])
+    codes = rng.normal(size=(100, 4)) * [5, 1, 0.5, 0.1] + 10
+    codes[labels == 8] += [0, 0, 7, 0]
+    named = {each["name"]: each for each in directions(codes, labels)}
+    assert list(named) == ["toward 3", "toward 8", *(f"component {rank}" for rank in range(1, 5))]
+    np.testing.assert_allclose(named["toward 8"]["vector"], codes[labels == 8].mean(0) - codes.mean(0), rtol=1e-5)
+    components = [named[f"component {rank}"] for rank in range(1, 5)]
+    pca = PCA(4).fit(codes)
+    for each, vector, share in zip(components, pca.components_, pca.explained_variance_ratio_, strict=True):
+        found = np.array(each["vector"])
+        assert abs(found @ vector) == pytest.approx(np.linalg.norm(found), rel=1e-4)
+        assert each["explains"] == pytest.approx(share, rel=1e-4)
+        assert np.std(codes @ vector) == pytest.approx(np.linalg.norm(found), rel=1e-4), "one standard deviation long"
+    assert (components[0]["low"], components[0]["high"]) == (-3, 3)
+
+
+@pytest.mark.parametrize("labels", [None, np.zeros(50), np.arange(50), np.repeat([1, 2], [49, 1])], ids=str)
+def test_without_classes_that_mean_something_there_are_components(labels):
+    codes = np.random.default_rng(0).normal(size=(50, 7))
+    names = [each["name"] for each in directions(codes, labels)]
+    assert names[-5:] == [f"component {rank}" for rank in range(1, 6)]
+    assert names[:-5] == (["toward 1"] if labels is not None and labels[0] == 1 else [])
+
+
+def test_codes_that_are_all_the_same_have_directions_of_length_0():
+    found = directions(np.ones((9, 2)), None)
+    assert [each["vector"] for each in found] == [[0, 0], [0, 0]]
 
 
 @each_variant
@@ -237,14 +347,13 @@ def test_no_file_names_this_machine_or_its_sources(name, config, exported):
         assert proto.producer_name == "latentmill"
 
 
-def test_the_same_model_gives_the_same_bytes(trained, tmp_path):
-    """So that DVC sees no change where there is none."""
+def test_the_same_model_gives_the_same_bytes_whatever_was_measured_of_it(trained, given, tmp_path):
     model, _ = trained("naive_bayes", {})
     contents = []
-    for folder in (tmp_path / "first", tmp_path / "second"):
+    for folder, metrics in ((tmp_path / "first", METRICS), (tmp_path / "second", METRICS | {"likelihood": None})):
         folder.mkdir()
-        write_bundle(as_trained("naive_bayes", {}, model), "entry", METRICS, folder)
-        contents.append((folder / "generator.onnx").read_bytes())
+        write_bundle(as_trained("naive_bayes", {}, model), "entry", metrics, given, folder)
+        contents.append({path.name: path.read_bytes() for path in folder.glob("*.onnx")})
     assert contents[0] == contents[1]
 
 
@@ -303,7 +412,7 @@ def test_a_difference_counts_relative_to_outputs_above_one_and_as_it_is_below(tm
     body = onnx.helper.make_graph(nodes, "scaled", values[:1], values[1:], [factor])
     path = tmp_path / "encoder.onnx"
     onnx.save(onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=8), path)
-    graph = Graph("encoder", lambda images: images * scale, torch.nn.Identity(), "image", "z", (4,), is_image=True)
+    graph = Graph("encoder", lambda images: (images * scale,), torch.nn.Identity(), "image", ("z",), (4,))
     if fits:
         assert 0 < verification.largest_difference(graph, path) <= 1e-5
     else:
@@ -311,11 +420,11 @@ def test_a_difference_counts_relative_to_outputs_above_one_and_as_it_is_below(tm
             verification.largest_difference(graph, path)
 
 
-def test_a_bundle_with_a_graph_above_the_tolerance_is_refused(trained, tmp_path, monkeypatch):
+def test_a_bundle_with_a_graph_above_the_tolerance_is_refused(trained, given, tmp_path, monkeypatch):
     model, _ = trained("naive_bayes", {})
     monkeypatch.setattr(verification, "TOLERANCE", -1.0)
     with pytest.raises(InputError, match=r"generator\.onnx must differ from torch by at most -1\.0, but differs by 0"):
-        write_bundle(as_trained("naive_bayes", {}, model), "entry", METRICS, tmp_path)
+        write_bundle(as_trained("naive_bayes", {}, model), "entry", METRICS, given, tmp_path)
     assert not (tmp_path / "card.json").exists(), "a card vouches for what was verified"
 
 
@@ -326,11 +435,11 @@ def test_a_copier_is_refused_unless_its_entry_is_named():
     require_kept("honest", METRICS, [])
 
 
-def test_the_first_line_of_a_copiers_card_says_so(trained, tmp_path):
+def test_the_first_line_of_a_copiers_card_says_so(trained, given, tmp_path):
     model, _ = trained("naive_bayes", {})
     for name, metrics in (("copier", COPIER), ("honest", METRICS)):
         (tmp_path / name).mkdir()
-        write_bundle(as_trained("naive_bayes", {}, model), name, metrics, tmp_path / name)
+        write_bundle(as_trained("naive_bayes", {}, model), name, metrics, given, tmp_path / name)
     first = (tmp_path / "copier/card.md").read_text().splitlines()[0]
     assert first.startswith("**Breaks Rule 2: its samples are copies of training images.")
     assert (tmp_path / "copier/card.json").read_text().splitlines()[1].startswith('  "warning": "Breaks Rule 2')

@@ -1,1 +1,22 @@
-"""latentmill: train, judge and export a ladder of generative models of images."""
+"""latentmill: train, judge and export a ladder of generative models of images.
+
+An application needs one name: `from latentmill import Decoder`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentmill.runtime.decoder import Decoder
+
+__all__ = ["Decoder"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Decoder`, imported when it is asked for: the pipeline's processes do without onnxruntime.
+
+    By name, so that what it is made of is no part of what a trial is made of.
+    """
+    if name != "Decoder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("latentmill.runtime.decoder").Decoder

@@ -2,8 +2,11 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from latentmill.errors import one_line_errors
+
+Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -15,17 +18,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "latentmill", description="Sample from exported generative models of images; plan and submit their training."
+        "latentmill", description="Use exported generative models of images; plan and submit their training."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    sample = commands.add_parser("sample", help="draw images from an exported model")
-    sample.add_argument("model", type=Path, help="an exported folder such as exports/vae, or its generator.onnx")
-    sample.add_argument("--n", type=int, default=64, help="how many images (64)")
-    sample.add_argument("--seed", type=int, default=0, help="of the noise (0)")
-    sample.add_argument(
-        "--out", type=Path, default=Path("samples.png"), help=".png, .npy or .npz (default: samples.png)"
-    )
-    sample.set_defaults(run=_sample)
+    for add in (_add_sample, _add_reconstruct, _add_interpolate, _add_inspect, _add_verify, _add_bench):
+        add(commands)
     plan = commands.add_parser("plan", help="list the trials of params.yaml, and which are trained already")
     plan.set_defaults(run=_plan)
     submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")
@@ -34,15 +31,57 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sample(chosen: argparse.Namespace) -> None:
-    from latentmill.runtime.images import check_suffix, save
-    from latentmill.runtime.sampler import Sampler
+def _add(commands: Commands, name: str, what: str, out: str | None = None) -> argparse.ArgumentParser:
+    """A command that uses an exported folder; by default it writes to `out`, if to anything."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what)
+    parser.set_defaults(run=_use, command=name)
+    parser.add_argument("model", type=Path, help="an exported folder such as exports/vae")
+    if out:
+        forms = ".png (a grid), .npy, .npz, or a folder for PNGs"
+        parser.add_argument("--out", type=Path, default=Path(out), help=f"{forms} (default: {out})")
+    return parser
 
-    check_suffix(chosen.out)  # before the work, not after it
-    images = Sampler(chosen.model).sample(chosen.n, chosen.seed)
-    save(chosen.out, images)
-    shape = "x".join(map(str, images.shape[1:]))
-    print(f"{chosen.out}: {len(images)} images of {shape} from {chosen.model}, seed {chosen.seed}")
+
+def _add_sample(commands: Commands) -> None:
+    parser = _add(commands, "sample", "draw images", "samples.png")
+    parser.add_argument("--n", type=int, default=64, help="how many images (64)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="what the noise is scaled by (1)")
+    parser.add_argument("--truncation", type=float, help="the most that noise may differ from 0 (no bound)")
+
+
+def _add_reconstruct(commands: Commands) -> None:
+    parser = _add(commands, "reconstruct", "encode and decode images", "reconstructions.png")
+    parser.add_argument("images", type=Path, help="an .npy file, or an .npz with `images`")
+
+
+def _add_interpolate(commands: Commands) -> None:
+    parser = _add(commands, "interpolate", "go from one drawn image to another", "interpolations.png")
+    parser.add_argument("--rows", type=int, default=8, help="how many ways (8)")
+    parser.add_argument("--steps", type=int, default=12, help="images on each way (12)")
+    parser.add_argument("--path", choices=("linear", "slerp"), default="linear", help="straight, or on the sphere")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+
+
+def _add_inspect(commands: Commands) -> None:
+    _add(commands, "inspect", "say what a model is and how far it can be trusted")
+
+
+def _add_verify(commands: Commands) -> None:
+    _add(commands, "verify", "check every file against the manifest, and run the graphs")
+
+
+def _add_bench(commands: Commands) -> None:
+    parser = _add(commands, "bench", "time it on this machine")
+    parser.add_argument("--threads", type=int, help="that compute one call (all cores)")
+
+
+def _use(chosen: argparse.Namespace) -> None:
+    """Run the command of that name with the rest of what was given."""
+    from latentmill.runtime import commands
+
+    given = {name: value for name, value in vars(chosen).items() if name not in ("run", "command")}
+    getattr(commands, chosen.command)(**given)
 
 
 def _plan(chosen: argparse.Namespace) -> None:

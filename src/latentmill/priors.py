@@ -28,6 +28,7 @@ class Prior(nn.Module, ABC):
     """p(z) on d dimensions, sampled by pushing noise through `forward`."""
 
     noise_width: int
+    choices: int = 0  # the first columns of the noise, which pick one of several
 
     @abstractmethod
     def forward(self, noise: Tensor) -> Tensor:
@@ -55,6 +56,7 @@ class Mixture(Prior):
     thresholds: Tensor  # (M - 1), cumulative weights as quantiles of the standard normal
     means: Tensor  # (M, d)
     scales: Tensor  # (M, d, d), Cholesky factors of the covariances
+    choices = 1
 
     def __init__(self, latent: int, components: int | None = None) -> None:
         """`components` is their number M; None where `fit` is to choose it."""

@@ -27,6 +27,7 @@ class Variant(nn.Module, ABC):
     Config: ClassVar[type[Model]]  # its hyperparameters: what a ladder entry may set or search
     closed_form: ClassVar[bool] = False  # fitted wholly by `before_training`, so it has no epochs
     noise_width: int
+    noise_choices: int = 0  # the first columns of the noise that pick one of several, and no temperature should scale
 
     @abstractmethod
     def __init__(self, config: Model, image_shape: ImageShape) -> None:
@@ -69,7 +70,7 @@ class Encodes(ABC):
 
 
 class Decodes(ABC):
-    """Has an image for each code, and priors to draw codes from."""
+    """Has an image for each code, and priors to draw codes from; `generate` decodes draws of the one it names."""
 
     latent: int
     prior_name: PriorName  # the prior behind `generate`
@@ -126,6 +127,7 @@ class LatentVariant(Variant, Encodes, Decodes):
         self.gaussian = Mixture(config.latent, components=1)
         self.mixture = Mixture(config.latent, config.components)
         self.noise_width = self.prior(config.prior).noise_width
+        self.noise_choices = self.prior(config.prior).choices
 
     def prior(self, name: PriorName) -> Prior:
         return {"normal": self.normal, "gaussian": self.gaussian, "mixture": self.mixture}[name]
@@ -154,6 +156,12 @@ def _drawn_codes(model: Encodes, images: Tensor, generator: torch.Generator) -> 
         return model.encode(images)
     mean, log_variance = model.posterior(model.observation.observe(images, generator))
     return mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
+
+
+@torch.no_grad()
+def codes_of(model: Encodes, images: Batches) -> np.ndarray:
+    """The codes of all images without noise, float32 (N, d)."""
+    return float_array(torch.cat([model.encode(chunk) for chunk in images.chunks()]))
 
 
 def float_array(tensor: Tensor) -> np.ndarray:

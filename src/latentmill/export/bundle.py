@@ -1,45 +1,65 @@
-"""All that is handed out of one model: its graphs, and a card that says what they are."""
+"""All that is handed out of one model: its graphs, a card that says what they are, and a manifest of their digests."""
 
+import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from latentmill.data.batches import Batches
 from latentmill.export.card import as_text, warning
+from latentmill.export.directions import directions, spread
 from latentmill.export.graphs import export, graphs
+from latentmill.export.latency import latency, measured_on
 from latentmill.export.verification import largest_difference
 from latentmill.files import write_json, write_text
+from latentmill.runtime.folder import CARD, FORMAT, MANIFEST
 from latentmill.training.checkpoint import TrainedModel
-from latentmill.variant import Decodes
+from latentmill.variant import Decodes, Encodes, codes_of
 
-Card = dict[str, Any]
+Json = dict[str, Any]
 
 
-def write_bundle(trained: TrainedModel, entry: str, metrics: dict[str, Any], folder: Path) -> Card:
-    """Export every graph of the model into `folder`, verified, with `card.json` and `card.md` beside them.
+@dataclass(frozen=True)
+class Given:
+    """The data that a model was trained on."""
+
+    train: np.ndarray  # uint8 (N, C, H, W)
+    labels: np.ndarray | None  # (N)
+    manifest: Json  # as the stage prepare wrote it
+
+
+def write_bundle(trained: TrainedModel, entry: str, metrics: Json, given: Given, folder: Path) -> Json:
+    """Export every graph of the model into `folder`, verified, with its card and last the manifest; return the card.
 
     Raises:
         InputError: a graph differs from torch by more than the tolerance.
     """
-    card = describe(trained, entry, metrics)
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in card.items()}
+    identity = identify(trained, entry, metrics)
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in identity.items()}
     files = {}
     for graph in graphs(trained.model, trained.image_shape):
         path = folder / f"{graph.name}.onnx"
         export(graph, path, metadata)
         files[path.name] = {
             "input": graph.input_name,
-            "output": graph.output_name,
+            "outputs": list(graph.output_names),
             "bytes": path.stat().st_size,
             "largest_difference_from_torch": largest_difference(graph, path),
+            "milliseconds": latency(graph, path),
         }
-    card |= {"files": files}
-    write_json(folder / "card.json", card)
+    card = identity | latent_space(trained, given) | {"data": _data(given.manifest), "metrics": metrics, "files": files}
+    card |= {"measured_on": measured_on()}
+    write_json(folder / CARD, card)
     write_text(folder / "card.md", as_text(card))
+    write_json(folder / MANIFEST, manifest(folder))
     return card
 
 
-def describe(trained: TrainedModel, entry: str, metrics: dict[str, Any]) -> Card:
-    """What a user of the graphs needs to know, as it goes into their metadata."""
+def identify(trained: TrainedModel, entry: str, metrics: Json) -> Json:
+    """Which model it is, as it goes into the metadata of every graph: the same for the same weights."""
     record, model = trained.record, trained.model
     return {
         "warning": warning(metrics),
@@ -48,10 +68,32 @@ def describe(trained: TrainedModel, entry: str, metrics: dict[str, Any]) -> Card
         "config": record["trial"]["model"],
         "image_shape": list(trained.image_shape),
         "value_range": [0, 1],
-        "noise_width": model.noise_width,
+        "latent": model.latent if isinstance(model, Decodes) else None,
+        "noise": {"width": model.noise_width, "choices": model.noise_choices},
         "prior": f"{model.prior_name} over {model.latent} dimensions" if isinstance(model, Decodes) else "none",
         "fingerprint": record["fingerprint"],
         "data_digest": record["data_digest"],
         "weights_sha256": record["weights_sha256"],
-        "metrics": metrics,
     }
+
+
+def latent_space(trained: TrainedModel, given: Given) -> Json:
+    """Where the training images' codes lie, and the directions among them; nothing for a model without codes."""
+    if not isinstance(trained.model, Encodes):
+        return {"codes": None, "directions": []}
+    codes = codes_of(trained.model, Batches(given.train))
+    return {"codes": spread(codes), "directions": directions(codes, given.labels)}
+
+
+def manifest(folder: Path) -> Json:
+    """What an application checks each file of `folder` against."""
+    contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    digests = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in contents.items()
+    }
+    return {"format": FORMAT, "files": digests}
+
+
+def _data(manifest: Json) -> Json:
+    return {key: manifest[key] for key in ("source", "description", "counts", "digest")}

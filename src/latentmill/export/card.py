@@ -1,5 +1,6 @@
 """What goes out with the graphs for people to read: what the model is, and how far it can be trusted."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from latentmill.errors import InputError
@@ -13,7 +14,7 @@ def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
     Raises:
         InputError: the samples of the prior that is exported break Rule 2, and `allow_broken` lacks the entry.
     """
-    rule_2 = _verdicts(metrics)["rule_2"]
+    rule_2 = exported_samples(metrics)["rule_2"]
     if rule_2["status"] == "broken" and entry not in allow_broken:
         raise InputError(
             f"an export must not hand out copies of training images, but {entry} breaks Rule 2: {rule_2['evidence']}; "
@@ -23,41 +24,98 @@ def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
 
 def warning(metrics: Json) -> str:
     """The first line of a card: what its user must know before all else; empty where there is nothing."""
-    rule_2 = _verdicts(metrics)["rule_2"]
+    rule_2 = exported_samples(metrics)["rule_2"]
     return f"Breaks Rule 2: its samples are copies of training images. {rule_2['evidence']}." * (
         rule_2["status"] == "broken"
     )
 
 
-def as_text(card: Json) -> str:
-    """The card as Markdown."""
-    verdicts = _verdicts(card["metrics"])
-    shape = " x ".join(map(str, card["image_shape"]))
-    lines = [
-        *([f"**{card['warning']}**", ""] if card["warning"] else []),
-        f"# {card['entry']}",
-        "",
-        f"A model of the variant `{card['variant']}` that makes images of {shape} (channels, height, width) in [0, 1].",
-        f"Codes are drawn from: {card['prior']}. Trained on data `{card['data_digest'][:12]}`, "
-        f"trial `{card['fingerprint']}`.",
-        "",
-        "| rule | verdict | evidence |",
-        "|---|---|---|",
-        _row("1: samples look drawn from the data", verdicts["rule_1"]),
-        _row("2: samples are suitably different from the training data", verdicts["rule_2"]),
-        "",
-        "| file | input | output |",
-        "|---|---|---|",
-        *(f"| `{name}` | `{file['input']}` | `{file['output']}` |" for name, file in card["files"].items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _row(rule: str, verdict: Json) -> str:
-    return f"| {rule} | {verdict['status']}, {verdict['samples']} samples | {verdict['evidence']} |"
-
-
-def _verdicts(metrics: Json) -> Json:
-    """Those of the samples that the exported generator makes."""
+def exported_samples(metrics: Json) -> Json:
+    """What was found of the samples that the exported generator makes."""
     found: Json = metrics["samples"][metrics["exported_prior"]]
     return found
+
+
+def as_text(card: Json) -> str:
+    """The card as Markdown."""
+    sections = (_head, _verdicts, _numbers, _files, _example, _limits)
+    return "\n".join(line for section in sections for line in [*section(card), ""]).rstrip() + "\n"
+
+
+def _head(card: Json) -> Iterator[str]:
+    if card["warning"]:
+        yield from (f"**{card['warning']}**", "")
+    data, shape = card["data"], " x ".join(map(str, card["image_shape"]))
+    yield from (f"# {card['entry']}", "")
+    yield f"A model of the variant `{card['variant']}`: images of {shape} (channels, height, width) in [0, 1]."
+    yield f"It was trained on {data['counts']['train']} images: {data['description']} (data `{data['digest'][:12]}`)."
+    yield f"Codes are drawn from: {card['prior']}."
+    yield f"Trial `{card['fingerprint']}`, weights `{card['weights_sha256'][:12]}`."
+
+
+def _verdicts(card: Json) -> Iterator[str]:
+    samples = exported_samples(card["metrics"])
+    yield from ("| rule | verdict | evidence |", "|---|---|---|")
+    for rule, words in (
+        ("rule_1", "1: samples look drawn from the data"),
+        ("rule_2", "2: samples are suitably different from the training data"),
+    ):
+        verdict = samples[rule]
+        yield f"| {words} | {verdict['status']}, {verdict['samples']} samples | {verdict['evidence']} |"
+
+
+def _numbers(card: Json) -> Iterator[str]:
+    metrics = card["metrics"]
+    yield from ("| measured on test images | value |", "|---|---|")
+    if likelihood := metrics.get("likelihood"):
+        name = f"likelihood, {likelihood['kind']}, {likelihood['sample_space']}"
+        yield f"| {name} | {_interval(likelihood['nats'], likelihood['standard_error'])} nats an image |"
+    for name, value in metrics.get("reconstruction", {}).items():
+        if isinstance(value, float):
+            yield f"| reconstruction: {name.replace('_', ' ')} | {value:.4g} |"
+    samples = exported_samples(metrics)
+    copies = samples["near_copies"]
+    among = f"{copies['low']:.2%} to {copies['high']:.2%}; of held-out images {copies['held_out']:.2%}"
+    yield f"| near copies among samples | {copies['share']:.2%}, between {among} |"
+    for space, measures in samples["measures"].items():
+        for name, found in measures.items():
+            yield f"| {name} ({space}) | {_interval(found['value'], found['standard_error'])} |"
+
+
+def _files(card: Json) -> Iterator[str]:
+    on = card["measured_on"]
+    batches = list(next(iter(card["files"].values()))["milliseconds"])
+    times = " | ".join(f"ms for {batch}" for batch in batches)
+    yield from (f"| file | maps | {times} |", f"|---|---|{'---|' * len(batches)}")
+    for name, file in card["files"].items():
+        took = " | ".join(f"{file['milliseconds'][batch]:g}" for batch in batches)
+        yield f"| `{name}` | `{file['input']}` to {', '.join(f'`{output}`' for output in file['outputs'])} | {took} |"
+    yield from ("", f"Times are medians in onnxruntime on {on['threads']} threads of: {on['processor']}.")
+
+
+def _example(card: Json) -> Iterator[str]:
+    shape = ", ".join(map(str, card["image_shape"]))
+    yield from ("```python", "from latentmill import Decoder", "", f'decoder = Decoder("exports/{card["entry"]}")')
+    yield f"images = decoder.sample(64, seed=0)  # (64, {shape}) float32 in [0, 1]"
+    if card["latent"]:
+        yield "codes = decoder.draw(2, seed=1)"
+        yield f"path = decoder.interpolate(codes[0], codes[1], steps=16)  # (16, {shape})"
+        yield f"slider = decoder.traverse(codes[0], {card['directions'][0]['name']!r})  # (9, {shape})"
+    yield "```"
+
+
+def _limits(card: Json) -> Iterator[str]:
+    statuses = {rule: exported_samples(card["metrics"])[rule]["status"] for rule in ("rule_1", "rule_2")}
+    largest = max(file["largest_difference_from_torch"] for file in card["files"].values())
+    yield from ("## Limits", "")
+    yield "- It knows no other images than those it was trained on, and makes none of another size."
+    yield "- The verdicts are about samples at temperature 1 without truncation, beside the data named above."
+    if statuses["rule_1"] != "holds":
+        yield "- Its samples can be told from real images, or nobody knows: do not pass them off as data."
+    if statuses["rule_2"] == "cannot tell":
+        yield "- There were too few images to tell whether it copies."
+    yield f"- On a CPU, onnxruntime differs from torch by at most {largest:.1e} of the largest value."
+
+
+def _interval(value: float, standard_error: float) -> str:
+    return f"{value:.4g} ± {2 * standard_error:.2g}"

@@ -1,8 +1,8 @@
 """Which graphs a model is exported as, and how torch writes them.
 
-    generator.onnx  noise (batch, noise_width) -> image (batch, C, H, W)
+    generator.onnx  noise (batch, noise_width) -> image (batch, C, H, W), and the code z (batch, latent) if there is one
     decoder.onnx    z (batch, latent)          -> image (batch, C, H, W)     for a model with a latent
-    encoder.onnx    image (batch, C, H, W)     -> z (batch, latent)          likewise
+    encoder.onnx    image (batch, C, H, W)     -> mean (batch, latent)       likewise; and log_variance for a posterior
 
 All are float32 with images in [0, 1], have a dynamic batch and draw nothing at random.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from latentmill.errors import InputError
 from latentmill.nets import ImageShape
-from latentmill.variant import Decodes, Encodes, Variant
+from latentmill.variant import Decodes, Encodes, HasPosterior, Variant
 
 OPSET = 20  # the newest that onnxruntime-web runs too
 EXAMPLE_BATCH = 2  # a batch of 1 would be frozen into the graph
@@ -30,28 +30,45 @@ class Graph:
     """One function of a model, to be exported."""
 
     name: str
-    function: Callable[[Tensor], Tensor]
+    function: Callable[[Tensor], tuple[Tensor, ...]]
     model: nn.Module  # holds the weights of `function`
     input_name: str
-    output_name: str
+    output_names: tuple[str, ...]
     input_shape: tuple[int, ...]  # of one example
-    is_image: bool  # whether the input is an image, in [0, 1], and not normal
 
     def example(self, batch: int, seed: int) -> Tensor:
         """Inputs such as an application would give."""
         generator = torch.Generator().manual_seed(seed)
-        draw = torch.rand if self.is_image else torch.randn
+        draw = torch.rand if self.input_name == "image" else torch.randn
         return draw((batch, *self.input_shape), generator=generator)
+
+    @torch.no_grad()
+    def outputs(self, batch: int) -> dict[str, Tensor]:
+        """What torch makes of an example, by name."""
+        return dict(zip(self.output_names, self.function(self.example(batch, seed=0)), strict=True))
 
 
 def graphs(model: Variant, image_shape: ImageShape) -> list[Graph]:
     """The graphs that `model` can be exported as."""
-    found = [Graph("generator", model.generate, model, "noise", "image", (model.noise_width,), is_image=False)]
+    noise = (model.noise_width,)
     if isinstance(model, Decodes):
-        found.append(Graph("decoder", model.decode, model, "z", "image", (model.latent,), is_image=False))
-    if isinstance(model, Encodes):
-        found.append(Graph("encoder", model.encode, model, "image", "z", image_shape, is_image=True))
+        prior, decode = model.prior(model.prior_name), model.decode
+        found = [
+            Graph("generator", lambda noise: _with_code(prior(noise), decode), model, "noise", ("image", "z"), noise),
+            Graph("decoder", lambda z: (decode(z),), model, "z", ("image",), (model.latent,)),
+        ]
+    else:
+        found = [Graph("generator", lambda noise: (model.generate(noise),), model, "noise", ("image",), noise)]
+    if isinstance(model, HasPosterior):
+        found.append(Graph("encoder", model.posterior, model, "image", ("mean", "log_variance"), image_shape))
+    elif isinstance(model, Encodes):
+        encode = model.encode
+        found.append(Graph("encoder", lambda image: (encode(image),), model, "image", ("mean",), image_shape))
     return found
+
+
+def _with_code(z: Tensor, decode: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    return decode(z), z.clone()  # an output that is the input too would be a graph without an operation for it
 
 
 def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
@@ -62,8 +79,9 @@ def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
     """
     proto = _published(_translate(graph), metadata)
     found = [value.name for value in [*proto.graph.input, *proto.graph.output]]
-    if found != [graph.input_name, graph.output_name]:
-        raise InputError(f"{path.name} must map {graph.input_name} to {graph.output_name}, but has {found}")
+    if found != [graph.input_name, *graph.output_names]:
+        given = ", ".join(graph.output_names)
+        raise InputError(f"{path.name} must map {graph.input_name} to {given}, but has {found}")
     if not any(graph.input_name in node.input for node in proto.graph.node if node.op_type != "Shape"):
         raise InputError(f"{path.name} must use its input, but no operation takes the values of {graph.input_name}")
     onnx.checker.check_model(proto, full_check=True)
@@ -79,7 +97,7 @@ def _translate(graph: Graph) -> onnx.ModelProto:
             _Function(graph).eval(),
             (graph.example(EXAMPLE_BATCH, seed=0),),
             input_names=[graph.input_name],
-            output_names=[graph.output_name],
+            output_names=list(graph.output_names),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             dynamo=True,
@@ -96,7 +114,7 @@ class _Function(nn.Module):
         super().__init__()
         self.model, self.function = graph.model, graph.function
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         return self.function(inputs)
 
 

@@ -1,8 +1,11 @@
-"""Images as files: a grid to look at, or the arrays themselves."""
+"""Images as files: a grid to look at, a folder of pictures, or the arrays themselves."""
 
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable
 from math import ceil, sqrt
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -10,6 +13,8 @@ from latentmill.errors import InputError
 
 GAP, SMALLEST_CELL = 2, 56  # pixels between images; the least side of an image on screen
 SUFFIXES = (".png", ".npy", ".npz")
+LARGEST_GRID = 10_000  # images: more make a picture that hardly a program opens
+Batches = Iterable[np.ndarray]  # each (n, C, H, W)
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -22,57 +27,106 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     scale = ceil(SMALLEST_CELL / max(height, width))
     cell = np.array([height, width]) * scale + GAP
     sheet = np.full((*(np.array([ceil(count / columns), columns]) * cell + GAP), channels), 255, np.uint8)
-    pixels = np.rint(images.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    for index, image in enumerate(pixels.repeat(scale, 1).repeat(scale, 2)):
+    for index, image in enumerate(as_bytes(images).repeat(scale, 1).repeat(scale, 2)):
         top, left = np.array(divmod(index, columns)) * cell + GAP
         sheet[top : top + height * scale, left : left + width * scale] = image
     return sheet
 
 
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) in [0, 1] as uint8 (N, H, W, C)."""
+    return np.rint(images.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
 def save(path: Path | str, images: np.ndarray, columns: int | None = None) -> None:
-    """Write images (N, C, H, W) by suffix: .png a grid, .npy the float32 array, .npz the same under `images`.
+    """Write images (N, C, H, W) as `write` does.
 
     Raises:
-        InputError: the suffix is another, the images have another shape, or the file cannot be written.
+        InputError: as `write`, or the images have another shape.
     """
-    path = Path(path)
-    check_suffix(path)
     if images.ndim != 4 or not images.size:
         raise InputError(f"images must have the shape (N, C, H, W), none of it 0, but got {images.shape}")
-    if path.suffix == ".png" and images.shape[1] > 4:
-        raise InputError(f"images in a PNG must have at most 4 channels, but got {images.shape[1]}")
+    write(Path(path), [images], images.shape, columns)
+
+
+def write(path: Path, batches: Batches, shape: tuple[int, ...], columns: int | None = None) -> None:
+    """Write images of `shape` (N, C, H, W), which come in batches, a batch at a time.
+
+    By suffix: .png a grid, .npy the float32 array, .npz the same under `images`; without one a folder of numbered
+    PNGs. What was at `path` stays until all is written; a folder must not be there yet.
+
+    Raises:
+        InputError: the path or the shape does not suit, or `path` cannot be written.
+    """
+    check_output(path, shape)
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        _write_whole(path, images, columns)
+        partial.touch() if path.suffix else partial.mkdir()
+        try:
+            _WRITERS[path.suffix](partial, batches, shape, columns)
+            partial.replace(path)
+        finally:
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"an output must be a file that can be written, but got {str(path)!r}: {reason}") from None
 
 
-def check_suffix(path: Path) -> None:
-    """Raises: InputError: `save` would not know what to write to `path`."""
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"an output must end in {', '.join(SUFFIXES)}, but got {str(path)!r}")
+def check_output(path: Path, shape: tuple[int, ...] | None = None) -> None:
+    """Raises: InputError: `write` would not write images of `shape` (N, C, H, W) to `path`."""
+    if path.suffix not in ("", *SUFFIXES) or path.name in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise InputError(f"an output must end in {known}, or in no suffix for a folder, but got {str(path)!r}")
+    if not path.suffix and path.exists():
+        raise InputError(f"an output folder must not be there yet, but {str(path)!r} is")
+    if shape and path.suffix in ("", ".png") and shape[1] > 4:
+        raise InputError(f"images in a PNG must have at most 4 channels, but got {shape[1]}")
+    if shape and path.suffix == ".png" and shape[0] > LARGEST_GRID:
+        rule = f"a grid must have at most {LARGEST_GRID} images, but got {shape[0]}"
+        raise InputError(f"{rule}: .npy, .npz and a folder take any number")
 
 
-def _write_whole(path: Path, images: np.ndarray, columns: int | None) -> None:
-    """Write beside `path`, then rename: a failure leaves what was there, and nothing else."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.touch()
-    try:
-        with partial.open("wb") as file:
-            _write(file, path.suffix, images, columns)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _write_npy(path: Path, batches: Batches, shape: tuple[int, ...], _: int | None) -> None:
+    with path.open("wb") as file:
+        _write_array(file, batches, shape)
 
 
-def _write(file: BinaryIO, suffix: str, images: np.ndarray, columns: int | None) -> None:
-    if suffix == ".npy":
-        np.save(file, images.astype(np.float32), allow_pickle=False)
-    elif suffix == ".npz":
-        np.savez_compressed(file, images=images.astype(np.float32))
-    else:
-        from PIL import Image  # here, because it takes time to import and only this needs it
+def _write_npz(path: Path, batches: Batches, shape: tuple[int, ...], _: int | None) -> None:
+    packed = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+    with packed as archive, archive.open("images.npy", "w", force_zip64=True) as file:
+        _write_array(file, batches, shape)
 
-        sheet = grid(images, columns)
-        Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet).save(file, "PNG")
+
+def _write_array(file: IO[bytes], batches: Batches, shape: tuple[int, ...]) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for images in batches:
+        file.write(np.ascontiguousarray(images, "<f4").data)
+
+
+def _write_grid(path: Path, batches: Batches, _: tuple[int, ...], columns: int | None) -> None:
+    _picture(path, grid(np.concatenate(list(batches)), columns))
+
+
+def _write_folder(path: Path, batches: Batches, shape: tuple[int, ...], _: int | None) -> None:
+    digits, number = len(str(shape[0] - 1)), 0
+    for images in batches:
+        for image in as_bytes(images):
+            _picture(path / f"{number:0{digits}}.png", image)
+            number += 1
+
+
+def _picture(path: Path, pixels: np.ndarray) -> None:
+    """uint8 (height, width, C) as a PNG."""
+    from PIL import Image  # here, because it takes time to import and only this needs it
+
+    with path.open("wb") as file:
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+
+
+_WRITERS: dict[str, Callable[[Path, Batches, tuple[int, ...], int | None], None]] = {
+    ".png": _write_grid,
+    ".npy": _write_npy,
+    ".npz": _write_npz,
+    "": _write_folder,
+}

@@ -1,0 +1,57 @@
+"""Directions in the latent space that an application can give a slider: what they are called, and how far they go."""
+
+from typing import Any
+
+import numpy as np
+
+COMPONENTS = 5  # at most
+FEWEST = 10  # images of a class, for its mean to mean something
+CLASSES = 20  # with more, no list of sliders is of use
+REACH = 3.0  # standard deviations of the codes, either way
+
+
+def spread(codes: np.ndarray) -> dict[str, list[float]]:
+    """Where the codes (N, d) of the training images lie, by dimension."""
+    return {"mean": _plain(codes.mean(0)), "deviation": _plain(codes.std(0))}
+
+
+def directions(codes: np.ndarray, labels: np.ndarray | None) -> list[dict[str, Any]]:
+    """Of codes (N, d): towards each class of `labels` (N), if any, and the principal components.
+
+    A code plus t times `vector` is what to decode, for t from `low` to `high`. A class's vector leads from the mean
+    of all codes to the mean of its own (Larsen et al. 2016); a component's is one standard deviation long, and
+    `explains` that share of the variance.
+    """
+    centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
+    return [*_classes(centred, labels), *_components(centred)]
+
+
+def _classes(centred: np.ndarray, labels: np.ndarray | None) -> list[dict[str, Any]]:
+    names, counts = np.unique([] if labels is None else labels, return_counts=True)
+    if len(names) < 2 or len(names) > CLASSES:
+        return []
+    return [
+        _direction(f"toward {name}", centred[labels == name].mean(0), 1.5, None)
+        for name, count in zip(names, counts, strict=True)
+        if count >= FEWEST
+    ]
+
+
+def _components(centred: np.ndarray) -> list[dict[str, Any]]:
+    variances, vectors = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
+    shares = variances / max(variances.sum(), 1e-12)
+    found = []
+    for number, (variance, share, vector) in enumerate(zip(variances, shares, vectors.T, strict=True)):
+        turned = vector * np.sign(vector[np.abs(vector).argmax()])  # the same way round on every machine
+        rank = len(variances) - number
+        found.append(_direction(f"component {rank}", turned * np.sqrt(max(variance, 0)), REACH, float(share)))
+    return found[::-1][:COMPONENTS]
+
+
+def _direction(name: str, vector: np.ndarray, reach: float, explains: float | None) -> dict[str, Any]:
+    return {"name": name, "vector": _plain(vector), "low": -reach, "high": reach, "explains": explains}
+
+
+def _plain(values: np.ndarray) -> list[float]:
+    """As JSON, to the precision that the decoder takes."""
+    return [float(f"{value:.7g}") for value in values]

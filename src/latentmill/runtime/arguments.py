@@ -1,0 +1,37 @@
+"""What callers hand in, checked and made the float32 that the graphs take."""
+
+import numpy as np
+
+from latentmill.errors import InputError
+
+
+def numbers(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Rows (N, *shape) of finite numbers as contiguous float32.
+
+    Raises:
+        InputError: they have another shape or no rows, or some is not a finite real number.
+    """
+    array = np.asarray(given)
+    sizes = "".join(f", {size}" for size in shape)
+    if array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
+        raise InputError(f"{name} must have the shape (N{sizes}) with N at least 1, but got {array.shape}")
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} must be real numbers, but got the type {array.dtype}")
+    found = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(found).all():
+        raise InputError(f"{name} must be finite, but got {found[~np.isfinite(found)][0]}")
+    return found
+
+
+def pixels(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Images (N, C, H, W) in [0, 1], or as bytes, as float32 in [0, 1].
+
+    Raises:
+        InputError: as `numbers`, or a value is outside.
+    """
+    found = numbers("images", given, shape)
+    if np.asarray(given).dtype == np.uint8:
+        return found / np.float32(255)
+    if found.min() < 0 or found.max() > 1:
+        raise InputError(f"images must be in [0, 1], but got {found.min():.4g} to {found.max():.4g}")
+    return found

@@ -1,0 +1,150 @@
+"""What the command does with an exported folder."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from latentmill.errors import InputError
+from latentmill.runtime import paths
+from latentmill.runtime.decoder import Decoder
+from latentmill.runtime.folder import Folder
+from latentmill.runtime.graph import cores
+from latentmill.runtime.images import check_output, write
+
+BATCH = 1024  # images at a time on their way to a file
+SLOW = 1.0  # seconds, after which a bar says how far it is
+TIMED = 1.0  # seconds that calls of one size are timed for
+
+
+def sample(model: Path, out: Path, n: int, seed: int, temperature: float, truncation: float | None) -> None:
+    """Draw images into a file or folder."""
+    check_output(out)  # before the work, not after it
+    decoder = Decoder(model)
+    shape = (n, *decoder.image_shape)
+    check_output(out, shape)
+    batches = decoder.stream(n, min(n, BATCH), seed, temperature, truncation)
+    write(out, told(batches, n), shape)
+    print(f"{out}: {n} images of {_size(decoder)} from {model}, seed {seed}")
+
+
+def reconstruct(model: Path, images: Path, out: Path) -> None:
+    """Encode and decode images; in a PNG, each stands beside its original."""
+    check_output(out)
+    decoder = Decoder(model)
+    originals = read_images(images, decoder.image_shape)
+    found = decoder.reconstruct(originals)
+    error = float(np.square(found - originals).mean())
+    if out.suffix == ".png":
+        found = np.stack([originals, found], axis=1).reshape(-1, *decoder.image_shape)
+    columns = 2 * max(1, round(float(np.sqrt(len(originals) / 2))))
+    write(out, [found], found.shape, columns)
+    print(
+        f"{out}: {len(originals)} images of {_size(decoder)} reconstructed by {model}, mean squared error {error:.4g}"
+    )
+
+
+def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path, seed: int) -> None:
+    """Ways between drawn codes, a row of images each."""
+    check_output(out)
+    decoder = Decoder(model)
+    if rows < 1:
+        raise InputError(f"rows must be at least 1, but got {rows}")
+    codes = decoder.draw(2 * rows, seed)
+    found = np.concatenate(
+        [decoder.interpolate(*ends, steps, path) for ends in zip(codes[::2], codes[1::2], strict=True)]
+    )
+    write(out, [found], found.shape, steps)
+    print(f"{out}: {rows} {path} ways of {steps} images of {_size(decoder)} from {model}, seed {seed}")
+
+
+def inspect(model: Path) -> None:
+    """What the model is, how far it can be trusted, and its files."""
+    folder, card = Folder(model), Decoder(model).card
+    samples = card["metrics"]["samples"][card["metrics"]["exported_prior"]]
+    print(f"{card['entry']}: variant {card['variant']}, {_size(Decoder(model))} images, prior {card['prior']}")
+    print(f"trained on: {card['data']['description']}")
+    for rule in ("rule_1", "rule_2"):
+        print(f"{rule.replace('_', ' ')}: {samples[rule]['status']} ({samples[rule]['evidence']})")
+    print(f"directions: {', '.join(each['name'] for each in card['directions']) or 'none'}")
+    for name in folder.names:
+        print(f"{folder.digests[name]}  {name}")
+
+
+def verify(model: Path) -> None:
+    """Every file against the manifest, and the graphs against one another."""
+    folder, decoder = Folder(model), Decoder(model)
+    for name in folder.names:
+        print(f"{len(folder.read(name)):>12,} bytes  {name}: as the manifest says")
+    images = decoder.sample(3, seed=0)
+    if decoder.latent is not None:
+        difference = float(np.abs(decoder.decode(decoder.draw(3, seed=0)) - images).max())
+        if difference > 1e-4:
+            raise InputError(f"{model}'s decoder must make the generator's images, but differs by {difference:.3g}")
+        decoder.reconstruct(images)
+    print(f"{model}: all graphs run and agree")
+
+
+def bench(model: Path, threads: int | None) -> None:
+    """Milliseconds a call of `sample`, by the number of images."""
+    decoder = Decoder(model, threads=threads)
+    print(f"{model} on {threads or cores()} threads, median of calls for a second each")
+    for batch in (1, 64, 1024):
+        seconds = _seconds(decoder, batch)
+        print(f"{batch:>6} images: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images a second")
+
+
+def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images float32 (N, C, H, W) in [0, 1] of an .npy or .npz (`images`), grey also as (N, H, W), or channels last.
+
+    Raises:
+        InputError: the file is none, or its images have another shape.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            images = loaded["images"] if path.suffix == ".npz" else loaded
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path}: {error}") from None
+    channels, height, width = shape
+    if images.shape[1:] == (height, width) and channels == 1:
+        images = images[:, None]
+    elif images.shape[1:] == (height, width, channels):
+        images = images.transpose(0, 3, 1, 2)
+    if images.shape[1:] != shape or not len(images):
+        raise InputError(
+            f"images in {path} must have the shape (N, {', '.join(map(str, shape))}), but have {images.shape}"
+        )
+    return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+
+
+def told(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The same, with a bar on a terminal once it takes long."""
+    started, done = time.perf_counter(), 0
+    for images in batches:
+        yield images
+        done += len(images)
+        seconds = time.perf_counter() - started
+        if sys.stderr.isatty() and seconds > SLOW:
+            left = seconds * (count - done) / done
+            bar = "#" * round(30 * done / count)
+            print(f"\r[{bar:<30}] {done:,} of {count:,}, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty() and time.perf_counter() - started > SLOW:
+        print("\r\033[K", end="", file=sys.stderr)
+
+
+def _seconds(decoder: Decoder, batch: int) -> float:
+    times: list[float] = []
+    decoder.sample(batch, seed=0)  # the first call prepares
+    while sum(times) < TIMED:
+        started = time.perf_counter()
+        decoder.sample(batch, seed=0)
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+def _size(decoder: Decoder) -> str:
+    return "x".join(map(str, decoder.image_shape))

@@ -1,0 +1,200 @@
+"""Exported models in an application: numpy and onnxruntime, no torch."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from latentmill.errors import InputError
+from latentmill.runtime import paths
+from latentmill.runtime.arguments import numbers, pixels
+from latentmill.runtime.facts import read_facts
+from latentmill.runtime.folder import CARD, Folder
+from latentmill.runtime.graph import CPU, Graph
+from latentmill.runtime.noise import Noise
+
+GENERATOR, DECODER, ENCODER = "generator.onnx", "decoder.onnx", "encoder.onnx"
+INPUTS = {GENERATOR: "noise", DECODER: "z", ENCODER: "image"}
+OUTPUTS = {  # what each may give
+    GENERATOR: (["image", "z"], ["image"]),
+    DECODER: (["image"],),
+    ENCODER: (["mean", "log_variance"], ["mean"]),
+}
+REACH = (-3.0, 3.0)  # along a direction that says nothing of it
+
+
+class Decoder:
+    """Draws, decodes and encodes images with the files of one exported folder.
+
+    Images are float32 (N, C, H, W) in [0, 1], codes float32 (N, latent). A file is read, checked against the manifest
+    and loaded when it is first needed. Several threads may share one decoder.
+    """
+
+    def __init__(self, folder: Path | str, providers: Sequence[str] = (CPU,), threads: int | None = None) -> None:
+        """Open `exports/<entry>`.
+
+        Args:
+            folder: as `latentmill` exported it.
+            providers: of onnxruntime, in the order of preference, such as "CUDAExecutionProvider".
+            threads: that compute one call; as many as this process may use cores if left out.
+
+        Raises:
+            InputError: the folder is not an export, or a file is not what its manifest says.
+        """
+        self._folder, self._lock = Folder(folder), Lock()
+        self._session = (tuple(providers), threads)
+        self._graphs: dict[str, Graph] = {}
+        self.card = self._folder.card()  # what the model is and how far it can be trusted
+        facts = read_facts(self.card, str(self._folder.path / CARD))
+        self.image_shape, self.latent, self.noise_width, self.noise_choices = facts
+
+    def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
+        """Draw `n` images: (n, C, H, W). The first k of n are those of k, for the same seed on every platform.
+
+        Args:
+            n: how many, at least 1 and at most 4 GiB of them; `stream` has no bound.
+            seed: of the noise, at least 0.
+            temperature: what the noise is scaled by; below 1, images are more typical and less different.
+            truncation: draws noise between -truncation and truncation only, likewise.
+
+        Raises:
+            InputError: an argument breaks its rule.
+        """
+        return next(self.stream(n, n, seed, temperature, truncation))
+
+    def stream(
+        self, n: int, batch: int, seed: int, temperature: float = 1.0, truncation: float | None = None
+    ) -> Iterator[np.ndarray]:
+        """The images of `sample`, `batch` at a time, in memory that does not grow with `n`."""
+        return self._drawn(n, batch, seed, temperature, truncation, "image")
+
+    def draw(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
+        """The codes (n, latent) of the images that `sample` draws.
+
+        Raises:
+            InputError: an argument breaks its rule, or the model has no codes.
+        """
+        self._graph(DECODER)  # or there are none
+        return next(self._drawn(n, n, seed, temperature, truncation, "z"))
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Codes (N, latent) -> images (N, C, H, W).
+
+        Raises:
+            InputError: `z` is not finite numbers of that shape, with N at least 1, or the model has no codes.
+        """
+        graph = self._graph(DECODER)
+        return graph.run(numbers("z", z, graph.shape), "image")[0]
+
+    def encode(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images (N, C, H, W) in [0, 1], or uint8 -> mean and log-variance of their codes, each (N, latent).
+
+        None for the log-variance where the model gives each image one code and no distribution.
+
+        Raises:
+            InputError: `images` are not such images, with N at least 1, or the model has no codes.
+        """
+        graph = self._graph(ENCODER)
+        mean, *log_variance = graph.run(pixels(images, graph.shape), *graph.given)
+        return mean, log_variance[0] if log_variance else None
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, C, H, W), as `encode` takes them -> what is decoded from the means of their codes."""
+        return self.decode(self.encode(images)[0])
+
+    def interpolate(
+        self, start: np.ndarray, end: np.ndarray, steps: int = 16, path: paths.Path = "linear"
+    ) -> np.ndarray:
+        """Images (steps, C, H, W) decoded along a way between two codes (latent) or two images (C, H, W).
+
+        Raises:
+            InputError: `start` or `end` is neither, `steps` is below 2, or `path` is not "linear" or "slerp".
+        """
+        return self.decode(paths.path(self._code("start", start), self._code("end", end), steps, path))
+
+    def traverse(
+        self,
+        start: np.ndarray,
+        direction: str | int | np.ndarray,
+        steps: int = 9,
+        reach: tuple[float, float] | None = None,
+    ) -> np.ndarray:
+        """Images (steps, C, H, W) decoded along a direction from a code (latent) or an image (C, H, W).
+
+        Args:
+            start: where t = 0.
+            direction: a name in `card["directions"]`, a dimension's index, or a vector (latent).
+            steps: images, evenly spaced, at least 2.
+            reach: the first t and the last; the direction's own if left out, and else -3 and 3.
+
+        Raises:
+            InputError: an argument breaks its rule.
+        """
+        z, (vector, (low, high)) = self._code("start", start), self._direction(direction)
+        low, high = reach or (low, high)
+        return self.decode(paths.path(z + np.float32(low) * vector, z + np.float32(high) * vector, steps, "linear"))
+
+    def _drawn(
+        self, n: int, batch: int, seed: int, temperature: float, truncation: float | None, output: str
+    ) -> Iterator[np.ndarray]:
+        for name, value in (("n", n), ("batch", batch)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, but got {value}")
+        noise = Noise(self.noise_width, seed, temperature, truncation, self.noise_choices)
+        graph = self._graph(GENERATOR)
+        graph.room(min(n, batch), output)
+        return (graph.run(noise.rows(min(batch, n - start)), output)[0] for start in range(0, n, batch))
+
+    def _graph(self, name: str) -> Graph:
+        """The graph of that file, opened once."""
+        if name != GENERATOR and self.latent is None:
+            raise InputError(f"the model must have codes, but {self._folder.path} makes images of noise alone")
+        with self._lock:
+            if name not in self._graphs:
+                self._graphs[name] = self._opened(name)
+            return self._graphs[name]
+
+    def _opened(self, name: str) -> Graph:
+        code = (self.latent or 0,)
+        shapes = {
+            "noise": (self.noise_width,),
+            "image": self.image_shape,
+            "z": code,
+            "mean": code,
+            "log_variance": code,
+        }
+        given = {output: shapes[output] for output in self._outputs(name)}
+        content, where = self._folder.read(name), str(self._folder.path / name)
+        return Graph(content, where, (INPUTS[name], shapes[INPUTS[name]]), given, *self._session)
+
+    def _outputs(self, name: str) -> list[str]:
+        known = OUTPUTS[name]
+        outputs = self.card.get("files", {}).get(name, {}).get("outputs")
+        if outputs not in known:
+            where = self._folder.path / CARD
+            raise InputError(f"{where} must say that {name} gives {' or '.join(map(str, known))}, but says {outputs}")
+        return outputs
+
+    def _code(self, name: str, given: np.ndarray) -> np.ndarray:
+        """Of one image, or as it is given."""
+        if self.latent and np.shape(given) == (self.latent,):
+            return numbers(name, np.asarray(given)[None], (self.latent,))[0]
+        if np.shape(given) != self.image_shape:
+            expected = f"a code ({self.latent},) or an image {self.image_shape}"
+            raise InputError(f"{name} must be {expected}, but has the shape {np.shape(given)}")
+        return self.encode(np.asarray(given)[None])[0][0]
+
+    def _direction(self, given: str | int | np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+        """Its vector (latent), and how far to go along it."""
+        named = {each["name"]: each for each in self.card["directions"]}
+        if isinstance(given, str):
+            if given not in named:
+                raise InputError(f"a direction must be one of {', '.join(named)}, but got {given!r}")
+            return np.array(named[given]["vector"], np.float32), (named[given]["low"], named[given]["high"])
+        latent = self.latent or 0
+        if isinstance(given, int):
+            if not 0 <= given < latent:
+                raise InputError(f"a direction's dimension must be from 0 to {latent - 1}, but got {given}")
+            return np.eye(latent, dtype=np.float32)[given], REACH
+        return numbers("direction", np.asarray(given)[None], (latent,))[0], REACH

@@ -1,0 +1,126 @@
+"""One exported ONNX file, with its input and outputs of known names and shapes."""
+
+import os
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
+
+from latentmill.errors import InputError
+from latentmill.runtime.onnx_file import require_standalone
+
+BATCH = 256  # rows at a time: bounds what a large request takes within the network
+LARGEST = 1 << 32  # bytes of one result
+CPU = "CPUExecutionProvider"
+DAMAGED = (  # what onnxruntime raises of a file that is not intact, when it loads or when it runs
+    onnxruntime_errors.Fail,
+    onnxruntime_errors.InvalidArgument,
+    onnxruntime_errors.InvalidGraph,
+    onnxruntime_errors.InvalidProtobuf,
+    onnxruntime_errors.NotImplemented,
+    onnxruntime_errors.RuntimeException,
+    UnicodeDecodeError,  # of a name
+)
+Shape = tuple[int, ...]  # of one row
+
+
+class Graph:
+    """Maps rows to rows, a bounded batch at a time. Several threads may run it at once."""
+
+    def __init__(
+        self,
+        content: bytes,
+        where: str,
+        taken: tuple[str, Shape],
+        given: dict[str, Shape],
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+    ) -> None:
+        """The graph in `content`, which must map `taken`, a name and a shape, to what is `given`, in this order.
+
+        Raises:
+            InputError: it is damaged, does not stand alone, or maps something else.
+        """
+        require_standalone(content, where)
+        self.where, self.input, self.shape, self.given = where, *taken, given
+        try:
+            self.session = _session(content, providers, threads)
+            found = [_described(values) for values in (self.session.get_inputs(), self.session.get_outputs())]
+        except DAMAGED as error:
+            raise InputError(f"{where} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
+        expected = [_line(dict([taken])), _line(given)]
+        if found != expected:
+            raise InputError(f"{where} must map {expected[0]} to {expected[1]}, but maps {found[0]} to {found[1]}")
+
+    def run(self, rows: np.ndarray, *names: str) -> list[np.ndarray]:
+        """(N, *shape) float32 -> the outputs of these names, each float32 (N, …), without a copy of what is computed.
+
+        Raises:
+            InputError: an output would be larger than `LARGEST`, or the graph cannot be run.
+        """
+        found = [np.empty(self.room(len(rows), name), np.float32) for name in names]
+        for start in range(0, len(rows), BATCH):
+            part = slice(start, start + BATCH)
+            self._run_into(rows[part], {name: each[part] for name, each in zip(names, found, strict=True)})
+        return found
+
+    def room(self, count: int, name: str) -> Shape:
+        """The shape of an output of `count` rows.
+
+        Raises:
+            InputError: it would be larger than `LARGEST`.
+        """
+        shape = (count, *self.given[name])
+        size = 4 * prod(shape)
+        if size > LARGEST:
+            rule = f"a result must be at most {LARGEST >> 30} GiB, but {name} of {count} rows takes {size / 2**30:.1f}"
+            raise InputError(f"{rule}: take fewer at a time, or a stream")
+        return shape
+
+    def _run_into(self, rows: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
+        binding = self.session.io_binding()
+        binding.bind_cpu_input(self.input, rows)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        try:
+            self.session.run_with_iobinding(binding)
+        except RuntimeError as error:  # all that onnxruntime raises of a run with bound memory
+            raise InputError(
+                f"{self.where} must be a graph that runs, but onnxruntime says: {_reason(error)}"
+            ) from None
+
+
+def _session(content: bytes, providers: Sequence[str], threads: int | None) -> onnxruntime.InferenceSession:
+    known = onnxruntime.get_available_providers()
+    if unknown := [name for name in providers if name not in known]:
+        raise InputError(f"providers must be among {', '.join(known)}, but got {', '.join(unknown)}")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, but got {threads}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or cores()  # onnxruntime itself counts the host's, also in a container
+    options.log_severity_level = 4  # what goes wrong is raised; the log would say it again
+    return onnxruntime.InferenceSession(content, options, providers=list(providers), enable_fallback=0)
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _described(values: list[onnxruntime.NodeArg]) -> str:
+    return ", ".join(f"{value.type} {value.name} {_sizes(value.shape)}" for value in values) or "nothing"
+
+
+def _line(values: dict[str, Shape]) -> str:
+    return ", ".join(f"tensor(float) {name} {_sizes(['batch', *shape])}" for name, shape in values.items())
+
+
+def _sizes(shape: Sequence[int | str | None]) -> str:
+    """A dimension that may be any size counts as the batch, whatever its name."""
+    return f"({', '.join(str(size) if isinstance(size, int) else 'batch' for size in shape)})"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,33 @@
+"""Ways from one code to another."""
+
+from typing import Literal
+
+import numpy as np
+
+from latentmill.errors import InputError
+
+Path = Literal["linear", "slerp"]
+
+
+def path(start: np.ndarray, end: np.ndarray, steps: int, kind: Path) -> np.ndarray:
+    """`steps` codes from `start` (d) to `end` (d), both among them: float32 (steps, d).
+
+    `linear` is the straight line; `slerp` the great arc, along which the norm does not dip (Shoemake 1985; White
+    2016), and the line where the two point the same or the opposite way, or one is 0.
+
+    Raises:
+        InputError: there are fewer than 2 steps, or no such kind.
+    """
+    if steps < 2:
+        raise InputError(f"steps must be at least 2, but got {steps}")
+    if kind not in ("linear", "slerp"):
+        raise InputError(f"a path must be linear or slerp, but got {kind!r}")
+    share = np.linspace(0, 1, steps)[:, None]
+    a, b = start.astype(np.float64), end.astype(np.float64)
+    weights = (1 - share, share)
+    if kind == "slerp":
+        norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+        angle = np.arccos(np.clip(np.dot(a, b) / norms, -1, 1)) if norms else 0.0
+        if 1e-6 < angle < np.pi - 1e-6:
+            weights = tuple(np.sin(part * angle) / np.sin(angle) for part in weights)
+    return (weights[0] * a + weights[1] * b).astype(np.float32)

@@ -1,0 +1,224 @@
+"""The command `latentmill` on an exported folder: what it writes and says, and how it fails."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from tiny import SHAPE
+
+from latentmill import Decoder
+from latentmill.cli import main
+from latentmill.runtime import commands
+from latentmill.runtime.images import grid
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny.write(tmp_path / "exports" / "tiny")
+
+
+def picture(path) -> np.ndarray:
+    with Image.open(path) as opened:
+        return np.asarray(opened)
+
+
+def test_sample_writes_what_the_decoder_draws(folder, tmp_path, capfd):
+    out = tmp_path / "a.npy"
+    main(["sample", str(folder), "--n", "6", "--seed", "9", "--temperature", "0.5", "--out", str(out)])
+    np.testing.assert_array_equal(np.load(out), Decoder(folder).sample(6, seed=9, temperature=0.5))
+    assert capfd.readouterr() == (f"{out}: 6 images of 2x4x5 from {folder}, seed 9\n", "")
+
+
+def test_sample_has_defaults_for_all_but_the_model(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["sample", str(folder)])
+    np.testing.assert_array_equal(picture("samples.png"), grid(Decoder(folder).sample(64, seed=0)))
+
+
+def test_many_images_go_to_the_file_a_batch_at_a_time(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "BATCH", 4)
+    main(["sample", str(folder), "--n", "10", "--out", str(tmp_path / "a.npz")])
+    np.testing.assert_allclose(np.load(tmp_path / "a.npz")["images"], Decoder(folder).sample(10, seed=0), atol=1e-6)
+    main(["sample", str(folder), "--n", "10", "--out", str(tmp_path / "a")])
+    assert len(list((tmp_path / "a").iterdir())) == 10
+
+
+def test_reconstruct_sets_each_image_beside_its_original(folder, tmp_path, capfd):
+    images = Decoder(folder).sample(8, seed=1)
+    np.save(tmp_path / "images.npy", images)
+    main(["reconstruct", str(folder), str(tmp_path / "images.npy"), "--out", str(tmp_path / "a.npy")])
+    found = Decoder(folder).reconstruct(images)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), found)
+    assert f"mean squared error {np.square(found - images).mean():.4g}\n" in capfd.readouterr().out
+    main(["reconstruct", str(folder), str(tmp_path / "images.npy"), "--out", str(tmp_path / "a.png")])
+    pairs = np.stack([images, found], axis=1).reshape(-1, *SHAPE)
+    np.testing.assert_array_equal(picture(tmp_path / "a.png"), grid(pairs, columns=4))
+
+
+@pytest.mark.parametrize("layout", ["bytes", "channels last", "npz"])
+def test_images_may_be_laid_out_as_people_have_them(folder, tmp_path, layout):
+    images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), dtype=np.uint8)
+    path = tmp_path / ("a.npz" if layout == "npz" else "a.npy")
+    given = images.transpose(0, 2, 3, 1) if layout == "channels last" else images
+    np.savez(path, images=given) if layout == "npz" else np.save(path, given)
+    np.testing.assert_allclose(commands.read_images(path, SHAPE), images / 255, atol=1e-6)
+
+
+def test_grey_images_need_no_channel(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((3, 8, 8), 51, np.uint8))
+    found = commands.read_images(tmp_path / "a.npy", (1, 8, 8))
+    assert found.shape == (3, 1, 8, 8)
+    assert found.max() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("path", ["linear", "slerp"])
+def test_interpolate_draws_a_row_for_each_way(folder, tmp_path, path):
+    arguments = ["--rows", "2", "--steps", "5", "--seed", "3", "--path", path]
+    main(["interpolate", str(folder), *arguments, "--out", str(tmp_path / "a.npy")])
+    decoder = Decoder(folder)
+    codes = decoder.draw(4, seed=3)
+    ways = [decoder.interpolate(codes[first], codes[first + 1], 5, path) for first in (0, 2)]
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), np.concatenate(ways), atol=1e-6)
+    main(["interpolate", str(folder), *arguments, "--out", str(tmp_path / "a.png")])
+    assert picture(tmp_path / "a.png").shape == grid(np.concatenate(ways), columns=5).shape
+
+
+def test_inspect_says_what_the_model_is(folder, capfd):
+    main(["inspect", str(folder)])
+    said = capfd.readouterr().out
+    for text in ("tiny: variant vae, 2x4x5", "rule 1: holds", "rule 2: holds", "toward 7, component 1", "decoder.onnx"):
+        assert text in said
+
+
+def test_verify_reads_every_file(folder, capfd, fail):
+    main(["verify", str(folder)])
+    said = capfd.readouterr().out
+    assert said.count("as the manifest says") == 5
+    assert said.endswith("all graphs run and agree\n")
+    (folder / "card.md").write_text("# another\n")
+    status, lines = fail(["verify", str(folder)], says=True)
+    assert status == 1
+    assert "card.md must have the SHA-256 that the manifest names" in lines[0]
+
+
+def test_verify_finds_a_decoder_that_is_not_the_generators(tmp_path, fail):
+    nodes = [tiny.helper.make_node("Neg", ["z"], ["turned"]), *tiny._decoding("turned")]
+    folder = tiny.write(tmp_path / "a", decoder=tiny.model(nodes, tiny.Z, (tiny.IMAGE,)))
+    _, lines = fail(["verify", str(folder)], says=True)
+    assert "decoder must make the generator's images, but differs by" in lines[0]
+
+
+def test_bench_times_three_sizes(folder, capfd, monkeypatch):
+    monkeypatch.setattr(commands, "TIMED", 0.001)
+    main(["bench", str(folder), "--threads", "1"])
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == f"{folder} on 1 threads, median of calls for a second each"
+    assert [line.split()[0] for line in said[1:]] == ["1", "64", "1024"]
+
+
+def test_a_bar_says_how_far_it_is_where_it_takes_long(capfd, monkeypatch):
+    monkeypatch.setattr(commands, "SLOW", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert len(list(commands.told(iter([np.zeros(3), np.zeros(1)]), 4))) == 2
+    assert "#####" in capfd.readouterr().err
+
+
+BAD_INPUT = {
+    "n": ["{model}", "--n", "0"],
+    "seed": ["{model}", "--seed", "-1"],
+    "temperature": ["{model}", "--temperature", "nan"],
+    "suffix": ["{model}", "--out", "a.jpg"],
+    "no folder": ["{model}", "--out", "absent/a.png"],
+    "too many": ["{model}", "--n", "10001"],
+    "no model": ["absent"],
+    "not exported": ["."],
+}
+BAD_IMAGES = {
+    "absent": None,
+    "no array": b"<!doctype html>",
+    "a pickle": np.array([{}, {}], dtype=object),
+    "another shape": np.zeros((2, 2, 4, 6)),
+    "none": np.zeros((0, *SHAPE)),
+    "too bright": np.full((1, *SHAPE), 7.0),
+}
+BAD_USAGE = {
+    "no command": [],
+    "no model": ["sample"],
+    "another command": ["train"],
+    "n": ["sample", "{model}", "--n", "many"],
+    "an option": ["sample", "{model}", "--batch", "3"],
+    "a path": ["interpolate", "{model}", "--path", "arc"],
+}
+
+
+@pytest.fixture
+def fail(folder, tmp_path, monkeypatch, capfd):
+    """Runs the command, which must fail and leave no file; returns its exit status and the lines on stderr."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def fail(arguments, says=False):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(SystemExit) as ending:
+            main([argument.format(model=folder) for argument in arguments])
+        out, error = capfd.readouterr()
+        assert sorted(tmp_path.rglob("*")) == before
+        assert says or out == ""
+        return ending.value.code, error.splitlines()
+
+    return fail
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_ends_the_command_with_one_line_and_status_1(fail, case):
+    status, lines = fail(["sample", *BAD_INPUT[case]])
+    assert (status, len(lines)) == (1, 1)
+    assert lines[0].startswith("error: ")
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+def test_images_that_are_none_end_reconstruct_with_one_line(fail, tmp_path, case):
+    content = BAD_IMAGES[case]
+    if isinstance(content, bytes):
+        (tmp_path / "a.npy").write_bytes(content)
+    elif content is not None:
+        np.save(tmp_path / "a.npy", content)
+    status, lines = fail(["reconstruct", "{model}", str(tmp_path / "a.npy")])
+    assert (status, len(lines)) == (1, 1)
+    assert lines[0].startswith("error: images ")
+
+
+def test_a_wrong_suffix_is_told_before_the_model_is_read(fail):
+    assert "an output must end in .png, .npy, .npz, or" in fail(["sample", "absent", "--out", "a.jpg"])[1][0]
+
+
+@pytest.mark.parametrize("case", BAD_USAGE)
+def test_bad_usage_ends_the_command_with_status_2(fail, case):
+    status, lines = fail(BAD_USAGE[case])
+    assert status == 2
+    assert lines[0].startswith("usage: latentmill")
+    assert "error: " in lines[-1]
+
+
+def test_a_process_that_is_given_a_damaged_model_exits_with_one_line(folder, tmp_path):
+    (folder / "generator.onnx").write_bytes(b"damaged")
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        "from latentmill.cli import main; main()",
+        "sample",
+        folder,
+        "--out",
+        tmp_path / "a.png",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {folder / 'generator.onnx'} must have the SHA-256")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "a.png").exists()

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from latentmill.config import load_params
-from latentmill.data.dataset import read_labels, read_manifest, read_split
 from latentmill.errors import one_line_errors
-from latentmill.export.bundle import Given, write_bundle
+from latentmill.export.bundle import Given, told, write_bundle
 from latentmill.export.card import require_kept
 from latentmill.files import replacing_folder
 from latentmill.training.checkpoint import load
@@ -18,12 +17,10 @@ DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("ev
 def main(entry: str) -> None:
     metrics = json.loads(METRICS.read_text())[entry]
     require_kept(entry, metrics, load_params().export.allow_broken)
-    given = Given(read_split(DATA, "train"), read_labels(DATA, "train"), read_manifest(DATA))
     with replacing_folder(EXPORTS / entry) as folder:
-        card = write_bundle(load(MODELS / entry), entry, metrics, given, folder)
-    for name, file in card["files"].items():
-        difference = file["largest_difference_from_torch"]
-        print(f"exports/{entry}/{name}: {file['bytes']:,} bytes, at most {difference:.1e} from torch")
+        card = write_bundle(load(MODELS / entry), entry, metrics, Given.read(DATA), folder)
+    for line in told(card):
+        print(f"exports/{entry}/{line}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ knows no variant.
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -16,6 +16,8 @@ from latentmill.errors import InputError
 M = TypeVar("M", bound=BaseModel)
 NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria do not compare
 LoggerName = Literal["tensorboard", "mlflow"]
+ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
+RESERVED = "champion"  # a folder of exports beside those of the entries
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -87,6 +89,9 @@ class ExportConfig(Model):
     """What may be handed out."""
 
     allow_broken: list[str] = []  # entries that are exported though their samples break Rule 2
+    champion: ChampionMetric = (
+        "frechet_distance"  # decides, on validation images, among the entries that keep the rules
+    )
 
 
 class Params(Model):
@@ -98,6 +103,13 @@ class Params(Model):
     train: SweepConfig
     evaluation: EvaluationConfig
     export: ExportConfig
+
+    @field_validator("ladder")
+    @classmethod
+    def _leave_room(cls, ladder: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if RESERVED in ladder:
+            raise ValueError(f"an entry must not be called {RESERVED}, which is a folder of exports")
+        return ladder
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

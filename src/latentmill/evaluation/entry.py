@@ -34,6 +34,7 @@ from latentmill.evaluation.latent import (
 from latentmill.evaluation.likelihood import evaluate_likelihood
 from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, nearest_metrics
 from latentmill.evaluation.reconstruction import compare, reconstruct, reconstruction_metrics
+from latentmill.evaluation.selection import selection_metrics
 from latentmill.priors import Mixture
 from latentmill.variant import Decodes, Encodes, HasPosterior, PriorName, Variant
 
@@ -154,6 +155,7 @@ def judge_samples(
     metrics = _told(judge.judge(samples)) | {
         "near_copies": near_copy_metrics(nearest, usual.test, usual.near),
         "nearest": nearest_metrics(nearest, usual.test),
+        "validation": selection_metrics(samples, as_float(given.val), judge.spaces[1]),
     }
     if isinstance(model, Encodes) and isinstance(model, Decodes):
         metrics |= _prior(model, route, given, config.seed)

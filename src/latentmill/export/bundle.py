@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from latentmill.data.batches import Batches
+from latentmill.data.dataset import read_labels, read_manifest, read_split
 from latentmill.export.card import as_text, warning
 from latentmill.export.directions import directions, spread
 from latentmill.export.graphs import export, graphs
@@ -29,6 +30,11 @@ class Given:
     train: np.ndarray  # uint8 (N, C, H, W)
     labels: np.ndarray | None  # (N)
     manifest: Json  # as the stage prepare wrote it
+
+    @staticmethod
+    def read(folder: Path) -> "Given":
+        """Of the prepared data set in `folder`."""
+        return Given(read_split(folder, "train"), read_labels(folder, "train"), read_manifest(folder))
 
 
 def write_bundle(trained: TrainedModel, entry: str, metrics: Json, given: Given, folder: Path) -> Json:
@@ -56,6 +62,14 @@ def write_bundle(trained: TrainedModel, entry: str, metrics: Json, given: Given,
     write_text(folder / "card.md", as_text(card))
     write_json(folder / MANIFEST, manifest(folder))
     return card
+
+
+def told(card: Json) -> list[str]:
+    """What was written, a line a graph."""
+    return [
+        f"{name}: {file['bytes']:,} bytes, at most {file['largest_difference_from_torch']:.1e} from torch"
+        for name, file in card["files"].items()
+    ]
 
 
 def identify(trained: TrainedModel, entry: str, metrics: Json) -> Json:

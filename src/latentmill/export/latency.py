@@ -12,7 +12,7 @@ from latentmill.export.graphs import Graph
 from latentmill.runtime import graph as runtime
 
 BATCHES = (1, 64, 1024)
-SECONDS, LEAST = 0.1, 5  # to repeat a call for, and how often at least
+SECONDS, LEAST = 0.03, 5  # to repeat a call for, and how often at least
 
 
 def latency(graph: Graph, path: Path) -> dict[str, float]:

@@ -18,7 +18,9 @@ def main() -> None:
     ladder = {entry: metrics[entry] for entry in params.ladder}
     won = champion(ladder, params.export.champion, params.export.allow_broken)
     with replacing_folder(EXPORTS / RESERVED) as folder:
-        write_bundle(load(MODELS / won.entry), won.entry, ladder[won.entry], Given.read(DATA), folder)
+        write_bundle(
+            load(MODELS / won.entry), won.entry, ladder[won.entry], Given.read(DATA), folder, params.export.forms
+        )
     print(f"exports/champion: {won}")
 
 

@@ -15,10 +15,10 @@ DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("ev
 
 
 def main(entry: str) -> None:
-    metrics = json.loads(METRICS.read_text())[entry]
-    require_kept(entry, metrics, load_params().export.allow_broken)
+    params, metrics = load_params(), json.loads(METRICS.read_text())[entry]
+    require_kept(entry, metrics, params.export.allow_broken)
     with replacing_folder(EXPORTS / entry) as folder:
-        card = write_bundle(load(MODELS / entry), entry, metrics, Given.read(DATA), folder)
+        card = write_bundle(load(MODELS / entry), entry, metrics, Given.read(DATA), folder, params.export.forms)
     for line in told(card):
         print(f"exports/{entry}/{line}")
 

@@ -158,8 +158,9 @@ def _write_entry(places, name, variant, metrics, digits):
     trial = {"variant": variant, "model": {"latent": 2}, "training": None, "seed": 0}
     record = {"trial": trial, "fingerprint": "aa", "criterion": -1.5, "best_epoch": 0, "history": [], "seconds": 0.04}
     put(places.models / name / "trial.json", record)
-    files = {"files": {"g.onnx": {"bytes": 9, "largest_difference_from_torch": 0.0}}}
-    put(places.exports / name / "card.json", files)
+    form = {"bytes": 5, "mean_difference": 3.21, "largest_difference": 40.0, "tolerance": 2.0, "published": False}
+    files = {"g.onnx": {"bytes": 9, "largest_difference_from_torch": 0.0}}
+    put(places.exports / name / "card.json", {"files": files, "forms": {"int8": form}})
     folder = places.evaluation / "pictures" / name
     folder.mkdir(parents=True)
     for kind in _kinds(metrics):

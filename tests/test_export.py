@@ -57,7 +57,7 @@ IDENTITY = {  # in the metadata of each graph too
     "data_digest",
     "weights_sha256",
 }
-CARD = IDENTITY | {"codes", "directions", "data", "metrics", "files", "measured_on"}
+CARD = IDENTITY | {"forms", "codes", "directions", "data", "metrics", "files", "measured_on"}
 MANIFEST = {"source": "digits", "description": "tiny digits", "counts": {"train": 500}, "digest": "b" * 64}
 THIS_MACHINE = [str(Path(__file__).parents[1]), str(Path.home()), sys.prefix, "/src/latentmill", "site-packages", ".py"]
 
@@ -79,7 +79,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def given(digits):
-    return Given(digits[:500], load_digits().target[:500], MANIFEST)
+    return Given(digits[:500], load_digits().target[:500], digits[500:], MANIFEST)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def exported(trained, given, tmp_path_factory):
             made[key] = (
                 model,
                 folder,
-                write_bundle(as_trained(name, config, model), f"my_{name}", METRICS, given, folder),
+                write_bundle(as_trained(name, config, model), f"my_{name}", METRICS, given, folder, {}),
             )
         return made[key]
 
@@ -352,7 +352,7 @@ def test_the_same_model_gives_the_same_bytes_whatever_was_measured_of_it(trained
     contents = []
     for folder, metrics in ((tmp_path / "first", METRICS), (tmp_path / "second", METRICS | {"likelihood": None})):
         folder.mkdir()
-        write_bundle(as_trained("naive_bayes", {}, model), "entry", metrics, given, folder)
+        write_bundle(as_trained("naive_bayes", {}, model), "entry", metrics, given, folder, {})
         contents.append({path.name: path.read_bytes() for path in folder.glob("*.onnx")})
     assert contents[0] == contents[1]
 
@@ -424,7 +424,7 @@ def test_a_bundle_with_a_graph_above_the_tolerance_is_refused(trained, given, tm
     model, _ = trained("naive_bayes", {})
     monkeypatch.setattr(verification, "TOLERANCE", -1.0)
     with pytest.raises(InputError, match=r"generator\.onnx must differ from torch by at most -1\.0, but differs by 0"):
-        write_bundle(as_trained("naive_bayes", {}, model), "entry", METRICS, given, tmp_path)
+        write_bundle(as_trained("naive_bayes", {}, model), "entry", METRICS, given, tmp_path, {})
     assert not (tmp_path / "card.json").exists(), "a card vouches for what was verified"
 
 
@@ -439,9 +439,71 @@ def test_the_first_line_of_a_copiers_card_says_so(trained, given, tmp_path):
     model, _ = trained("naive_bayes", {})
     for name, metrics in (("copier", COPIER), ("honest", METRICS)):
         (tmp_path / name).mkdir()
-        write_bundle(as_trained("naive_bayes", {}, model), name, metrics, given, tmp_path / name)
+        write_bundle(as_trained("naive_bayes", {}, model), name, metrics, given, tmp_path / name, {})
     first = (tmp_path / "copier/card.md").read_text().splitlines()[0]
     assert first.startswith("**Breaks Rule 2: its samples are copies of training images.")
     assert (tmp_path / "copier/card.json").read_text().splitlines()[1].startswith('  "warning": "Breaks Rule 2')
     assert (tmp_path / "honest/card.md").read_text().splitlines()[0] == "# honest"
     assert json.loads((tmp_path / "honest/card.json").read_text())["warning"] == ""
+
+
+# Forms of the decoder
+
+
+@pytest.fixture(scope="module")
+def formed(trained, given, tmp_path_factory):
+    """A decoder in every form, but int8, whose tolerance nothing could keep: (folder, card)."""
+    config = {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0}
+    folder, asked = tmp_path_factory.mktemp("formed"), {"fp16": 0.5, "int8": 1e-9, "uint8": 0.6}
+    model, _ = trained("vae", config)
+    return folder, write_bundle(as_trained("vae", config, model), "vae", METRICS, given, folder, asked)
+
+
+def test_a_form_goes_out_where_it_is_within_its_tolerance_and_else_the_card_says_why(formed):
+    folder, card = formed
+    assert {path.name for path in folder.glob("decoder.*")} == {
+        f"decoder{form}.onnx" for form in ("", ".fp16", ".uint8")
+    }
+    for form, found in card["forms"].items():
+        assert found["published"] == (form != "int8") == (found["mean_difference"] <= found["tolerance"])
+        assert 0 <= found["mean_difference"] <= found["largest_difference"] < 255
+        assert found["frechet_distance"][form] == pytest.approx(found["frechet_distance"]["float32"], rel=0.2)
+        assert all(milliseconds > 0 for milliseconds in found["milliseconds"].values())
+    assert card["forms"]["int8"]["mean_difference"] > 0, "quantisation that changes nothing is none"
+    assert card["forms"]["int8"]["bytes"] < card["forms"]["fp16"]["bytes"] < card["files"]["decoder.onnx"]["bytes"]
+    text = (folder / "card.md").read_text()
+    assert "| `decoder.int8.onnx` | not published: " in text
+    assert "| `decoder.fp16.onnx` | " in text
+
+
+def test_the_recorded_difference_of_a_form_is_that_of_its_file(formed):
+    folder, card = formed
+    z = Decoder(folder).draw(100, seed=3)
+    plain = Decoder(folder).decode(z)
+    half, whole = Decoder(folder, form="fp16").decode(z), Decoder(folder, form="uint8").decode(z)
+    assert np.abs(half - plain).max() * 255 < 2
+    assert whole.dtype == np.uint8
+    assert np.abs(whole - plain * 255).max() <= 0.5 + 1e-3
+    assert card["forms"]["uint8"]["mean_difference"] == pytest.approx(0.25, abs=0.05), "of rounding"
+
+
+def test_forms_are_like_the_others_in_all_but_the_numbers(formed):
+    folder, _ = formed
+    whole = session(folder / "decoder.onnx")
+    for path in folder.glob("decoder.*.onnx"):
+        opened = session(path)
+        assert opened.get_modelmeta().custom_metadata_map == whole.get_modelmeta().custom_metadata_map
+        assert [value.shape for value in opened.get_outputs()] == [["batch", *IMAGE_SHAPE]]
+        assert [text for text in THIS_MACHINE if text.encode() in path.read_bytes()] == []
+
+
+def test_a_form_that_is_not_there_is_named(formed):
+    for form in ("int8", "fp8"):
+        with pytest.raises(InputError, match=f"a form must be one that .* holds, fp16, uint8, but got '{form}'"):
+            Decoder(formed[0], form=form)
+
+
+def test_a_model_without_codes_has_no_forms(trained, given, tmp_path):
+    model, _ = trained("naive_bayes", {})
+    card = write_bundle(as_trained("naive_bayes", {}, model), "n", METRICS, given, tmp_path, {"fp16": 1.0})
+    assert card["forms"] == {}

@@ -17,6 +17,7 @@ M = TypeVar("M", bound=BaseModel)
 NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria do not compare
 LoggerName = Literal["tensorboard", "mlflow"]
 ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
+FormName = Literal["fp16", "int8", "uint8"]
 RESERVED = "champion"  # a folder of exports beside those of the entries
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -89,9 +90,8 @@ class ExportConfig(Model):
     """What may be handed out."""
 
     allow_broken: list[str] = []  # entries that are exported though their samples break Rule 2
-    champion: ChampionMetric = (
-        "frechet_distance"  # decides, on validation images, among the entries that keep the rules
-    )
+    champion: ChampionMetric = "frechet_distance"  # decides, on validation images, among entries that keep the rules
+    forms: dict[FormName, Annotated[float, Field(gt=0)]] = {}  # further decoders; how much each may differ: forms.py
 
 
 class Params(Model):

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from latentmill.config import FormName
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_labels, read_manifest, read_split
+from latentmill.draws import standard_normal
 from latentmill.export.card import as_text, warning
 from latentmill.export.directions import directions, spread
 from latentmill.export.graphs import export, graphs
@@ -18,7 +21,7 @@ from latentmill.export.verification import largest_difference
 from latentmill.files import write_json, write_text
 from latentmill.runtime.folder import CARD, FORMAT, MANIFEST
 from latentmill.training.checkpoint import TrainedModel
-from latentmill.variant import Decodes, Encodes, codes_of
+from latentmill.variant import Decodes, Encodes, Variant, codes_of, float_array
 
 Json = dict[str, Any]
 
@@ -29,16 +32,22 @@ class Given:
 
     train: np.ndarray  # uint8 (N, C, H, W)
     labels: np.ndarray | None  # (N)
+    val: np.ndarray  # uint8 (M, C, H, W)
     manifest: Json  # as the stage prepare wrote it
 
     @staticmethod
     def read(folder: Path) -> "Given":
         """Of the prepared data set in `folder`."""
-        return Given(read_split(folder, "train"), read_labels(folder, "train"), read_manifest(folder))
+        train, labels = read_split(folder, "train"), read_labels(folder, "train")
+        return Given(train, labels, read_split(folder, "val"), read_manifest(folder))
 
 
-def write_bundle(trained: TrainedModel, entry: str, metrics: Json, given: Given, folder: Path) -> Json:
+def write_bundle(
+    trained: TrainedModel, entry: str, metrics: Json, given: Given, folder: Path, asked: dict[FormName, float]
+) -> Json:
     """Export every graph of the model into `folder`, verified, with its card and last the manifest; return the card.
+
+    `asked` are the forms of the decoder, with their tolerances.
 
     Raises:
         InputError: a graph differs from torch by more than the tolerance.
@@ -56,8 +65,8 @@ def write_bundle(trained: TrainedModel, entry: str, metrics: Json, given: Given,
             "largest_difference_from_torch": largest_difference(graph, path),
             "milliseconds": latency(graph, path),
         }
-    card = identity | latent_space(trained, given) | {"data": _data(given.manifest), "metrics": metrics, "files": files}
-    card |= {"measured_on": measured_on()}
+    card = identity | latent_space(trained, given) | {"forms": forms(trained.model, given, folder, asked)}
+    card |= {"data": _data(given.manifest), "metrics": metrics, "files": files, "measured_on": measured_on()}
     write_json(folder / CARD, card)
     write_text(folder / "card.md", as_text(card))
     write_json(folder / MANIFEST, manifest(folder))
@@ -97,6 +106,20 @@ def latent_space(trained: TrainedModel, given: Given) -> Json:
         return {"codes": None, "directions": []}
     codes = codes_of(trained.model, Batches(given.train))
     return {"codes": spread(codes), "directions": directions(codes, given.labels)}
+
+
+@torch.no_grad()
+def forms(model: Variant, given: Given, folder: Path, asked: dict[FormName, float]) -> Json:
+    """What became of the forms of the decoder that were asked for, by name; a model without codes has none."""
+    if not asked or not isinstance(model, Decodes) or not isinstance(model, Encodes):
+        return {}
+    from latentmill.export.forms import Reference, write_forms  # here, because it loads slowly and few ask for it
+
+    prior, image_shape = model.prior(model.prior_name), given.train.shape[1:]
+    decoder = next(each for each in graphs(model, image_shape) if each.name == "decoder")
+    noise = standard_normal((len(given.val), prior.noise_width), torch.Generator().manual_seed(0))
+    reference = Reference(float_array(prior(noise)), codes_of(model, Batches(given.val)), given.val)
+    return write_forms(asked, decoder, folder, reference)
 
 
 def manifest(folder: Path) -> Json:

@@ -90,7 +90,17 @@ def _files(card: Json) -> Iterator[str]:
     for name, file in card["files"].items():
         took = " | ".join(f"{file['milliseconds'][batch]:g}" for batch in batches)
         yield f"| `{name}` | `{file['input']}` to {', '.join(f'`{output}`' for output in file['outputs'])} | {took} |"
+    for form, found in card["forms"].items():
+        took = " | ".join(f"{found['milliseconds'][batch]:g}" for batch in batches)
+        yield f"| `decoder.{form}.onnx` | {_form(found)} | {took} |"
     yield from ("", f"Times are medians in onnxruntime on {on['threads']} threads of: {on['processor']}.")
+
+
+def _form(found: Json) -> str:
+    differs = (
+        f"differs by {found['mean_difference']:.2g} of 255 levels on average, {found['largest_difference']:.2g} at most"
+    )
+    return differs if found["published"] else f"not published: {differs}, but {found['tolerance']:g} are allowed"
 
 
 def _example(card: Json) -> Iterator[str]:

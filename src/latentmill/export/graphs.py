@@ -77,7 +77,7 @@ def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
     Raises:
         InputError: the graph's input or output is not what was asked for, or the values of the input go nowhere.
     """
-    proto = _published(_translate(graph), metadata)
+    proto = published(_translate(graph), metadata)
     found = [value.name for value in [*proto.graph.input, *proto.graph.output]]
     if found != [graph.input_name, *graph.output_names]:
         given = ", ".join(graph.output_names)
@@ -118,8 +118,8 @@ class _Function(nn.Module):
         return self.function(inputs)
 
 
-def _published(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
-    """Without the exporter's stack traces, which name paths of this machine; with our metadata."""
+def published(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
+    """As it goes out: without the exporter's stack traces, which name paths of this machine; with our metadata."""
     for item in [proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output]:
         del item.metadata_props[:]
         item.doc_string = ""

@@ -16,9 +16,14 @@ SECONDS, LEAST = 0.03, 5  # to repeat a call for, and how often at least
 
 
 def latency(graph: Graph, path: Path) -> dict[str, float]:
-    """Milliseconds of a call, the median, by the rows in it."""
+    """Milliseconds of a call of the file that `graph` was exported as."""
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in graph.outputs(batch=2).items()}
     opened = runtime.Graph(path.read_bytes(), str(path), (graph.input_name, graph.input_shape), shapes)
+    return milliseconds(opened, graph)
+
+
+def milliseconds(opened: runtime.Graph, graph: Graph) -> dict[str, float]:
+    """Of a call, the median, by the rows in it; `graph` gives examples."""
     return {str(batch): _milliseconds(opened, graph.example(batch, seed=0).numpy()) for batch in BATCHES}
 
 

@@ -51,6 +51,7 @@ class Entry:
     metrics: Json
     galleries: Json  # by way to sample: pixel distances of each shown sample to its nearest training images
     files: Json  # name of each exported file -> its size and largest difference from torch
+    forms: Json  # of the decoder, as they were asked for -> what was found of each
     pictures: list[Path]
 
 
@@ -95,8 +96,8 @@ def _read_entry(name: str, space: Json, metrics: Json, galleries: Json, places: 
     if not pictures:
         raise InputError(f"{folder} must hold pictures, but has none: run the stage evaluate")
     record = _read_json(places.models / name / "trial.json", "train")
-    files = _read_json(places.exports / name / "card.json", "export")["files"]
-    return Entry(name, space, record, metrics, galleries, files, pictures)
+    card = _read_json(places.exports / name / "card.json", "export")
+    return Entry(name, space, record, metrics, galleries, card["files"], card["forms"], pictures)
 
 
 def _read_curves(path: Path) -> Iterator[Curve]:

@@ -44,6 +44,7 @@ class Section:
     trials: int
     record: Json
     files: Json
+    forms: Json
     routes: list[Route]  # the exported one first
     groups: list[tuple[str, list[Picture]]]  # the pictures that are not of samples, by what they are about
 
@@ -83,6 +84,7 @@ def _section(rank: int, entry: Entry, inputs: Inputs) -> Section:
         sum(row["entry"] == entry.name for row in inputs.trials),
         entry.record,
         entry.files,
+        entry.forms,
         [_route(f"sheet-{rank}-{place}", route, entry, found, inputs) for place, route in enumerate(routes)],
         [(group, list(each)) for group, each in groupby(others, key=lambda picture: picture.group)],
     )

@@ -21,6 +21,7 @@ OUTPUTS = {  # what each may give
     DECODER: (["image"],),
     ENCODER: (["mean", "log_variance"], ["mean"]),
 }
+FORMS = ("fp16", "int8", "uint8")
 REACH = (-3.0, 3.0)  # along a direction that says nothing of it
 
 
@@ -31,23 +32,34 @@ class Decoder:
     and loaded when it is first needed. Several threads may share one decoder.
     """
 
-    def __init__(self, folder: Path | str, providers: Sequence[str] = (CPU,), threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+        form: str | None = None,
+    ) -> None:
         """Open `exports/<entry>`.
 
         Args:
             folder: as `latentmill` exported it.
             providers: of onnxruntime, in the order of preference, such as "CUDAExecutionProvider".
             threads: that compute one call; as many as this process may use cores if left out.
+            form: of the decoder, one that was exported beside it: "fp16", "int8", or "uint8", whose images are uint8
+                from 0 to 255. Images that are drawn, and not decoded from codes, do not depend on it.
 
         Raises:
             InputError: the folder is not an export, or a file is not what its manifest says.
         """
         self._folder, self._lock = Folder(folder), Lock()
-        self._session = (tuple(providers), threads)
+        self._session, self._form = (tuple(providers), threads), form
         self._graphs: dict[str, Graph] = {}
         self.card = self._folder.card()  # what the model is and how far it can be trusted
         facts = read_facts(self.card, str(self._folder.path / CARD))
         self.image_shape, self.latent, self.noise_width, self.noise_choices = facts
+        if form is not None and _file(form) not in self._folder.names:
+            known = ", ".join(each for each in FORMS if _file(each) in self._folder.names) or "none"
+            raise InputError(f"a form must be one that {folder} holds, {known}, but got {form!r}")
 
     def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
         """Draw `n` images: (n, C, H, W). The first k of n are those of k, for the same seed on every platform.
@@ -165,8 +177,10 @@ class Decoder:
             "log_variance": code,
         }
         given = {output: shapes[output] for output in self._outputs(name)}
-        content, where = self._folder.read(name), str(self._folder.path / name)
-        return Graph(content, where, (INPUTS[name], shapes[INPUTS[name]]), given, *self._session)
+        file = _file(self._form) if self._form and name == DECODER else name
+        dtype = np.uint8 if self._form == "uint8" and name == DECODER else np.float32
+        where, taken = str(self._folder.path / file), (INPUTS[name], shapes[INPUTS[name]])
+        return Graph(self._folder.read(file), where, taken, given, *self._session, dtype)
 
     def _outputs(self, name: str) -> list[str]:
         known = OUTPUTS[name]
@@ -198,3 +212,7 @@ class Decoder:
                 raise InputError(f"a direction's dimension must be from 0 to {latent - 1}, but got {given}")
             return np.eye(latent, dtype=np.float32)[given], REACH
         return numbers("direction", np.asarray(given)[None], (latent,))[0], REACH
+
+
+def _file(form: str) -> str:
+    return f"decoder.{form}.onnx"

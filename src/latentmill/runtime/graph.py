@@ -37,30 +37,33 @@ class Graph:
         given: dict[str, Shape],
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
+        dtype: type[np.generic] = np.float32,
     ) -> None:
         """The graph in `content`, which must map `taken`, a name and a shape, to what is `given`, in this order.
+
+        `dtype` is that of what is given: float32, or uint8.
 
         Raises:
             InputError: it is damaged, does not stand alone, or maps something else.
         """
         require_standalone(content, where)
-        self.where, self.input, self.shape, self.given = where, *taken, given
+        self.where, self.input, self.shape, self.given, self.dtype = where, *taken, given, dtype
         try:
             self.session = _session(content, providers, threads)
             found = [_described(values) for values in (self.session.get_inputs(), self.session.get_outputs())]
         except DAMAGED as error:
             raise InputError(f"{where} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
-        expected = [_line(dict([taken])), _line(given)]
+        expected = [_line(dict([taken]), np.float32), _line(given, dtype)]
         if found != expected:
             raise InputError(f"{where} must map {expected[0]} to {expected[1]}, but maps {found[0]} to {found[1]}")
 
     def run(self, rows: np.ndarray, *names: str) -> list[np.ndarray]:
-        """(N, *shape) float32 -> the outputs of these names, each float32 (N, …), without a copy of what is computed.
+        """(N, *shape) float32 -> the outputs of these names, each (N, …), without a copy of what is computed.
 
         Raises:
             InputError: an output would be larger than `LARGEST`, or the graph cannot be run.
         """
-        found = [np.empty(self.room(len(rows), name), np.float32) for name in names]
+        found: list[np.ndarray] = [np.empty(self.room(len(rows), name), self.dtype) for name in names]
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
             self._run_into(rows[part], {name: each[part] for name, each in zip(names, found, strict=True)})
@@ -73,7 +76,7 @@ class Graph:
             InputError: it would be larger than `LARGEST`.
         """
         shape = (count, *self.given[name])
-        size = 4 * prod(shape)
+        size = np.dtype(self.dtype).itemsize * prod(shape)
         if size > LARGEST:
             rule = f"a result must be at most {LARGEST >> 30} GiB, but {name} of {count} rows takes {size / 2**30:.1f}"
             raise InputError(f"{rule}: take fewer at a time, or a stream")
@@ -83,7 +86,7 @@ class Graph:
         binding = self.session.io_binding()
         binding.bind_cpu_input(self.input, rows)
         for name, array in outputs.items():
-            binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+            binding.bind_output(name, "cpu", 0, self.dtype, array.shape, array.ctypes.data)
         try:
             self.session.run_with_iobinding(binding)
         except RuntimeError as error:  # all that onnxruntime raises of a run with bound memory
@@ -113,8 +116,9 @@ def _described(values: list[onnxruntime.NodeArg]) -> str:
     return ", ".join(f"{value.type} {value.name} {_sizes(value.shape)}" for value in values) or "nothing"
 
 
-def _line(values: dict[str, Shape]) -> str:
-    return ", ".join(f"tensor(float) {name} {_sizes(['batch', *shape])}" for name, shape in values.items())
+def _line(values: dict[str, Shape], dtype: type[np.generic]) -> str:
+    kind = "uint8" if dtype == np.uint8 else "float"
+    return ", ".join(f"tensor({kind}) {name} {_sizes(['batch', *shape])}" for name, shape in values.items())
 
 
 def _sizes(shape: Sequence[int | str | None]) -> str:

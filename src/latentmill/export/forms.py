@@ -1,0 +1,152 @@
+"""Further forms of the decoder, made on request: smaller, for other devices, or with bytes for images.
+
+    decoder.fp16.onnx   weights and sums in half precision, for GPUs; codes and images stay float32
+    decoder.int8.onnx   weights and activations as 8-bit integers, calibrated on the validation images' codes
+    decoder.uint8.onnx  images as bytes 0 … 255: scaled, rounded and clipped in the graph
+
+One that differs from the float32 decoder by more than the tolerance that was declared for it is not published.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from latentmill.config import FormName
+from latentmill.data.batches import as_float
+from latentmill.evaluation.features import PixelFeatures
+from latentmill.evaluation.fidelity import frechet_distance
+from latentmill.export.graphs import Graph, published
+from latentmill.export.latency import milliseconds
+from latentmill.runtime import graph as runtime
+
+LEVELS = 255  # steps from black to white
+COMPARED = 2_000  # images, at most
+CALIBRATED = 100  # codes at a time
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a form is measured by."""
+
+    drawn: np.ndarray  # codes from the prior, float32 (N, d)
+    known: np.ndarray  # codes of the validation images, float32 (M, d)
+    images: np.ndarray  # the validation images, uint8 (M, C, H, W)
+
+
+def write_forms(asked: dict[FormName, float], graph: Graph, folder: Path, reference: Reference) -> Json:
+    """Write each form of decoder.onnx in `folder` that is within its tolerance, and return what was found of each.
+
+    A tolerance is the mean difference of pixels, in levels of 255.
+    """
+    whole = folder / "decoder.onnx"
+    features = PixelFeatures.fit(reference.images)
+    found: Json = {}
+    plain = _measured(whole, "float32", graph, reference, features)
+    for form, tolerance in asked.items():
+        path = folder / f"decoder.{form}.onnx"
+        onnx.save_model(published(_MADE[form](whole, reference), _metadata(whole)), path)
+        made = _measured(path, form, graph, reference, features)
+        difference = np.abs(made.images - plain.images) * LEVELS
+        mean = float(difference.mean())
+        if not mean <= tolerance:
+            path.unlink()
+        found[form] = {
+            "published": mean <= tolerance,
+            "tolerance": tolerance,
+            "mean_difference": mean,
+            "largest_difference": float(difference.max()),
+            "frechet_distance": {"float32": plain.frechet_distance, form: made.frechet_distance},
+            "milliseconds": made.milliseconds,
+            "bytes": made.bytes,
+        }
+    return found
+
+
+@dataclass(frozen=True)
+class _Measured:
+    images: np.ndarray  # float32 (N, C, H, W) in [0, 1]
+    frechet_distance: float  # of them to the validation images, in principal components of pixels
+    milliseconds: dict[str, float]
+    bytes: int
+
+
+def _measured(path: Path, form: str, graph: Graph, reference: Reference, features: PixelFeatures) -> _Measured:
+    dtype = np.uint8 if form == "uint8" else np.float32
+    given, content = {"image": reference.images.shape[1:]}, path.read_bytes()
+    opened = runtime.Graph(content, str(path), (graph.input_name, graph.input_shape), given, dtype=dtype)
+    images = opened.run(reference.drawn[:COMPARED], "image")[0]
+    images = as_float(images) if dtype == np.uint8 else images
+    distance = frechet_distance(features(images), features(as_float(reference.images[:COMPARED])))
+    return _Measured(images, distance, milliseconds(opened, graph), len(content))
+
+
+def _fp16(whole: Path, reference: Reference) -> onnx.ModelProto:
+    made: onnx.ModelProto = convert_float_to_float16(onnx.load(whole), keep_io_types=True)
+    return made
+
+
+def _int8(whole: Path, reference: Reference) -> onnx.ModelProto:
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it advises to prepare the graph, which is prepared
+    try:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "int8.onnx"
+            quantize_static(
+                whole,
+                path,
+                _Codes(reference.known),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+            return onnx.load(path)
+    finally:
+        logger.setLevel(level)
+
+
+def _uint8(whole: Path, reference: Reference) -> onnx.ModelProto:
+    proto = onnx.load(whole)
+    (image,) = proto.graph.output
+    for node in proto.graph.node:
+        node.output[:] = ["unit" if name == image.name else name for name in node.output]
+        node.input[:] = ["unit" if name == image.name else name for name in node.input]
+    constants = {"levels": LEVELS, "black": 0.0, "white": LEVELS}
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(value, np.float32), name) for name, value in constants.items()
+    )
+    steps = [("Mul", ["unit", "levels"]), ("Round", ["scaled"]), ("Clip", ["rounded", "black", "white"])]
+    for (operator, inputs), output in zip(steps, ("scaled", "rounded", "clipped"), strict=True):
+        proto.graph.node.append(onnx.helper.make_node(operator, inputs, [output]))
+    proto.graph.node.append(onnx.helper.make_node("Cast", ["clipped"], [image.name], to=onnx.TensorProto.UINT8))
+    image.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    return proto
+
+
+class _Codes(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    """Hands out codes (N, d) for calibration."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        self.parts: Iterator[np.ndarray] = iter(np.array_split(codes, -(-len(codes) // CALIBRATED)))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        part = next(self.parts, None)
+        return None if part is None else {"z": part}
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    return {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}
+
+
+_MADE: dict[FormName, Callable[[Path, Reference], onnx.ModelProto]] = {"fp16": _fp16, "int8": _int8, "uint8": _uint8}

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import neighbours, pipeline, sampler, sweep, training
+from benchmarks import decoder, neighbours, pipeline, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
 GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "training": training.measure,
-    "sampler": sampler.measure,
+    "decoder": decoder.measure,
     "neighbours": neighbours.measure,
     "sweep": sweep.measure,
     "repro": pipeline.measure_default,

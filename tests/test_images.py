@@ -1,6 +1,7 @@
 """Images as files: the grid, a folder of pictures, and arrays; whole or not at all."""
 
 import errno
+import io
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,14 @@ def test_a_png_holds_the_grid(tmp_path, channels, count):
         assert picture.mode == {1: "L", 3: "RGB"}[channels]
         pixels = np.asarray(picture)
     np.testing.assert_array_equal(pixels.reshape(*pixels.shape[:2], channels), grid(images, columns=4))
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_pillow_reads_the_pictures(channels, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    with Image.open(io.BytesIO(image_files.png(pixels))) as picture:
+        assert (picture.mode, picture.format) == (mode, "PNG")
+        np.testing.assert_array_equal(np.asarray(picture).reshape(pixels.shape), pixels)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])

@@ -18,6 +18,8 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     target = target.absolute()
     partial, previous = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "previous"))
     target.parent.mkdir(parents=True, exist_ok=True)
+    if previous.exists() and not target.exists():
+        previous.rename(target)  # a run was killed between the two renames
     for leftover in (partial, previous):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()

@@ -43,9 +43,13 @@ def test_a_folder_is_replaced_as_a_whole(target):
 
 @pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
 def test_where_the_new_one_fails_the_old_one_stays(target, failure):
-    with pytest.raises(failure), replacing_folder(target) as partial:
-        (partial / "b").write_text("half of the new")
-        raise failure
+    def replace():
+        with replacing_folder(target) as partial:
+            (partial / "b").write_text("half of the new")
+            raise failure
+
+    with pytest.raises(failure):
+        replace()
     assert files(target) == {"vae/a": "old"}
 
 

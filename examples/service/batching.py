@@ -1,0 +1,119 @@
+"""Requests that wait are computed together, because a graph takes little more for several rows than for one.
+
+The queue is bounded, in images: what finds no room is refused at once, and who waits does not wait long.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+Run = Callable[[np.ndarray], np.ndarray]  # rows (N, width) -> images (N, C, H, W), each of its own row alone
+
+
+class FullError(Exception):
+    """The queue has no room."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A request that waits."""
+
+    run: Run
+    rows: np.ndarray
+    since: float
+    images: asyncio.Future[np.ndarray]
+
+
+class Batcher:
+    """Computes jobs in the order in which they came, each together with those behind it that run the same."""
+
+    def __init__(self, max_batch: int, max_queue: int, delay: float) -> None:
+        """Nothing is computed before `work` runs.
+
+        Args:
+            max_batch: images that are put together; a job of more is computed alone.
+            max_queue: images that may wait.
+            delay: seconds that the first of a batch waits for others.
+        """
+        self.max_batch, self.max_queue, self.delay = max_batch, max_queue, delay
+        self.sizes: Counter[int] = Counter()  # how many batches there were of so many images
+        self._jobs: deque[Job] = deque()
+        self._came = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "batch")  # so that the event loop stays free
+
+    @property
+    def queued(self) -> int:
+        """Images that wait."""
+        return sum(len(job.rows) for job in self._jobs)
+
+    async def compute(self, run: Run, rows: np.ndarray) -> np.ndarray:
+        """The images `run(rows)`, computed in a batch. A task that is cancelled while it waits leaves the queue.
+
+        Raises:
+            FullError: the queue has no room for `rows`.
+            RuntimeError: the batch failed.
+        """
+        if self.queued + len(rows) > self.max_queue:
+            raise FullError
+        loop = asyncio.get_running_loop()
+        job = Job(run, rows, loop.time(), loop.create_future())
+        self._jobs.append(job)
+        self._came.set()
+        try:
+            return await job.images
+        finally:
+            if job in self._jobs:  # given up before a batch took it
+                self._jobs.remove(job)
+
+    async def work(self) -> None:
+        """Compute one batch after the other, until cancelled."""
+        while True:
+            await self._wait()
+            if jobs := self._taken():
+                await self._compute(jobs)
+
+    async def _wait(self) -> None:
+        """Return when there is a full batch, or a job that has waited for others long enough."""
+        while not self._jobs:
+            await self._another()
+        with suppress(TimeoutError):  # its time is up
+            async with asyncio.timeout_at(self._jobs[0].since + self.delay):
+                while self.queued < self.max_batch:
+                    await self._another()
+
+    async def _another(self) -> None:
+        self._came.clear()
+        await self._came.wait()
+
+    def _taken(self) -> list[Job]:
+        """The first job and what goes with it, no longer in the queue; none if they were given up."""
+        jobs: list[Job] = []
+        for job in list(self._jobs):
+            size = sum(len(taken.rows) for taken in jobs) + len(job.rows)
+            if not jobs or (job.run == jobs[0].run and size <= self.max_batch):
+                self._jobs.remove(job)
+                jobs.append(job)
+        return jobs
+
+    async def _compute(self, jobs: list[Job]) -> None:
+        """Answer each job with its images, or all with the error that the batch ended in."""
+        rows = np.concatenate([job.rows for job in jobs])
+        self.sizes[len(rows)] += 1
+        batch = asyncio.get_running_loop().run_in_executor(self._thread, jobs[0].run, rows)
+        await asyncio.wait([batch])
+        error = batch.exception()
+        for job, end in zip(jobs, accumulate(len(job.rows) for job in jobs), strict=True):
+            if job.images.done():  # given up meanwhile
+                continue
+            if error is None:
+                job.images.set_result(batch.result()[end - len(job.rows) : end])
+            else:
+                failure = RuntimeError(f"a batch must be computed, but: {error}")
+                failure.__cause__ = error
+                job.images.set_exception(failure)

@@ -5,8 +5,9 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CLUSTER := $(VENV)/cluster
+ORT := $(VENV)/onnxruntime
 
-.PHONY: setup repro submit test faults check bench calibration
+.PHONY: setup repro submit test faults check bench calibration examples
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -25,7 +26,23 @@ $(CLUSTER)/.ready: $(READY)
 repro: setup
 	dvc repro
 
-test: setup $(CLUSTER)/.ready
+# What the examples in Node and C++ need. Where there is no npm, their tests are skipped and say why.
+examples: examples/node/node_modules/.ready $(ORT)/.ready
+
+examples/node/node_modules/.ready: examples/node/package-lock.json
+	npm ci --prefix examples/node --ignore-scripts --silent # its script would fetch CUDA
+	touch $@
+
+# onnxruntime laid out as in its release archives: headers from a package that ships them, the library of the one for Python.
+$(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
+	rm -rf $(ORT) && mkdir -p $(ORT)/lib
+	cd $(ORT) && npm pack --silent @qvac/onnx@0.15.1 && sha256sum --check --quiet $(CURDIR)/$<
+	tar -xzf $(ORT)/*.tgz -C $(ORT) --strip-components=2 package/prebuilds/include/onnxruntime && rm $(ORT)/*.tgz
+	ln -s $(CURDIR)/$(VENV)/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.* $(ORT)/lib/libonnxruntime.so.1
+	ln -s libonnxruntime.so.1 $(ORT)/lib/libonnxruntime.so
+	touch $@
+
+test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples)
 	pytest --numprocesses 2 --dist loadfile
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265

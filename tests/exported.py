@@ -29,7 +29,7 @@ def export(variant: str, config: dict[str, object], shape: tuple[int, int, int],
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "SECONDS", 0)
         patch.setattr(latency, "LEAST", 1)
-        write_bundle(trained, variant, metrics, Given(images, None, DATA), folder)
+        write_bundle(trained, variant, metrics, Given(images, None, images, DATA), folder, asked={})
     return folder
 
 

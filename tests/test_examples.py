@@ -133,7 +133,7 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(command, folder, tmp_
 
 def test_what_is_wrong_is_said_in_a_line(command, folder, tmp_path):
     np.zeros(LATENT + 1, np.float32).tofile(tmp_path / "codes.bin")
-    assert f"rows must have the width {LATENT}" in failure(command, folder, "--codes", "codes.bin", at=tmp_path)
+    assert f"rows must be {LATENT} wide" in failure(command, folder, "--codes", "codes.bin", at=tmp_path)
     assert "manifest.json" in failure(command, tmp_path, at=tmp_path)
 
 

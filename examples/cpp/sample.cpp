@@ -38,7 +38,7 @@ int main(int count, char** words) try {
   const int64_t width = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape()[1];
   const std::string file = draws ? "" : read(given[decodes ? "--codes" : "--noise"]);
   std::vector<float> rows(draws ? std::stoul(given["--n"]) * width : file.size() / sizeof(float));
-  if (rows.empty() || rows.size() % width) throw std::runtime_error("rows must have the width " + std::to_string(width));
+  if (rows.empty() || rows.size() % width) throw std::runtime_error("rows must be " + std::to_string(width) + " wide");
   std::mt19937 bits(std::stoul(given["--seed"]));
   for (std::normal_distribution<float> normal; float& value : rows) value = normal(bits);
   file.copy(reinterpret_cast<char*>(rows.data()), file.size());

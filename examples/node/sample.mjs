@@ -19,7 +19,7 @@ const [graph, input, width] = codes ? ['decoder', 'z', card.latent] : ['generato
 const session = await ort.InferenceSession.create(await read(`${graph}.onnx`))
 const file = codes ?? noise
 const rows = file ? new Float32Array(Uint8Array.from(await readFile(file)).buffer) : normal(+seed, n * width)
-if (!rows.length || rows.length % width) throw new Error(`rows must have the width ${width}, but got ${rows.length} numbers`)
+if (!rows.length || rows.length % width) throw new Error(`rows must be ${width} wide, but got ${rows.length} numbers`)
 const tensor = new ort.Tensor('float32', rows, [rows.length / width, width])
 const { image } = await session.run({ [input]: tensor }, ['image'])
 await writeFile(out, out.endsWith('.bin') ? image.data : sheet(image))

@@ -5,7 +5,7 @@
     POST /sample {"n": 4, "seed": 0, "temperature": 1.0}    drawn images, the same for the same seed
     POST /decode {"z": [[…], …]}                            images of your own codes (n, latent)
     GET  /card                                              what the model is, and how far it can be trusted
-    GET  /healthz                                           images that wait, and how many batches there were of which size
+    GET  /healthz                                           images that wait, and how many batches there were by size
 
 Images are one PNG, or an array (n, C, H, W) float32 in [0, 1] for `Accept: application/x-npy`. What is wrong with a
 request stands in `detail`: 413 and 422 should not be tried again, 429 should, after the seconds in Retry-After.
@@ -24,12 +24,11 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from model import Model
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from settings import Settings
 
 from latentmill.errors import InputError
-from latentmill.runtime.images import grid
+from latentmill.runtime.images import grid, png
 
 NPY = "application/x-npy"
 router = APIRouter()
@@ -40,13 +39,13 @@ class Asked(BaseModel):
 
 
 class Draw(Asked):
-    n: int = Field(1, ge=1)
+    n: int = 1
     seed: int = Field(0, ge=0, lt=1 << 64)
     temperature: float = Field(1.0, ge=0)
 
 
 class Codes(Asked):
-    z: list[list[float]] = Field(min_length=1)
+    z: list[list[float]]
 
 
 @router.post("/sample")
@@ -77,8 +76,8 @@ async def healthz(request: Request) -> dict[str, Any]:
 
 def _check_count(name: str, count: int, request: Request) -> None:
     most = request.app.state.settings.max_images
-    if count > most:
-        raise InputError(f"{name} must be at most {most}, but got {count}")
+    if not 1 <= count <= most:
+        raise InputError(f"{name} must be from 1 to {most}, but got {count}")
 
 
 async def _answer(request: Request, run: Run, rows: np.ndarray) -> Response:
@@ -107,9 +106,7 @@ def _npy(images: np.ndarray) -> bytes:
 
 
 def _png(images: np.ndarray) -> bytes:
-    sheet = grid(images)
-    Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet).save(file := BytesIO(), "PNG")
-    return file.getvalue()
+    return png(grid(images))
 
 
 async def _invalid(_: Request, error: InputError) -> Response:
@@ -123,6 +120,7 @@ async def _malformed(_: Request, error: RequestValidationError) -> Response:
         return JSONResponse({"detail": f"a body must be JSON, but: {first['ctx']['error']}"}, 422)
     name = ".".join(map(str, first["loc"][1:])) or "a body"
     rule = first["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
+    rule = rule.replace("Extra inputs are not permitted", "is not asked for")
     return JSONResponse({"detail": f"{name} {rule}, but got {str(first['input'])[:40]}"}, 422)
 
 

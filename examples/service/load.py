@@ -2,9 +2,9 @@
 
     python examples/service/load.py exports/vae --concurrency 64 --seconds 5
 
-Each of `--concurrency` clients asks for `--images` images, waits for them, and asks again; who gets 429 waits a tenth of
-a second. The service is started twice on this machine, once with batches of one request and once with batches of
-`--max-batch` images, so that both are measured in one run.
+Each of `--concurrency` clients asks for `--images` images, waits for them, and asks again; who gets 429 waits for a
+tenth of a second first. The service is started twice on this machine, once with batches of one request and once with
+batches of up to `--max-batch` images, so that both are measured in one run.
 """
 
 import argparse
@@ -70,7 +70,9 @@ async def drive(address: str, concurrency: int, seconds: float, images: int) -> 
     """Ask for `seconds`, after one request of each client that is not counted."""
     async with AsyncExitStack() as opened:
         clients = [  # each with its own connection: a pool that all share takes longer than the service
-            await opened.enter_async_context(httpx.AsyncClient(base_url=address, timeout=60, verify=False, trust_env=False))
+            await opened.enter_async_context(
+                httpx.AsyncClient(base_url=address, timeout=60, verify=False, trust_env=False)
+            )
             for _ in range(concurrency)
         ]
         await _started(clients[0])
@@ -92,7 +94,8 @@ async def _started(client: httpx.AsyncClient) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
-            return (await client.get("/healthz")).raise_for_status() and None
+            (await client.get("/healthz")).raise_for_status()
+            return
         except httpx.ConnectError:
             await asyncio.sleep(0.1)
     raise TimeoutError(f"the service must answer within {PATIENCE} s")

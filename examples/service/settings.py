@@ -1,7 +1,7 @@
 """What can be set, each by an environment variable such as LATENTMILL_MAX_BATCH."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 from latentmill.errors import InputError
 
@@ -24,5 +24,6 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        given = {field.name: (field, os.environ.get(f"LATENTMILL_{field.name.upper()}")) for field in fields(cls)}
-        return cls(**{name: type(field.default)(text) for name, (field, text) in given.items() if text is not None})
+        """Its defaults, but for what the environment names."""
+        given = {name: os.environ.get(f"LATENTMILL_{name.upper()}", value) for name, value in asdict(cls()).items()}
+        return cls(**{name: type(getattr(cls, name))(value) for name, value in given.items()})

@@ -323,7 +323,7 @@ def test_settings_come_from_the_environment(monkeypatch):
 
 
 def test_the_load_test_reports_both_ways(folder):
-    options = [folder, "--concurrency", "4", "--seconds", "0.3"]
+    options = [folder, "--concurrency", "4", "--seconds", "0.5"]
     done = subprocess.run([sys.executable, LOAD, *options], text=True, capture_output=True, check=True)
     lines = done.stdout.splitlines()
     assert re.match(r"max_batch=1: \d+ requests/s, p50 [\d.]+ ms, p99 [\d.]+ ms, 0.0% refused with 429", lines[0])

@@ -3,8 +3,8 @@
     python examples/service/load.py exports/vae --concurrency 64 --seconds 5
 
 Each of `--concurrency` clients asks for `--images` images, waits for them, and asks again; who gets 429 waits for a
-tenth of a second first. The service is started twice on this machine, once with batches of one request and once with
-batches of up to `--max-batch` images, so that both are measured in one run.
+tenth of a second first. The service runs twice on this machine, once with batches of one request and once with batches
+of up to `--max-batch` images, and they are asked in turns, each for `--seconds` in all.
 """
 
 import argparse
@@ -16,13 +16,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import numpy as np
 
+ROUNDS = 5  # in each of which both ways have their turn, so that a machine that slows down slows both
 PATIENCE = 60  # seconds for the service to start
 
 
@@ -30,10 +31,10 @@ PATIENCE = 60  # seconds for the service to start
 class Load:
     """What the clients saw, and the sizes of the batches that the service counted."""
 
-    seconds: float
+    seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)  # of the requests that were answered, in seconds
     refused: int = 0
-    batches: dict[str, int] = field(default_factory=dict)
+    batches: Counter[int] = field(default_factory=Counter)  # by images
 
     @property
     def rate(self) -> float:
@@ -44,7 +45,7 @@ class Load:
         share = self.refused / (self.refused + len(self.latencies))
         sizes: Counter[int] = Counter()
         for size, count in self.batches.items():
-            sizes[1 << int(size).bit_length() - 1] += count
+            sizes[1 << size.bit_length() - 1] += count
         batches = ", ".join(f"{count} of {size} to {2 * size - 1}" for size, count in sorted(sizes.items()))
         seen = f"{self.rate:.0f} requests/s, p50 {half:.1f} ms, p99 {most:.1f} ms, {share:.1%} refused with 429"
         return f"{seen}\n  images in a batch: {batches}"
@@ -66,8 +67,8 @@ def service(export: str, **settings: int) -> Iterator[str]:
         process.wait()
 
 
-async def drive(address: str, concurrency: int, seconds: float, images: int) -> Load:
-    """Ask for `seconds`, after one request of each client that is not counted."""
+async def drive(address: str, load: Load, concurrency: int, seconds: float, images: int) -> None:
+    """Ask for `seconds` and add to `load`, after one request of each client that is not counted."""
     async with AsyncExitStack() as opened:
         clients = [  # each with its own connection: a pool that all share takes longer than the service
             await opened.enter_async_context(
@@ -77,17 +78,15 @@ async def drive(address: str, concurrency: int, seconds: float, images: int) -> 
         ]
         await _started(clients[0])
         await asyncio.gather(*(_ask(client, images, seed=0) for client in clients))
-        load, before = Load(seconds), await _batches(clients[0])
-        end = time.perf_counter() + seconds
-        await asyncio.gather(*(_client(client, load, end, images) for client in clients))
-        after = await _batches(clients[0])
-        load.batches = {size: new for size in after if (new := after[size] - before.get(size, 0))}
-        return load
+        before, start = await _batches(clients[0]), time.perf_counter()
+        await asyncio.gather(*(_client(client, load, start + seconds, images) for client in clients))
+        load.seconds += time.perf_counter() - start
+        load.batches += await _batches(clients[0]) - before
 
 
-async def _batches(client: httpx.AsyncClient) -> dict[str, int]:
-    found: dict[str, int] = (await client.get("/healthz")).json()["batches"]
-    return found
+async def _batches(client: httpx.AsyncClient) -> Counter[int]:
+    found = (await client.get("/healthz")).json()["batches"]
+    return Counter({int(size): count for size, count in found.items()})
 
 
 async def _started(client: httpx.AsyncClient) -> None:
@@ -128,13 +127,18 @@ def main() -> None:
     parser.add_argument("--max-batch", type=int, default=64)
     parser.add_argument("--max-queue", type=int, default=256)
     given = parser.parse_args()
-    rates = []
-    for max_batch in (1, given.max_batch):
-        with service(given.export, max_batch=max_batch, max_queue=given.max_queue) as address:
-            load = asyncio.run(drive(address, given.concurrency, given.seconds, given.images))
-        print(f"max_batch={max_batch}: {load}")
-        rates.append(load.rate)
-    print(f"batching answers {rates[1] / rates[0]:.2f} times as many requests")
+    with ExitStack() as running:
+        loads = {
+            running.enter_context(service(given.export, max_batch=size, max_queue=given.max_queue)): (size, Load())
+            for size in (1, given.max_batch)
+        }
+        for _ in range(ROUNDS):
+            for address, (_, load) in loads.items():
+                asyncio.run(drive(address, load, given.concurrency, given.seconds / ROUNDS, given.images))
+    for size, load in loads.values():
+        print(f"max_batch={size}: {load}")
+    (_, alone), (_, together) = loads.values()
+    print(f"batching answers {together.rate / alone.rate:.2f} times as many requests")
 
 
 if __name__ == "__main__":

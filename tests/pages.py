@@ -141,6 +141,7 @@ def write(root, digits, entries, source="small <digits>"):
         _write_entry(places, name, variant, metrics, digits)
     put(places.evaluation / "metrics.json", {name: metrics for name, (_, metrics) in entries.items()})
     put(places.evaluation / "calibration.json", CALIBRATION)
+    put(places.exports / "champion/card.json", {"entry": list(entries)[-1]})
     distances = {"distances": [[row + 0.25, *range(row + 1, row + 5)] for row in range(SHOWN)]}
     galleries = {name: dict.fromkeys(metrics["samples"], distances) for name, (_, metrics) in entries.items()}
     put(places.evaluation / "galleries.json", galleries)

@@ -128,11 +128,11 @@ def test_what_a_model_cannot_do_reads_as_a_dash(page):
     assert "0.4 (0.4 to 0.4)" in plain.values()
 
 
-def test_each_route_is_a_row_and_the_exported_one_is_marked(page):
+def test_each_route_is_a_row_and_the_exported_one_and_the_champion_are_marked(page):
     assert [row["codes from"] for row in page.leaderboard()] == [
         "no codeexported",
         "N(0, I)",
-        "a fitted mixtureexported",
+        "a fitted mixtureexportedchampion",
     ]
 
 
@@ -307,6 +307,7 @@ def test_numbers_have_three_digits_and_no_exponent(value, told):
         ("evaluation/galleries.json", "evaluate"),
         ("evaluation/pictures/plain", "evaluate"),
         ("exports/coded/card.json", "export"),
+        ("exports/champion/card.json", "champion"),
     ],
 )
 def test_a_missing_input_names_the_stage_that_writes_it(usual, tmp_path, name, stage):

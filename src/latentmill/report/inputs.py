@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from latentmill.config import Params
+from latentmill.config import RESERVED, Params
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import InputError
 
@@ -65,6 +65,7 @@ class Inputs:
     curves: list[Curve]  # of the winners that learn by steps
     calibration: Json  # what each measure made of controls whose answer is known
     entries: list[Entry]
+    champion: str  # the entry that goes out under that name
     samples: int  # drawn from each model, in each way
 
 
@@ -87,7 +88,8 @@ def read_inputs(params: Params, places: Places) -> Inputs:
         _read_entry(name, space, metrics[name], galleries.get(name, {}), places)
         for name, space in params.ladder.items()
     ]
-    return Inputs(manifest, test, trials, curves, calibration, entries, params.evaluation.samples)
+    champion = _read_json(places.exports / RESERVED / "card.json", "champion")["entry"]
+    return Inputs(manifest, test, trials, curves, calibration, entries, champion, params.evaluation.samples)
 
 
 def _read_entry(name: str, space: Json, metrics: Json, galleries: Json, places: Places) -> Entry:

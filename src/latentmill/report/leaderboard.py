@@ -31,6 +31,7 @@ class Row:
     name: str
     route: str
     exported: bool
+    champion: bool
     cells: list[list[Cell]]  # by group
 
 
@@ -45,7 +46,7 @@ def rows(inputs: Inputs, columns: list[Group]) -> list[Row]:
     """In the order of the ladder."""
     spaces = sample_spaces(inputs.entries)
     return [
-        _row(rank, entry, route, columns, spaces)
+        _row(rank, entry, route, columns, spaces, inputs.champion)
         for rank, entry in enumerate(inputs.entries, start=1)
         for route in entry.metrics["samples"]
     ]
@@ -58,10 +59,11 @@ def sample_spaces(entries: list[Entry]) -> dict[str, str]:
     return dict(zip(spaces, ascii_lowercase if len(spaces) > 1 else [""] * len(spaces), strict=False))
 
 
-def _row(rank: int, entry: Entry, route: str, columns: list[Group], spaces: dict[str, str]) -> Row:
+def _row(rank: int, entry: Entry, route: str, columns: list[Group], spaces: dict[str, str], champion: str) -> Row:
     mark = spaces.get(entry.metrics.get("likelihood", {}).get("sample_space"), "")
     cells = [[_cell(column, entry.metrics, route, mark) for column in group.columns] for group in columns]
-    return Row(rank, entry.name, route_name(route), route == entry.metrics["exported_prior"], cells)
+    exported = route == entry.metrics["exported_prior"]
+    return Row(rank, entry.name, route_name(route), exported, exported and entry.name == champion, cells)
 
 
 def _cell(column: Column, metrics: Json, route: str, mark: str) -> Cell:

@@ -26,7 +26,7 @@ $(CLUSTER)/.ready: $(READY)
 repro: setup
 	dvc repro
 
-# What the examples in Node and C++ need. Where there is no npm, their tests are skipped and say why.
+# What the examples in Node and C++ need; where it is not there, their tests are skipped and say why.
 examples: examples/node/node_modules/.ready $(ORT)/.ready
 
 examples/node/node_modules/.ready: examples/node/package-lock.json
@@ -42,7 +42,7 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 	ln -s libonnxruntime.so.1 $(ORT)/lib/libonnxruntime.so
 	touch $@
 
-test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples)
+test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready)
 	pytest --numprocesses 2 --dist loadfile
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265

@@ -55,6 +55,14 @@ def test_temperature_and_truncation_are_those_of_the_noise(decoder):
     np.testing.assert_array_equal(decoder.draw(4, seed=1, temperature=0.5, truncation=2.0), expected)
 
 
+def test_noise_of_several_draws_may_be_put_together(decoder):
+    """As a service does."""
+    seeds, noise = (3, 4), [decoder.noise(5, seed, temperature=0.5) for seed in (3, 4)]
+    images = decoder.generate(np.concatenate(noise))
+    for part, seed in zip(np.split(images, 2), seeds, strict=True):
+        np.testing.assert_allclose(part, decoder.sample(5, seed, temperature=0.5), atol=1e-6)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 256])
 def test_fewer_images_are_the_first_of_more_whatever_the_batch(decoder, monkeypatch, batch):
     many = decoder.sample(10, seed=0)
@@ -241,6 +249,8 @@ def test_what_is_no_image_is_not_encoded(decoder, images, message):
             lambda d, z: d.traverse(z[0], "toward 9"),
             "a direction must be one of toward 7, component 1, but got 'toward 9'",
         ),
+        (lambda d, z: d.noise(0, seed=0), "n must be at least 1, but got 0"),
+        (lambda d, z: d.generate(np.full((1, 3), np.nan)), "noise must be finite, but got nan"),
         (lambda d, z: d.traverse(z[0], 3), "a direction's dimension must be from 0 to 2, but got 3"),
         (lambda d, z: d.traverse(z[0], np.ones(2)), r"direction must have the shape \(N, 3\)"),
         (lambda d, z: Decoder(d._folder.path, threads=0).decode(z), "threads must be at least 1, but got 0"),

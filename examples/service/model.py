@@ -6,8 +6,6 @@ import numpy as np
 
 from latentmill import Decoder
 from latentmill.errors import InputError
-from latentmill.runtime.decoder import GENERATOR
-from latentmill.runtime.noise import Noise
 
 
 class Model:
@@ -19,20 +17,11 @@ class Model:
 
     def __init__(self, folder: str, threads: int) -> None:
         self.decoder = Decoder(folder, threads=threads)
-        self._generator = self.decoder._graph(GENERATOR)
         self.card: dict[str, Any] = self.decoder.card
-        self.generate(self.noise(1, seed=0, temperature=1.0))  # a file that is damaged shows now
+        self.noise, self.generate, self.decode = self.decoder.noise, self.decoder.generate, self.decoder.decode
+        self.generate(self.noise(1, seed=0))  # a file that is damaged shows now
         if self.decoder.latent is not None:
             self.decode(np.zeros((1, self.decoder.latent), np.float32))
-
-    def noise(self, n: int, seed: int, temperature: float) -> np.ndarray:
-        """What `Decoder.sample` draws `n` images from: (n, noise_width)."""
-        decoder = self.decoder
-        return Noise(decoder.noise_width, seed, temperature, choices=decoder.noise_choices).rows(n)
-
-    def generate(self, noise: np.ndarray) -> np.ndarray:
-        """Noise (N, noise_width) -> images (N, C, H, W)."""
-        return self._generator.run(noise, "image")[0]
 
     def codes(self, rows: list[list[float]]) -> np.ndarray:
         """Codes as `decode` takes them: float32 (N, latent).
@@ -51,7 +40,3 @@ class Model:
         if not np.isfinite(codes).all():
             raise InputError(f"z must be finite as float32, but got {np.array(rows)[~np.isfinite(codes)][0]}")
         return codes
-
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """Codes (N, latent) -> images (N, C, H, W)."""
-        return self.decoder.decode(z)

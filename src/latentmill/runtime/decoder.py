@@ -90,6 +90,24 @@ class Decoder:
         self._graph(DECODER)  # or there are none
         return next(self._drawn(n, n, seed, temperature, truncation, "z"))
 
+    def noise(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
+        """What `sample` draws `n` images from, float32 (n, noise_width), for `generate`.
+
+        Raises:
+            InputError: an argument breaks its rule.
+        """
+        _require_some("n", n)
+        return self._noise(seed, temperature, truncation).rows(n)
+
+    def generate(self, noise: np.ndarray) -> np.ndarray:
+        """Noise (N, noise_width) -> images (N, C, H, W), each of its own row alone.
+
+        Raises:
+            InputError: `noise` is not finite numbers of that shape, with N at least 1.
+        """
+        graph = self._graph(GENERATOR)
+        return graph.run(numbers("noise", noise, graph.shape), "image")[0]
+
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Codes (N, latent) -> images (N, C, H, W).
 
@@ -150,13 +168,14 @@ class Decoder:
     def _drawn(
         self, n: int, batch: int, seed: int, temperature: float, truncation: float | None, output: str
     ) -> Iterator[np.ndarray]:
-        for name, value in (("n", n), ("batch", batch)):
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, but got {value}")
-        noise = Noise(self.noise_width, seed, temperature, truncation, self.noise_choices)
-        graph = self._graph(GENERATOR)
+        _require_some("n", n)
+        _require_some("batch", batch)
+        noise, graph = self._noise(seed, temperature, truncation), self._graph(GENERATOR)
         graph.room(min(n, batch), output)
         return (graph.run(noise.rows(min(batch, n - start)), output)[0] for start in range(0, n, batch))
+
+    def _noise(self, seed: int, temperature: float, truncation: float | None) -> Noise:
+        return Noise(self.noise_width, seed, temperature, truncation, self.noise_choices)
 
     def _graph(self, name: str) -> Graph:
         """The graph of that file, opened once."""
@@ -216,3 +235,8 @@ class Decoder:
 
 def _file(form: str) -> str:
     return f"decoder.{form}.onnx"
+
+
+def _require_some(name: str, count: int) -> None:
+    if count < 1:
+        raise InputError(f"{name} must be at least 1, but got {count}")

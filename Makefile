@@ -6,8 +6,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 CLUSTER := $(VENV)/cluster
 ORT := $(VENV)/onnxruntime
+PAGE := src/latentmill/browser
 
-.PHONY: setup repro submit test faults check bench calibration examples
+.PHONY: setup repro page submit test faults check bench calibration examples
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -21,6 +22,16 @@ $(CLUSTER)/.ready: $(READY)
 	$(VENV)/bin/python -m venv --clear $(CLUSTER)
 	cd $(CLUSTER)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
 	$(CLUSTER)/bin/pip install --quiet --constraint constraints.txt 'ray[default]'
+	touch $@
+
+# Of onnxruntime-web, the files that a browser loads for `latentmill serve`.
+page: $(PAGE)/ort/.ready
+
+$(PAGE)/ort/.ready: $(PAGE)/package.json $(PAGE)/package-lock.json
+	rm -rf $(@D) && mkdir -p $(@D)/npm && cp $^ $(@D)/npm
+	npm ci --prefix $(@D)/npm --ignore-scripts --silent
+	cd $(@D) && mv npm/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs . && \
+	    mv npm/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm . && rm -rf npm
 	touch $@
 
 repro: setup
@@ -42,7 +53,7 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 	ln -s libonnxruntime.so.1 $(ORT)/lib/libonnxruntime.so
 	touch $@
 
-test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready)
+test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
 	pytest --numprocesses 2 --dist loadfile
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265

@@ -13,7 +13,7 @@ PACKAGE = SOURCE / "latentmill"
 STAGES = ("prepare", "train", "evaluate", "export", "champion", "report")
 # Each layer may import from those to its left, and from within itself.
 LAYERS = (
-    ("errors", "files", "storage", "config", "densities", "draws", "runtime"),
+    ("errors", "files", "storage", "config", "densities", "draws", "runtime", "browser"),
     ("nets", "observations", "priors", "data", "variant"),
     ("variants",),
     ("training",),
@@ -60,9 +60,10 @@ def test_variants_do_not_import_one_another():
             assert [name for name in imports(path) if name.startswith("latentmill.variants")] == []
 
 
-def test_the_runtime_needs_nothing_else_of_the_package():
-    allowed = ("latentmill.runtime", "latentmill.errors")
-    for path in (PACKAGE / "runtime").glob("*.py"):
+@pytest.mark.parametrize(("part", "more"), [("runtime", ()), ("browser", ("latentmill.runtime",))])
+def test_what_an_application_uses_needs_nothing_else_of_the_package(part, more):
+    allowed = (f"latentmill.{part}", "latentmill.errors", *more)
+    for path in (PACKAGE / part).glob("*.py"):
         inner = [name for name in imports(path) if name.startswith("latentmill")]
         assert [name for name in inner if not name.startswith(allowed)] == []
 

@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
         "latentmill", description="Use exported generative models of images; plan and submit their training."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_sample, _add_reconstruct, _add_interpolate, _add_inspect, _add_verify, _add_bench):
+    for add in (_add_sample, _add_reconstruct, _add_interpolate, _add_inspect, _add_verify, _add_bench, _add_serve):
         add(commands)
     plan = commands.add_parser("plan", help="list the trials of params.yaml, and which are trained already")
     plan.set_defaults(run=_plan)
@@ -76,12 +76,26 @@ def _add_bench(commands: Commands) -> None:
     parser.add_argument("--threads", type=int, help="that compute one call (all cores)")
 
 
+def _add_serve(commands: Commands) -> None:
+    parser = _add(commands, "serve", "show it in a browser, with sliders")
+    parser.set_defaults(run=_serve)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to serve at (127.0.0.1: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="of the address, 0 for any (8000)")
+    parser.add_argument("--to", type=Path, help="write the page to this folder instead, for any web server")
+
+
 def _use(chosen: argparse.Namespace) -> None:
     """Run the command of that name with the rest of what was given."""
     from latentmill.runtime import commands
 
     given = {name: value for name, value in vars(chosen).items() if name not in ("run", "command")}
     getattr(commands, chosen.command)(**given)
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    from latentmill.browser.serve import serve
+
+    serve(chosen.model, chosen.host, chosen.port, chosen.to)
 
 
 def _plan(chosen: argparse.Namespace) -> None:

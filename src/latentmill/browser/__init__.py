@@ -1,0 +1,1 @@
+"""The page of `latentmill serve`: sliders and pictures in a browser, decoded there by onnxruntime-web."""

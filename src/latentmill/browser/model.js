@@ -1,0 +1,130 @@
+// An exported model in the browser: its files, checked against the manifest, and its graphs in onnxruntime-web.
+//
+// Images are Float32Array (C, H, W) in [0, 1], codes Float32Array (latent); a batch of them is laid out in one array.
+
+import { noise } from "./noise.js";
+
+const ORT = new URL("./ort/", import.meta.url);
+
+/** Open the model at the address `folder`; throws an Error of one line where something is missing or not right. */
+export async function openModel(folder, threads) {
+  const manifest = JSON.parse(new TextDecoder().decode(await fetched(folder, "manifest.json")));
+  if (manifest.format !== 1) throw new Error(`manifest.json must have the format 1, but has ${manifest.format}`);
+  const [ort, content] = await Promise.all([openRuntime(threads), read(folder, "card.json", manifest)]);
+  const card = JSON.parse(new TextDecoder().decode(content));
+  const model = new Model(folder, manifest, card, ort);
+  await Promise.all([model.session("generator"), model.latent && model.session("decoder")]);
+  return model;
+}
+
+export class Model {
+  #turn = Promise.resolve();
+  #sessions = {};
+
+  constructor(folder, manifest, card, ort) {
+    [this.folder, this.manifest, this.card, this.ort] = [folder, manifest, card, ort];
+    this.shape = card.image_shape.map((size) => whole("image_shape", size));
+    if (this.shape.length !== 3) throw new Error(`image_shape must be (C, H, W), but is ${this.shape}`);
+    this.latent = card.latent === null ? null : whole("latent", card.latent);
+    this.noiseWidth = whole("noise.width", card.noise?.width);
+    this.threads = ort.env.wasm.numThreads;
+    this.checked = Boolean(globalThis.crypto?.subtle);
+    const code = (of, otherwise) => vector(of, this.latent) ?? new Float32Array(this.latent ?? 0).fill(otherwise);
+    this.codes = { mean: code(card.codes?.mean, 0), deviation: code(card.codes?.deviation, 1) };
+    this.directions = this.latent ? (card.directions ?? []).map((each) => direction(each, this.latent)) : [];
+    this.encodes = "encoder.onnx" in manifest.files;
+  }
+
+  /** Codes, one or more in one array -> their images. */
+  async decode(z) {
+    if (z.length === 0 || z.length % this.latent)
+      throw new Error(`z must be codes of ${this.latent} numbers, but has ${z.length}`);
+    return (await this.#run("decoder", "z", Float32Array.from(z), [z.length / this.latent, this.latent])).image.data;
+  }
+
+  /** An image -> the mean of its code. */
+  async encode(image) {
+    return (await this.#run("encoder", "image", image, [1, ...this.shape])).mean.data;
+  }
+
+  /** What the seed draws, as Decoder.sample(1, seed, temperature) of Python does: {image, z}, z null without codes. */
+  async draw(seed, temperature = 1) {
+    const drawn = noise(this.noiseWidth, seed, temperature, this.card.noise.choices);
+    const { image, z } = await this.#run("generator", "noise", drawn, [1, this.noiseWidth]);
+    return { image: image.data, z: z?.data ?? null };
+  }
+
+  /** The graph of that name, loaded once. */
+  session(name) {
+    this.#sessions[name] ??= read(this.folder, `${name}.onnx`, this.manifest).then((content) =>
+      this.ort.InferenceSession.create(content, { executionProviders: ["wasm"] }),
+    );
+    return this.#sessions[name];
+  }
+
+  /** One run after the other: a session is not to be entered twice. */
+  #run(name, input, data, shape) {
+    const found = this.#turn.then(async () => {
+      const session = await this.session(name);
+      return session.run({ [input]: new this.ort.Tensor("float32", data, shape) });
+    });
+    this.#turn = found.catch(() => {}); // who asked for it is told
+    return found;
+  }
+}
+
+async function openRuntime(threads) {
+  if (typeof WebAssembly !== "object") throw new Error("the browser must allow WebAssembly, but has it switched off");
+  let ort;
+  try {
+    ort = await import(new URL("ort.wasm.bundle.min.mjs", ORT).href);
+  } catch (error) {
+    throw new Error(`onnxruntime-web must be there, but ort/ort.wasm.bundle.min.mjs: ${error.message}`);
+  }
+  ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", ORT).href };
+  ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? threads : 1;
+  ort.env.logLevel = "error";
+  return ort;
+}
+
+/** A file that the manifest names, checked where the browser lets pages compute digests. */
+async function read(folder, name, manifest) {
+  const expected = manifest.files?.[name]?.sha256;
+  if (!expected) throw new Error(`the export must hold ${name}, but its manifest does not name it`);
+  const content = await fetched(folder, name);
+  if (globalThis.crypto?.subtle) {
+    const found = hex(await crypto.subtle.digest("SHA-256", content));
+    if (found !== expected)
+      throw new Error(
+        `${name} must have the SHA-256 that the manifest names, ${expected.slice(0, 12)}…, but has ${found.slice(0, 12)}…`,
+      );
+  }
+  return content;
+}
+
+async function fetched(folder, name) {
+  const answer = await fetch(new URL(name, folder), { cache: "no-cache" }).catch((error) => {
+    throw new Error(`${name} must be there, but the server cannot be reached: ${error.message}`);
+  });
+  if (!answer.ok) throw new Error(`${name} must be there, but the server answers ${answer.status}`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
+const hex = (digest) => [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+function whole(name, value) {
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${name} must be a whole number of at least 1, but is ${value}`);
+  return value;
+}
+
+/** Numbers as long as a code, or null. */
+function vector(values, length) {
+  const fits = Array.isArray(values) && values.length === length && values.every(Number.isFinite);
+  return fits ? Float32Array.from(values) : null;
+}
+
+function direction({ name, vector: values, low, high, explains }, latent) {
+  const found = vector(values, latent);
+  if (!found || !(low < high)) throw new Error(`a direction must be ${latent} numbers from low to high, but is ${name}`);
+  return { name: String(name), vector: found, low, high, explains: Number.isFinite(explains) ? explains : null };
+}

@@ -1,0 +1,572 @@
+"""`latentmill serve` in a browser, as one uses it: its pixels are Python's, and nothing comes from elsewhere."""
+
+import http.client
+import http.server
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from test_page import CHROMIUM, FLAGS, PHONE
+
+from latentmill import Decoder, variants
+from latentmill.browser import serve as serving
+from latentmill.browser.serve import ORT, page_server, write_page
+from latentmill.errors import InputError
+from latentmill.export.graphs import export, graphs
+from latentmill.runtime.images import as_bytes, png
+
+PROGRAM = Path(sys.executable).with_name("latentmill")
+STEP = 1 / 255
+AXES = ("horizontal axis", "vertical axis")
+HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
+PIXELS = """() => { const canvas = document.querySelector("#image");
+    return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]; }"""
+
+missing = [name for name in ORT if not (serving.HERE / name).is_file()]
+if missing:
+    pytest.skip(f"{missing[0]} isn't there (`make page`, with npm)", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    """An export of colour images that are wider than high, made by hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "SHAPE", (3, 5, 6))
+        patch.setattr(tiny, "IMAGE", ("image", tiny.SHAPE))
+        return tiny.write(tmp_path_factory.mktemp("colour") / "tiny", {"image_shape": list(tiny.SHAPE)})
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """The default VAE's decoder, untrained, as it is exported; without an encoder."""
+    folder = tmp_path_factory.mktemp("usual")
+    shape, latent = (1, 28, 28), 20
+    torch.manual_seed(0)
+    model = variants.build("vae", {"latent": latent, "network": "conv"}, shape).eval()
+    for graph in graphs(model, shape):
+        if graph.name != "encoder":
+            export(graph, folder / f"{graph.name}.onnx", {})
+    spread = {"mean": [0.0] * latent, "deviation": [1 + 0.1 * (index % 7) for index in range(latent)]}
+    noise = {"width": latent, "choices": 0}
+    shaped = {"image_shape": list(shape), "latent": latent, "noise": noise, "codes": spread, "directions": []}
+    (folder / "card.json").write_text(json.dumps(tiny.CARD | shaped))
+    return tiny.seal(folder)
+
+
+@pytest.fixture(scope="module")
+def no_codes(tmp_path_factory):
+    card = {"latent": None, "codes": None, "directions": [], "files": {"generator.onnx": {"outputs": ["image"]}}}
+    generator = tiny.model(tiny._decoding("noise"), tiny.NOISE, (tiny.IMAGE,))
+    folder = tiny.write(tmp_path_factory.mktemp("no_codes") / "tiny", card, generator=generator)
+    for name in ("decoder.onnx", "encoder.onnx"):
+        (folder / name).unlink()
+    return tiny.seal(folder)
+
+
+@contextmanager
+def running(server):
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def served(folder):
+    with running(page_server(folder, "127.0.0.1", 0)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium isn't installed (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Open an address; at the end of the test nothing may have come from elsewhere, or been said."""
+    contexts, asked, said = [], [], []
+
+    def opened(address, state="ready", block=None, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        if block:
+            context.route(block, lambda route: route.abort())
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("request", lambda request: asked.append((address, request.url)))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: said.append(message.text) if state == "ready" else None)
+        page.goto(address)
+        page.locator(f"body[data-state={state}]").wait_for()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [url for address, url in asked if not url.startswith((address, "data:", "blob:http://127.0.0.1"))] == []
+    assert said == []
+
+
+@pytest.fixture(scope="module")
+def colour_address(colour):
+    with served(colour) as address:
+        yield address
+
+
+@pytest.fixture
+def page(opened, colour_address):
+    return opened(colour_address)
+
+
+@pytest.fixture(scope="module")
+def decoder(colour):
+    return Decoder(colour)
+
+
+def settled(page, act):
+    """What `act` did to the canvas, once it is drawn."""
+    before = page.locator("#image").get_attribute("data-frame")
+    act()
+    page.wait_for_function("before => document.querySelector('#image').dataset.frame !== before", arg=before)
+    page.evaluate("new Promise(resolve => requestAnimationFrame(() => setTimeout(resolve, 20)))")
+    return canvas(page)
+
+
+def canvas(page):
+    """uint8 (H, W, 4)"""
+    height, width = (page.locator("#image").evaluate(f"canvas => canvas.{side}") for side in ("height", "width"))
+    return np.array(page.evaluate(PIXELS), np.uint8).reshape(height, width, 4)
+
+
+def code(page):
+    return np.array(page.evaluate("latentmill.code().then(z => [...z])"), np.float32)
+
+
+def axis(page, name):
+    return page.locator(f"[data-axis='{name}'] input")
+
+
+def assert_shown(pixels, image):
+    """The canvas shows the image (C, H, W), to one level."""
+    expected = as_bytes(image[None])[0].astype(int)
+    np.testing.assert_allclose(pixels[..., :3], np.broadcast_to(expected, (*expected.shape[:2], 3)), atol=1)
+    assert (pixels[..., 3] == 255).all()
+
+
+# Pixels
+
+
+def test_a_slider_changes_the_canvas_to_what_python_decodes(opened, usual):
+    with served(usual) as address:
+        page, decoder = opened(address), Decoder(usual)
+        first = canvas(page)
+        assert_shown(first, decoder.sample(1, seed=0)[0])
+        slider = page.locator("#dimensions input").first
+        assert page.locator("#dimensions .slider").first.get_attribute("data-axis") == "z[6]", "the most deviation"
+        moved = settled(page, lambda: slider.fill("2.5"))
+        assert (moved != first).any()
+        expected = decoder.draw(1, seed=0)
+        expected[0, 6] = 2.5
+        np.testing.assert_allclose(code(page), expected[0], atol=1e-6)
+        assert_shown(moved, decoder.decode(expected)[0])
+        assert page.locator("#image").evaluate("image => Number(image.dataset.milliseconds)") < 200
+
+
+def test_decode_gives_what_python_decodes(opened, usual):
+    z = np.random.default_rng(0).standard_normal((3, 20), dtype=np.float32)
+    with served(usual) as address:
+        found = opened(address).evaluate("z => latentmill.decode(z).then(images => [...images])", z.ravel().tolist())
+    np.testing.assert_allclose(found, Decoder(usual).decode(z).ravel(), atol=STEP / 10)
+
+
+def test_a_seed_draws_the_image_that_it_draws_in_python(page, decoder):
+    assert_shown(canvas(page), decoder.sample(1, seed=0)[0])
+    page.get_by_label("seed").fill("41")
+    drawn = settled(page, page.get_by_role("button", name="Draw another").click)
+    assert page.get_by_label("seed").input_value() == "42"
+    assert_shown(drawn, decoder.sample(1, seed=42)[0])
+    cool = settled(page, lambda: page.get_by_label("temperature").fill("0.5"))
+    assert_shown(cool, decoder.sample(1, seed=42, temperature=0.5)[0])
+    large = 2**53 - 1
+    assert_shown(
+        settled(page, lambda: page.get_by_label("seed").fill(str(large))), decoder.sample(1, large, temperature=0.5)[0]
+    )
+
+
+def test_a_seed_that_is_none_is_an_error_until_it_is_one(page):
+    page.get_by_label("seed").fill("-1")
+    fault = page.get_by_role("alert")
+    assert fault.inner_text() == "a seed must be a whole number of at least 0, but is -1"
+    settled(page, lambda: page.get_by_label("seed").fill("1"))
+    assert not fault.is_visible()
+
+
+def test_directions_add_to_the_code(page, decoder):
+    z = decoder.draw(1, seed=0)[0]
+    settled(page, lambda: axis(page, "toward 7").fill("1.5"))
+    shown = settled(page, lambda: axis(page, "component 1").fill("-1"))
+    expected = z + 1.5 * np.array([1, 0, -1]) - np.array([0, 2, 0])
+    np.testing.assert_allclose(code(page), expected, atol=1e-6)
+    assert_shown(shown, decoder.decode(expected[None].astype(np.float32))[0])
+    assert float(page.locator("[data-axis='z[1]'] output").inner_text()) == pytest.approx(expected[1], abs=0.01)
+    settled(page, page.get_by_role("button", name="Back to 0").click)
+    np.testing.assert_allclose(code(page), z, atol=1e-6)
+
+
+@pytest.mark.parametrize(("way", "label"), [("linear", "straight"), ("slerp", "on the sphere")])
+def test_the_handle_moves_between_two_images(page, decoder, way, label):
+    for name, seed in (("Set A", 5), ("Set B", 6)):
+        settled(page, lambda seed=seed: page.get_by_label("seed").fill(str(seed)))
+        page.get_by_role("button", name=name).click()
+    page.get_by_label(label).click()
+    a, b = (decoder.draw(1, seed)[0] for seed in (5, 6))
+    expected = decoder.interpolate(a, b, steps=5, path=way)
+    share = page.get_by_label("How far from A to B")
+    for step, image in enumerate(expected):
+        page.evaluate("() => { document.querySelector('#share').value = 0.9; }")  # so that each is a change
+        assert_shown(settled(page, lambda step=step: share.fill(str(step / 4))), image)
+    strip = page.locator("#strip").evaluate("each => [each.width, each.height]")
+    assert strip == [9 * 6, 5]
+
+
+def test_the_handle_is_dragged(page, decoder):
+    box = page.locator("#share").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 5, middle)
+    page.mouse.down()
+    shown = settled(page, lambda: page.mouse.move(box["x"] + box["width"], middle, steps=4))
+    page.mouse.up()
+    assert_shown(shown, decoder.sample(1, seed=2)[0])
+
+
+def test_a_pad_moves_two_axes_at_once(page, decoder):
+    page.get_by_label("horizontal axis").select_option("toward 7")
+    page.get_by_label("vertical axis").select_option("z[1]")
+    pad = page.get_by_role("slider", name="Two at a time")
+    box = pad.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    shown = settled(page, lambda: page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] - 30, steps=3))
+    page.mouse.up()
+    expected = decoder.draw(1, seed=0) + 0.75 * np.float32([1, 0, -1])
+    expected[0, 1] = 3  # beyond the edge is the edge
+    np.testing.assert_allclose(code(page), expected[0], atol=0.03)
+    assert_shown(shown, decoder.decode(code(page)[None])[0])
+    page.locator("#pad[data-map]").wait_for()
+    assert page.locator("#map").evaluate("map => [map.width, map.height]") == [9 * 6, 9 * 5]
+    pad.focus()
+    settled(page, lambda: page.keyboard.press("Home"))
+    assert code(page)[1] == pytest.approx(0, abs=1e-6)
+    settled(page, lambda: page.keyboard.press("Shift+ArrowLeft"))
+    assert pad.get_attribute("aria-valuetext") == "toward 7 -0.30, z[1] 0.00"
+
+
+def test_the_map_shows_what_the_pad_leads_to(page, decoder):
+    page.locator("#pad[data-map]").wait_for()
+    across, up = (page.get_by_label(name).evaluate("each => each.selectedOptions[0].text") for name in AXES)
+    assert (across, up) == ("toward 7", "component 1")
+    corner = page.locator("#map").evaluate("map => [...map.getContext('2d').getImageData(0, 0, 6, 5).data]")
+    z = decoder.draw(1, seed=0) - 1.5 * np.float32([1, 0, -1]) + 3 * np.float32([0, 2, 0])
+    assert_shown(np.array(corner, np.uint8).reshape(5, 6, 4), decoder.decode(z)[0])
+
+
+def test_both_axes_are_never_the_same(page):
+    page.get_by_label(AXES[0]).select_option("component 1")
+    chosen = [page.get_by_label(name).evaluate("each => each.selectedOptions[0].text") for name in AXES]
+    assert chosen == ["component 1", "toward 7"]
+
+
+# Images from outside
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(1).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+
+
+def test_the_code_of_a_chosen_image_is_found(page, decoder, picture):
+    given = {"name": "a.png", "mimeType": "image/png", "buffer": png(picture)}
+    shown = settled(page, lambda: page.locator("#file").set_input_files(given))
+    images = picture.transpose(2, 0, 1)[None]
+    np.testing.assert_allclose(code(page), decoder.encode(images)[0][0], rtol=1e-5, atol=1e-5)
+    assert_shown(shown, decoder.reconstruct(images)[0])
+    assert page.get_by_role("img", name="Your image").is_visible()
+    settled(page, lambda: page.get_by_label("swap light and dark").check())
+    np.testing.assert_allclose(code(page), decoder.encode(255 - images)[0][0], rtol=1e-4, atol=1e-4)
+
+
+def drop(page, content, name="a.png", kind="image/png"):
+    page.evaluate(
+        """([bytes, name, type]) => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([new Uint8Array(bytes)], name, { type }));
+            for (const event of ["dragover", "drop"])
+                document.body.dispatchEvent(new DragEvent(event, { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        [list(content), name, kind],
+    )
+
+
+def test_a_dropped_image_of_another_size_is_resized(page, decoder):
+    grey = np.full((50, 90, 1), 200, np.uint8)
+    settled(page, lambda: drop(page, png(grey)))
+    expected = decoder.encode(np.full((1, 3, 5, 6), 200, np.uint8))[0][0]
+    np.testing.assert_allclose(code(page), expected, atol=1e-3)
+
+
+def test_a_dropped_file_that_is_no_image_is_an_error(page):
+    drop(page, b"no picture", HOSTILE, "text/plain")
+    fault = page.get_by_role("alert")
+    fault.wait_for()
+    assert fault.inner_text() == f"a file must be an image that this browser can read, but {HOSTILE} is not"
+
+
+def test_the_image_is_downloaded_as_it_is(page, decoder):
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download PNG").click()
+    assert download.value.suggested_filename == "tiny.png"
+    found = np.asarray(Image.open(io.BytesIO(Path(download.value.path()).read_bytes())))
+    assert_shown(found, decoder.sample(1, seed=0)[0])
+
+
+# The page
+
+
+def test_a_model_without_codes_draws(opened, no_codes):
+    with served(no_codes) as address:
+        page = opened(address)
+        assert page.locator("fieldset legend").all_inner_texts() == ["Draw from the prior"]
+        shown = settled(page, page.get_by_role("button", name="Draw another").click)
+    assert_shown(shown, Decoder(no_codes).sample(1, seed=1)[0][:1])
+
+
+def test_the_keyboard_moves_a_slider(page):
+    slider = axis(page, "toward 7")
+    slider.focus()
+    settled(page, lambda: page.keyboard.press("ArrowRight"))
+    assert float(slider.input_value()) > 0
+    settled(page, lambda: page.keyboard.press("PageDown"))
+    assert float(slider.input_value()) < 0
+    settled(page, lambda: page.keyboard.press("End"))
+    assert float(slider.input_value()) == 1.5
+
+
+def test_every_control_has_a_name(page):
+    unnamed = """() => [...document.querySelectorAll("button, input, select, [tabindex]")].filter(each =>
+        !(each.labels?.[0]?.textContent ?? each.getAttribute("aria-label") ?? each.textContent).trim())"""
+    assert page.evaluate(unnamed) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_scrolls_down_only_and_keeps_the_image_in_sight(opened, colour_address, scheme):
+    page = opened(colour_address, viewport=PHONE, color_scheme=scheme)
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    page.locator("#centre").scroll_into_view_if_needed()
+    box = page.locator("#image").bounding_box()
+    assert 0 <= box["y"] < box["y"] + box["height"] < PHONE["height"] / 2
+
+
+def test_hostile_text_stays_text(opened, tmp_path):
+    direction = tiny.DIRECTIONS[0] | {"name": HOSTILE}
+    told = tiny.SAMPLES | {"rule_1": {"status": HOSTILE, "evidence": HOSTILE}}
+    card = {"entry": HOSTILE, "variant": HOSTILE, "warning": HOSTILE, "prior": HOSTILE, "directions": [direction]}
+    card["metrics"] = {"samples": {"normal": told}, "exported_prior": "normal"}
+    with served(tiny.write(tmp_path / "tiny", card)) as address:
+        page = opened(address)
+        assert page.get_by_role("heading", level=1).inner_text() == HOSTILE
+        assert page.get_by_text(HOSTILE).count() >= 5
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img, main script").count() == 0
+
+
+# What can go wrong
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "generator.onnx", "card.json"])
+def test_a_file_that_was_tampered_with_is_refused(opened, tmp_path, name):
+    folder = tiny.write(tmp_path / "tiny")
+    with served(folder) as address:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content.replace(b"image", b"imagf"))
+        page = opened(address, state="failed")
+    fault = page.get_by_role("alert").inner_text()
+    assert fault.startswith(f"{name} must have the SHA-256 that the manifest names, ")
+    assert "\n" not in fault
+    assert not page.locator("main").is_visible()
+
+
+def test_a_file_that_is_gone_is_told(opened, tmp_path):
+    folder = tiny.write(tmp_path / "tiny")
+    with served(folder) as address:
+        (folder / "decoder.onnx").unlink()
+        page = opened(address, state="failed")
+    assert page.get_by_role("alert").inner_text() == "decoder.onnx must be there, but the server answers 404"
+
+
+@pytest.mark.parametrize("block", ["**/*.wasm", "**/*.mjs"])
+def test_a_runtime_that_does_not_load_is_told(opened, colour_address, block):
+    page = opened(colour_address, state="failed", block=block)
+    fault = page.get_by_role("alert").inner_text()
+    assert fault.startswith("onnxruntime-web must ")
+    assert "\n" not in fault
+
+
+def test_a_direction_that_does_not_fit_is_told(opened, tmp_path):
+    direction = tiny.DIRECTIONS[0] | {"vector": [1.0, 2.0]}
+    with served(tiny.write(tmp_path / "tiny", {"directions": [direction]})) as address:
+        page = opened(address, state="failed")
+    assert page.get_by_role("alert").inner_text() == (
+        "a direction must be 3 numbers from low to high, but is toward 7"
+    )
+
+
+# The server
+
+
+def answer(address, path, method="GET"):
+    host = address.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(host, timeout=10)
+    connection.request(method, path)
+    found = connection.getresponse()
+    content = found.read()
+    connection.close()
+    return found.status, found.headers, content
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../serve.py",
+        "/%2e%2e/serve.py",
+        "/model/../../../etc/passwd",
+        "/model/..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "//etc/passwd",
+        "/model/secret.txt",
+        "/model/",
+        "/ort/",
+        "/serve.py",
+        "/package.json",
+        "/model/card.json%00",
+        "/model/..\\secret.txt",
+    ],
+)
+def test_nothing_else_of_the_disk_is_served(colour, colour_address, path):
+    (colour / "secret.txt").write_text("secret")
+    assert answer(colour_address, path)[0] == 404
+
+
+def test_what_is_served_says_what_it_is(colour, colour_address):
+    kinds = {
+        "/": "text/html; charset=utf-8",
+        "/app.js": "text/javascript; charset=utf-8",
+        "/ort/ort-wasm-simd-threaded.wasm": "application/wasm",
+        "/model/decoder.onnx": "application/octet-stream",
+        "/model/manifest.json?again": "application/json",
+    }
+    for path, kind in kinds.items():
+        status, headers, content = answer(colour_address, path)
+        assert (status, headers["Content-Type"]) == (200, kind)
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert int(headers["Content-Length"]) == len(content) > 0
+    status, headers, content = answer(colour_address, "/model/decoder.onnx", "HEAD")
+    assert (status, int(headers["Content-Length"])) == (200, (colour / "decoder.onnx").stat().st_size)
+    assert content == b""
+    assert answer(colour_address, "/", "POST")[0] == 501
+
+
+def test_threads_compute_where_the_page_is_isolated(opened, colour_address, decoder):
+    page = opened(f"{colour_address}?threads=2")
+    assert page.evaluate("crossOriginIsolated")
+    assert "on 2 threads" in page.locator("#provenance").inner_text()
+    assert_shown(canvas(page), decoder.sample(1, seed=0)[0])
+
+
+def test_any_web_server_can_host_the_folder(opened, colour, decoder, tmp_path):
+    write_page(colour, tmp_path / "site" / "page")
+    plain = type("Plain", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    handler = partial(plain, directory=tmp_path / "site")
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+        page = opened(f"{address}page/?threads=2")
+        assert not page.evaluate("crossOriginIsolated")
+        assert "on 1 thread " in page.locator("#provenance").inner_text()
+        assert_shown(canvas(page), decoder.sample(1, seed=0)[0])
+
+
+def test_a_folder_that_is_there_is_left_alone(colour, tmp_path):
+    with pytest.raises(InputError, match="an output folder must not be there yet, but '.*' is"):
+        write_page(colour, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_written_whole_or_not_at_all(colour, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(InputError, match="an output folder must be one that can be written, but .*No space left"):
+        write_page(colour, tmp_path / "page")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_serves_until_it_is_interrupted(colour):
+    command = [PROGRAM, "serve", colour, "--port", "0"]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        line = process.stdout.readline()
+        assert answer(line.split()[0], "/")[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == 0
+    assert line.endswith(f" shows {colour} until Ctrl-C\n")
+
+
+def test_the_command_writes_a_folder(colour, tmp_path):
+    to = tmp_path / "page"
+    done = subprocess.run([PROGRAM, "serve", colour, "--to", to], text=True, capture_output=True, check=True)
+    assert done.stdout == f"{to}: the page with {colour}, for any web server\n"
+    assert (to / "model" / "decoder.onnx").read_bytes() == (colour / "decoder.onnx").read_bytes()
+    assert not (to / "model" / "secret.txt").exists()
+
+
+def test_a_page_without_its_runtime_says_what_to_do(colour, monkeypatch):
+    monkeypatch.setattr(serving, "ORT", ("ort/none.wasm",))
+    with pytest.raises(InputError, match=r"ort/none.wasm is missing: run `make page`"):
+        page_server(colour, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 99999), ("192.0.2.1", 0), ("127.0.0.1", None)])
+def test_an_address_that_cannot_be_used_is_an_error(colour, colour_address, host, port):
+    taken = int(colour_address.rstrip("/").rsplit(":", 1)[1])
+    with pytest.raises(InputError, match="an address must be free and this machine's"):
+        page_server(colour, host, taken if port is None else port)
+
+
+def test_a_damaged_export_is_not_served(tmp_path):
+    folder = tiny.write(tmp_path / "tiny")
+    (folder / "encoder.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"encoder\.onnx must have the SHA-256"):
+        page_server(folder, "127.0.0.1", 0)

@@ -249,7 +249,7 @@ function picker({ model, axes, copy, refresh, code }) {
       if (mine !== round) return;
     }
     tile(element.map, rows, cells, model.shape);
-    element.pad.dataset.map = round;
+    element.pad.dataset.map = "drawn";
   }
 
   for (const [index, select] of chosen.entries())
@@ -269,6 +269,7 @@ function picker({ model, axes, copy, refresh, code }) {
     if (what === drawn) return;
     drawn = what;
     round++;
+    delete element.pad.dataset.map;
     clearTimeout(timer);
     timer = setTimeout(draw, 120);
   };

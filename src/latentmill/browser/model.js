@@ -57,7 +57,12 @@ export class Model {
   /** The graph of that name, loaded once. */
   session(name) {
     this.#sessions[name] ??= read(this.folder, `${name}.onnx`, this.manifest).then((content) =>
-      this.ort.InferenceSession.create(content, { executionProviders: ["wasm"] }),
+      this.ort.InferenceSession.create(content, { executionProviders: ["wasm"] }).catch(({ message }) => {
+        const [, reason] = message.split("no available backend found. ERR: ");
+        throw new Error(
+          reason ? `onnxruntime-web must start, but: ${reason}` : `${name}.onnx must be a model that runs, but: ${message}`,
+        );
+      }),
     );
     return this.#sessions[name];
   }

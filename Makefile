@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make test · make check · make faults · make bench · make calibration
+# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make page: what latentmill serve needs · make test · make check · make faults · make bench · make calibration
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready

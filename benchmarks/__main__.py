@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import decoder, neighbours, pipeline, sweep, training
+from benchmarks import browser, decoder, neighbours, pipeline, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
 GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "training": training.measure,
     "decoder": decoder.measure,
+    "browser": browser.measure,
     "neighbours": neighbours.measure,
     "sweep": sweep.measure,
     "repro": pipeline.measure_default,

@@ -60,10 +60,10 @@ def test_variants_do_not_import_one_another():
             assert [name for name in imports(path) if name.startswith("latentmill.variants")] == []
 
 
-@pytest.mark.parametrize(("part", "more"), [("runtime", ()), ("browser", ("latentmill.runtime",))])
-def test_what_an_application_uses_needs_nothing_else_of_the_package(part, more):
-    allowed = (f"latentmill.{part}", "latentmill.errors", *more)
-    for path in (PACKAGE / part).glob("*.py"):
+@pytest.mark.parametrize(("name", "more"), [("runtime", ()), ("browser", ("latentmill.runtime",))])
+def test_what_an_application_uses_needs_nothing_else_of_the_package(name, more):
+    allowed = (f"latentmill.{name}", "latentmill.errors", *more)
+    for path in (PACKAGE / name).glob("*.py"):
         inner = [name for name in imports(path) if name.startswith("latentmill")]
         assert [name for name in inner if not name.startswith(allowed)] == []
 

@@ -315,7 +315,8 @@ def test_the_map_shows_what_the_pad_leads_to(page, decoder):
     across, up = (page.get_by_label(name).evaluate("each => each.selectedOptions[0].text") for name in AXES)
     assert (across, up) == ("toward 7", "component 1")
     corner = page.locator("#map").evaluate("map => [...map.getContext('2d').getImageData(0, 0, 6, 5).data]")
-    z = decoder.draw(1, seed=0) - 1.5 * np.float32([1, 0, -1]) + 3 * np.float32([0, 2, 0])
+    t = (-1.5 + 3 / 18, 3 - 6 / 18)  # the middle of the first of nine cells, left and up
+    z = decoder.draw(1, seed=0) + np.float32([t[0], 2 * t[1], -t[0]])
     assert_shown(np.array(corner, np.uint8).reshape(5, 6, 4), decoder.decode(z)[0])
 
 

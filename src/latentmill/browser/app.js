@@ -145,13 +145,9 @@ function explorer(model, show) {
   const axes = [...directions.map(alongDirection), ...byDeviation(codes.deviation).map(ofDimension)];
   const views = [];
 
-  function code(of = state) {
-    const z = of.code.slice();
-    directions.forEach(({ vector }, index) => {
-      if (of.along[index]) vector.forEach((value, at) => (z[at] += of.along[index] * value));
-    });
-    return z;
-  }
+  const number = (at, of = state) =>
+    directions.reduce((total, { vector }, index) => total + of.along[index] * vector[at], of.code[at]);
+  const code = (of = state) => of.code.map((_, at) => number(at, of));
 
   function alongDirection({ name, low, high, explains }, index) {
     const title = explains === null ? name : `${name}: ${Math.round(100 * explains)} % of the variance`;
@@ -161,7 +157,7 @@ function explorer(model, show) {
 
   function ofDimension(index) {
     const [middle, reach] = [codes.mean[index], 3 * Math.max(codes.deviation[index], 1e-3)];
-    const get = (of = state) => code(of)[index];
+    const get = (of) => number(index, of);
     const set = (value, of = state) => (of.code[index] += value - get(of));
     return { name: `z[${index}]`, title: `dimension ${index} of the code`, low: middle - reach, high: middle + reach, get, set };
   }
@@ -218,6 +214,7 @@ function picker({ model, axes, copy, refresh, code }) {
   for (const select of chosen) select.append(...axes.map(({ name }, index) => new Option(name, index)));
   const first = named("component 1") >= 0 && named("component 2") >= 0 ? ["component 1", "component 2"].map(named) : [0, 1];
   chosen.forEach((select, index) => (select.value = first[index]));
+  element.pad.style.aspectRatio = element.image.style.aspectRatio;
   let [before, drawn, timer, round] = [first, "", 0, 0];
 
   const picked = () => chosen.map((select) => axes[select.value]);
@@ -236,12 +233,12 @@ function picker({ model, axes, copy, refresh, code }) {
     const [, height, width] = model.shape;
     const cells = clamp(Math.floor(320 / Math.max(height, width)), 5, 9);
     const base = copy();
-    if (model.pace * cells * cells > PATIENCE) return;
+    if (model.pace * cells * cells > PATIENCE) return resize(element.map, 1, 1);
     const rows = [];
     for (let row = 0; row < cells; row++) {
       const z = Array.from({ length: cells }, (_, column) => {
         const of = { code: base.code.slice(), along: base.along.slice() };
-        place([column / (cells - 1), 1 - row / (cells - 1)], of);
+        place([(column + 0.5) / cells, 1 - (row + 0.5) / cells], of); // what lies at the cell's middle
         return [...code(of)];
       });
       rows.push(await model.decode(z.flat()));
@@ -314,6 +311,7 @@ function finding({ model, goTo }) {
     last = file;
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture) return fault(`a file must be an image that this browser can read, but ${file.name} is not`);
+    if (file !== last) return; // another came
     const given = image(cover(element.original, picture), model.shape, element.invert.checked);
     element.original.getContext("2d").putImageData(pixels(given, model.shape), 0, 0);
     goTo(await model.encode(given));

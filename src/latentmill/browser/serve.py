@@ -15,7 +15,7 @@ from latentmill.errors import InputError
 from latentmill.runtime.folder import MANIFEST, Folder
 
 HERE = Path(__file__).parent
-PAGE = ("index.html", "style.css", "app.js", "views.js", "model.js", "noise.js")
+PAGE = ("index.html", "style.css", "app.js", "elements.js", "explorer.js", "views.js", "model.js", "noise.js")
 ORT = ("ort/ort.wasm.bundle.min.mjs", "ort/ort-wasm-simd-threaded.wasm")  # `make page` puts them here
 TYPES = {
     ".html": "text/html; charset=utf-8",

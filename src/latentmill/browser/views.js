@@ -30,6 +30,17 @@ export function resize(canvas, width, height) {
   [canvas.width, canvas.height] = [width, height];
 }
 
+/** Images in rows, without gaps. */
+export function tile(canvas, rows, columns, shape) {
+  const [, height, width] = shape;
+  resize(canvas, columns * width, rows.length * height);
+  const context = canvas.getContext("2d");
+  rows.forEach((images, row) => {
+    for (let column = 0; column < columns; column++)
+      context.putImageData(pixels(images, shape, column), column * width, row * height);
+  });
+}
+
 /** Fill `canvas` with the middle of a picture, without bars. */
 export function cover(canvas, picture) {
   const scale = Math.max(canvas.width / picture.width, canvas.height / picture.height);

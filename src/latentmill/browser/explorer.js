@@ -1,0 +1,192 @@
+// Ways through the codes: sliders, a pad of two axes, the strip between two images, an image of one's own.
+//
+// What is shown is decoded from one code: state.code plus the directions, each as far as its slider says.
+
+import { element, fault, listen } from "./elements.js";
+import { between, clamp, cover, image, pad, pixels, resize, slider, tile } from "./views.js";
+
+const SHOWN = 24; // dimensions that are not folded away
+const CELLS = 9; // images of the strip
+const PATIENCE = 1500; // ms that the map behind the pad may take
+
+/** All that needs a code. */
+export function explorer(model, show) {
+  const { directions, codes, latent } = model;
+  const state = { code: codes.mean.slice(), along: new Float64Array(directions.length) };
+  const axes = [...directions.map(alongDirection), ...byDeviation(codes.deviation).map(ofDimension)];
+  const views = [];
+
+  const number = (at, of = state) =>
+    directions.reduce((total, { vector }, index) => total + of.along[index] * vector[at], of.code[at]);
+  const code = (of = state) => of.code.map((_, at) => number(at, of));
+
+  function alongDirection({ name, low, high, explains }, index) {
+    const title = explains === null ? name : `${name}: ${Math.round(100 * explains)} % of the variance`;
+    const get = (of = state) => of.along[index];
+    return { name, title, low, high, get, set: (value, of = state) => (of.along[index] = value) };
+  }
+
+  function ofDimension(index) {
+    const [middle, reach] = [codes.mean[index], 3 * Math.max(codes.deviation[index], 1e-3)];
+    const get = (of) => number(index, of);
+    const set = (value, of = state) => (of.code[index] += value - get(of));
+    return { name: `z[${index}]`, title: `dimension ${index} of the code`, low: middle - reach, high: middle + reach, get, set };
+  }
+
+  function changed(axis, value) {
+    axis.set(value);
+    refresh();
+  }
+
+  function refresh() {
+    const z = code();
+    for (const view of views) view();
+    show(() => model.decode(z));
+  }
+
+  function goTo(z) {
+    if (z.length !== latent) throw new Error(`a code must have ${latent} numbers, but has ${z.length}`);
+    state.code = z.slice();
+    state.along.fill(0);
+    element.given.hidden = true;
+    refresh();
+  }
+
+  const copy = () => ({ code: state.code.slice(), along: state.along.slice() });
+  const space = { model, axes, code, copy, refresh, goTo };
+  views.push(...sliders(axes, directions.length, changed), picker(space));
+  const ends = strip(space);
+  if (model.encodes) finding(space);
+  else element.find.remove();
+  listen("centre", "click", () => goTo(codes.mean));
+  listen("level", "click", () => (state.along.fill(0), refresh()));
+  return { ...space, ends, drawn: ({ z }) => goTo(z) };
+}
+
+const byDeviation = (deviation) => [...deviation.keys()].sort((a, b) => deviation[b] - deviation[a]);
+
+/** Of every axis: directions first, then dimensions, those beyond `SHOWN` folded away. */
+function sliders(axes, directions, changed) {
+  if (!directions) element.named.remove();
+  const extra = axes.length - directions - SHOWN;
+  element.rest.hidden = extra <= 0;
+  element.rest.querySelector("summary").textContent = `${extra} more`;
+  return axes.map((axis, index) => {
+    const shown = index < directions + SHOWN ? element.dimensions : element["other-dimensions"];
+    return slider(index < directions ? element.directions : shown, axis, changed);
+  });
+}
+
+/** Two axes at once, before a map of what lies where: a function that shows the pad anew. */
+function picker({ model, axes, copy, refresh, code }) {
+  const chosen = [element.across, element.up];
+  const named = (name) => axes.findIndex((axis) => axis.name === name);
+  if (axes.length < 2) return element.picker.remove() ?? (() => {});
+  for (const select of chosen) select.append(...axes.map(({ name }, index) => new Option(name, index)));
+  const first = named("component 1") >= 0 && named("component 2") >= 0 ? ["component 1", "component 2"].map(named) : [0, 1];
+  chosen.forEach((select, index) => (select.value = first[index]));
+  element.pad.style.aspectRatio = element.image.style.aspectRatio;
+  let [before, drawn, timer, round] = [first, "", 0, 0];
+
+  const picked = () => chosen.map((select) => axes[select.value]);
+  const place = ([x, y], of) =>
+    [[picked()[0], x], [picked()[1], y]]
+      .sort(([a], [b]) => axes.indexOf(a) - axes.indexOf(b)) // a direction moves dimensions, so these come last
+      .forEach(([axis, share]) => axis.set(axis.low + share * (axis.high - axis.low), of));
+  const put = pad(element.pad, element.marker, (shares) => {
+    place(shares);
+    refresh();
+  });
+
+  /** Decode the map, a row at a time between frames, where that is quick. */
+  async function draw() {
+    const mine = ++round;
+    const [, height, width] = model.shape;
+    const cells = clamp(Math.floor(320 / Math.max(height, width)), 5, 9);
+    const base = copy();
+    if (model.pace * cells * cells > PATIENCE) return resize(element.map, 1, 1);
+    const rows = [];
+    for (let row = 0; row < cells; row++) {
+      const z = Array.from({ length: cells }, (_, column) => {
+        const of = { code: base.code.slice(), along: base.along.slice() };
+        place([(column + 0.5) / cells, 1 - (row + 0.5) / cells], of); // what lies at the cell's middle
+        return [...code(of)];
+      });
+      rows.push(await model.decode(z.flat()));
+      await new Promise((resolve) => setTimeout(resolve));
+      if (mine !== round) return;
+    }
+    tile(element.map, rows, cells, model.shape);
+    element.pad.dataset.map = "drawn";
+  }
+
+  for (const [index, select] of chosen.entries())
+    select.addEventListener("change", () => {
+      if (chosen[0].value === chosen[1].value) chosen[1 - index].value = before[index];
+      before = chosen.map((each) => Number(each.value));
+      refresh();
+    });
+
+  return () => {
+    const shown = picked();
+    const shares = shown.map(({ low, high, get }) => (get() - low) / (high - low));
+    put(shares, shown.map(({ name, get }) => `${name} ${get().toFixed(2)}`).join(", "));
+    const base = copy();
+    place([0.5, 0.5], base);
+    const what = `${before} ${[...code(base)].map((value) => value.toFixed(3))}`; // the same wherever the marker is
+    if (what === drawn) return;
+    drawn = what;
+    round++;
+    delete element.pad.dataset.map;
+    clearTimeout(timer);
+    timer = setTimeout(draw, 120);
+  };
+}
+
+/** The way from A to B: a function that sets both. */
+function strip({ model, code, goTo }) {
+  let a, b;
+  const way = () => document.querySelector("input[name=way]:checked").value;
+  const at = (share) => between(a, b, share, way());
+  async function ends(from, to) {
+    [a, b] = [from, to];
+    const codes = Array.from({ length: CELLS }, (_, index) => [...at(index / (CELLS - 1))]);
+    tile(element.strip, [await model.decode(codes.flat())], CELLS, model.shape);
+    element.strip.dataset.drawn = Number(element.strip.dataset.drawn ?? 0) + 1;
+  }
+  const share = () => Number(element.share.value);
+  listen("share", "input", () => goTo(at(share())));
+  listen("set-a", "click", () => ((element.share.value = 0), ends(code(), b)));
+  listen("set-b", "click", () => ((element.share.value = 1), ends(a, code())));
+  for (const each of document.querySelectorAll("input[name=way]"))
+    each.addEventListener("change", () => (goTo(at(share())), ends(a, b)));
+  return ends;
+}
+
+/** The code of an image that one drops or chooses. */
+function finding({ model, goTo }) {
+  let last = null;
+  async function find(file) {
+    if (!file) return;
+    last = file;
+    const picture = await createImageBitmap(file).catch(() => null);
+    if (!picture) return fault(`a file must be an image that this browser can read, but ${file.name} is not`);
+    if (file !== last) return; // another came
+    const given = image(cover(element.original, picture), model.shape, element.invert.checked);
+    element.original.getContext("2d").putImageData(pixels(given, model.shape), 0, 0);
+    goTo(await model.encode(given));
+    element.given.hidden = false;
+  }
+  listen("file", "change", () => find(element.file.files[0]));
+  listen("invert", "change", () => find(last));
+  const over = (on) => (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("over", on);
+  };
+  window.addEventListener("dragover", over(true));
+  window.addEventListener("dragleave", over(false));
+  window.addEventListener("drop", (event) => {
+    over(false)(event);
+    find(event.dataTransfer.files[0]);
+  });
+}

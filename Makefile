@@ -54,7 +54,7 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 	touch $@
 
 test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 3 --dist loadfile
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265
 submit: setup

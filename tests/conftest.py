@@ -20,6 +20,8 @@ from latentmill.variant import Variant
 
 torch.set_num_threads(1)  # models this small only lose by a second thread, most of all beside another process
 
+# Files that take long start first, so that none is left to one process when the others have nothing more to do.
+LONGEST = ("test_submit", "test_pipeline", "test_kills", "test_sweep", "test_team", "test_rules", "test_browser")
 IMAGE_SHAPE = (1, 8, 8)
 # One small configuration of each kind of model that the tests loop over: variant -> configurations. A variant that is
 # not named here is tested with its defaults.
@@ -31,6 +33,10 @@ CONFIGS = {
 CASES = [(name, config) for name in variants.names() for config in CONFIGS.get(name, [{}])]
 each_variant = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
 TRAINING = TrainingConfig(epochs=3, batch_size=50)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

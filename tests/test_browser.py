@@ -19,6 +19,7 @@ import tiny
 import torch
 from PIL import Image
 from test_page import CHROMIUM, DESK, FLAGS, PHONE, luminance
+from test_pipeline import heed_interrupts
 
 from latentmill import Decoder, variants
 from latentmill.browser import serve as serving
@@ -570,7 +571,8 @@ def test_a_folder_is_written_whole_or_not_at_all(colour, tmp_path, monkeypatch):
 
 def test_the_command_serves_until_it_is_interrupted(colour):
     command = [PROGRAM, "serve", colour, "--port", "0"]
-    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, preexec_fn=heed_interrupts, **pipes) as process:
         line = process.stdout.readline()
         assert answer(line.split()[0], "/")[0] == 200
         process.send_signal(signal.SIGINT)

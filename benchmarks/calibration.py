@@ -25,7 +25,7 @@ from latentmill.evaluation.entry import Material
 from latentmill.evaluation.run import judge_of, usual_features
 from latentmill.files import write_json
 from latentmill.sweep.cluster import cluster
-from latentmill.sweep.tasks import in_order_of_end, result, start
+from latentmill.sweep.tasks import in_order_of_end, result, share, start
 
 RESULTS = Path(__file__).with_name("calibration.json")
 SOURCES = ("digits", "mnist-5k")
@@ -81,7 +81,8 @@ def repeated(source: str, seeds: Iterable[int], workers: int | None, journal: Pa
     yield from (known[seed] for seed in seeds if seed in known)
     started = time.perf_counter()
     with cluster(workers):
-        missing = {start(repetition, source, seed): seed for seed in seeds if seed not in known}
+        shared = share(everything(source))
+        missing = {start(repetition, shared, seed): seed for seed in seeds if seed not in known}
         for done, ended in enumerate(in_order_of_end(list(missing)), start=1):
             found: Verdicts = result(ended)
             if journal is not None:
@@ -103,9 +104,9 @@ def in_journal(journal: Path, source: str) -> Iterator[tuple[int, Verdicts]]:
             yield seed, {(generator, rule): (status, evidence) for generator, rule, status, evidence in verdicts}
 
 
-def repetition(source: str, seed: int) -> Verdicts:
-    """What the judge of one split says of each generator."""
-    images, labels = everything(source)
+def repetition(known: tuple[np.ndarray, np.ndarray], seed: int) -> Verdicts:
+    """What the judge of one split of all images and their labels says of each generator."""
+    images, labels = known
     rng = np.random.default_rng([seed, 0])
     parts = np.split(rng.permutation(len(images)), np.cumsum([int(share * len(images)) for share in SHARES.values()]))
     out, val, test, train = parts

@@ -14,7 +14,7 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.storage import Storage
-from latentmill.training import checkpoint, trials
+from latentmill.training import checkpoint, loop, trials
 from latentmill.training.loop import DivergedError, train
 from latentmill.training.store import TrialStore
 from latentmill.training.trials import Trial, Watch
@@ -222,12 +222,12 @@ def test_a_trial_that_diverges_is_kept_as_such_with_its_last_finite_loss(run, di
 
 def out_of_memory(batch_size):
     """Stands in for a device on which only smaller batches fit."""
-    train_epoch = trials.train.__globals__["train_epoch"]
+    train_epoch = loop.train_epoch
 
-    def tried(progress, images, size, team):
-        if size >= batch_size:
+    def tried(trained, *others):
+        if trained.members[0].config.batch_size >= batch_size:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return train_epoch(progress, images, size, team)
+        return train_epoch(trained, *others)
 
     return tried
 

@@ -10,7 +10,7 @@ from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training import checkpoint
-from latentmill.training.loop import validate
+from latentmill.training.stack import validate
 from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior, PriorName, drawn_codes
 
 

@@ -48,6 +48,8 @@ class TrainingConfig(Model):
     patience: PositiveInt = 20  # epochs without a better validation loss before the trial stops
     batch_size: PositiveInt = 100
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled from the gradient, as in AdamW
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the networks in training; all else is float32
 
 
 class AshaConfig(Model):

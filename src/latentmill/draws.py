@@ -1,10 +1,11 @@
 """All randomness of the variants: draws from a generator that is passed in.
 
 Where several workers share a batch, each is given a `Share` of the generator: it draws what the whole batch needs and
-keeps its own rows, so that together they see the same noise as one worker would. Shapes: B rows of the batch.
+keeps its own rows, so that together they see the same noise as one worker would. Where several trials are computed as
+one program, in which nothing can be drawn, each is given what was `Drawn` for it. Shapes: B rows of the batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import ceil
 
 import torch
@@ -24,7 +25,29 @@ class Share:
         return self.generator.device
 
 
-Generator = torch.Generator | Share
+class Asked:
+    """A generator that keeps note of what is drawn from it, as functions that draw the same from another."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator, self.draws = generator, list[Draw]()
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+
+class Drawn:
+    """Draws that were made beforehand, handed out in the order in which they are asked for."""
+
+    def __init__(self, draws: Iterable[Tensor]) -> None:
+        self._draws = iter(draws)
+
+    def next(self) -> Tensor:
+        return next(self._draws)
+
+
+Draw = Callable[[torch.Generator], Tensor]
+Generator = torch.Generator | Share | Asked | Drawn
 
 
 def standard_normal(shape: Shape, generator: Generator) -> Tensor:
@@ -52,4 +75,9 @@ def _bits(shape: Shape, generator: torch.Generator) -> Tensor:
 def _rows(draw: Callable[[Shape, torch.Generator], Tensor], shape: Shape, generator: Generator) -> Tensor:
     if isinstance(generator, Share):
         return draw((generator.total, *shape[1:]), generator.generator)[generator.rows]
+    if isinstance(generator, Drawn):
+        return generator.next()
+    if isinstance(generator, Asked):
+        generator.draws.append(lambda source: draw(shape, source))
+        return draw(shape, generator.generator)
     return draw(shape, generator)

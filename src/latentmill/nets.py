@@ -30,6 +30,7 @@ def encoder(config: NetworkConfig, image_shape: ImageShape, outputs: int) -> nn.
             nn.Linear(prod(image_shape), config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, outputs),
+            Float32(),
         )
     narrow, wide = config.channels, 2 * config.channels
     return nn.Sequential(
@@ -39,6 +40,7 @@ def encoder(config: NetworkConfig, image_shape: ImageShape, outputs: int) -> nn.
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(wide * prod(_quarter(image_shape)), outputs),
+        Float32(),
     )
 
 
@@ -50,6 +52,7 @@ def decoder(config: NetworkConfig, latent: int, image_shape: ImageShape) -> nn.M
             nn.ReLU(),
             nn.Linear(config.hidden, prod(image_shape)),
             nn.Unflatten(1, image_shape),
+            Float32(),
         )
     narrow, wide = config.channels, 2 * config.channels
     height, width = _quarter(image_shape)
@@ -61,7 +64,15 @@ def decoder(config: NetworkConfig, latent: int, image_shape: ImageShape) -> nn.M
         nn.ReLU(),
         nn.ConvTranspose2d(narrow, image_shape[0], 4, stride=2, padding=1),  # (B, C, H, W) or a little more
         Crop(image_shape[1], image_shape[2]),
+        Float32(),
     )
+
+
+class Float32(nn.Module):
+    """What leaves a network, whatever it was computed in: sums over pixels need more than the 8 bits of bfloat16."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.float()
 
 
 class Crop(nn.Module):

@@ -5,7 +5,7 @@ rule and sets that break it, all made from the user's own data, and has a say on
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -78,6 +78,18 @@ class Calibration:
         broken = [each for each in self.seen if not each.keeps]
         lowest = {each.control: self.badness(each.mean) - MARGIN * each.deviation for each in broken}
         return {name: self.badness((kept + low) / 2) for name, low in lowest.items() if low > kept}
+
+    def confirmed(self, values: dict[str, float], factor: float) -> "Calibration":
+        """With further sets of images that keep the rule: by name the value of each, in the order of those that do so.
+
+        Their deviations are `factor` times those of the ones known.
+        """
+        kept = [each for each in self.seen if each.keeps]
+        more = [
+            Seen(name, True, value, factor * before.deviation)
+            for (name, value), before in zip(values.items(), kept, strict=True)
+        ]
+        return replace(self, seen=(*self.seen, *more))
 
     @property
     def threshold(self) -> float | None:

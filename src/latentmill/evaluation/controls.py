@@ -35,13 +35,9 @@ def for_rule_1(images: np.ndarray, groups: np.ndarray) -> list[Control]:
 
 
 def for_rule_2(held_out: np.ndarray, train: np.ndarray) -> list[Control]:
-    """Are samples suitably different from the training data? All images are (N, C, H, W).
-
-    Blur keeps the rule: it moves an image nearer to everything, and a decoder that blurs is no copier for that.
-    """
-
-    def new(rng: np.random.Generator, count: int) -> np.ndarray:
-        return held_out[rng.choice(len(held_out), count, replace=False)]
+    """Are samples suitably different from the training data? All images are (N, C, H, W)."""
+    kept = kept_by_rule_2("held-out images", held_out)
+    new = kept[0].draw
 
     def copies(rng: np.random.Generator, count: int) -> np.ndarray:
         return train[rng.integers(len(train), size=count)]
@@ -50,12 +46,23 @@ def for_rule_2(held_out: np.ndarray, train: np.ndarray) -> list[Control]:
         return noisy(copies(rng, count), rng)
 
     return [
-        Control("held-out images", True, new),
-        Control("held-out images, blurred", True, lambda rng, count: blurred(new(rng, count))),
+        *kept,
         Control("training images", False, copies),
         Control("training images with noise", False, near_copies),
         Control("5 % training images", False, lambda rng, count: mixed(new(rng, count), copies(rng, count), 0.05)),
         Control("20 % with noise", False, lambda rng, count: mixed(new(rng, count), near_copies(rng, count), 0.2)),
+    ]
+
+
+def kept_by_rule_2(name: str, held_out: np.ndarray) -> list[Control]:
+    """New images, and the same blurred: blur moves an image nearer to everything, and is no copying for that."""
+
+    def new(rng: np.random.Generator, count: int) -> np.ndarray:
+        return held_out[rng.choice(len(held_out), count, replace=False)]
+
+    return [
+        Control(name, True, new),
+        Control(f"{name}, blurred", True, lambda rng, count: blurred(new(rng, count))),
     ]
 
 

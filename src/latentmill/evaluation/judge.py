@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Calibrator:
     validation images; the rest are those that a copier copies. Features that are fitted must be fitted to the rest
     alone, which is `copied`. The judge uses the same features for rule 1, where the control's images and a model's
     samples are alike new to them; for rule 2 features fitted to all training images, which is what may be copied.
+    How far a value moves between the two is seen on the validation images, to which both are blind.
     """
 
     def __init__(self, train: np.ndarray, val: np.ndarray, labels: np.ndarray | None, seed: int) -> None:
@@ -44,6 +46,7 @@ class Calibrator:
         new = np.concatenate([order[::3], len(train) + np.arange(len(val))])
         self.copied = np.setdiff1d(order, new)  # indices into train, sorted
         self._copied, self._new = as_float(train[self.copied]), as_float(np.concatenate([train, val])[new])
+        self._val = as_float(val)
         self._labels = None if labels is None else labels[new]
         self.size = min(SUBSET, len(new) // 2)
 
@@ -69,6 +72,24 @@ class Calibrator:
             for name, values in found.items()
         }
         return [Calibration(rule, name, space.name, name in HIGHER_IS_BETTER, each) for name, each in seen.items()]
+
+    def confirm(self, calibrations: list[Calibration], space: Space) -> list[Calibration]:
+        """Those of rule 2, with the validation images among what keeps it, as `space` of all training images has them.
+
+        Of these one draw is all there is: a further one differs from it by the deviation of both.
+        """
+        count = min(self.size, len(self._val))
+        if not count:
+            return calibrations
+        rng = np.random.default_rng([self.seed, 2])
+        values = {
+            control.name: measured(2, space.view(control.draw(rng, count)), space).values
+            for control in controls.kept_by_rule_2("validation images", self._val)
+        }
+        factor = sqrt(1 + self.size / count)
+        return [
+            each.confirmed({name: of[each.measure] for name, of in values.items()}, factor) for each in calibrations
+        ]
 
     def _draws(self, rule: int, space: Space) -> Iterator[tuple[Control, dict[str, float]]]:
         rng = np.random.default_rng([self.seed, rule])

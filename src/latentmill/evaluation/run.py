@@ -89,4 +89,9 @@ def assemble(names: int, given: Material, seed: int, *made: Any) -> Judge:
         1: [Space(features, known, test, seed) for features in copied],
         2: [Space(features, as_float(given.train), test, seed) for features in whole],
     }
-    return Judge(spaces, found, calibrator.size)
+    confirmed = [
+        each
+        for space in spaces[2]
+        for each in calibrator.confirm([each for each in found if (each.rule, each.space) == (2, space.name)], space)
+    ]
+    return Judge(spaces, [each for each in found if each.rule == 1] + confirmed, calibrator.size)

@@ -16,7 +16,7 @@ from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
 from latentmill.training import trials
-from latentmill.training.loop import Progress, epochs_allowed
+from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, DataParallel, Team
 from latentmill.training.trials import Trial, Watch

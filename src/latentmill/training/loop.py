@@ -1,32 +1,60 @@
-"""The training loop: one path for every variant; a closed-form one is given no epochs."""
+"""The training loop: one path for every variant, for one trial or a stack of them; a closed form has no epochs."""
 
-import copy
+import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.draws import Generator
-from latentmill.training.team import Alone, Forward, Team
+from latentmill.training.progress import Progress, Row, steps_an_epoch
+from latentmill.training.stack import Stack, stack, validate
+from latentmill.training.team import Team
 from latentmill.variant import Variant
 
-Row = dict[str, float]  # an epoch's mean terms, prefixed train_ and val_, in nats per image
-VALIDATION_SEED = 0  # the same noise at every validation, so that epochs and trials are compared like with like
 STEPS_BETWEEN_CHECKS = 50  # of the loss on a GPU, where looking at it waits for the device; on a CPU every step
 
 
-class DivergedError(ArithmeticError):
+class EndedError(Exception, ABC):
+    """A trial is over before its time; others that are trained with it go on."""
+
+    @property
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """What there is to say of how it ended, its `status` among it."""
+
+
+class StoppedError(EndedError):
+    """A trial is behind others."""
+
+    def __init__(self, epoch: int, criterion: float) -> None:
+        super().__init__(f"stopped after epoch {epoch} with a criterion of {criterion}")
+        self.epoch, self.criterion = epoch, criterion
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"status": "stopped", "epoch": self.epoch, "criterion": self.criterion}
+
+
+class DivergedError(EndedError, ArithmeticError):
     """A loss became NaN or infinite."""
 
     def __init__(self, value: float, step: int, last_finite_loss: float | None) -> None:
         """`step` counts batches from 1, over all epochs."""
         super().__init__(f"the loss must be finite, but got {value} at step {step} after {last_finite_loss}")
         self.step, self.last_finite_loss = step, last_finite_loss
+
+    @property
+    def record(self) -> dict[str, Any]:
+        numbers = {"step": self.step, "last_finite_loss": self.last_finite_loss}
+        return {"status": "diverged", "error": str(self)} | numbers
 
 
 @dataclass(frozen=True)
@@ -38,52 +66,35 @@ class Fitted:
     criterion: float  # the variant's criterion on the validation images, in nats per image
 
 
-@dataclass
-class Progress:
-    """Where an optimisation stands after an epoch: all that it needs to go on as if it had never been interrupted."""
-
-    model: Variant
-    forward: Forward  # the model's, or that of the team that trains it
-    optimiser: torch.optim.Optimizer
-    order: torch.Generator  # of the images
-    noise: torch.Generator
-    history: list[Row] = field(default_factory=list)
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = 0.0  # spent so far, in every run of the trial
-
-    @property
-    def epoch(self) -> int:
-        return len(self.history)
-
-    @property
-    def best_loss(self) -> float:
-        return self.history[self.best_epoch - 1]["val_loss"] if self.history else math.inf
-
-    def add(self, row: Row) -> None:
-        """Take in an epoch's row; keeps the weights if they are the best yet."""
-        best_loss = self.best_loss
-        self.history.append(row)
-        if row["val_loss"] < best_loss:
-            self.best_epoch, self.best_weights = self.epoch, copy.deepcopy(self.model.state_dict())
-
-
 class Checkpoints(Protocol):
-    """Where the loop tells of its progress, and finds that of an earlier run of the same trial."""
+    """Where the loop tells of a trial's progress, and finds that of an earlier run of the same trial."""
+
+    rungs: Collection[int]  # epochs after which the row gets the criterion too, as `val_criterion`
 
     def restore(self, progress: Progress) -> None:
         """Bring a fresh `progress` to where an earlier run was, if there was one."""
 
     def after_epoch(self, progress: Progress) -> None:
-        """May raise, to stop the trial."""
+        """May raise `EndedError`, to stop the trial."""
 
 
 class NoCheckpoints:
     """For a run that nobody watches and nothing interrupts."""
 
+    rungs: Collection[int] = ()
+
     def restore(self, progress: Progress) -> None: ...
 
     def after_epoch(self, progress: Progress) -> None: ...
+
+
+@dataclass
+class Member:
+    """A trial in training."""
+
+    progress: Progress
+    checkpoints: Checkpoints
+    ended: EndedError | None = None  # why it is over before its time
 
 
 def train(
@@ -99,99 +110,160 @@ def train(
 
     Raises:
         DivergedError: a loss is not finite.
+        EndedError: `checkpoints` ended it.
     """
+    if config is None:
+        noise = torch.Generator(images.device).manual_seed(seed)
+        model.before_training(images, noise)
+        return finish(model, noise, images, val)
+    member = begin(model, images, config, seed, checkpoints)
+    for _ in optimise([member], images, val, team):
+        pass
+    return fitted(member, images, val)
+
+
+def begin(
+    model: Variant, images: Batches, config: TrainingConfig, seed: int, checkpoints: Checkpoints | None = None
+) -> Member:
+    """A trial before its first epoch, or after the last one that an earlier run kept."""
     noise = torch.Generator(images.device).manual_seed(seed)
     model.before_training(images, noise)
-    history, best_epoch = [], 0
-    if config:
-        optimiser = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
-        team = team or Alone()
-        progress = Progress(model, team.forward_of(model), optimiser, torch.Generator().manual_seed(seed), noise)
-        optimise(progress, images, val, config, checkpoints or NoCheckpoints(), team)
-        history, best_epoch = progress.history, progress.best_epoch
-    model.eval()
-    model.after_training(images, val, noise)
-    return Fitted(history, best_epoch, validate(model.criterion, val))
+    member = Member(Progress(model, config, torch.Generator().manual_seed(seed), noise), checkpoints or NoCheckpoints())
+    member.checkpoints.restore(member.progress)
+    return member
 
 
-def optimise(
-    progress: Progress, images: Batches, val: Batches, config: TrainingConfig, checkpoints: Checkpoints, team: Team
-) -> None:
-    """Adam until the validation loss stops falling; leaves the weights of the best epoch."""
-    model = progress.model
-    checkpoints.restore(progress)
-    while not is_over(progress, len(images), config):
-        terms = train_epoch(progress, images, config.batch_size, team)
-        val_loss = validate(lambda batch, noise: model(batch, noise)["loss"], val)
-        if not math.isfinite(val_loss):
-            raise DivergedError(val_loss, (progress.epoch + 1) * steps_an_epoch(len(images), config), terms["loss"])
-        progress.add({f"train_{name}": value for name, value in terms.items()} | {"val_loss": val_loss})
-        checkpoints.after_epoch(progress)
-    model.load_state_dict(progress.best_weights)
-
-
-def is_over(progress: Progress, images: int, config: TrainingConfig) -> bool:
-    """Whether the epochs, the steps or the patience are used up."""
-    return progress.epoch >= epochs_allowed(images, config) or progress.epoch - progress.best_epoch >= config.patience
-
-
-def epochs_allowed(images: int, config: TrainingConfig) -> int:
-    """The epoch that reaches `max_steps` is the last."""
-    return min(config.epochs, math.ceil(config.max_steps / steps_an_epoch(images, config)))
-
-
-def steps_an_epoch(images: int, config: TrainingConfig) -> int:
-    return math.ceil(images / config.batch_size)
-
-
-def train_epoch(progress: Progress, images: Batches, batch_size: int, team: Team) -> Row:
-    """One pass over `images` in an order drawn from `progress.order`; returns the mean of each term.
+def fitted(member: Member, images: Batches, val: Batches) -> Fitted:
+    """What became of a trial whose epochs are over: its model has the weights of the best, and priors fitted to them.
 
     Raises:
-        DivergedError: the loss of a step is not finite.
+        EndedError: it was over before its time.
+        DivergedError: the criterion is not finite.
     """
-    progress.model.train()
+    if member.ended:
+        raise member.ended
+    progress = member.progress
+    progress.model.load_state_dict(progress.best_weights)
+    found = finish(progress.model, progress.noise, images, val)
+    if not math.isfinite(found.criterion):
+        steps = progress.epoch * steps_an_epoch(len(images), progress.config)
+        raise DivergedError(found.criterion, steps, progress.history[-1]["train_loss"])
+    return replace(found, history=progress.history, best_epoch=progress.best_epoch)
+
+
+def finish(model: Variant, noise: torch.Generator, images: Batches, val: Batches) -> Fitted:
+    """What is left to do when the weights are known."""
+    model.eval()
+    model.after_training(images, val, noise)
+    return Fitted([], 0, validate(model.criterion, val))
+
+
+def optimise(members: Sequence[Member], images: Batches, val: Batches, team: Team | None = None) -> Iterator[Member]:
+    """Train members whose weights have the same shapes, and yield each when it is over.
+
+    Those that have come equally far are one stack; the others, which an interruption has left behind, go one after
+    the other.
+    """
+    for _, alike in itertools.groupby(sorted(members, key=_epoch), key=_epoch):
+        yield from _optimise(list(alike), images, val, team)
+
+
+def _epoch(member: Member) -> int:
+    return member.progress.epoch
+
+
+def _optimise(members: list[Member], images: Batches, val: Batches, team: Team | None) -> Iterator[Member]:
+    """Adam until the validation loss of each stops falling."""
+    trained: Stack | None = None
+    while True:
+        over = [member for member in members if member.ended or member.progress.is_over(len(images))]
+        yield from over
+        members = [member for member in members if member not in over]
+        if not members:
+            return
+        if trained is None or over:
+            trained = stack([member.progress for member in members], team)
+        started = time.perf_counter()
+        train_epoch(trained, members, images, val)
+        for member in members:
+            member.progress.seconds += (time.perf_counter() - started) / len(members)
+            _keep(member)
+
+
+def _keep(member: Member) -> None:
+    if not member.ended:
+        try:
+            member.checkpoints.after_epoch(member.progress)
+        except EndedError as ended:
+            member.ended = ended
+
+
+def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val: Batches) -> None:
+    """One pass over `images` and one over `val`; each member's progress has one more row, or says why it has not."""
+    watch = LossWatch(trained, images)
+    means = train_steps(trained, images, watch)
+    for row, member in enumerate(members):
+        member.ended = watch.diverged.get(row)
+    if all(member.ended for member in members):
+        return
+    losses = trained.losses(val)
+    next_epoch = trained.members[0].epoch + 1
+    at_rung = any(next_epoch in member.checkpoints.rungs for member in members)
+    criteria = trained.criteria(val) if at_rung else [None] * len(members)
+    trained.tell_moments()
+    for row, member in enumerate(members):
+        progress = member.progress
+        if not member.ended and not math.isfinite(losses[row]):
+            steps = next_epoch * steps_an_epoch(len(images), progress.config)
+            member.ended = DivergedError(losses[row], steps, means[row]["loss"])
+        if not member.ended:
+            added = {f"train_{name}": value for name, value in means[row].items()} | {"val_loss": losses[row]}
+            criterion = criteria[row] if next_epoch in member.checkpoints.rungs else None
+            progress.add(added if criterion is None else added | {"val_criterion": criterion})
+
+
+def train_steps(trained: Stack, images: Batches, watch: "LossWatch") -> list[Row]:
+    """One pass over `images`, each member in an order of its own; the mean of each term, a row a member."""
     totals: dict[str, Tensor] = {}
-    watch = LossWatch(progress, images, batch_size)
-    for indices in images.epoch(batch_size, progress.order):
-        part = team.part(indices, progress.noise)
-        terms = progress.forward(images[part.indices], part.noise)
-        progress.optimiser.zero_grad()
-        team.scaled(terms["loss"], part).backward()
-        means = {name: team.mean(value, part) for name, value in terms.items()}
-        watch.see(means["loss"])
-        progress.optimiser.step()
-        for name, value in means.items():
-            totals[name] = totals.get(name, 0) + value * len(indices)
+    orders = []
+    for progress in trained.members:
+        progress.model.train()
+        orders.append(images.epoch(progress.config.batch_size, progress.order))
+    for parts in zip(*orders, strict=True):
+        indices = np.stack(parts)  # (M, B)
+        terms = trained.step(images, indices)
+        if watch.see(terms["loss"]):
+            break
+        for name, value in terms.items():
+            totals[name] = totals.get(name, 0) + value * indices.shape[1]
     watch.check()
-    return {name: float(total) / len(images) for name, total in totals.items()}
+    sums = {name: total.tolist() for name, total in totals.items()}
+    return [{name: total[row] / len(images) for name, total in sums.items()} for row in range(len(trained.members))]
 
 
 class LossWatch:
-    """Ends a trial whose loss is no longer finite."""
+    """Sees which members' losses are no longer finite."""
 
-    def __init__(self, progress: Progress, images: Batches, batch_size: int) -> None:
-        self.step = progress.epoch * math.ceil(len(images) / batch_size)
-        self.last: float | None = progress.history[-1]["train_loss"] if progress.history else None
+    def __init__(self, trained: Stack, images: Batches) -> None:
+        first = trained.members[0]
+        self.step = first.epoch * steps_an_epoch(len(images), first.config)
+        self.last = [each.history[-1]["train_loss"] if each.history else None for each in trained.members]
         self.every = 1 if images.device.type == "cpu" else STEPS_BETWEEN_CHECKS
-        self.unseen: list[Tensor] = []
+        self.unseen: list[Tensor] = []  # (M) a step
+        self.diverged: dict[int, DivergedError] = {}  # by the member's row
 
-    def see(self, loss: Tensor) -> None:
-        self.unseen.append(loss)
+    def see(self, losses: Tensor) -> bool:
+        """Whether all members have diverged, as far as is known."""
+        self.unseen.append(losses)
         if len(self.unseen) >= self.every:
             self.check()
+        return len(self.diverged) == len(self.last)
 
     def check(self) -> None:
-        for value in torch.stack(self.unseen).tolist() if self.unseen else []:
+        for losses in torch.stack(self.unseen).tolist() if self.unseen else []:
             self.step += 1
-            if not math.isfinite(value):
-                raise DivergedError(value, self.step, self.last)
-            self.last = value
+            for row, value in enumerate(losses):
+                if row not in self.diverged and not math.isfinite(value):
+                    self.diverged[row] = DivergedError(value, self.step, self.last[row])
+                self.last[row] = value
         self.unseen.clear()
-
-
-@torch.no_grad()
-def validate(term: Callable[[Tensor, Generator], Tensor], val: Batches) -> float:
-    """The mean of `term` over the validation images, under noise that is the same at every call."""
-    noise = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
-    return sum(float(term(batch, noise)) * len(batch) for batch in val.chunks()) / len(val)

@@ -1,21 +1,75 @@
-"""The progress of a trial as bytes: one safetensors file, with what is no tensor in its header."""
+"""Where the optimisation of a trial stands after an epoch; and the same as bytes, without pickle."""
 
 import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from latentmill.config import TrainingConfig
 from latentmill.errors import InputError
-from latentmill.training.loop import Progress
+from latentmill.variant import Variant
+
+Row = dict[str, float]  # an epoch's mean terms, prefixed train_ and val_, in nats per image
+Moments = dict[int, dict[str, Tensor]]  # Adam's, by the index of the parameter: exp_avg, exp_avg_sq and the step
+
+
+@dataclass
+class Progress:
+    """All that a trial needs to go on as if it had never been interrupted."""
+
+    model: Variant
+    config: TrainingConfig
+    order: torch.Generator  # of the images
+    noise: torch.Generator
+    moments: Moments = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0  # spent so far, in every run of the trial
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    @property
+    def best_loss(self) -> float:
+        return self.history[self.best_epoch - 1]["val_loss"] if self.history else math.inf
+
+    def is_over(self, images: int) -> bool:
+        """Whether the epochs, the steps or the patience are used up."""
+        return self.epoch >= epochs_allowed(images, self.config) or self.epoch - self.best_epoch >= self.config.patience
+
+    def add(self, row: Row) -> None:
+        """Take in an epoch's row; keeps the weights if they are the best yet."""
+        best_loss = self.best_loss
+        self.history.append(row)
+        if row["val_loss"] < best_loss:
+            self.best_epoch = self.epoch
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+
+def epochs_allowed(images: int, config: TrainingConfig) -> int:
+    """The epoch that reaches `max_steps` is the last."""
+    return min(config.epochs, math.ceil(config.max_steps / steps_an_epoch(images, config)))
+
+
+def steps_an_epoch(images: int, config: TrainingConfig) -> int:
+    return math.ceil(images / config.batch_size)
 
 
 def to_bytes(progress: Progress) -> bytes:
-    """Weights, Adam's moments, the generators' states, and the best weights where they are not the present ones."""
+    """One safetensors file, with what is no tensor in its header.
+
+    Weights, moments, the generators' states, and the best weights where they are not the present ones.
+    """
     tensors = {f"model/{name}": value for name, value in progress.model.state_dict().items()}
-    for index, moments in progress.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
+    for index, moments in progress.moments.items():
+        tensors |= {f"moments/{index}/{name}": value for name, value in moments.items()}
     if progress.best_epoch != progress.epoch:
         tensors |= {f"best/{name}": value for name, value in progress.best_weights.items()}
     tensors |= {"generator/order": progress.order.get_state(), "generator/noise": progress.noise.get_state()}
@@ -33,9 +87,9 @@ def from_bytes(content: bytes, progress: Progress) -> None:
     try:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
-        numbers = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["numbers"])
+        numbers: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["numbers"])
         progress.model.load_state_dict(_below("model/", tensors))
-        _load_moments(progress.optimiser, _below("optimiser/", tensors))
+        progress.moments = _moments(_below("moments/", tensors))
         progress.order.set_state(tensors["generator/order"])
         progress.noise.set_state(tensors["generator/noise"])
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -45,12 +99,12 @@ def from_bytes(content: bytes, progress: Progress) -> None:
     progress.best_weights = _below("best/", tensors) or _below("model/", tensors)
 
 
-def _load_moments(optimiser: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in moments.items():
+def _moments(tensors: dict[str, Tensor]) -> Moments:
+    found: Moments = {}
+    for name, value in tensors.items():
         index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        found.setdefault(int(index), {})[key] = value
+    return found
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

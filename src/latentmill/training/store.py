@@ -14,7 +14,7 @@ from latentmill.files import write_bytes
 from latentmill.storage import Storage
 from latentmill.training import progress as progress_file
 from latentmill.training.checkpoint import RECORD, WEIGHTS, Record, digest, parse_record, record_bytes, require_digest
-from latentmill.training.loop import Progress
+from latentmill.training.progress import Progress
 
 SETTLED = ("finished", "diverged")  # to run such a trial again would only give the same
 PROGRESS = re.compile(r"progress-(\d+)-([0-9a-f]{16})\.safetensors")

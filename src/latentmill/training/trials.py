@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -16,16 +15,18 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training import code
 from latentmill.training.checkpoint import Record, weights_bytes
-from latentmill.training.loop import DivergedError, Progress, steps_an_epoch, train, validate
-from latentmill.training.store import TrialStore
+from latentmill.training.loop import EndedError, Fitted, Member, begin, fitted, optimise, train
+from latentmill.training.progress import Progress
+from latentmill.training.store import SETTLED, TrialStore
 from latentmill.training.team import Alone, Team
+from latentmill.variant import Variant
 
 
 @dataclass(frozen=True)
 class Watch:
     """How others follow a trial: early stopping across trials, and whoever shows its progress."""
 
-    after_epoch: Callable[[Progress], None] = lambda progress: None  # called once the epoch is safe in the store
+    after_epoch: Callable[[Progress], None] = lambda progress: None  # once the epoch is safe; may raise EndedError
     rungs: Collection[int] = ()  # epochs after which the row gets the criterion too, as `val_criterion`
 
 
@@ -62,23 +63,14 @@ SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "out of mem
 class StoredProgress:
     """The loop's checkpoints, in the trial store."""
 
-    def __init__(self, store: TrialStore, fingerprint: str, val: Batches, watch: Watch, team: Team) -> None:
-        self.store, self.fingerprint, self.val, self.watch, self.team = store, fingerprint, val, watch, team
-        self.started, self.seconds_before = time.perf_counter(), 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Spent on the trial, in earlier runs too."""
-        return self.seconds_before + time.perf_counter() - self.started
+    def __init__(self, store: TrialStore, fingerprint: str, watch: Watch, team: Team) -> None:
+        self.store, self.fingerprint, self.watch, self.team = store, fingerprint, watch, team
+        self.rungs = watch.rungs
 
     def restore(self, progress: Progress) -> None:
         self.store.load_progress(self.fingerprint, progress)
-        self.seconds_before = progress.seconds
 
     def after_epoch(self, progress: Progress) -> None:
-        if progress.epoch in self.watch.rungs:
-            progress.history[-1]["val_criterion"] = validate(progress.model.criterion, self.val)
-        progress.seconds = self.seconds
         if self.team.leads:
             self.store.save_progress(self.fingerprint, progress)
         self.watch.after_epoch(progress)
@@ -109,6 +101,64 @@ def run(
         _attempt(twin, images, val, data_digest, store, watch, team, {})
 
 
+def run_together(
+    asked: Sequence[Trial],
+    images: Batches,
+    val: Batches,
+    data_digest: str,
+    store: TrialStore,
+    watches: Sequence[Watch],
+    halve_batch: bool = False,
+) -> None:
+    """Likewise train several trials whose weights have the same shapes, as one program.
+
+    Where that takes too much memory, two halves follow one another; where it can't be done at all, each trial is run.
+    """
+    if len(asked) == 1:
+        run(asked[0], images, val, data_digest, store, watches[0], halve_batch)
+        return
+    try:
+        _train_together(asked, images, val, data_digest, store, watches)
+        return
+    except (RuntimeError, MemoryError) as error:  # torch's; what else is raised is no matter of the stack
+        store.note(f"{len(asked)} trials can't be one program, so they are fewer at a time: {sentence(error)}")
+        half = (len(asked) + 1) // 2 if is_out_of_memory(error) else 1
+    pairs = zip(asked, watches, strict=True)
+    left = [(trial, watch) for trial, watch in pairs if not _is_over(trial, data_digest, store)]
+    for start in range(0, len(left), half):
+        fewer, theirs = zip(*left[start : start + half], strict=True)
+        run_together(fewer, images, val, data_digest, store, theirs, halve_batch)
+
+
+def _train_together(
+    asked: Sequence[Trial],
+    images: Batches,
+    val: Batches,
+    data_digest: str,
+    store: TrialStore,
+    watches: Sequence[Watch],
+) -> None:
+    fingerprints = [trial.fingerprint(data_digest) for trial in asked]
+    members = []
+    for trial, fingerprint, watch in zip(asked, fingerprints, watches, strict=True):
+        checkpoints = StoredProgress(store, fingerprint, watch, Alone())
+        members.append(begin(_model(trial, images), images, _config(trial), trial.seed, checkpoints))
+    for member in optimise(members, images, val):
+        row = members.index(member)
+        fingerprint = fingerprints[row]
+        record = _record(asked[row], fingerprint, data_digest, images)
+        try:
+            ended, weights = _result(member, images, val)
+        except EndedError as error:
+            ended, weights = error.record, None
+        _keep(store, fingerprint, record | ended, weights)
+
+
+def _is_over(trial: Trial, data_digest: str, store: TrialStore) -> bool:
+    record = store.find(trial.fingerprint(data_digest))
+    return record is not None and record["status"] in (*SETTLED, "stopped")
+
+
 def _attempt(
     trial: Trial,
     images: Batches,
@@ -121,13 +171,11 @@ def _attempt(
 ) -> bool:
     """Whether the trial fitted into memory."""
     fingerprint = trial.fingerprint(data_digest)
-    record = {"fingerprint": fingerprint, "trial": asdict(trial), "data_digest": data_digest}
-    record |= {"image_shape": images.image_shape, "device": str(images.device)}
+    record = _record(trial, fingerprint, data_digest, images)
     try:
-        ended, weights = _train(trial, images, val, StoredProgress(store, fingerprint, val, watch, team), team)
-    except DivergedError as error:
-        numbers = {"step": error.step, "last_finite_loss": error.last_finite_loss}
-        ended, weights = {"status": "diverged", "error": str(error)} | numbers, None
+        ended, weights = _train(trial, images, val, StoredProgress(store, fingerprint, watch, team), team)
+    except EndedError as error:
+        ended, weights = error.record, None
     except Exception as error:
         if not is_out_of_memory(error):
             store.end(fingerprint, record | {"status": "failed", "error": sentence(error)})
@@ -137,6 +185,12 @@ def _attempt(
     if team.leads:
         _keep(store, fingerprint, record | ended, weights)
     return True
+
+
+def _record(trial: Trial, fingerprint: str, data_digest: str, images: Batches) -> Record:
+    """What is known before a trial has ended."""
+    record = {"fingerprint": fingerprint, "trial": asdict(trial), "data_digest": data_digest}
+    return record | {"image_shape": images.image_shape, "device": str(images.device)}
 
 
 def _keep(store: TrialStore, fingerprint: str, record: Record, weights: bytes | None) -> None:
@@ -150,15 +204,42 @@ def _keep(store: TrialStore, fingerprint: str, record: Record, weights: bytes | 
 def _train(
     trial: Trial, images: Batches, val: Batches, checkpoints: StoredProgress, team: Team
 ) -> tuple[Record, bytes]:
+    """How the trial ended, and its weights.
+
+    Raises:
+        EndedError: it was over before its time.
+    """
+    model = _model(trial, images)
+    if trial.training is None:
+        started = time.perf_counter()
+        found = train(model, images, val, None, trial.seed)
+        return _finished(found, time.perf_counter() - started), weights_bytes(model)
+    member = begin(model, images, _config(trial), trial.seed, checkpoints)
+    for _ in optimise([member], images, val, team):
+        pass
+    return _result(member, images, val)
+
+
+def _result(member: Member, images: Batches, val: Batches) -> tuple[Record, bytes]:
+    """Likewise, of a trial whose epochs are over."""
+    started, progress = time.perf_counter(), member.progress
+    found = fitted(member, images, val)
+    return _finished(found, progress.seconds + time.perf_counter() - started), weights_bytes(progress.model)
+
+
+def _finished(found: Fitted, seconds: float) -> Record:
+    return {"status": "finished", "seconds": round(seconds, 2), **asdict(found)}
+
+
+def _model(trial: Trial, images: Batches) -> Variant:
+    """The weights that the trial starts with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
-        model = variants.build(trial.variant, trial.model, images.image_shape).to(images.device)
-    config = TrainingConfig.model_validate(trial.training) if trial.training else None
-    fitted = train(model, images, val, config, trial.seed, checkpoints, team)
-    if not math.isfinite(fitted.criterion):
-        steps = len(fitted.history) * steps_an_epoch(len(images), config) if config else 0
-        raise DivergedError(fitted.criterion, steps, fitted.history[-1]["train_loss"] if fitted.history else None)
-    return {"status": "finished", "seconds": round(checkpoints.seconds, 2), **asdict(fitted)}, weights_bytes(model)
+        return variants.build(trial.variant, trial.model, images.image_shape).to(images.device)
+
+
+def _config(trial: Trial) -> TrainingConfig:
+    return TrainingConfig.model_validate(trial.training)
 
 
 def with_half_the_batch(trial: Trial) -> Trial | None:

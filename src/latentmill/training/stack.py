@@ -1,0 +1,249 @@
+"""The trials that a worker trains as one program; as a rule there is but one.
+
+Trials that differ by numbers alone have weights of the same shapes. Stacked along a first dimension, one batched
+program computes the step of all (`torch.func`), so that they share what a step costs beside its arithmetic. Each
+member keeps its own order of the images, its own noise, learning rate and moments: it ends as it would alone, but for
+the rounding of its sums.
+
+Shapes: M members of a stack, B rows of a batch, C, H, W image.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from latentmill.data.batches import Batches
+from latentmill.draws import Asked, Draw, Drawn, Generator
+from latentmill.training.progress import Moments, Progress
+from latentmill.training.team import Alone, Team
+
+VALIDATION_SEED = 0  # the same noise at every validation, so that epochs and trials are compared like with like
+
+
+class Stack(ABC):
+    """Trials whose weights have the same shapes, all after the same number of epochs."""
+
+    members: list[Progress]
+
+    @abstractmethod
+    def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
+        """A step of Adam on the images at `indices` (M, B); the terms of each member's objective, (M), detached."""
+
+    @abstractmethod
+    def losses(self, val: Batches) -> list[float]:
+        """Of each member, the mean loss over the validation images."""
+
+    @abstractmethod
+    def criteria(self, val: Batches) -> list[float]:
+        """Likewise the criterion."""
+
+    @abstractmethod
+    def tell_moments(self) -> None:
+        """Leave the optimiser's state with the members, to be kept with their weights."""
+
+
+def stack(members: Sequence[Progress], team: Team | None = None) -> Stack:
+    """Of one member, which a team may share, or of several."""
+    return Single(members[0], team or Alone()) if len(members) == 1 else Packed(members)
+
+
+class Single(Stack):
+    """One trial: nothing is batched, nothing costs more than it has to."""
+
+    def __init__(self, member: Progress, team: Team) -> None:
+        self.members, self.team = [member], team
+        config = member.config
+        for parameter in member.model.parameters():
+            if parameter.untyped_storage().nbytes() > parameter.nbytes:  # a view of a stack that is no more
+                parameter.data = parameter.data.clone()
+        self._optimiser = torch.optim.AdamW(
+            member.model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        _load(self._optimiser, member.moments)
+        self._forward = team.forward_of(member.model)
+
+    def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
+        (member,) = self.members
+        part = self.team.part(indices[0], member.noise)
+        with _precision(member, images.device):
+            terms = self._forward(images[part.indices], part.noise)
+        self._optimiser.zero_grad()
+        self.team.scaled(terms["loss"], part).backward()
+        self._optimiser.step()
+        return {name: self.team.mean(value, part)[None] for name, value in terms.items()}
+
+    def losses(self, val: Batches) -> list[float]:
+        model = self.members[0].model
+        return [validate(lambda batch, noise: model(batch, noise)["loss"], val)]
+
+    def criteria(self, val: Batches) -> list[float]:
+        return [validate(self.members[0].model.criterion, val)]
+
+    def tell_moments(self) -> None:
+        self.members[0].moments = self._optimiser.state_dict()["state"]
+
+
+class Packed(Stack):
+    """Several trials as one. The members' weights become views of the stacked ones."""
+
+    def __init__(self, members: Sequence[Progress]) -> None:
+        self.members = list(members)
+        self._model = self.members[0].model  # whose code computes all
+        parameters, buffers = stack_module_state([member.model for member in members])
+        self._weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        self._state = self._weights | buffers
+        for row, member in enumerate(members):
+            for name, parameter in member.model.named_parameters():
+                parameter.data = self._weights[name].data[row]
+        self._optimiser = PackedAdam(list(self._weights.values()), self.members)
+        self._draws: dict[tuple[str, torch.Size], list[Draw]] = {}
+
+    def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
+        batch = images[indices]  # (M, B, C, H, W)
+        noise = [
+            torch.stack([draw(member.noise) for member in self.members])  # (M, B, …)
+            for draw in self._asked("forward", batch[0])
+        ]
+        with _precision(self.members[0], images.device):
+            terms: dict[str, Tensor] = self._computed("forward", batch, noise, of_each=0)
+        self._optimiser.zero_grad()
+        terms["loss"].sum().backward()  # no member's weights are in another's loss
+        self._optimiser.step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def losses(self, val: Batches) -> list[float]:
+        return self._validated("forward", val)
+
+    def criteria(self, val: Batches) -> list[float]:
+        return self._validated("criterion", val)
+
+    def tell_moments(self) -> None:
+        for row, member in enumerate(self.members):
+            member.moments = self._optimiser.moments(row)
+
+    @torch.no_grad()
+    def _validated(self, method: str, val: Batches) -> list[float]:
+        """As `validate` does for one: all members see the same images under the same noise."""
+        generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
+        totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
+        for batch in val.chunks():
+            noise = [draw(generator) for draw in self._asked(method, batch)]
+            found = self._computed(method, batch, noise, of_each=None)
+            totals += (found["loss"] if isinstance(found, dict) else found) * len(batch)
+        return [total / len(val) for total in totals.tolist()]
+
+    def _computed(self, method: str, batch: Tensor, noise: list[Tensor], of_each: int | None) -> Any:
+        """A method of all members' models; `of_each` is the dimension of the members in `batch` and `noise`, if any."""
+        called = _Method(self._model, method)
+
+        def one(state: dict[str, Tensor], images: Tensor, draws: list[Tensor]) -> Any:
+            return functional_call(called, state, (images, Drawn(draws)))
+
+        state = {f"model.{name}": value for name, value in self._state.items()}
+        return vmap(one, in_dims=(0, of_each, of_each))(state, batch, noise)
+
+    @torch.no_grad()
+    def _asked(self, method: str, batch: Tensor) -> list[Draw]:
+        """What a method draws for a batch (B, C, H, W), found by running it once for one member."""
+        if (method, batch.shape) not in self._draws:
+            asked = Asked(torch.Generator(batch.device))
+            getattr(self._model, method)(batch, asked)
+            self._draws[method, batch.shape] = asked.draws
+        return self._draws[method, batch.shape]
+
+
+class _Method(nn.Module):
+    """A model whose `forward` is another of its methods, for `functional_call`."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, *arguments: Any) -> Any:
+        return getattr(self.model, self.name)(*arguments)
+
+
+class PackedAdam:
+    """AdamW on stacked weights, with a learning rate and a weight decay for each member.
+
+    torch's takes one rate for a tensor. So where rates differ it moves zeros at a rate of 1, which gives the direction
+    of each step, and what is left to do here is to go there, each member at its own rate.
+    """
+
+    def __init__(self, weights: list[Tensor], members: Sequence[Progress]) -> None:
+        configs = [member.config for member in members]
+        self._weights = weights
+        self._rates, self._decays = (
+            torch.tensor([getattr(config, name) for config in configs], device=weights[0].device)  # (M)
+            for name in ("learning_rate", "weight_decay")
+        )
+        self._alike = len({(config.learning_rate, config.weight_decay) for config in configs}) == 1
+        moved = weights if self._alike else [torch.zeros_like(weight) for weight in weights]
+        rate, decay = (configs[0].learning_rate, configs[0].weight_decay) if self._alike else (1.0, 0.0)
+        self._adam = torch.optim.AdamW(moved, rate, weight_decay=decay, fused=True)
+        self._moved = moved
+        _load(self._adam, _stacked([member.moments for member in members]))
+
+    def zero_grad(self) -> None:
+        for weight in self._weights:
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        if self._alike:
+            self._adam.step()
+            return
+        for weight, moved in zip(self._weights, self._moved, strict=True):
+            moved.grad = weight.grad
+        self._adam.step()
+        for weight, moved in zip(self._weights, self._moved, strict=True):
+            rates, decays = (_over(each, weight) for each in (self._rates, self._decays))
+            if self._decays.any():
+                weight.mul_(1 - rates * decays)
+            weight.addcmul_(moved, rates)
+            moved.zero_()
+
+    def moments(self, row: int) -> Moments:
+        """Those of one member, as views."""
+        state = self._adam.state_dict()["state"]
+        return {
+            index: {name: value[row] if value.dim() else value for name, value in of.items()}
+            for index, of in state.items()
+        }
+
+
+def _over(values: Tensor, weight: Tensor) -> Tensor:
+    """(M) -> (M, 1, …), with as many dimensions as a stacked weight."""
+    return values.view(-1, *[1] * (weight.dim() - 1))
+
+
+def _stacked(moments: Sequence[Moments]) -> Moments:
+    """Of all members; the step, a scalar, is the same of all."""
+    return {
+        index: {
+            name: value if name == "step" else torch.stack([each[index][name] for each in moments])
+            for name, value in of.items()
+        }
+        for index, of in moments[0].items()
+    }
+
+
+def _load(optimiser: torch.optim.Optimizer, moments: Moments) -> None:
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _precision(member: Progress, device: torch.device) -> torch.autocast:
+    """Networks compute in the precision that the trial asks for."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=member.config.precision == "bfloat16")
+
+
+@torch.no_grad()
+def validate(term: Callable[[Tensor, Generator], Tensor], val: Batches) -> float:
+    """The mean of `term` over the validation images, under noise that is the same at every call."""
+    noise = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
+    return sum(float(term(batch, noise)) * len(batch) for batch in val.chunks()) / len(val)

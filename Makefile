@@ -71,6 +71,7 @@ check: setup
 	mypy
 
 bench: setup
+	pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	python -m benchmarks
 
 # 200 repetitions of the verdicts on generators whose answer is known: hours

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.training.loop import Progress, train_epoch
-from latentmill.training.team import Alone
+from latentmill.training.loop import LossWatch, train_steps
+from latentmill.training.progress import Progress
+from latentmill.training.stack import stack
 from latentmill.variants.vae import Vae
 
 Epoch = Callable[[], object]
@@ -24,13 +26,13 @@ LAYERS = [(PIXELS, HIDDEN), (HIDDEN, 2 * LATENT), (LATENT, HIDDEN), (HIDDEN, PIX
 
 
 def our_epoch(images: np.ndarray) -> Epoch:
-    """`train_epoch`, with the optimiser of `loop.optimise`."""
+    """`train_steps` of one trial."""
     torch.manual_seed(0)
     model = Vae(Vae.Config(hidden=HIDDEN, latent=LATENT), (1, 28, 28))
-    optimiser = torch.optim.Adam(model.parameters(), RATE, fused=True)
     order, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
-    progress = Progress(model, model, optimiser, order, noise)
-    return lambda: train_epoch(progress, Batches(images), BATCH, Alone())
+    config = TrainingConfig(batch_size=BATCH, learning_rate=RATE)
+    trained, batches = stack([Progress(model, config, order, noise)]), Batches(images)
+    return lambda: train_steps(trained, batches, LossWatch(trained, batches))
 
 
 def loader_epoch(images: np.ndarray) -> Epoch:

@@ -1,17 +1,18 @@
-"""Training throughput against its peers: the same data, network, batch and epochs, on the same machine.
+"""Training throughput against peers on the same data, network, batch and epochs: pythae, a DataLoader, Ray Tune.
 
-A single trial runs on one thread on either side, in turn, round after round; its figure is the median of the rounds'
-ratios. A sweep runs once: ours whole, with Ray's start and end and the priors that every trial fits to its codes;
-pythae's models one after the other in one process, with the threads that torch takes by itself, from the first
-model's building to the last one's file. Beside the targets it prints, of everyone, images a second, trials an hour
-and the share of the speed at which the matrix products (and convolutions) alone would run, on as many cores.
+A trial alone has one thread on either side. Both sides take turns, each time in a fresh process, and a figure is the
+median of the rounds' ratios. A sweep runs once a side, and all of it counts: of ours the start and end of Ray; of
+pythae, in one process with the threads that torch takes by itself, what lies between the building of the first model
+and the last one's file; of Ray Tune all but Ray's start.
+
+Beside the targets this prints, for each side, images a second, trials an hour, and the share of its speed if it
+computed nothing but the layers' products, on all the cores that it has.
 """
 
 import os
 import statistics
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from math import ceil
 
@@ -19,40 +20,173 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.loops import BATCH, HIDDEN, LATENT, RATE, Products, loader_epoch, multiply, our_epoch, products_epoch
-from benchmarks.peers import Network, Task, apart, pythae_trial, pythae_trials, settle, tune_trials
-from benchmarks.sweep import EQUAL, TRIALS, swept
+from benchmarks.loops import BATCH, HIDDEN, LATENT, RATE, Products, multiply, our_epoch
+from benchmarks.peers import Task, apart, pythae_trial, pythae_trials, settle, tune_trials
+from benchmarks.sweep import EQUAL, swept
 from benchmarks.target import Result, Target
-from benchmarks.training import seconds
+from benchmarks.training import seconds, timed_rounds
 from latentmill.config import DataConfig, TrainingConfig
-from latentmill.data import sources
+from latentmill.data import fashion_mnist, sources
 from latentmill.data.batches import Batches
-from latentmill.data.fashion_mnist import FOLDER, load
-from latentmill.nets import ImageShape, NetworkConfig, decoder, encoder
-from latentmill.training.loop import NoCheckpoints, Progress, train
+from latentmill.nets import NetworkConfig, decoder, encoder
+from latentmill.training.loop import train
 from latentmill.variants.vae import Vae
 
-MLP = Target("training: mlp, one thread, speed against pythae", "x", at_least=1.5)
-MLP_PRODUCTS = Target("training: mlp, one thread, speed against products alone", "x", at_least=0.75)
-CONV = Target("training: conv, one thread, speed against pythae", "x", at_least=1.5)
-SWEEP = Target("training: 16 trials, trials/hour against pythae", "x", at_least=4)
-DIGITS = Target("training: 16 trials of 8x8 digits, against pythae", "x", at_least=5)
+PRODUCTS = Target("packing: mlp on one thread, against its products alone", "x", at_least=0.75)
+MLP = Target("packing: mlp on one thread, against pythae", "x", at_least=1.5)
+CONV = Target("packing: conv on one thread, against pythae", "x", at_least=1.5)
+SWEEP = Target("packing: 16 trials, against pythae in turn", "x", at_least=4)
+DIGITS = Target("packing: 16 trials on 8x8 digits, against pythae in turn", "x", at_least=5)
 
-ROUNDS = 3  # of a single trial
-CORES = len(os.sched_getaffinity(0))
-RATES: list[float] = EQUAL["vae"]["learning_rate"]
-VALIDATION = 500  # images, as `swept` has them
+# Together some 12 minutes on two cores.
+ROUNDS = 3
 MLP_EPOCHS = 1  # of all 60 000 images
-CONV_EPOCHS, CONV_IMAGES = 2, 10_000
-SWEEP_EPOCHS, SWEEP_IMAGES = 10, 10_000
-DIGITS_EPOCHS = 120  # of all 1 797 images, as many as params.yaml allows
-FASHION, PYTHAE = "dataset-fashion-mnist", "pythae"
+CONV_IMAGES, CONV_EPOCHS = 10_000, 2
+SWEEP_IMAGES, SWEEP_EPOCHS = 10_000, 10
+DIGITS_EPOCHS = 120  # of all 1 797 images; as many as params.yaml allows a trial
+
+VALIDATION = 500  # images, the first, as in `swept`
+LADDER = EQUAL  # one VAE a learning rate
+RATES: list[float] = LADDER["vae"]["learning_rate"]
+CORES = len(os.sched_getaffinity(0))
 
 
 def measure() -> Iterator[Result]:
-    """Some 12 minutes on two cores."""
-    images = load(FOLDER)[0] if FOLDER.exists() else None
-    yield from measure_mlp(images)
-    yield measure_conv(images)
-    yield measure_sweep(images)
-    yield measure_digits(sources.load(DataConfig(source="digits")).images)
+    """Fashion-MNIST at the usual size of a network and a tenth as many pixels, where a step is mostly overhead."""
+    if fashion_mnist.FOLDER.exists():
+        images = fashion_mnist.load(fashion_mnist.FOLDER)[0]
+        yield from measure_mlp(images)
+        yield measure_conv(images[:CONV_IMAGES])
+        yield measure_sweep(SWEEP, images[:SWEEP_IMAGES], SWEEP_EPOCHS)
+    else:
+        yield from (target.not_measured("dataset-fashion-mnist") for target in (PRODUCTS, MLP, CONV, SWEEP))
+    yield measure_sweep(DIGITS, sources.load(DataConfig(source="digits")).images, DIGITS_EPOCHS)
+
+
+def measure_mlp(images: np.ndarray) -> Iterator[Result]:
+    """Nobody evaluates, because `train_steps` does not."""
+    rounds = apart(own_rounds, images)
+    yield PRODUCTS.result(statistics.median(products / ours for ours, _, products in rounds))
+    _, loader, products = medians(rounds)
+    task = Task("mlp", images, None, MLP_EPOCHS)
+    yield against_pythae(MLP, task, our_mlp, products, {"DataLoader loop": loader * MLP_EPOCHS})
+
+
+def measure_conv(images: np.ndarray) -> Result:
+    task = Task("conv", images, images[:VALIDATION], CONV_EPOCHS)
+    return against_pythae(CONV, task, our_conv, apart(products_seconds, task), {})
+
+
+def against_pythae(
+    target: Target, task: Task, ours: Callable[[Task], float], products: float, others: Mapping[str, float]
+) -> Result:
+    """One trial on one thread; `products` are seconds an epoch, `others` those of the task."""
+    if not find_spec("pythae"):
+        return target.not_measured("pythae")
+    rounds = [(apart(ours, task), pythae_trial(task, threads=1)) for _ in range(ROUNDS)]
+    our_seconds, their_seconds = medians(rounds)
+    took = {"latentmill": our_seconds, "pythae": their_seconds, **others}
+    tell(target, task, took, products, trials=1, cores=1)
+    return target.result(statistics.median(theirs / ours for ours, theirs in rounds))
+
+
+def measure_sweep(target: Target, images: np.ndarray, epochs: int) -> Result:
+    """A trial a learning rate: ours on all cores, pythae's with torch's default threads."""
+    if not find_spec("pythae"):
+        return target.not_measured("pythae")
+    task = Task("mlp", images, images[:VALIDATION], epochs)
+    took = {"latentmill": our_sweep(task), "pythae in turn": pythae_trials(task, RATES, threads=None)}
+    if task.image_shape == (1, 28, 28):  # which the tutorial's network is for
+        took["Ray Tune, a process each"] = tune_trials(images, epochs, RATES, CORES)
+    tell(target, task, took, apart(products_seconds, task), len(RATES), CORES)
+    return target.result(took["pythae in turn"] / took["latentmill"])
+
+
+def our_sweep(task: Task) -> float:
+    trial = {"epochs": task.epochs, "patience": task.epochs, "max_steps": 10**9, "batch_size": BATCH}
+    return apart(swept, LADDER, trial, task.images, CORES).whole
+
+
+def our_mlp(task: Task) -> float:
+    settle(threads=1)
+    our_epoch(task.images[:BATCH])()  # to warm up
+    epoch = our_epoch(task.images)
+    return sum(seconds(epoch) for _ in range(task.epochs))
+
+
+def our_conv(task: Task) -> float:
+    settle(threads=1)
+    trained(replace(task, images=task.images[:BATCH], epochs=1))  # to warm up
+    return trained(task)
+
+
+def trained(task: Task) -> float:
+    """Seconds of `train`: its epochs, each with its validation."""
+    torch.manual_seed(0)
+    model = Vae(Vae.Config(network=task.network, hidden=HIDDEN, latent=LATENT), task.image_shape)
+    config = TrainingConfig(epochs=task.epochs, patience=task.epochs, batch_size=BATCH, learning_rate=RATE)
+    assert task.val is not None
+    images, val = Batches(task.images), Batches(task.val)
+    return seconds(lambda: train(model, images, val, config, seed=0))
+
+
+def own_rounds(images: np.ndarray) -> list[tuple[float, float, float]]:
+    settle(threads=1)
+    return timed_rounds(images)
+
+
+def products_seconds(task: Task) -> float:
+    """One thread's, for the products of an epoch: each layer's output, and the gradients of its weights and input."""
+    settle(threads=1)
+    layers, steps = products(task), ceil(len(task.images) / BATCH)
+    multiply(layers, steps=1)  # to warm up
+    return statistics.median(seconds(lambda: multiply(layers, steps)) for _ in range(ROUNDS))
+
+
+@torch.no_grad()
+def products(task: Task) -> list[Products]:
+    """Those of a step, in the order of the layers."""
+    config, shape = NetworkConfig(network=task.network, hidden=HIDDEN), task.image_shape
+    encoding = (encoder(config, shape, 2 * LATENT), torch.rand(BATCH, *shape))
+    decoding = (decoder(config, LATENT, shape), torch.rand(BATCH, LATENT))
+    found: list[Products] = []
+    for network, x in (encoding, decoding):
+        for layer in network.children():
+            y = layer(x)
+            if isinstance(layer, nn.Linear):
+                found.append(Products(layer.in_features, layer.out_features, is_first=not found))
+            elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                found.append(Convolution(layer, x, y, is_first=not found))
+            x = y
+    return found
+
+
+class Convolution(Products):
+    """What a convolution computes in a step, its counterpart to a linear layer's products."""
+
+    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, y: Tensor, is_first: bool) -> None:
+        self.x, self.weight, self.y_gradient = x, layer.weight.detach(), torch.randn_like(y)
+        is_transposed = isinstance(layer, nn.ConvTranspose2d)
+        self.how = (layer.stride, layer.padding, layer.dilation, is_transposed, layer.output_padding, layer.groups)
+        self.wanted = (not is_first, True, False)  # gradients of input, weights and bias
+
+    def forward(self) -> None:
+        torch.ops.aten.convolution(self.x, self.weight, None, *self.how)
+
+    def backward(self) -> None:
+        torch.ops.aten.convolution_backward(self.y_gradient, self.x, self.weight, None, *self.how, self.wanted)
+
+
+def medians(rounds: Sequence[Sequence[float]]) -> list[float]:
+    """Of each column."""
+    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def tell(target: Target, task: Task, took: Mapping[str, float], products: float, trials: int, cores: int) -> None:
+    """A line a side, of the seconds that it took; `products` are those of an epoch on one core."""
+    print(f"  {target.name}: {trials} x {task.epochs} epochs of {len(task.images)} images")
+    for side, spent in took.items():
+        epochs = trials * task.epochs / spent  # a second
+        speed = f"{epochs * len(task.images):8.0f} images/s, {epochs * len(task.images) / trials:7.0f} a trial"
+        share = epochs * products / cores
+        print(f"  {side:<26} {speed}, {3600 * trials / spent:7.1f} trials/h, {share:.2f} of the products", flush=True)

@@ -151,7 +151,7 @@ def tune_trials(images: np.ndarray, epochs: int, rates: Sequence[float], cores: 
 
 def _tune(images: np.ndarray, epochs: int, rates: Sequence[float], cores: int) -> float:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # whose table of the settings `verbose=0` would leave
-    ray.init(address="local", num_cpus=cores, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", num_cpus=cores, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
         with tempfile.TemporaryDirectory() as folder:
             trainable = tune.with_parameters(_tutorial_trial, images=images, epochs=epochs)

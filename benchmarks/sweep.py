@@ -109,8 +109,8 @@ def swept(ladder: dict[str, Any], trial: dict[str, Any], images: np.ndarray, wor
 
 
 def planned(ladder: dict[str, Any], trial: dict[str, Any], train: dict[str, Any]) -> Plan:
-    sections = {"data": {"source": "digits"}, "trial": trial, "ladder": ladder, "train": train, "evaluation": {}}
-    params = Params.model_validate(sections)
+    sections = {"data": {"source": "digits"}, "trial": trial, "ladder": ladder, "train": train}
+    params = Params.model_validate(sections | {"evaluation": {}, "export": {}})
     return Plan(params, "noise", TrialStore(params.train.storage), optuna_rounds)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from latentmill.config import Params, load_params
+from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
@@ -14,6 +15,7 @@ from latentmill.training.parallel import parallel_csv
 from latentmill.training.plan import Plan
 from latentmill.training.results import Outcome, Ranked, curves_csv, outcomes, ranking, require_winners, trials_csv
 from latentmill.training.store import TrialStore
+from latentmill.training.trials import bring_home
 
 DATA, MODELS = Path("data/prepared"), Path("models")
 
@@ -38,17 +40,18 @@ def sweep(params: Params, store: TrialStore) -> list[Outcome]:
 
 
 def write(tried: list[Outcome], store: TrialStore) -> None:
-    """Write the tables, even where an entry has no winner, then copy the winners out of the store."""
+    """Write the tables, even where an entry has no winner, then bring the winners home from the store."""
     ranked = ranking(tried)
     best = {entry: found[0].best for entry, found in ranked.items()}
     write_text(Path("trials.csv"), trials_csv(tried, ranked))
     write_text(Path("curves.csv"), curves_csv(best.values()))
     write_text(Path("parallel.csv"), parallel_csv(tried, best.values()))
     require_winners(tried, ranked)
+    images, val = (Batches(read_split(DATA, split)) for split in ("train", "val"))
     with replacing_folder(MODELS) as folder:
         for entry, winner in best.items():
             (folder / entry).mkdir()
-            store.fetch(winner.record["fingerprint"], folder / entry)
+            bring_home(store, winner.record["fingerprint"], folder / entry, images, val)
             tell(f"models/{entry}: {winner.planned.label}, {result(ranked[entry][0])}")
 
 

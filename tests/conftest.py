@@ -15,7 +15,7 @@ import latentmill.sweep  # noqa: F401  # its settings, before any test imports r
 from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.training.loop import Fitted, train
+from latentmill.training.loop import Fitted, complete, train
 from latentmill.variant import Variant
 
 torch.set_num_threads(1)  # models this small only lose by a second thread, most of all beside another process
@@ -57,6 +57,7 @@ def trained(digits) -> Callable[[str, dict[str, object]], tuple[Variant, Fitted]
             model = build(name, config)
             training = None if model.closed_form else TRAINING
             made[str((name, config))] = model, train(model, images, val, training, seed=0)
+            complete(model, images, val, seed=0)
         return made[str((name, config))]
 
     return trained

@@ -185,8 +185,7 @@ def test_a_failure_of_an_earlier_sweep_is_not_taken_for_this_ones(plan):
 
 def test_a_trial_stopped_by_asha_is_settled_only_while_asha_is_on(plan):
     first = plan({"vae": {}}, asha={})
-    fingerprint = first.take().fingerprint
-    assert first.ended(fingerprint, {"epoch": 10, "criterion": 5.0})["status"] == "stopped"
+    settle(first, first.take().fingerprint, status="stopped", epoch=10, criterion=5.0)
     assert plan({"vae": {}}, asha={}).missing == 0
     assert plan({"vae": {}}).missing == 1
 

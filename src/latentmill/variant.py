@@ -56,7 +56,10 @@ class Variant(nn.Module, ABC):
         """Fit what has a closed form."""
 
     def after_training(self, images: Batches, val: Batches, generator: torch.Generator) -> None:
-        """Fit what needs the trained weights to the training images; `val` is for choices."""
+        """Fit what needs the trained weights to the training images; `val` is for choices.
+
+        Only models that are kept get so far, so the criterion must not depend on it.
+        """
 
 
 class Encodes(ABC):

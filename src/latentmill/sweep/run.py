@@ -20,8 +20,10 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from latentmill.config import SweepConfig
 from latentmill.sweep import worker
 from latentmill.sweep.cluster import cluster, require_shared
+from latentmill.sweep.halving import Halving
 from latentmill.sweep.loggers import loggers
-from latentmill.sweep.search import EntryAsha, InOrder, Observer, PlanSearch
+from latentmill.sweep.search import InOrder, Observer, PlanSearch
+from latentmill.sweep.stacks import stack_sizes
 from latentmill.training.plan import Plan
 
 # A worker that Ray ends for want of memory dies of an error that Tune (2.60) does not know, which ends the whole sweep.
@@ -40,15 +42,17 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
     with cluster(config.workers), tempfile.TemporaryDirectory() as scratch:
         require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
-        material = worker.Material(ray.put(images), ray.put(val), plan.data_digest, config)
+        halving = Halving.remote(config.asha) if config.asha else None
+        material = worker.Material(ray.put(images), ray.put(val), plan.data_digest, config, halving)
         del images, val  # the driver's copy; its caller should keep none
         trainable = tune.with_parameters(worker.train, material=material)
-        search, size = PlanSearch(plan, observer), worker.team_size(config)
+        search = PlanSearch(plan, observer, stack_sizes(config, material, _slots()), halving)
+        size = worker.team_size(config)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources(config)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=EntryAsha(config.asha, search) if config.asha else InOrder(search),
+                scheduler=InOrder(search),
                 num_samples=-1,  # until the plan is over
                 time_budget_s=config.max_seconds,
                 max_concurrent_trials=_slots() // size if size > 1 else None,

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from latentmill.config import AshaConfig
+from latentmill.sweep.stacks import StackSizes
 from latentmill.training.checkpoint import Record
 from latentmill.training.plan import Plan, Planned, Scores
 from latentmill.training.space import Point, Space
 
 ROUND = 8  # configurations that a search which learns asks for at a time
-LONGEST = 10**9  # epochs: successive halving goes on to any length
 CRITERION = "criterion"
 
 
@@ -30,48 +29,60 @@ class Observer(Protocol):
 
 
 class PlanSearch(Searcher):
-    """Hands out the plan's trials when Tune has a worker free, and tells the plan what they came to."""
+    """Hands out the plan's trials when Tune has a worker free, and tells the plan what they came to.
 
-    def __init__(self, plan: Plan, observer: Observer) -> None:
+    A trial of Tune's is what one worker is given: a trial of the plan, or several that it trains as one program.
+    """
+
+    def __init__(self, plan: Plan, observer: Observer, sizes: StackSizes | None, halving: Any = None) -> None:
+        """`sizes` is None where no trials share a program, `halving` where none is stopped for being behind."""
         super().__init__()
-        self.plan, self.observer = plan, observer
-        self.running: dict[str, Planned] = {}  # by Tune's name of the trial; some may still wait for a worker
-        self.replays: set[str] = set()
+        self.plan, self.observer, self.sizes, self.halving = plan, observer, sizes, halving
+        self.running: dict[str, list[Planned]] = {}  # by Tune's name; some may still wait for a worker
         self.starved: set[str] = set()  # Tune's names of trials whose workers Ray ended for want of memory
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial; None where there is none yet, and FINISHED where there will be none."""
-        replay = bool(self.plan.replays)
-        planned = self.plan.take()
-        if planned is None:
+        """The next trials; None where there are none yet, and FINISHED where there will be none."""
+        self._replay()
+        taken = self.plan.take_together(self.sizes)
+        if not taken:
             return Searcher.FINISHED if self.plan.is_over() else None
-        self.running[trial_id] = planned
-        if replay:
-            self.replays.add(trial_id)
-        asked = {"trial": asdict(planned.trial), "entry": planned.entry, "fingerprint": planned.fingerprint}
-        return asked | {"replay": replay}
+        self.running[trial_id] = taken
+        return {
+            "trials": [asdict(planned.trial) for planned in taken],
+            "entries": [planned.entry for planned in taken],
+            "fingerprints": [planned.fingerprint for planned in taken],
+        }
+
+    def _replay(self) -> None:
+        """What settled trials came to at their rungs, so that those still to run are compared with it."""
+        for planned in self.plan.replays:
+            history = self.plan.records[planned.fingerprint].get("history", [])
+            for epoch, row in enumerate(history, start=1):
+                if "val_criterion" in row:
+                    self.halving.is_behind.remote(planned.entry, planned.fingerprint, epoch, row["val_criterion"])
+        self.plan.replays.clear()
 
     def on_trial_start(self, trial_id: str) -> None:
-        if trial_id not in self.replays:
-            self.observer.started(self.running[trial_id])
+        for planned in self.running[trial_id]:
+            self.observer.started(planned)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if "epoch" in result and trial_id not in self.replays:
-            self.observer.progressed(self.running[trial_id], result)
+        by_fingerprint = {planned.fingerprint: planned for planned in self.running[trial_id]}
+        for row in result.get("trials", []):
+            self.observer.progressed(by_fingerprint[row["fingerprint"]], row)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        planned, last = self.running.pop(trial_id), result or {}
-        for sentence in last.get("notes", []):
+        taken = self.running.pop(trial_id)
+        for sentence in (result or {}).get("notes", []):
             self.observer.noted(sentence)
-        if trial_id in self.replays:
-            return
-        stopped = None if error or CRITERION not in last else {name: last[name] for name in ("epoch", CRITERION)}
-        record = self.plan.ended(planned.fingerprint, stopped, trial_id in self.starved)
-        if record is None:
-            what = "its worker died" if error else "its result could not be kept"
-            self.observer.noted(f"{planned.label}: {what}, and it is run again from its last epoch")
-        else:
-            self.observer.ended(planned, record)
+        for planned in taken:
+            record = self.plan.ended(planned.fingerprint, trial_id in self.starved and len(taken) == 1)
+            if record is None:
+                what = "its worker died" if error else "its result could not be kept"
+                self.observer.noted(f"{planned.label}: {what}, and it is run again from its last epoch")
+            else:
+                self.observer.ended(planned, record)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a sweep goes on from the trial store, never from Ray's experiment state."""
@@ -91,40 +102,6 @@ class InOrder(FIFOScheduler):
         told = Path(trial.error_file).read_text() if trial.error_file else ""
         if "node running low on memory" in told:  # Tune keeps other errors than those of actors as text only
             self.search.starved.add(trial.trial_id)
-
-
-class EntryAsha(InOrder):
-    """Asynchronous successive halving among the trials of each ladder entry: criteria of two entries do not compare."""
-
-    def __init__(self, config: AshaConfig, search: PlanSearch) -> None:
-        super().__init__(search)
-        self.config, self.schedulers = config, dict[str, AsyncHyperBandScheduler]()
-
-    def _of(self, trial: Any) -> AsyncHyperBandScheduler:
-        entry = trial.config["entry"]
-        if entry not in self.schedulers:
-            self.schedulers[entry] = AsyncHyperBandScheduler(
-                time_attr="epoch",
-                metric=CRITERION,
-                mode="min",
-                max_t=LONGEST,
-                grace_period=self.config.grace,
-                reduction_factor=self.config.reduction,
-            )
-        return self.schedulers[entry]
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._of(trial).on_trial_add(tune_controller, trial)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        action = self._of(trial).on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if trial.config["replay"] else action
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self._of(trial).on_trial_complete(tune_controller, trial, {})
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        self._of(trial).on_trial_remove(tune_controller, trial)
 
 
 def optuna_rounds(space: Space, count: int, seed: int) -> Generator[list[Point], Scores, None]:

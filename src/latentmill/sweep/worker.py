@@ -1,4 +1,4 @@
-"""What runs in a worker process: one trial, or a member's part in one, and its reports."""
+"""What runs in a worker process: one trial, several as one program, or a member's part in one; and its reports."""
 
 import time
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
 from latentmill.training import trials
+from latentmill.training.loop import StoppedError
 from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, DataParallel, Team
@@ -33,6 +34,7 @@ class Material:
     val: ray.ObjectRef[np.ndarray]
     data_digest: str
     settings: SweepConfig
+    halving: Any = None  # the actor that is asked which trials are behind, if any is
 
     def batches(self, device: str) -> tuple[Batches, Batches]:
         images, val = ray.get([self.images, self.val])
@@ -50,10 +52,10 @@ def has_gpus() -> bool:
 
 
 def train(asked: dict[str, Any], material: Material) -> dict[str, Any]:
-    """Run the trial that is asked for, in a process that may have run others; its result is in the trial store."""
-    if asked["replay"]:
-        replay(TrialStore(material.settings.storage), asked["fingerprint"])
-        return {"notes": []}
+    """Run the trials that are asked for, in a process that may have run others; their results are in the trial store.
+
+    `asked` has `trials`, `entries` and `fingerprints`, each in the same order.
+    """
     if team_size(material.settings) > 1:
         return train_together(asked, material)
     return {"notes": run(asked, material, Alone(), tune.report, SECONDS_BETWEEN_REPORTS)}
@@ -90,29 +92,57 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
     torch.set_num_threads(1)  # one core a worker; more threads would fight with the other trials
     torch.set_flush_denormal(True)  # vanishing gradients of unused dimensions made a product ten times slower
     images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
-    trial, settings, notes = Trial(**asked["trial"]), material.settings, list[str]()
-    rungs = asha_rungs(trial, len(images), settings)
-    watch = Watch(Reports(trial, len(images), rungs, report, 0.0 if settings.loggers else pause), rungs)
+    settings, notes = material.settings, list[str]()
+    reports = Reports(report, 0.0 if settings.loggers else pause)
+    chosen = [Trial(**trial) for trial in asked["trials"]]
+    named = zip(chosen, asked["entries"], asked["fingerprints"], strict=True)
+    watches = [watch(*names, len(images), material, team, reports) for names in named]
     store = TrialStore(settings.storage, notes.append)
-    trials.run(trial, images, val, material.data_digest, store, watch, settings.halve_batch, team)
+    if len(chosen) == 1:
+        trials.run(chosen[0], images, val, material.data_digest, store, watches[0], settings.halve_batch, team)
+    else:
+        trials.run_together(chosen, images, val, material.data_digest, store, watches, settings.halve_batch)
     return notes
 
 
-class Reports:
-    """Tells the driver of a trial's progress: at every rung, and else with a pause in seconds between reports."""
+def watch(
+    trial: Trial, entry: str, fingerprint: str, images: int, material: Material, team: Team, reports: "Reports"
+) -> Watch:
+    """After each epoch the driver is told; after those that are a rung the trial ends if it is behind others."""
+    rungs = asha_rungs(trial, images, material.settings)
+    epochs = epochs_allowed(images, TrainingConfig.model_validate(trial.training)) if trial.training else 0
 
-    def __init__(self, trial: Trial, images: int, rungs: list[int], report: Report, pause: float) -> None:
-        self.epochs = epochs_allowed(images, TrainingConfig.model_validate(trial.training)) if trial.training else 0
-        self.rungs, self.report, self.pause, self.next = rungs, report, pause, time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.epoch not in self.rungs and time.monotonic() < self.next:
-            return
+    def after_epoch(progress: Progress) -> None:
         row = progress.history[-1]
-        at_rung = {"criterion": row["val_criterion"]} if progress.epoch in self.rungs else {}
-        counted = {"epoch": progress.epoch, "epochs": self.epochs, "timesteps_total": progress.epoch}  # loggers' x axis
-        self.report(counted | {"train_loss": row["train_loss"], "val_loss": row["val_loss"]} | at_rung)
-        self.next = time.monotonic() + self.pause
+        numbers = {
+            "epoch": progress.epoch,
+            "epochs": epochs,
+            "train_loss": row["train_loss"],
+            "val_loss": row["val_loss"],
+        }
+        reports.add({"fingerprint": fingerprint} | numbers)
+        if progress.epoch in rungs:
+            criterion = row["val_criterion"]
+            asked = team.leads and material.halving.is_behind.remote(entry, fingerprint, progress.epoch, criterion)
+            if team.agree(bool(asked and ray.get(asked))):
+                raise StoppedError(progress.epoch, criterion)
+
+    return Watch(after_epoch, rungs)
+
+
+class Reports:
+    """Tells the driver how far trials have come, with a pause in seconds between reports."""
+
+    def __init__(self, report: Report, pause: float) -> None:
+        self.report, self.pause, self.next = report, pause, time.monotonic()
+        self.rows: dict[str, dict[str, Any]] = {}  # the latest of each trial since the last report
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows[row["fingerprint"]] = row
+        if time.monotonic() >= self.next:
+            of_loggers = row | {"timesteps_total": row["epoch"]}  # their x axis; they are told of one trial at a time
+            self.report(of_loggers | {"trials": list(self.rows.values())})
+            self.rows, self.next = {}, time.monotonic() + self.pause
 
 
 def asha_rungs(trial: Trial, images: int, settings: SweepConfig) -> list[int]:
@@ -125,11 +155,3 @@ def asha_rungs(trial: Trial, images: int, settings: SweepConfig) -> list[int]:
         rungs.append(rung)
         rung *= settings.asha.reduction
     return rungs
-
-
-def replay(store: TrialStore, fingerprint: str) -> None:
-    """Report what a settled trial came to at its rungs, so that those still to run are compared with it."""
-    history = (store.find(fingerprint) or {}).get("history", [])
-    for epoch, row in enumerate(history, start=1):
-        if "val_criterion" in row:
-            tune.report({"epoch": epoch, "epochs": len(history), "criterion": row["val_criterion"]})

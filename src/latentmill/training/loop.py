@@ -5,7 +5,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,13 +113,18 @@ def train(
         EndedError: `checkpoints` ended it.
     """
     if config is None:
-        noise = torch.Generator(images.device).manual_seed(seed)
-        model.before_training(images, noise)
-        return finish(model, noise, images, val)
+        model.before_training(images, torch.Generator(images.device).manual_seed(seed))
+        return Fitted([], 0, validate(model.eval().criterion, val))
     member = begin(model, images, config, seed, checkpoints)
     for _ in optimise([member], images, val, team):
         pass
     return fitted(member, images, val)
+
+
+def complete(model: Variant, images: Batches, val: Batches, seed: int) -> None:
+    """Fit what needs the trained weights, so that the model is ready for use."""
+    model.eval()
+    model.after_training(images, val, torch.Generator(images.device).manual_seed(seed))
 
 
 def begin(
@@ -134,7 +139,7 @@ def begin(
 
 
 def fitted(member: Member, images: Batches, val: Batches) -> Fitted:
-    """What became of a trial whose epochs are over: its model has the weights of the best, and priors fitted to them.
+    """What became of a trial whose epochs are over; its model has the weights of the best.
 
     Raises:
         EndedError: it was over before its time.
@@ -144,18 +149,11 @@ def fitted(member: Member, images: Batches, val: Batches) -> Fitted:
         raise member.ended
     progress = member.progress
     progress.model.load_state_dict(progress.best_weights)
-    found = finish(progress.model, progress.noise, images, val)
-    if not math.isfinite(found.criterion):
+    criterion = validate(progress.model.eval().criterion, val)
+    if not math.isfinite(criterion):
         steps = progress.epoch * steps_an_epoch(len(images), progress.config)
-        raise DivergedError(found.criterion, steps, progress.history[-1]["train_loss"])
-    return replace(found, history=progress.history, best_epoch=progress.best_epoch)
-
-
-def finish(model: Variant, noise: torch.Generator, images: Batches, val: Batches) -> Fitted:
-    """What is left to do when the weights are known."""
-    model.eval()
-    model.after_training(images, val, noise)
-    return Fitted([], 0, validate(model.criterion, val))
+        raise DivergedError(criterion, steps, progress.history[-1]["train_loss"])
+    return Fitted(progress.history, progress.best_epoch, criterion)
 
 
 def optimise(members: Sequence[Member], images: Batches, val: Batches, team: Team | None = None) -> Iterator[Member]:

@@ -8,6 +8,7 @@ code always make the same plan, on any number of workers and however often it is
 import statistics
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 
 from latentmill.config import Params
 from latentmill.errors import InputError
@@ -31,6 +32,11 @@ class Planned:
     trial: Trial
     fingerprint: str
     label: str  # to be read in a log
+
+    @cached_property
+    def shape(self) -> str | None:
+        """The trial's, found once: a plan compares those of all that wait."""
+        return self.trial.shape
 
 
 @dataclass
@@ -59,7 +65,7 @@ class Plan:
         self.waiting: list[Planned] = []  # the next to start is the last
         self.replays: list[Planned] = []  # settled ones, whose results early stopping across trials wants to see
         self._by_fingerprint: dict[str, Planned] = {}
-        self._deaths: dict[str, int] = {}
+        self._deaths: dict[str, int] = {}  # of workers, by trial
         self._kept = store.fingerprints()
         self._halved: set[str] = set()  # that ran out of memory earlier, and whose twin has not finished
         self.studies: list[Study] = self._studies(suggest)
@@ -84,30 +90,49 @@ class Plan:
 
     def take(self) -> Planned | None:
         """The trial to start next, long ones first; None while all that are known have been taken."""
-        if self.replays:
-            return self.replays.pop()
+        return next(iter(self.take_together()), None)
+
+    def take_together(self, most: Callable[[Planned, int], int] | None = None) -> list[Planned]:
+        """The trial to start next, and those after it that can be one program with it; none where `take` has none.
+
+        `most` says how many at the most, of a trial and the number of those waiting that are alike, itself included.
+        """
         if not self.waiting:
-            return None
-        planned = self.waiting.pop()
+            return []
+        alike = self._alike() if most else []
+        taken = alike[: most(alike[0], len(alike))] if most and len(alike) > 1 else self.waiting[-1:]
+        gone = {planned.fingerprint for planned in taken}
+        self.waiting = [planned for planned in self.waiting if planned.fingerprint not in gone]
+        for planned in taken:
+            self._forget_failure(planned)
+        return taken
+
+    def _alike(self) -> list[Planned]:
+        """The next trial, and those that can be one program with it; none with one that something happened to."""
+        first, alone = self.waiting[-1], self._deaths.keys() | self._halved
+        if first.shape is None or first.fingerprint in alone:
+            return [first]
+        return [
+            planned
+            for planned in reversed(self.waiting)
+            if planned.shape == first.shape and planned.fingerprint not in alone
+        ]
+
+    def _forget_failure(self, planned: Planned) -> None:
         if planned.fingerprint in self._kept and planned.fingerprint not in self._halved:
             self.store.forget_end(planned.fingerprint)  # of an earlier failure, so that this run's can be told from it
-        return planned
 
     def is_over(self) -> bool:
         return not self.waiting and not self.missing
 
-    def ended(self, fingerprint: str, stopped: Record | None = None, starved: bool = False) -> Record | None:
+    def ended(self, fingerprint: str, starved: bool = False) -> Record | None:
         """Take in that a trial has ended; returns its record, or None where there is none and it is tried again.
 
-        `stopped` is given for one that early stopping across trials ended: its last `epoch` and `criterion`. `starved`
-        says that its worker was ended because the machine ran low on memory.
+        `starved` says that its worker, which had no other trial, was ended because the machine ran low on memory.
         """
         record = self.find(fingerprint)
         if record is None and starved:
             record = self._out_of_memory(self._by_fingerprint[fingerprint])
-        if record is None and stopped:
-            record = {"status": "stopped"} | stopped
-            self.store.end(fingerprint, record)
         if record is None:
             self._deaths[fingerprint] = self._deaths.get(fingerprint, 0) + 1
             if self._deaths[fingerprint] < ATTEMPTS:

@@ -49,6 +49,10 @@ class Team(ABC):
     def mean(self, term: Tensor, part: Part) -> Tensor:
         """A term's mean over the whole batch, detached, from every member's mean over its own part."""
 
+    @abstractmethod
+    def agree(self, decided: bool) -> bool:
+        """What the member that leads has decided."""
+
 
 class Alone(Team):
     """The usual case: the part is the batch."""
@@ -66,6 +70,9 @@ class Alone(Team):
 
     def mean(self, term: Tensor, part: Part) -> Tensor:
         return term.detach()
+
+    def agree(self, decided: bool) -> bool:
+        return decided
 
 
 class DataParallel(Team):
@@ -94,3 +101,8 @@ class DataParallel(Team):
         total = term.detach() * part.weight
         dist.all_reduce(total)
         return total
+
+    def agree(self, decided: bool) -> bool:
+        told = [decided]
+        dist.broadcast_object_list(told, src=0)
+        return told[0]

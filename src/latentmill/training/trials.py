@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +14,9 @@ import torch
 from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.training import code
+from latentmill.training import checkpoint, code
 from latentmill.training.checkpoint import Record, weights_bytes
-from latentmill.training.loop import EndedError, Fitted, Member, begin, fitted, optimise, train
+from latentmill.training.loop import EndedError, Fitted, Member, begin, complete, fitted, optimise, train
 from latentmill.training.progress import Progress
 from latentmill.training.store import SETTLED, TrialStore
 from latentmill.training.team import Alone, Team
@@ -38,6 +39,18 @@ class Trial:
     model: dict[str, Any]  # complete, as the variant's `Config` dumps it
     training: dict[str, Any] | None  # complete, as `TrainingConfig` dumps it; None for a closed-form variant
     seed: int
+
+    @property
+    def shape(self) -> str | None:
+        """Equal for trials that can be one program: those that differ in real numbers, the seed and when to end.
+
+        By the contract of a variant such numbers are tensors. None for a closed-form variant, which has no steps.
+        """
+        if self.training is None:
+            return None
+        fixed = {key: value for key, value in self.model.items() if not isinstance(value, float)}
+        fixed |= {key: self.training[key] for key in ("batch_size", "precision")}
+        return json.dumps([self.variant, fixed], sort_keys=True)
 
     def fingerprint(self, data_digest: str) -> str:
         """16 hexadecimal digits that name this trial on this data under the present code."""
@@ -63,17 +76,43 @@ SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "out of mem
 class StoredProgress:
     """The loop's checkpoints, in the trial store."""
 
-    def __init__(self, store: TrialStore, fingerprint: str, watch: Watch, team: Team) -> None:
-        self.store, self.fingerprint, self.watch, self.team = store, fingerprint, watch, team
+    def __init__(
+        self, store: TrialStore, fingerprint: str, watch: Watch, team: Team, pace: "Pace | None" = None
+    ) -> None:
+        """With a `pace`, which a stack shares, an epoch is kept when it says so, else each is."""
+        self.store, self.fingerprint, self.watch, self.team, self.pace = store, fingerprint, watch, team, pace
         self.rungs = watch.rungs
 
     def restore(self, progress: Progress) -> None:
         self.store.load_progress(self.fingerprint, progress)
 
     def after_epoch(self, progress: Progress) -> None:
-        if self.team.leads:
+        if self.pace:
+            self.pace.keep(progress.epoch, lambda: self.store.save_progress(self.fingerprint, progress))
+        elif self.team.leads:
             self.store.save_progress(self.fingerprint, progress)
         self.watch.after_epoch(progress)
+
+
+class Pace:
+    """Lets a stack keep its progress after the first epoch, and then as often as takes a tenth of its time.
+
+    A stack of small models ends an epoch of all sooner than their files are written.
+    """
+
+    def __init__(self) -> None:
+        self.epoch, self.spent, self.next = 0, 0.0, 0.0
+
+    def keep(self, epoch: int, save: Callable[[], None]) -> None:
+        """Save a member's progress after `epoch`, if that is an epoch to keep; all members are asked in turn."""
+        started = time.perf_counter()
+        if epoch != self.epoch and started < self.next:
+            return
+        self.spent = 0.0 if epoch != self.epoch else self.spent
+        save()
+        ended = time.perf_counter()
+        self.spent += ended - started
+        self.epoch, self.next = epoch, ended + 9 * self.spent
 
 
 def run(
@@ -139,10 +178,10 @@ def _train_together(
     watches: Sequence[Watch],
 ) -> None:
     fingerprints = [trial.fingerprint(data_digest) for trial in asked]
-    members = []
+    members, pace = [], Pace()
     for trial, fingerprint, watch in zip(asked, fingerprints, watches, strict=True):
-        checkpoints = StoredProgress(store, fingerprint, watch, Alone())
-        members.append(begin(_model(trial, images), images, _config(trial), trial.seed, checkpoints))
+        checkpoints = StoredProgress(store, fingerprint, watch, Alone(), pace)
+        members.append(begin(model_of(trial, images), images, config_of(trial), trial.seed, checkpoints))
     for member in optimise(members, images, val):
         row = members.index(member)
         fingerprint = fingerprints[row]
@@ -152,6 +191,21 @@ def _train_together(
         except EndedError as error:
             ended, weights = error.record, None
         _keep(store, fingerprint, record | ended, weights)
+
+
+def bring_home(store: TrialStore, fingerprint: str, folder: Path, images: Batches, val: Batches) -> None:
+    """Make a finished trial a model that is ready for use, in `folder`, which must exist.
+
+    Priors are fitted here and not in the trial, because they take longer than a small model trains, and only the
+    winners' are used.
+
+    Raises:
+        InputError: what is kept of the trial is damaged; the next sweep redoes it. Or a prior can't be fitted.
+    """
+    store.fetch(fingerprint, folder)
+    trained = checkpoint.load(folder)
+    complete(trained.model, images, val, trained.record["trial"]["seed"])
+    checkpoint.save(folder, trained.model, trained.record)
 
 
 def _is_over(trial: Trial, data_digest: str, store: TrialStore) -> bool:
@@ -209,12 +263,12 @@ def _train(
     Raises:
         EndedError: it was over before its time.
     """
-    model = _model(trial, images)
+    model = model_of(trial, images)
     if trial.training is None:
         started = time.perf_counter()
         found = train(model, images, val, None, trial.seed)
         return _finished(found, time.perf_counter() - started), weights_bytes(model)
-    member = begin(model, images, _config(trial), trial.seed, checkpoints)
+    member = begin(model, images, config_of(trial), trial.seed, checkpoints)
     for _ in optimise([member], images, val, team):
         pass
     return _result(member, images, val)
@@ -231,14 +285,14 @@ def _finished(found: Fitted, seconds: float) -> Record:
     return {"status": "finished", "seconds": round(seconds, 2), **asdict(found)}
 
 
-def _model(trial: Trial, images: Batches) -> Variant:
+def model_of(trial: Trial, images: Batches) -> Variant:
     """The weights that the trial starts with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
         return variants.build(trial.variant, trial.model, images.image_shape).to(images.device)
 
 
-def _config(trial: Trial) -> TrainingConfig:
+def config_of(trial: Trial) -> TrainingConfig:
     return TrainingConfig.model_validate(trial.training)
 
 

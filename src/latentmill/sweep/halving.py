@@ -1,0 +1,44 @@
+"""Early stopping across trials: successive halving, which every worker asks about its own."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+
+from latentmill.config import AshaConfig
+
+LONGEST = 10**9  # epochs: successive halving goes on to any length
+
+
+class EntryHalving:
+    """Asynchronous successive halving among the trials of each ladder entry: criteria of two entries do not compare."""
+
+    def __init__(self, config: AshaConfig) -> None:
+        self.config, self.schedulers = config, dict[str, AsyncHyperBandScheduler]()
+        self.known: set[tuple[str, str]] = set()
+
+    def is_behind(self, entry: str, fingerprint: str, epoch: int, criterion: float) -> bool:
+        """Whether a trial that has come to `criterion` after a rung's `epoch` should end; it is counted either way."""
+        scheduler: Any = self._of(entry)  # of whose Tune it needs no more than a trial's name
+        trial = SimpleNamespace(trial_id=fingerprint)
+        if (entry, fingerprint) not in self.known:
+            self.known.add((entry, fingerprint))
+            scheduler.on_trial_add(None, trial)
+        action = scheduler.on_trial_result(None, trial, {"epoch": epoch, "criterion": criterion})
+        return bool(action == TrialScheduler.STOP)
+
+    def _of(self, entry: str) -> AsyncHyperBandScheduler:
+        if entry not in self.schedulers:
+            self.schedulers[entry] = AsyncHyperBandScheduler(
+                time_attr="epoch",
+                metric="criterion",
+                mode="min",
+                max_t=LONGEST,
+                grace_period=self.config.grace,
+                reduction_factor=self.config.reduction,
+            )
+        return self.schedulers[entry]
+
+
+Halving = ray.remote(num_cpus=0)(EntryHalving)

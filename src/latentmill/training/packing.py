@@ -1,0 +1,100 @@
+"""How many trials of a shape are best computed as one program: a short measurement on the device itself."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from latentmill.data.batches import Batches
+from latentmill.training.loop import begin
+from latentmill.training.stack import Stack, stack
+from latentmill.training.trials import Trial, config_of, model_of
+
+GROWTH = 4  # each size tried is so many times the last
+GAIN = 1.1  # a larger stack must be faster by this factor for each member, or it only costs memory
+SECONDS = 0.05  # that steps are timed for, of each size
+SLOW_STEP = 0.004  # seconds on a CPU: such a step is arithmetic, which no stack saves
+USABLE = 0.8  # of the memory
+
+
+def best_size(trial: Trial, images: Batches, val: Batches, most: int, share_of_memory: float = 1.0) -> int:
+    """Between 1 and `most`; on a GPU no more than fit in a share of its memory.
+
+    Sizes grow while that makes a member's step shorter. On a CPU, where a worker has one core, a trial whose step
+    takes long alone is not tried with others.
+    """
+    best, fastest = 1, float("inf")
+    for size in _sizes(most):
+        seconds = _seconds_a_member(trial, size, images, val, share_of_memory)
+        if seconds is None or seconds * GAIN > fastest:
+            break
+        best, fastest = size, seconds
+        if images.device.type == "cpu" and seconds > SLOW_STEP:
+            break
+    return best
+
+
+def _sizes(most: int) -> Iterator[int]:
+    size = 1
+    while size < most:
+        yield size
+        size *= GROWTH
+    yield most
+
+
+def _seconds_a_member(trial: Trial, size: int, images: Batches, val: Batches, share_of_memory: float) -> float | None:
+    """Of a step of a stack of `size`; None where it does not fit, or can't be computed so at all."""
+    try:
+        with _one_thread():
+            trained = _stack_of(trial, size, images)
+            if images.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(images.device)
+                trained.losses(val)  # its batches are larger than those of a step
+            seconds = _seconds_a_step(trained, images)
+    except (RuntimeError, MemoryError):
+        return None
+    if images.device.type == "cuda":
+        _, total = torch.cuda.mem_get_info(images.device)
+        if torch.cuda.max_memory_allocated(images.device) > USABLE * share_of_memory * total:
+            return None
+    return seconds / size
+
+
+def _stack_of(trial: Trial, size: int, images: Batches) -> Stack:
+    """Fresh copies of a trial, whose learning rates differ: that takes a step more than rates that are all the same."""
+    config = config_of(trial)
+    configs = [
+        config.model_copy(update={"learning_rate": config.learning_rate * (1 + row / size)}) for row in range(size)
+    ]
+    return stack([begin(model_of(trial, images), images, each, trial.seed).progress for each in configs])
+
+
+def _seconds_a_step(trained: Stack, images: Batches) -> float:
+    rows = min(len(images), trained.members[0].config.batch_size)
+    indices = np.tile(np.arange(rows), (len(trained.members), 1))
+    for _ in range(2):
+        trained.step(images, indices)
+    steps, started = 0, _now(images)
+    while (ended := _now(images)) - started < SECONDS:
+        trained.step(images, indices)
+        steps += 1
+    return (ended - started) / steps
+
+
+def _now(images: Batches) -> float:
+    if images.device.type == "cuda":
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As workers train."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,394 @@
+"""Trials that are computed as one program come to what each comes to alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import CASES, build
+from safetensors.numpy import load_file
+from test_sweep import swept
+
+from latentmill import variants
+from latentmill.config import TrainingConfig
+from latentmill.data.batches import Batches
+from latentmill.draws import Asked, Drawn, random_bits, standard_normal, uniform
+from latentmill.training import loop, packing, trials
+from latentmill.training.loop import StoppedError
+from latentmill.training.packing import best_size
+from latentmill.training.progress import Progress
+from latentmill.training.results import outcomes, ranking
+from latentmill.training.stack import Packed, stack
+from latentmill.training.store import TrialStore
+from latentmill.training.trials import Pace, Trial, Watch
+
+DIGEST = "a" * 64
+UNWATCHED = Watch()
+BY_GRADIENT = [(name, config) for name, config in CASES if not variants.find(name).closed_form]
+each_trained_variant = pytest.mark.parametrize(("name", "config"), BY_GRADIENT, ids=str)
+
+
+class Interruption(Exception):
+    """What a kill looks like from within."""
+
+
+def trial(name="vae", seed=0, model=None, **training) -> Trial:
+    config = variants.find(name).Config(**{"latent": 3, "components": 2} | (model or {}))
+    chosen = TrainingConfig(**{"epochs": 3, "batch_size": 50} | training)
+    return Trial(name, config.model_dump(), chosen.model_dump(), seed)
+
+
+def rates(*values, **training) -> list[Trial]:
+    return [trial(learning_rate=value, **training) for value in values]
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return Batches(digits[:500]), Batches(digits[500:])
+
+
+@pytest.fixture
+def together(data, tmp_path):
+    """Runs trials as one program into a store: (the store, its notes)."""
+
+    def together(asked, name="together", watches=None):
+        notes = []
+        store = TrialStore(tmp_path / name, notes.append)
+        trials.run_together(asked, *data, DIGEST, store, watches or [UNWATCHED] * len(asked))
+        return store, notes
+
+    return together
+
+
+@pytest.fixture
+def alone(data, tmp_path):
+    """Runs trials one by one into a store."""
+
+    def alone(asked):
+        store = TrialStore(tmp_path / "alone")
+        for each in asked:
+            trials.run(each, *data, DIGEST, store)
+        return store
+
+    return alone
+
+
+def same(each: Trial, *stores: TrialStore) -> None:
+    """Both stores tell the same of a trial, but for rounding."""
+    fingerprint = each.fingerprint(DIGEST)
+    one, other = (store.find(fingerprint) for store in stores)
+    for key in ("status", "best_epoch", "error", "step"):
+        assert one.get(key) == other.get(key), key
+    for mine, theirs in zip(one.get("history", []), other.get("history", []), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
+    if one["status"] != "finished":
+        return
+    assert one["criterion"] == pytest.approx(other["criterion"], rel=1e-3)
+    weights, others = (load_file(f"{store.storage.url}/{fingerprint}/model.safetensors") for store in stores)
+    for name in weights:
+        if not name.startswith(("gaussian", "mixture")):  # fitted to the codes, one of them by iteration
+            assert weights[name] == pytest.approx(others[name], abs=2e-3), name
+
+
+# A packed trial and the same alone
+
+
+def random_trials(name, config, count) -> list[Trial]:
+    """Whatever may differ within a stack does."""
+    random = np.random.default_rng(0)
+    numbers = {key for key, value in variants.find(name).Config(**config).model_dump().items() if type(value) is float}
+    return [
+        trial(
+            name,
+            seed=int(random.integers(5)),
+            model=config | {key: float(random.uniform(0.1, 0.9)) for key in sorted(numbers)},
+            learning_rate=float(10 ** random.uniform(-4, -2.5)),
+            weight_decay=float(random.choice([0.0, 0.1])),
+            epochs=int(random.integers(1, 5)),
+            patience=int(random.integers(1, 3)),
+            batch_size=64,  # so the last batch of an epoch is smaller
+        )
+        for _ in range(count)
+    ]
+
+
+@each_trained_variant
+def test_twenty_packed_trials_end_as_each_does_alone(name, config, together, alone):
+    asked = random_trials(name, config, 20)
+    assert len({each.shape for each in asked}) == 1
+    packed, notes = together(asked)
+    assert notes == [], "it was one program"
+    one_by_one = alone(asked)
+    for each in asked:
+        same(each, packed, one_by_one)
+    lengths = {len(packed.find(each.fingerprint(DIGEST))["history"]) for each in asked}
+    assert len(lengths) > 1, "some left the stack before others"
+
+
+def test_a_member_that_diverges_leaves_alone(together, alone):
+    """At an absurd rate the loss becomes NaN in the midst of an epoch, whose steps the others still take."""
+    asked = rates(1e-3, 1e30, 2e-3)
+    packed, _ = together(asked)
+    one_by_one = alone(asked)
+    assert packed.find(asked[1].fingerprint(DIGEST))["status"] == "diverged"
+    for each in asked:
+        same(each, packed, one_by_one)
+
+
+def test_when_all_members_diverge_the_stack_is_over(together):
+    asked = rates(1e30, 2e30)
+    packed, notes = together(asked)
+    assert notes == []
+    assert {packed.find(each.fingerprint(DIGEST))["status"] for each in asked} == {"diverged"}
+
+
+def test_a_member_that_is_stopped_leaves_alone(together, alone):
+    """As successive halving does; the others are not disturbed, and see their criterion at rungs."""
+
+    def stop(progress):
+        if progress.epoch == 2:
+            raise StoppedError(progress.epoch, progress.history[-1]["val_criterion"])
+
+    asked = rates(1e-3, 2e-3, 3e-3)
+    packed, _ = together(asked, watches=[UNWATCHED, Watch(stop, rungs=[2]), Watch(rungs=[1, 2])])
+    one_by_one = alone(asked)
+    same(asked[0], packed, one_by_one)
+    stopped, other = (packed.find(each.fingerprint(DIGEST)) for each in asked[1:])
+    assert (stopped["status"], stopped["epoch"]) == ("stopped", 2)
+    assert ["val_criterion" in row for row in other["history"]] == [True, True, False]
+    in_full = one_by_one.find(asked[1].fingerprint(DIGEST))["history"][1]["val_loss"]
+    assert stopped["criterion"] == pytest.approx(in_full, rel=1e-3), "of this variant, with beta 1, it is the loss"
+
+
+# Going on after an interruption
+
+
+def test_an_interrupted_stack_goes_on_in_whatever_company(together, alone):
+    def interrupt(progress):
+        if progress.epoch == 2:
+            raise Interruption
+
+    asked = rates(1e-3, 2e-3, 3e-3, epochs=4)
+    with pytest.raises(Interruption):
+        together(asked[:2], watches=[UNWATCHED, Watch(interrupt)])
+    seen = []
+    watches = [Watch(lambda progress, row=row: seen.append((row, progress.epoch))) for row in range(3)]
+    packed, notes = together(asked, watches=watches)
+    assert notes == []
+    assert min(epoch for row, epoch in seen if row == 0) > 1, "it goes on from an epoch that was kept"
+    assert min(epoch for row, epoch in seen if row == 2) == 1, "this one is new"
+    one_by_one = alone(asked)
+    for each in asked:
+        same(each, packed, one_by_one)
+
+
+def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
+    now, saved = [0.0], []
+    monkeypatch.setattr(trials.time, "perf_counter", lambda: now[0])
+
+    def save(epoch):
+        now[0] += 0.5
+        saved.append(epoch)
+
+    pace = Pace()
+    for epoch in range(1, 25):
+        now[0] += 1.0
+        for _ in range(2):
+            pace.keep(epoch, lambda epoch=epoch: save(epoch))
+    assert saved == [1, 1, 10, 10, 19, 19]
+
+
+# What can't be one program
+
+
+def test_a_stack_that_needs_too_much_memory_is_halved(together, alone, monkeypatch):
+    sizes = []
+
+    def small(trained, *others, train_epoch=loop.train_epoch):
+        sizes.append(len(trained.members))
+        if len(trained.members) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        train_epoch(trained, *others)
+
+    monkeypatch.setattr(loop, "train_epoch", small)
+    asked = rates(1e-3, 2e-3, 3e-3, epochs=1)
+    packed, notes = together(asked)
+    assert sizes == [3, 2, 1]
+    assert len(notes) == 1
+    assert "3 trials can't be one program" in notes[0]
+    assert "out of memory" in notes[0]
+    one_by_one = alone(asked)
+    for each in asked:
+        same(each, packed, one_by_one)
+
+
+def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, monkeypatch):
+    forward = variants.find("vae").forward
+
+    def looks(self, images, generator):
+        terms = forward(self, images, generator)
+        assert terms["loss"].item() > 0  # no value can be looked at in a batched program
+        return terms
+
+    monkeypatch.setattr(variants.find("vae"), "forward", looks)
+    asked = rates(1e-3, 2e-3, epochs=1)
+    packed, notes = together(asked)
+    assert len(notes) == 1
+    assert {packed.find(each.fingerprint(DIGEST))["status"] for each in asked} == {"finished"}
+
+
+# Its parts
+
+
+def test_trials_of_one_shape_differ_in_real_numbers_the_seed_and_when_to_end():
+    shape = trial().shape
+    alike = [
+        trial(seed=1),
+        trial(model={"beta": 4.0}),
+        trial(learning_rate=0.1, weight_decay=0.1, epochs=9, patience=2, max_steps=7),
+    ]
+    others = [
+        trial(model={"latent": 4}),
+        trial(model={"network": "conv"}),
+        trial(model={"observation": "gaussian"}),
+        trial(batch_size=51),
+        trial(precision="bfloat16"),
+        trial("autoencoder"),
+    ]
+    assert {each.shape for each in alike} == {shape}
+    assert len({shape, *(each.shape for each in others)}) == 1 + len(others)
+    closed = Trial("ppca", variants.find("ppca").Config().model_dump(), None, 0)
+    assert closed.shape is None
+
+
+def test_what_was_drawn_is_handed_out_as_it_was_asked_for():
+    def draws(generator):
+        shape = (4, 3)
+        return [draw(shape, generator) for draw in (standard_normal, uniform, random_bits)]
+
+    asked = Asked(torch.Generator().manual_seed(0))
+    seen = draws(asked)
+    again = torch.Generator().manual_seed(0)
+    drawn = [draw(again) for draw in asked.draws]
+    assert all(torch.equal(one, other) for one, other in zip(seen, drawn, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(draws(Drawn(drawn)), seen, strict=True))
+
+
+@pytest.mark.parametrize("decays", [(0.0, 0.0, 0.0), (0.0, 0.1, 0.2)])
+@pytest.mark.parametrize("learning_rates", [(1e-3, 1e-3, 1e-3), (1e-4, 1e-3, 1e-2)])
+def test_every_member_is_moved_as_by_an_optimiser_of_its_own(data, learning_rates, decays):
+    configs = [
+        TrainingConfig(learning_rate=rate, weight_decay=decay)
+        for rate, decay in zip(learning_rates, decays, strict=True)
+    ]
+    members, models = [], []
+    for row, config in enumerate(configs):
+        models.append(build("vae", {"latent": 3}, seed=row))
+        generators = [torch.Generator().manual_seed(row) for _ in range(2)]
+        members.append(Progress(build("vae", {"latent": 3}, seed=row), config, *generators))
+    packed = stack(members)
+    assert isinstance(packed, Packed)
+    noise = [torch.Generator().manual_seed(row) for row in range(3)]
+    optimisers = [
+        torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        for model, config in zip(models, configs, strict=True)
+    ]
+    indices = np.arange(30).reshape(3, 10)
+    for _ in range(5):
+        packed.step(data[0], indices)
+        for model, optimiser, generator, rows in zip(models, optimisers, noise, indices, strict=True):
+            optimiser.zero_grad()
+            model(data[0][rows], generator)["loss"].backward()
+            optimiser.step()
+    for member, model in zip(members, models, strict=True):
+        for name, weight in model.state_dict().items():
+            assert torch.allclose(member.model.state_dict()[name], weight, atol=1e-5), name
+
+
+def test_with_bfloat16_networks_train_to_about_the_same(alone):
+    exact, rounded = trial(epochs=8), trial(epochs=8, precision="bfloat16")
+    store = alone([exact, rounded])
+    criteria = [store.find(each.fingerprint(DIGEST))["criterion"] for each in (exact, rounded)]
+    assert criteria[0] != criteria[1]
+    assert criteria[0] == pytest.approx(criteria[1], rel=0.02)
+    weights = load_file(f"{store.storage.url}/{rounded.fingerprint(DIGEST)}/model.safetensors")
+    assert {str(weight.dtype) for weight in weights.values()} == {"float32"}
+
+
+# How many
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """The seconds of a member's step by the size of its stack, in place of a measurement; the sizes tried."""
+    tried = []
+
+    def seconds(of):
+        def measured(asked, size, *others):
+            tried.append(size)
+            return of(size)
+
+        monkeypatch.setattr(packing, "_seconds_a_member", measured)
+        return tried
+
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("of", "most", "best", "sizes"),
+    [
+        (lambda size: 1e-3 / size, 50, 50, [1, 4, 16, 50]),
+        (lambda size: 1e-3 / min(size, 16), 500, 16, [1, 4, 16, 64]),
+        (lambda size: 1e-3, 500, 1, [1, 4]),
+        (lambda size: 1e-2 / size, 500, 1, [1]),  # so long a step is all arithmetic, on a CPU
+        (lambda size: 1e-3 / size if size < 10 else None, 500, 4, [1, 4, 16]),  # no more fit
+        (lambda size: 1e-3, 1, 1, [1]),
+    ],
+)
+def test_a_stack_grows_while_that_pays(seconds, data, of, most, best, sizes):
+    tried = seconds(of)
+    assert best_size(trial(), *data, most) == best
+    assert tried == sizes
+
+
+def test_stacks_of_tiny_models_are_measured_to_pay(data):
+    assert best_size(trial(model={"hidden": 8}, batch_size=20), *data, 8) == 8
+
+
+def test_a_stack_that_can_not_be_computed_is_not_chosen(data, monkeypatch):
+    def fails(self, *arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Packed, "step", fails)
+    assert best_size(trial(model={"hidden": 8}), *data, 64) == 1
+
+
+# The sweep
+
+
+LADDER = {"vae": {"latent": 3, "components": 2, "hidden": 20, "beta": [1.0, 1.5, 2.0, 4.0, 8.0]}, "ppca": {"latent": 3}}
+
+
+def test_a_sweep_of_packed_trials_ranks_as_one_without(digits, tmp_path):
+    plain, _ = swept(digits, tmp_path / "plain", LADDER, workers=2, pack="off")
+    packed, listener = swept(digits, tmp_path / "packed", LADDER, workers=2, pack=3)
+    assert listener.notes == []
+    assert sorted(listener.starts) == sorted(planned.fingerprint for planned in packed.planned)
+    assert dict(listener.ends) == {key: record["status"] for key, record in packed.records.items()}
+    ranked = [ranking(outcomes(plan.planned, plan.records))["vae"] for plan in (plain, packed)]
+    orders = [[each.best.planned.fingerprint for each in found] for found in ranked]
+    assert orders[0] == orders[1]
+    for fingerprint, record in plain.records.items():
+        assert packed.records[fingerprint]["criterion"] == pytest.approx(record["criterion"], rel=1e-3)
+    again, _ = swept(digits, tmp_path / "plain", LADDER, pack="off")
+    assert again.missing == 0, "how trials were computed is no part of what they are"
+
+
+def test_asha_stops_members_of_a_stack(digits, tmp_path):
+    ladder = {"vae": {"latent": 3, "components": 2, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-3]}}
+    plan, _ = swept(digits, tmp_path, ladder, {"epochs": 9}, asha={"grace": 2, "reduction": 2}, workers=1, pack=4)
+    statuses = [plan.records[planned.fingerprint]["status"] for planned in plan.planned]
+    assert statuses[-1] == "finished"
+    assert "stopped" in statuses
+    stopped = next(record for record in plan.records.values() if record["status"] == "stopped")
+    assert json.loads((tmp_path / stopped["fingerprint"] / "trial.json").read_text())["epoch"] in (2, 4, 8)

@@ -182,6 +182,7 @@ class PackedAdam:
             torch.tensor([getattr(config, name) for config in configs], device=weights[0].device)  # (M)
             for name in ("learning_rate", "weight_decay")
         )
+        self._decaying = any(config.weight_decay for config in configs)
         self._alike = len({(config.learning_rate, config.weight_decay) for config in configs}) == 1
         moved = weights if self._alike else [torch.zeros_like(weight) for weight in weights]
         rate, decay = (configs[0].learning_rate, configs[0].weight_decay) if self._alike else (1.0, 0.0)
@@ -202,9 +203,9 @@ class PackedAdam:
             moved.grad = weight.grad
         self._adam.step()
         for weight, moved in zip(self._weights, self._moved, strict=True):
-            rates, decays = (_over(each, weight) for each in (self._rates, self._decays))
-            if self._decays.any():
-                weight.mul_(1 - rates * decays)
+            rates = _over(self._rates, weight)
+            if self._decaying:
+                weight.mul_(1 - rates * _over(self._decays, weight))
             weight.addcmul_(moved, rates)
             moved.zero_()
 

@@ -79,7 +79,7 @@ class StoredProgress:
     def __init__(
         self, store: TrialStore, fingerprint: str, watch: Watch, team: Team, pace: "Pace | None" = None
     ) -> None:
-        """With a `pace`, which a stack shares, an epoch is kept when it says so, else each is."""
+        """With a `pace`, which a stack shares, an epoch is kept when it says so and at rungs, else each is."""
         self.store, self.fingerprint, self.watch, self.team, self.pace = store, fingerprint, watch, team, pace
         self.rungs = watch.rungs
 
@@ -87,7 +87,7 @@ class StoredProgress:
         self.store.load_progress(self.fingerprint, progress)
 
     def after_epoch(self, progress: Progress) -> None:
-        if self.pace:
+        if self.pace and progress.epoch not in self.rungs:  # a trial that is stopped there goes on from there
             self.pace.keep(progress.epoch, lambda: self.store.save_progress(self.fingerprint, progress))
         elif self.team.leads:
             self.store.save_progress(self.fingerprint, progress)

@@ -111,12 +111,15 @@ def test_verify_finds_a_decoder_that_is_not_the_generators(tmp_path, fail):
     assert "decoder must make the generator's images, but differs by" in lines[0]
 
 
-def test_bench_times_three_sizes(folder, capfd, monkeypatch):
+def test_bench_times_three_sizes_of_drawing_and_of_each_form_of_the_decoder(tmp_path, capfd, monkeypatch):
+    folder = tiny.write(tmp_path / "a", **{"decoder.fp16": tiny.decoder()})
     monkeypatch.setattr(commands, "TIMED", 0.001)
     main(["bench", str(folder), "--threads", "1"])
     said = capfd.readouterr().out.splitlines()
-    assert said[0] == f"{folder} on 1 threads, median of calls for a second each"
-    assert [line.split()[0] for line in said[1:]] == ["1", "64", "1024"]
+    assert said[0] == f"{folder} on 1 threads, median of calls for 0.001 s each"
+    assert said[1::4] == ["sample", "decode", "decode, fp16"]
+    assert [line.split()[0] for line in said[2:5]] == ["1", "64", "1024"]
+    assert len(said) == 13
 
 
 def test_a_bar_says_how_far_it_is_where_it_takes_long(capfd, monkeypatch):

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +18,7 @@ from latentmill.runtime.images import check_output, write
 
 BATCH = 1024  # images at a time on their way to a file
 SLOW = 1.0  # seconds, after which a bar says how far it is
-TIMED = 1.0  # seconds that calls of one size are timed for
+SIZES, TIMED = (1, 64, 1024), 1.0  # images a call that is timed, and the seconds for which it is
 
 
 def sample(model: Path, out: Path, n: int, seed: int, temperature: float, truncation: float | None) -> None:
@@ -89,11 +90,23 @@ def verify(model: Path) -> None:
 
 
 def bench(model: Path, threads: int | None) -> None:
-    """Milliseconds a call of `sample`, by the number of images."""
+    """Milliseconds a call of `sample`, and of `decode` with each form of the decoder, by the number of images."""
     decoder = Decoder(model, threads=threads)
-    print(f"{model} on {threads or cores()} threads, median of calls for a second each")
-    for batch in (1, 64, 1024):
-        seconds = _seconds(decoder, batch)
+    print(f"{model} on {threads or cores()} threads, median of calls for {TIMED:g} s each")
+    _bench("sample", lambda batch: decoder.sample(batch, seed=0))
+    for form in (None, *decoder.forms) if decoder.latent is not None else ():
+        of_form, z = Decoder(model, threads=threads, form=form), decoder.draw(SIZES[-1], seed=0)
+        _bench(f"decode, {form}" if form else "decode", partial(_decode, of_form, z))
+
+
+def _decode(decoder: Decoder, z: np.ndarray, batch: int) -> np.ndarray:
+    return decoder.decode(z[:batch])
+
+
+def _bench(name: str, call: Callable[[int], object]) -> None:
+    print(name)
+    for batch in SIZES:
+        seconds = _seconds(partial(call, batch))
         print(f"{batch:>6} images: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images a second")
 
 
@@ -136,12 +149,12 @@ def told(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
         print("\r\033[K", end="", file=sys.stderr)
 
 
-def _seconds(decoder: Decoder, batch: int) -> float:
+def _seconds(call: Callable[[], object]) -> float:
     times: list[float] = []
-    decoder.sample(batch, seed=0)  # the first call prepares
+    call()  # the first one prepares
     while sum(times) < TIMED:
         started = time.perf_counter()
-        decoder.sample(batch, seed=0)
+        call()
         times.append(time.perf_counter() - started)
     return median(times)
 

@@ -57,8 +57,9 @@ class Decoder:
         self.card = self._folder.card()  # what the model is and how far it can be trusted
         facts = read_facts(self.card, str(self._folder.path / CARD))
         self.image_shape, self.latent, self.noise_width, self.noise_choices = facts
-        if form is not None and _file(form) not in self._folder.names:
-            known = ", ".join(each for each in FORMS if _file(each) in self._folder.names) or "none"
+        self.forms = tuple(each for each in FORMS if _file(each) in self._folder.names)  # that `form` may name
+        if form is not None and form not in self.forms:
+            known = ", ".join(self.forms) or "none"
             raise InputError(f"a form must be one that {folder} holds, {known}, but got {form!r}")
 
     def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:

@@ -1,12 +1,13 @@
 """What one sees of a sweep, on a terminal and in a log."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from latentmill.config import Params
-from latentmill.sweep.display import SECONDS_BETWEEN_LINES, Display, duration, outcome_of
+from latentmill.sweep.display import ROWS, SECONDS_BETWEEN_LINES, Display, duration, outcome_of
 from latentmill.sweep.search import optuna_rounds
 from latentmill.training.plan import Plan
 from latentmill.training.store import TrialStore
@@ -86,6 +87,18 @@ def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
     assert ["vae", "latent=4", "12/100", "104.20", "1:05"] in rows
     assert ["vae", "latent=3", "1:05"] in rows
     assert "vae latent=4: 99.50 nats on val, 2.0 s" in written.getvalue()
+
+
+def test_of_a_large_stack_some_are_shown_and_the_others_counted(shown):
+    display, plan, _, _ = shown(terminal=True)
+    planned = plan.take()
+    for row in range(ROWS + 3):
+        display.started(replace(planned, fingerprint=str(row), label=f"trial {row}"))
+    page = io.StringIO()
+    Console(file=page, width=80).print(display.table())
+    rows = [line.strip() for line in page.getvalue().splitlines()]
+    assert sum(row.startswith("trial ") for row in rows) == ROWS
+    assert "and 3 more" in rows
 
 
 def test_the_best_of_earlier_sweeps_is_shown(shown):

@@ -144,6 +144,43 @@ def test_long_trials_start_first_and_among_equals_the_later_in_the_ladder(plan):
     assert play(made, lambda planned: 1.0) == ["autoencoder", "vae latent=3", "vae latent=2", "naive_bayes"]
 
 
+def together(plan, most=lambda planned, alike: alike):
+    return [planned.label for planned in plan.take_together(most)]
+
+
+def test_trials_that_differ_by_numbers_are_taken_together(plan):
+    """The two entries have the same shapes where `latent` is 3."""
+    made = plan(
+        {"naive_bayes": {}, "vae": {"latent": [2, 3], "beta": [1.0, 2.0]}, "slow": {"variant": "vae", "latent": 3}}
+    )
+    taken = [together(made) for _ in range(3)]
+    assert taken == [
+        ["slow", "vae latent=3 beta=2.0", "vae latent=3 beta=1.0"],
+        ["vae latent=2 beta=2.0", "vae latent=2 beta=1.0"],
+        ["naive_bayes"],
+    ]
+    assert together(made) == []
+
+
+def test_no_more_are_taken_than_asked_for(plan):
+    made, seen = plan({"vae": {"beta": [1.0, 2.0, 3.0]}}), []
+
+    def most(planned, alike):
+        seen.append(alike)
+        return 2
+
+    assert [len(together(made, most)) for _ in range(2)] == [2, 1]
+    assert seen == [3], "the last is alone, so nobody has to say"
+
+
+def test_a_trial_whose_worker_died_is_taken_alone(plan):
+    made = plan({"vae": {"beta": [1.0, 2.0, 3.0]}})
+    for planned in made.take_together(lambda planned, alike: 2):
+        assert made.ended(planned.fingerprint) is None
+    taken = [together(made) for _ in range(3)]
+    assert [len(each) for each in taken] == [1, 1, 1]
+
+
 def test_settled_trials_are_not_taken_again_and_failed_ones_are(plan):
     ladder = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}}
     first = plan(ladder)

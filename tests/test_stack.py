@@ -1,6 +1,7 @@
 """Trials that are computed as one program come to what each comes to alone."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -313,6 +314,19 @@ def test_with_bfloat16_networks_train_to_about_the_same(alone):
     assert criteria[0] == pytest.approx(criteria[1], rel=0.02)
     weights = load_file(f"{store.storage.url}/{rounded.fingerprint(DIGEST)}/model.safetensors")
     assert {str(weight.dtype) for weight in weights.values()} == {"float32"}
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own imports
+def test_compiled_steps_come_to_the_same(data, tmp_path, alone):
+    asked = rates(1e-3, 2e-3, epochs=2)
+    one_by_one, compiled = alone(asked), TrialStore(tmp_path / "compiled", pytest.fail)
+    trials.run_together(asked, *data, DIGEST, compiled, [UNWATCHED] * 2, compiled=True)
+    for each in asked:
+        same(each, compiled, one_by_one)
+    single = TrialStore(tmp_path / "single")
+    trials.run(asked[0], *data, DIGEST, single, compiled=True)
+    same(asked[0], single, one_by_one)
 
 
 # How many

@@ -66,6 +66,7 @@ class SweepConfig(Model):
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
     workers_per_trial: PositiveInt = 1  # that share each batch of a trial too large for one; one GPU each, if any
     pack: PositiveInt | Literal["auto", "off"] = "auto"  # trials that a worker computes as one program
+    compile: bool = False  # torch.compile: faster steps, after seconds of compiling in each worker and for each shape
     storage: Annotated[str, Field(min_length=1)] = ".latentmill/trials"  # the trial store: a folder or a URL
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed
     search: Literal["random", "optuna"] = "random"  # how the entries with `samples` choose their configurations

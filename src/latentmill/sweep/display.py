@@ -13,6 +13,7 @@ from rich.text import Text
 from latentmill.training.checkpoint import Record
 from latentmill.training.plan import Plan, Planned
 
+ROWS = 12  # running trials shown: a stack of many would fill a terminal
 SECONDS_BETWEEN_LINES = 5.0  # in a log: endings in between are counted, failures are always told
 
 
@@ -92,10 +93,12 @@ class Display:
         running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("running", "epoch", "validation loss", "time"):
             running.add_column(name, justify="left" if name == "running" else "right")
-        for planned, result, since in self.running.values():
+        for planned, result, since in list(self.running.values())[:ROWS]:
             epoch = f"{result['epoch']}/{result['epochs']}" if result else ""
             loss = f"{result['val_loss']:.2f}" if "val_loss" in result else ""
             running.add_row(planned.label, epoch, loss, duration(self.clock() - since))
+        if len(self.running) > ROWS:
+            running.add_row(f"and {len(self.running) - ROWS} more")
         best = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("best so far", "nats on val", "trial"):
             best.add_column(name, justify="right" if name == "nats on val" else "left")

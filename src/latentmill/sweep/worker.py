@@ -98,10 +98,11 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
     named = zip(chosen, asked["entries"], asked["fingerprints"], strict=True)
     watches = [watch(*names, len(images), material, team, reports) for names in named]
     store = TrialStore(settings.storage, notes.append)
+    given: dict[str, Any] = {"halve_batch": settings.halve_batch, "compiled": settings.compile}
     if len(chosen) == 1:
-        trials.run(chosen[0], images, val, material.data_digest, store, watches[0], settings.halve_batch, team)
+        trials.run(chosen[0], images, val, material.data_digest, store, watches[0], team=team, **given)
     else:
-        trials.run_together(chosen, images, val, material.data_digest, store, watches, settings.halve_batch)
+        trials.run_together(chosen, images, val, material.data_digest, store, watches, **given)
     return notes
 
 

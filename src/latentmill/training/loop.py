@@ -156,21 +156,25 @@ def fitted(member: Member, images: Batches, val: Batches) -> Fitted:
     return Fitted(progress.history, progress.best_epoch, criterion)
 
 
-def optimise(members: Sequence[Member], images: Batches, val: Batches, team: Team | None = None) -> Iterator[Member]:
-    """Train members whose weights have the same shapes, and yield each when it is over.
+def optimise(
+    members: Sequence[Member], images: Batches, val: Batches, team: Team | None = None, compiled: bool = False
+) -> Iterator[Member]:
+    """Train members whose weights have the same shapes, and yield each when it is over; steps may be `compiled`.
 
     Those that have come equally far are one stack; the others, which an interruption has left behind, go one after
     the other.
     """
     for _, alike in itertools.groupby(sorted(members, key=_epoch), key=_epoch):
-        yield from _optimise(list(alike), images, val, team)
+        yield from _optimise(list(alike), images, val, team, compiled)
 
 
 def _epoch(member: Member) -> int:
     return member.progress.epoch
 
 
-def _optimise(members: list[Member], images: Batches, val: Batches, team: Team | None) -> Iterator[Member]:
+def _optimise(
+    members: list[Member], images: Batches, val: Batches, team: Team | None, compiled: bool
+) -> Iterator[Member]:
     """Adam until the validation loss of each stops falling."""
     trained: Stack | None = None
     while True:
@@ -180,7 +184,7 @@ def _optimise(members: list[Member], images: Batches, val: Batches, team: Team |
         if not members:
             return
         if trained is None or over:
-            trained = stack([member.progress for member in members], team)
+            trained = stack([member.progress for member in members], team, compiled)
         started = time.perf_counter()
         train_epoch(trained, members, images, val)
         for member in members:

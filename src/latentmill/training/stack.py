@@ -20,7 +20,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Draw, Drawn, Generator
 from latentmill.training.progress import Moments, Progress
-from latentmill.training.team import Alone, Team
+from latentmill.training.team import Alone, Forward, Team
+from latentmill.variant import Variant
 
 VALIDATION_SEED = 0  # the same noise at every validation, so that epochs and trials are compared like with like
 
@@ -47,15 +48,15 @@ class Stack(ABC):
         """Leave the optimiser's state with the members, to be kept with their weights."""
 
 
-def stack(members: Sequence[Progress], team: Team | None = None) -> Stack:
-    """Of one member, which a team may share, or of several."""
-    return Single(members[0], team or Alone()) if len(members) == 1 else Packed(members)
+def stack(members: Sequence[Progress], team: Team | None = None, compiled: bool = False) -> Stack:
+    """Of one member, which a team may share, or of several; `compiled` by torch.compile, but for a team."""
+    return Single(members[0], team or Alone(), compiled) if len(members) == 1 else Packed(members, compiled)
 
 
 class Single(Stack):
     """One trial: nothing is batched, nothing costs more than it has to."""
 
-    def __init__(self, member: Progress, team: Team) -> None:
+    def __init__(self, member: Progress, team: Team, compiled: bool) -> None:
         self.members, self.team = [member], team
         config = member.config
         for parameter in member.model.parameters():
@@ -65,7 +66,9 @@ class Single(Stack):
             member.model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         _load(self._optimiser, member.moments)
-        self._forward = team.forward_of(member.model)
+        self._forward: Forward = team.forward_of(member.model)
+        if compiled and isinstance(team, Alone):
+            self._forward = _Compiled(member.model, member.config.batch_size)
 
     def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
         (member,) = self.members
@@ -91,17 +94,20 @@ class Single(Stack):
 class Packed(Stack):
     """Several trials as one. The members' weights become views of the stacked ones."""
 
-    def __init__(self, members: Sequence[Progress]) -> None:
+    def __init__(self, members: Sequence[Progress], compiled: bool) -> None:
         self.members = list(members)
         self._model = self.members[0].model  # whose code computes all
         parameters, buffers = stack_module_state([member.model for member in members])
         self._weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-        self._state = self._weights | buffers
+        self._state = {f"model.{name}": value for name, value in (self._weights | buffers).items()}  # of a `_Method`
         for row, member in enumerate(members):
             for name, parameter in member.model.named_parameters():
                 parameter.data = self._weights[name].data[row]
         self._optimiser = PackedAdam(list(self._weights.values()), self.members)
         self._draws: dict[tuple[str, torch.Size], list[Draw]] = {}
+        self._step = _of_all(self._model, "forward", 0)
+        if compiled:
+            self._step = _compile(self._step, self._optimiser.device)
 
     def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
         batch = images[indices]  # (M, B, C, H, W)
@@ -109,12 +115,15 @@ class Packed(Stack):
             torch.stack([draw(member.noise) for member in self.members])  # (M, B, …)
             for draw in self._asked("forward", batch[0])
         ]
+        whole = batch.shape[1] == self.members[0].config.batch_size
         with _precision(self.members[0], images.device):
-            terms: dict[str, Tensor] = self._computed("forward", batch, noise, of_each=0)
+            terms = (self._step if whole else _of_all(self._model, "forward", 0))(self._state, batch, noise)
         self._optimiser.zero_grad()
         terms["loss"].sum().backward()  # no member's weights are in another's loss
         self._optimiser.step()
-        return {name: value.detach() for name, value in terms.items()}
+        return {
+            name: value.detach().clone() for name, value in terms.items()
+        }  # of CUDA graphs, the next step's are there
 
     def losses(self, val: Batches) -> list[float]:
         return self._validated("forward", val)
@@ -131,30 +140,39 @@ class Packed(Stack):
         """As `validate` does for one: all members see the same images under the same noise."""
         generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
         totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
+        of_all = _of_all(self._model, method, None)
         for batch in val.chunks():
             noise = [draw(generator) for draw in self._asked(method, batch)]
-            found = self._computed(method, batch, noise, of_each=None)
+            found = of_all(self._state, batch, noise)
             totals += (found["loss"] if isinstance(found, dict) else found) * len(batch)
         return [total / len(val) for total in totals.tolist()]
 
-    def _computed(self, method: str, batch: Tensor, noise: list[Tensor], of_each: int | None) -> Any:
-        """A method of all members' models; `of_each` is the dimension of the members in `batch` and `noise`, if any."""
-        called = _Method(self._model, method)
-
-        def one(state: dict[str, Tensor], images: Tensor, draws: list[Tensor]) -> Any:
-            return functional_call(called, state, (images, Drawn(draws)))
-
-        state = {f"model.{name}": value for name, value in self._state.items()}
-        return vmap(one, in_dims=(0, of_each, of_each))(state, batch, noise)
-
-    @torch.no_grad()
     def _asked(self, method: str, batch: Tensor) -> list[Draw]:
-        """What a method draws for a batch (B, C, H, W), found by running it once for one member."""
+        """What a method draws for a batch (B, C, H, W)."""
         if (method, batch.shape) not in self._draws:
-            asked = Asked(torch.Generator(batch.device))
-            getattr(self._model, method)(batch, asked)
-            self._draws[method, batch.shape] = asked.draws
+            self._draws[method, batch.shape] = _draws(self._model, method, batch)
         return self._draws[method, batch.shape]
+
+
+@torch.no_grad()
+def _draws(model: nn.Module, method: str, batch: Tensor) -> list[Draw]:
+    """What a method draws for a batch (B, C, H, W), found by running it once."""
+    asked = Asked(torch.Generator(batch.device))
+    getattr(model, method)(batch, asked)
+    return asked.draws
+
+
+def _of_all(model: nn.Module, method: str, of_each: int | None) -> Callable[..., Any]:
+    """A method of all members' models, as a function of their state, images and draws.
+
+    `of_each` is the dimension of the members in the images and draws; None where all see the same.
+    """
+    called = _Method(model, method)
+
+    def one(state: dict[str, Tensor], images: Tensor, draws: list[Tensor]) -> Any:
+        return functional_call(called, state, (images, Drawn(draws)))
+
+    return vmap(one, in_dims=(0, of_each, of_each))
 
 
 class _Method(nn.Module):
@@ -168,6 +186,31 @@ class _Method(nn.Module):
         return getattr(self.model, self.name)(*arguments)
 
 
+class _Compiled:
+    """A model's `forward`, compiled for batches of one size; the last of an epoch may be smaller, and is not."""
+
+    def __init__(self, model: Variant, rows: int) -> None:
+        self._model, self._rows, self._asked = model, rows, list[Draw]()
+        self._forward: Callable[..., dict[str, Tensor]] | None = None
+
+    def __call__(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        if len(images) != self._rows or not isinstance(generator, torch.Generator):
+            return self._model(images, generator)
+        if self._forward is None:
+            model = self._model
+            self._asked = _draws(model, "forward", images)
+            self._forward = _compile(lambda images, draws: model(images, Drawn(draws)), images.device)
+        return self._forward(images, [draw(generator) for draw in self._asked])
+
+
+def _compile(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """On a GPU as CUDA graphs, which cost one launch a step."""
+    compiled: Callable[..., Any] = torch.compile(
+        function, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None
+    )
+    return compiled
+
+
 class PackedAdam:
     """AdamW on stacked weights, with a learning rate and a weight decay for each member.
 
@@ -177,9 +220,9 @@ class PackedAdam:
 
     def __init__(self, weights: list[Tensor], members: Sequence[Progress]) -> None:
         configs = [member.config for member in members]
-        self._weights = weights
+        self._weights, self.device = weights, weights[0].device
         self._rates, self._decays = (
-            torch.tensor([getattr(config, name) for config in configs], device=weights[0].device)  # (M)
+            torch.tensor([getattr(config, name) for config in configs], device=self.device)  # (M)
             for name in ("learning_rate", "weight_decay")
         )
         self._decaying = any(config.weight_decay for config in configs)

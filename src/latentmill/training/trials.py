@@ -124,6 +124,7 @@ def run(
     watch: Watch = UNWATCHED,
     halve_batch: bool = False,
     team: Team | None = None,
+    compiled: bool = False,
 ) -> None:
     """Train one trial from where the store has it, and keep there how it ended.
 
@@ -135,9 +136,9 @@ def run(
     if twin and stand_in(store.find(trial.fingerprint(data_digest))):  # an earlier run came so far
         trial, twin = twin, None
     twin_named = {"retried_as": twin.fingerprint(data_digest)} if twin else {}
-    fits = _attempt(trial, images, val, data_digest, store, watch, team, twin_named)
+    fits = _attempt(trial, images, val, data_digest, store, watch, team, compiled, twin_named)
     if twin and not fits:
-        _attempt(twin, images, val, data_digest, store, watch, team, {})
+        _attempt(twin, images, val, data_digest, store, watch, team, compiled, {})
 
 
 def run_together(
@@ -148,16 +149,17 @@ def run_together(
     store: TrialStore,
     watches: Sequence[Watch],
     halve_batch: bool = False,
+    compiled: bool = False,
 ) -> None:
     """Likewise train several trials whose weights have the same shapes, as one program.
 
     Where that takes too much memory, two halves follow one another; where it can't be done at all, each trial is run.
     """
     if len(asked) == 1:
-        run(asked[0], images, val, data_digest, store, watches[0], halve_batch)
+        run(asked[0], images, val, data_digest, store, watches[0], halve_batch, compiled=compiled)
         return
     try:
-        _train_together(asked, images, val, data_digest, store, watches)
+        _train_together(asked, images, val, data_digest, store, watches, compiled)
         return
     except (RuntimeError, MemoryError) as error:  # torch's; what else is raised is no matter of the stack
         store.note(f"{len(asked)} trials can't be one program, so they are fewer at a time: {sentence(error)}")
@@ -166,7 +168,7 @@ def run_together(
     left = [(trial, watch) for trial, watch in pairs if not _is_over(trial, data_digest, store)]
     for start in range(0, len(left), half):
         fewer, theirs = zip(*left[start : start + half], strict=True)
-        run_together(fewer, images, val, data_digest, store, theirs, halve_batch)
+        run_together(fewer, images, val, data_digest, store, theirs, halve_batch, compiled)
 
 
 def _train_together(
@@ -176,13 +178,14 @@ def _train_together(
     data_digest: str,
     store: TrialStore,
     watches: Sequence[Watch],
+    compiled: bool,
 ) -> None:
     fingerprints = [trial.fingerprint(data_digest) for trial in asked]
     members, pace = [], Pace()
     for trial, fingerprint, watch in zip(asked, fingerprints, watches, strict=True):
         checkpoints = StoredProgress(store, fingerprint, watch, Alone(), pace)
         members.append(begin(model_of(trial, images), images, config_of(trial), trial.seed, checkpoints))
-    for member in optimise(members, images, val):
+    for member in optimise(members, images, val, compiled=compiled):
         row = members.index(member)
         fingerprint = fingerprints[row]
         record = _record(asked[row], fingerprint, data_digest, images)
@@ -221,13 +224,14 @@ def _attempt(
     store: TrialStore,
     watch: Watch,
     team: Team,
+    compiled: bool,
     if_out_of_memory: Record,
 ) -> bool:
     """Whether the trial fitted into memory."""
     fingerprint = trial.fingerprint(data_digest)
     record = _record(trial, fingerprint, data_digest, images)
     try:
-        ended, weights = _train(trial, images, val, StoredProgress(store, fingerprint, watch, team), team)
+        ended, weights = _train(trial, images, val, StoredProgress(store, fingerprint, watch, team), team, compiled)
     except EndedError as error:
         ended, weights = error.record, None
     except Exception as error:
@@ -256,7 +260,7 @@ def _keep(store: TrialStore, fingerprint: str, record: Record, weights: bytes | 
 
 
 def _train(
-    trial: Trial, images: Batches, val: Batches, checkpoints: StoredProgress, team: Team
+    trial: Trial, images: Batches, val: Batches, checkpoints: StoredProgress, team: Team, compiled: bool
 ) -> tuple[Record, bytes]:
     """How the trial ended, and its weights.
 
@@ -269,7 +273,7 @@ def _train(
         found = train(model, images, val, None, trial.seed)
         return _finished(found, time.perf_counter() - started), weights_bytes(model)
     member = begin(model, images, config_of(trial), trial.seed, checkpoints)
-    for _ in optimise([member], images, val, team):
+    for _ in optimise([member], images, val, team, compiled):
         pass
     return _result(member, images, val)
 

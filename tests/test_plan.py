@@ -150,13 +150,12 @@ def together(plan, most=lambda planned, alike: alike):
 
 def test_trials_that_differ_by_numbers_are_taken_together(plan):
     """The two entries have the same shapes where `latent` is 3."""
-    made = plan(
-        {"naive_bayes": {}, "vae": {"latent": [2, 3], "beta": [1.0, 2.0]}, "slow": {"variant": "vae", "latent": 3}}
-    )
+    slow = {"variant": "vae", "latent": 3, "beta": 9.0}
+    made = plan({"naive_bayes": {}, "vae": {"latent": [2, 3], "beta": [1.0, 2.0]}, "slow": slow})
     taken = [together(made) for _ in range(3)]
     assert taken == [
-        ["slow", "vae latent=3 beta=2.0", "vae latent=3 beta=1.0"],
-        ["vae latent=2 beta=2.0", "vae latent=2 beta=1.0"],
+        ["slow", "vae latent=3 beta=2", "vae latent=3 beta=1"],
+        ["vae latent=2 beta=2", "vae latent=2 beta=1"],
         ["naive_bayes"],
     ]
     assert together(made) == []

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import browser, decoder, neighbours, packing, pipeline, sweep, training
+from benchmarks import browser, decoder, neighbours, packing, pipeline, stacks, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
 GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "training": training.measure,
     "packing": packing.measure,
+    "stacks": stacks.measure,
     "decoder": decoder.measure,
     "browser": browser.measure,
     "neighbours": neighbours.measure,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.loops import BATCH, HIDDEN, LATENT, RATE, Products, multiply, our_epoch
+from benchmarks.loops import BATCH, HIDDEN, LATENT, Products, multiply, our_epoch
 from benchmarks.peers import Task, apart, pythae_trial, pythae_trials, settle, tune_trials
 from benchmarks.sweep import EQUAL, swept
 from benchmarks.target import Result, Target
@@ -35,6 +35,7 @@ from latentmill.variants.vae import Vae
 PRODUCTS = Target("packing: mlp on one thread, against its products alone", "x", at_least=0.75)
 MLP = Target("packing: mlp on one thread, against pythae", "x", at_least=1.5)
 CONV = Target("packing: conv on one thread, against pythae", "x", at_least=1.5)
+BFLOAT16 = Target("packing: conv in bfloat16, against float32", "x", at_least=1.4)
 SWEEP = Target("packing: 16 trials, against pythae in turn", "x", at_least=4)
 DIGITS = Target("packing: 16 trials on 8x8 digits, against pythae in turn", "x", at_least=5)
 
@@ -57,9 +58,10 @@ def measure() -> Iterator[Result]:
         images = fashion_mnist.load(fashion_mnist.FOLDER)[0]
         yield from measure_mlp(images)
         yield measure_conv(images[:CONV_IMAGES])
+        yield measure_bfloat16(images[:CONV_IMAGES])
         yield measure_sweep(SWEEP, images[:SWEEP_IMAGES], SWEEP_EPOCHS)
     else:
-        yield from (target.not_measured("dataset-fashion-mnist") for target in (PRODUCTS, MLP, CONV, SWEEP))
+        yield from (target.not_measured("dataset-fashion-mnist") for target in (PRODUCTS, MLP, CONV, BFLOAT16, SWEEP))
     yield measure_sweep(DIGITS, sources.load(DataConfig(source="digits")).images, DIGITS_EPOCHS)
 
 
@@ -75,6 +77,12 @@ def measure_mlp(images: np.ndarray) -> Iterator[Result]:
 def measure_conv(images: np.ndarray) -> Result:
     task = Task("conv", images, images[:VALIDATION], CONV_EPOCHS)
     return against_pythae(CONV, task, our_conv, apart(products_seconds, task), {})
+
+
+def measure_bfloat16(images: np.ndarray) -> Result:
+    task = Task("conv", images, images[:VALIDATION], CONV_EPOCHS)
+    rounds = [[apart(our_conv, task, precision) for precision in ("float32", "bfloat16")] for _ in range(ROUNDS)]
+    return BFLOAT16.result(statistics.median(exact / rounded for exact, rounded in rounds))
 
 
 def against_pythae(
@@ -114,20 +122,20 @@ def our_mlp(task: Task) -> float:
     return sum(seconds(epoch) for _ in range(task.epochs))
 
 
-def our_conv(task: Task) -> float:
+def our_conv(task: Task, precision: str = "float32") -> float:
     settle(threads=1)
-    trained(replace(task, images=task.images[:BATCH], epochs=1))  # to warm up
-    return trained(task)
+    trained(replace(task, images=task.images[:BATCH], epochs=1), precision)  # to warm up
+    return trained(task, precision)
 
 
-def trained(task: Task) -> float:
+def trained(task: Task, precision: str) -> float:
     """Seconds of `train`: its epochs, each with its validation."""
     torch.manual_seed(0)
     model = Vae(Vae.Config(network=task.network, hidden=HIDDEN, latent=LATENT), task.image_shape)
-    config = TrainingConfig(epochs=task.epochs, patience=task.epochs, batch_size=BATCH, learning_rate=RATE)
+    asked = {"epochs": task.epochs, "patience": task.epochs, "batch_size": BATCH, "precision": precision}
     assert task.val is not None
     images, val = Batches(task.images), Batches(task.val)
-    return seconds(lambda: train(model, images, val, config, seed=0))
+    return seconds(lambda: train(model, images, val, TrainingConfig.model_validate(asked), seed=0))
 
 
 def own_rounds(images: np.ndarray) -> list[tuple[float, float, float]]:

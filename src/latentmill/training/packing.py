@@ -48,11 +48,11 @@ def _seconds_a_member(trial: Trial, size: int, images: Batches, val: Batches, sh
     """Of a step of a stack of `size`; None where it does not fit, or can't be computed so at all."""
     try:
         with _one_thread():
-            trained = _stack_of(trial, size, images)
+            trained = stack_of(trial, size, images)
             if images.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(images.device)
                 trained.losses(val)  # its batches are larger than those of a step
-            seconds = _seconds_a_step(trained, images)
+            seconds = seconds_a_step(trained, images)
     except (RuntimeError, MemoryError):
         return None
     if images.device.type == "cuda":
@@ -62,7 +62,7 @@ def _seconds_a_member(trial: Trial, size: int, images: Batches, val: Batches, sh
     return seconds / size
 
 
-def _stack_of(trial: Trial, size: int, images: Batches) -> Stack:
+def stack_of(trial: Trial, size: int, images: Batches) -> Stack:
     """Fresh copies of a trial, whose learning rates differ: that takes a step more than rates that are all the same."""
     config = config_of(trial)
     configs = [
@@ -71,7 +71,7 @@ def _stack_of(trial: Trial, size: int, images: Batches) -> Stack:
     return stack([begin(model_of(trial, images), images, each, trial.seed).progress for each in configs])
 
 
-def _seconds_a_step(trained: Stack, images: Batches) -> float:
+def seconds_a_step(trained: Stack, images: Batches) -> float:
     rows = min(len(images), trained.members[0].config.batch_size)
     indices = np.tile(np.arange(rows), (len(trained.members), 1))
     for _ in range(2):

@@ -37,7 +37,8 @@ MLP = Target("packing: mlp on one thread, against pythae", "x", at_least=1.5)
 CONV = Target("packing: conv on one thread, against pythae", "x", at_least=1.5)
 BFLOAT16 = Target("packing: conv in bfloat16, against float32", "x", at_least=1.4)
 SWEEP = Target("packing: 16 trials, against pythae in turn", "x", at_least=4)
-DIGITS = Target("packing: 16 trials on 8x8 digits, against pythae in turn", "x", at_least=5)
+DIGITS = Target("packing: 16 trials of 64 units on 8x8 digits, against pythae in turn", "x", at_least=5)
+DIGITS_USUAL = Target("likewise of 400 units", "x", at_least=5)
 
 # Together some 12 minutes on two cores.
 ROUNDS = 3
@@ -53,7 +54,7 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def measure() -> Iterator[Result]:
-    """Fashion-MNIST at the usual size of a network and a tenth as many pixels, where a step is mostly overhead."""
+    """Fashion-MNIST at the usual size of a network, and small networks and images, where a step is mostly overhead."""
     if fashion_mnist.FOLDER.exists():
         images = fashion_mnist.load(fashion_mnist.FOLDER)[0]
         yield from measure_mlp(images)
@@ -62,7 +63,9 @@ def measure() -> Iterator[Result]:
         yield measure_sweep(SWEEP, images[:SWEEP_IMAGES], SWEEP_EPOCHS)
     else:
         yield from (target.not_measured("dataset-fashion-mnist") for target in (PRODUCTS, MLP, CONV, BFLOAT16, SWEEP))
-    yield measure_sweep(DIGITS, sources.load(DataConfig(source="digits")).images, DIGITS_EPOCHS)
+    digits = sources.load(DataConfig(source="digits")).images
+    yield measure_sweep(DIGITS, digits, DIGITS_EPOCHS, hidden=64)
+    yield measure_sweep(DIGITS_USUAL, digits, DIGITS_EPOCHS)
 
 
 def measure_mlp(images: np.ndarray) -> Iterator[Result]:
@@ -98,11 +101,11 @@ def against_pythae(
     return target.result(statistics.median(theirs / ours for ours, theirs in rounds))
 
 
-def measure_sweep(target: Target, images: np.ndarray, epochs: int) -> Result:
+def measure_sweep(target: Target, images: np.ndarray, epochs: int, hidden: int = HIDDEN) -> Result:
     """A trial a learning rate: ours on all cores, pythae's with torch's default threads."""
     if not find_spec("pythae"):
         return target.not_measured("pythae")
-    task = Task("mlp", images, images[:VALIDATION], epochs)
+    task = Task("mlp", images, images[:VALIDATION], epochs, hidden)
     took = {"latentmill": our_sweep(task), "pythae in turn": pythae_trials(task, RATES, threads=None)}
     if task.image_shape == (1, 28, 28):  # which the tutorial's network is for
         took["Ray Tune, a process each"] = tune_trials(images, epochs, RATES, CORES)
@@ -112,7 +115,8 @@ def measure_sweep(target: Target, images: np.ndarray, epochs: int) -> Result:
 
 def our_sweep(task: Task) -> float:
     trial = {"epochs": task.epochs, "patience": task.epochs, "max_steps": 10**9, "batch_size": BATCH}
-    return apart(swept, LADDER, trial, task.images, CORES).whole
+    ladder = {"vae": LADDER["vae"] | {"hidden": task.hidden}}
+    return apart(swept, ladder, trial, task.images, CORES).whole
 
 
 def our_mlp(task: Task) -> float:
@@ -131,7 +135,7 @@ def our_conv(task: Task, precision: str = "float32") -> float:
 def trained(task: Task, precision: str) -> float:
     """Seconds of `train`: its epochs, each with its validation."""
     torch.manual_seed(0)
-    model = Vae(Vae.Config(network=task.network, hidden=HIDDEN, latent=LATENT), task.image_shape)
+    model = Vae(Vae.Config(network=task.network, hidden=task.hidden, latent=LATENT), task.image_shape)
     asked = {"epochs": task.epochs, "patience": task.epochs, "batch_size": BATCH, "precision": precision}
     assert task.val is not None
     images, val = Batches(task.images), Batches(task.val)
@@ -154,7 +158,7 @@ def products_seconds(task: Task) -> float:
 @torch.no_grad()
 def products(task: Task) -> list[Products]:
     """Those of a step, in the order of the layers."""
-    config, shape = NetworkConfig(network=task.network, hidden=HIDDEN), task.image_shape
+    config, shape = NetworkConfig(network=task.network, hidden=task.hidden), task.image_shape
     encoding = (encoder(config, shape, 2 * LATENT), torch.rand(BATCH, *shape))
     decoding = (decoder(config, LATENT, shape), torch.rand(BATCH, LATENT))
     found: list[Products] = []

@@ -37,6 +37,7 @@ class Task:
     images: np.ndarray  # uint8 (N, C, H, W)
     val: np.ndarray | None  # likewise, evaluated after each epoch; None: no evaluation
     epochs: int
+    hidden: int = HIDDEN  # units of the mlp
 
     @property
     def image_shape(self) -> ImageShape:
@@ -117,7 +118,7 @@ def pythae_vae(task: Task) -> Any:
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
 
-    network, shape = NetworkConfig(network=task.network, hidden=HIDDEN), task.image_shape
+    network, shape = NetworkConfig(network=task.network, hidden=task.hidden), task.image_shape
 
     class Encoder(BaseEncoder):  # type: ignore[misc]
         def __init__(self) -> None:

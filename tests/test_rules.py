@@ -148,6 +148,15 @@ def test_draws_from_a_pool_with_the_shares_of_the_world_vary_less_than_the_world
     assert np.sqrt(np.mean(np.square(deviations))) == pytest.approx(np.std(errors), rel=0.1)
 
 
+def test_what_a_value_moves_by_between_two_fits_takes_the_say_from_a_measure():
+    before = seen([(1, 0.1), (0.5, 0.1)], [(3, 0.1)])
+    nearer = before.confirmed({"new": 1.2, "new, blurred": 0.4}, factor=2)
+    assert nearer.threshold == pytest.approx(((1.2 + MARGIN * 0.2) + (3 - MARGIN * 0.1)) / 2)
+    assert nearer.threshold > before.threshold
+    assert before.confirmed({"new": 2.5, "new, blurred": 0.4}, factor=2).threshold is None
+    assert [each.control for each in nearer.seen if each.keeps] == ["kept 0", "kept 1", "new", "new, blurred"]
+
+
 # Verdicts
 
 
@@ -227,6 +236,21 @@ def test_copies_break_rule_2(judge, data, held_out, share, noise):
     found = judge.judge(copier(held_out, as_float(data[0][:1000]), share, noise)).verdicts[2]
     assert found.status == "broken"
     assert "near copies" in found.evidence
+
+
+def test_validation_images_are_among_what_keeps_rule_2_alone(judge):
+    names = {"validation images", "validation images, blurred"}
+    for each in judge.calibrations:
+        found = {seen.control for seen in each.seen} & names
+        assert found == (names if each.rule == 2 else set())
+
+
+def test_without_validation_images_rule_2_has_its_other_controls(data):
+    calibrator = Calibrator(data[0][:1000], data[0][:0], None, seed=0)
+    pixels = feature_space("pixels", data[0][:1000], None, seed=0)
+    space = Space(pixels, as_float(data[0][:1000]), as_float(data[0][1000:1200]), seed=0)
+    found = [Calibration(2, "near copies", "pixels", False, ())]
+    assert calibrator.confirm(found, space) == found
 
 
 def test_noise_breaks_rule_1_and_is_no_copying(judge):

@@ -8,6 +8,7 @@ the rounding of its sums.
 Shapes: M members of a stack, B rows of a batch, C, H, W image.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -99,10 +100,11 @@ class Packed(Stack):
         self._model = self.members[0].model  # whose code computes all
         parameters, buffers = stack_module_state([member.model for member in members])
         self._weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-        self._state = {f"model.{name}": value for name, value in (self._weights | buffers).items()}  # of a `_Method`
+        state = self._weights | buffers
+        self._state = {f"model.{name}": value for name, value in state.items()}  # of a `_Method`
         for row, member in enumerate(members):
-            for name, parameter in member.model.named_parameters():
-                parameter.data = self._weights[name].data[row]
+            for name, value in itertools.chain(member.model.named_parameters(), member.model.named_buffers()):
+                value.data = state[name].data[row]
         self._optimiser = PackedAdam(list(self._weights.values()), self.members)
         self._draws: dict[tuple[str, torch.Size], list[Draw]] = {}
         self._step = _of_all(self._model, "forward", 0)
@@ -121,9 +123,7 @@ class Packed(Stack):
         self._optimiser.zero_grad()
         terms["loss"].sum().backward()  # no member's weights are in another's loss
         self._optimiser.step()
-        return {
-            name: value.detach().clone() for name, value in terms.items()
-        }  # of CUDA graphs, the next step's are there
+        return {name: value.detach().clone() for name, value in terms.items()}  # a CUDA graph overwrites its own
 
     def losses(self, val: Batches) -> list[float]:
         return self._validated("forward", val)

@@ -54,7 +54,7 @@ def end(display, plan, planned, **record):
 def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
     display, plan, clock, written = shown(terminal=False)
     with display:
-        trials = [plan.take() for _ in range(4)]
+        trials = [plan.take()[0] for _ in range(4)]
         for planned in trials:
             display.started(planned)
         clock.now += 3
@@ -75,7 +75,7 @@ def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
 def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
     display, plan, clock, written = shown(terminal=True)
     with display:
-        first, second = plan.take(), plan.take()
+        first, second = plan.take()[0], plan.take()[0]
         display.started(first)
         display.started(second)
         display.progressed(first, {"epoch": 12, "epochs": 100, "val_loss": 104.2})
@@ -91,7 +91,7 @@ def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
 
 def test_of_a_large_stack_some_are_shown_and_the_others_counted(shown):
     display, plan, _, _ = shown(terminal=True)
-    planned = plan.take()
+    planned = plan.take()[0]
     for row in range(ROWS + 3):
         display.started(replace(planned, fingerprint=str(row), label=f"trial {row}"))
     page = io.StringIO()
@@ -103,7 +103,7 @@ def test_of_a_large_stack_some_are_shown_and_the_others_counted(shown):
 
 def test_the_best_of_earlier_sweeps_is_shown(shown):
     _, plan, _, _ = shown(terminal=True)
-    planned = plan.take()
+    planned = plan.take()[0]
     plan.store.end(planned.fingerprint, {"status": "finished", "criterion": 77.0})
     display, *_ = shown(terminal=True)
     page = io.StringIO()

@@ -132,7 +132,7 @@ def settle(plan, fingerprint, criterion=1.0, **record):
 def play(plan, criterion=lambda planned: planned.trial.model["beta"]):
     """Run a plan to its end; returns the labels in the order they were started."""
     started = []
-    while (planned := plan.take()) is not None:
+    while planned := next(iter(plan.take()), None):
         started.append(planned.label)
         settle(plan, planned.fingerprint, criterion(planned))
     assert plan.is_over()
@@ -145,7 +145,7 @@ def test_long_trials_start_first_and_among_equals_the_later_in_the_ladder(plan):
 
 
 def together(plan, most=lambda planned, alike: alike):
-    return [planned.label for planned in plan.take_together(most)]
+    return [planned.label for planned in plan.take(most)]
 
 
 def test_trials_that_differ_by_numbers_are_taken_together(plan):
@@ -174,7 +174,7 @@ def test_no_more_are_taken_than_asked_for(plan):
 
 def test_a_trial_whose_worker_died_is_taken_alone(plan):
     made = plan({"vae": {"beta": [1.0, 2.0, 3.0]}})
-    for planned in made.take_together(lambda planned, alike: 2):
+    for planned in made.take(lambda planned, alike: 2):
         assert made.ended(planned.fingerprint) is None
     taken = [together(made) for _ in range(3)]
     assert [len(each) for each in taken] == [1, 1, 1]
@@ -203,8 +203,8 @@ def test_entries_that_ask_for_the_same_trial_train_it_once(plan):
 def test_a_trial_whose_worker_dies_is_run_again_a_few_times(plan):
     made = plan({"vae": {}})
     for _ in range(ATTEMPTS - 1):
-        assert made.ended(made.take().fingerprint) is None
-    last = made.take()
+        assert made.ended(made.take()[0].fingerprint) is None
+    last = made.take()[0]
     record = made.ended(last.fingerprint)
     assert record["status"] == "failed"
     assert record["error"].startswith("3 times its worker died")
@@ -216,12 +216,12 @@ def test_a_failure_of_an_earlier_sweep_is_not_taken_for_this_ones(plan):
     first = plan({"vae": {}})
     settle(first, first.planned[0].fingerprint, status="failed", error="Boom: x")
     made = plan({"vae": {}})
-    assert made.ended(made.take().fingerprint) is None, "the worker died and left no record of its own"
+    assert made.ended(made.take()[0].fingerprint) is None, "the worker died and left no record of its own"
 
 
 def test_a_trial_stopped_by_asha_is_settled_only_while_asha_is_on(plan):
     first = plan({"vae": {}}, asha={})
-    settle(first, first.take().fingerprint, status="stopped", epoch=10, criterion=5.0)
+    settle(first, first.take()[0].fingerprint, status="stopped", epoch=10, criterion=5.0)
     assert plan({"vae": {}}, asha={}).missing == 0
     assert plan({"vae": {}}).missing == 1
 
@@ -271,7 +271,7 @@ def test_optuna_asks_in_rounds_and_the_order_of_results_decides_nothing(plan, tm
     second = plan({"vae": SPACE}, search="optuna")
     while not second.is_over():
         taken = []
-        while (planned := second.take()) is not None:
+        while planned := next(iter(second.take()), None):
             taken.append(planned)
         for planned in taken[::-1]:
             settle(second, planned.fingerprint, planned.trial.model["beta"])
@@ -294,7 +294,7 @@ def test_optuna_learns(plan):
 def test_optuna_is_told_of_failures_and_leaves_grids_alone(plan):
     made = plan({"naive_bayes": {}, "ppca": {"latent": [2, 3]}, "vae": SPACE}, search="optuna")
     assert len(made.planned) == 1 + 2 + 8
-    while (planned := made.take()) is not None:
+    while planned := next(iter(made.take()), None):
         status = "diverged" if planned.trial.model.get("beta", 0) > 1 else "finished"
         settle(made, planned.fingerprint, status=status)
     assert len(made.planned) == 1 + 2 + 20

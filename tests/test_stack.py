@@ -14,14 +14,17 @@ from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Drawn, random_bits, standard_normal, uniform
+from latentmill.sweep.stacks import StackSizes
 from latentmill.training import loop, packing, trials
+from latentmill.training import together as together_runs
 from latentmill.training.loop import StoppedError
 from latentmill.training.packing import best_size
 from latentmill.training.progress import Progress
 from latentmill.training.results import outcomes, ranking
 from latentmill.training.stack import Packed, stack
 from latentmill.training.store import TrialStore
-from latentmill.training.trials import Pace, Trial, Watch
+from latentmill.training.together import Pace
+from latentmill.training.trials import Trial, Watch
 
 DIGEST = "a" * 64
 UNWATCHED = Watch()
@@ -55,7 +58,7 @@ def together(data, tmp_path):
     def together(asked, name="together", watches=None):
         notes = []
         store = TrialStore(tmp_path / name, notes.append)
-        trials.run_together(asked, *data, DIGEST, store, watches or [UNWATCHED] * len(asked))
+        together_runs.run_together(asked, *data, DIGEST, store, watches or [UNWATCHED] * len(asked))
         return store, notes
 
     return together
@@ -148,14 +151,14 @@ def test_a_member_that_is_stopped_leaves_alone(together, alone):
 
     def stop(progress):
         if progress.epoch == 2:
-            raise StoppedError(progress.epoch, progress.history[-1]["val_criterion"])
+            raise StoppedError(progress.history)
 
     asked = rates(1e-3, 2e-3, 3e-3)
     packed, _ = together(asked, watches=[UNWATCHED, Watch(stop, rungs=[2]), Watch(rungs=[1, 2])])
     one_by_one = alone(asked)
     same(asked[0], packed, one_by_one)
     stopped, other = (packed.find(each.fingerprint(DIGEST)) for each in asked[1:])
-    assert (stopped["status"], stopped["epoch"]) == ("stopped", 2)
+    assert (stopped["status"], stopped["epoch"], len(stopped["history"])) == ("stopped", 2, 2)
     assert ["val_criterion" in row for row in other["history"]] == [True, True, False]
     in_full = one_by_one.find(asked[1].fingerprint(DIGEST))["history"][1]["val_loss"]
     assert stopped["criterion"] == pytest.approx(in_full, rel=1e-3), "of this variant, with beta 1, it is the loss"
@@ -185,7 +188,7 @@ def test_an_interrupted_stack_goes_on_in_whatever_company(together, alone):
 
 def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
     now, saved = [0.0], []
-    monkeypatch.setattr(trials.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(together_runs.time, "perf_counter", lambda: now[0])
 
     def save(epoch):
         now[0] += 0.5
@@ -195,7 +198,7 @@ def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
     for epoch in range(1, 25):
         now[0] += 1.0
         for _ in range(2):
-            pace.keep(epoch, lambda epoch=epoch: save(epoch))
+            pace(epoch, lambda epoch=epoch: save(epoch))
     assert saved == [1, 1, 10, 10, 19, 19]
 
 
@@ -236,6 +239,34 @@ def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, m
     packed, notes = together(asked)
     assert len(notes) == 1
     assert {packed.find(each.fingerprint(DIGEST))["status"] for each in asked} == {"finished"}
+
+
+def test_a_trial_that_fails_takes_no_other_with_it(together, monkeypatch):
+    forward = variants.find("vae").forward
+
+    def fails(self, images, generator):
+        if self.beta == 2.0:  # which can't be asked in a batched program either
+            raise ValueError("beta is 2")
+        return forward(self, images, generator)
+
+    monkeypatch.setattr(variants.find("vae"), "forward", fails)
+    asked = [trial(model={"beta": beta}, epochs=1) for beta in (2.0, 1.0, 3.0)]
+    with pytest.raises(ValueError, match="beta is 2"):
+        together(asked)
+    store, _ = together(asked[1:])
+    statuses = [store.find(each.fingerprint(DIGEST))["status"] for each in asked]
+    assert statuses == ["failed", "finished", "finished"]
+
+
+def test_what_is_over_gives_its_memory_back(data):
+    configs = [TrainingConfig(epochs=epochs) for epochs in (1, 2, 3)]
+    members = [loop.begin(build("vae", {"latent": 3}), data[0], config, seed=0) for config in configs]
+    for member in loop.optimise(members, *data):
+        left = [each.progress for each in members if each.progress.epoch > member.progress.config.epochs]
+        member.progress.release()
+        assert {str(weight.device) for weight in member.progress.model.state_dict().values()} == {"meta"}
+        assert not member.progress.moments
+        assert all(torch.isfinite(weight).all() for each in left for weight in each.model.parameters())
 
 
 # Its parts
@@ -321,7 +352,7 @@ def test_with_bfloat16_networks_train_to_about_the_same(alone):
 def test_compiled_steps_come_to_the_same(data, tmp_path, alone):
     asked = rates(1e-3, 2e-3, epochs=2)
     one_by_one, compiled = alone(asked), TrialStore(tmp_path / "compiled", pytest.fail)
-    trials.run_together(asked, *data, DIGEST, compiled, [UNWATCHED] * 2, compiled=True)
+    together_runs.run_together(asked, *data, DIGEST, compiled, [UNWATCHED] * 2, compiled=True)
     for each in asked:
         same(each, compiled, one_by_one)
     single = TrialStore(tmp_path / "single")
@@ -375,6 +406,29 @@ def test_a_stack_that_can_not_be_computed_is_not_chosen(data, monkeypatch):
 
     monkeypatch.setattr(Packed, "step", fails)
     assert best_size(trial(model={"hidden": 8}), *data, 64) == 1
+
+
+class Alike:
+    """What a plan hands out, as far as sizes look at it."""
+
+    trial = trial()
+    shape = trial.shape
+
+
+def test_every_worker_gets_some_of_a_shape_and_a_shape_that_comes_later_is_not_measured():
+    asked = []
+
+    def measure(of, alike):
+        asked.append(alike)
+        return 5
+
+    other = Alike()
+    other.shape = "another"
+    sizes = StackSizes("auto", workers=4, waiting=[Alike()] * 10 + [other], measure=measure)
+    assert asked == [3], "of the other shape there is but one"
+    assert [sizes(Alike(), alike) for alike in (100, 10, 4)] == [5, 3, 1]
+    assert sizes(other, 100) == 1
+    assert StackSizes(7, workers=4, waiting=[Alike()] * 10, measure=pytest.fail)(Alike(), 2) == 7
 
 
 # The sweep

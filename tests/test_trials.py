@@ -220,6 +220,13 @@ def test_a_trial_that_diverges_is_kept_as_such_with_its_last_finite_loss(run, di
     assert [path.name for path in folder.iterdir()] == ["trial.json"]
 
 
+def test_a_closed_form_that_is_not_finite_has_diverged(run, monkeypatch):
+    monkeypatch.setattr(variants.find("naive_bayes"), "criterion", lambda *_: torch.tensor(float("inf")))
+    folder = run(Trial("naive_bayes", variants.find("naive_bayes").Config().model_dump(), None, 0))
+    record = json.loads((folder / "trial.json").read_text())
+    assert (record["status"], record["step"]) == ("diverged", 0)
+
+
 def out_of_memory(batch_size):
     """Stands in for a device on which only smaller batches fit."""
     train_epoch = loop.train_epoch

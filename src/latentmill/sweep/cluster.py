@@ -89,5 +89,10 @@ def _seen(url: str, name: str) -> bytes | None:
         return None
 
 
+def on_this_node() -> dict[str, Any]:
+    """Options of what must not be lost while the driver is there."""
+    return _on({"NodeID": ray.get_runtime_context().get_node_id()})
+
+
 def _on(node: dict[str, Any]) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)}

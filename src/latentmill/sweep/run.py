@@ -19,7 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from latentmill.config import SweepConfig
 from latentmill.sweep import worker
-from latentmill.sweep.cluster import cluster, require_shared
+from latentmill.sweep.cluster import cluster, on_this_node, require_shared
 from latentmill.sweep.halving import Halving
 from latentmill.sweep.loggers import loggers
 from latentmill.sweep.search import InOrder, Observer, PlanSearch
@@ -42,11 +42,11 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
     with cluster(config.workers), tempfile.TemporaryDirectory() as scratch:
         require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
-        halving = Halving.remote(config.asha) if config.asha else None
+        halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
         material = worker.Material(ray.put(images), ray.put(val), plan.data_digest, config, halving)
         del images, val  # the driver's copy; its caller should keep none
         trainable = tune.with_parameters(worker.train, material=material)
-        search = PlanSearch(plan, observer, stack_sizes(config, material, _slots()), halving)
+        search = PlanSearch(plan, observer, stack_sizes(config, material, _slots(), plan.waiting), halving)
         size = worker.team_size(config)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources(config)),
@@ -68,6 +68,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
             ),
         )
         tuner.fit()
+        search.cut()
 
 
 def _slots() -> int:

@@ -1,5 +1,6 @@
 """The plan of a sweep, as Ray Tune wants to be told of it."""
 
+import itertools
 from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
@@ -44,15 +45,15 @@ class PlanSearch(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next trials; None where there are none yet, and FINISHED where there will be none."""
         self._replay()
-        taken = self.plan.take_together(self.sizes)
+        taken = self.plan.take(self.sizes)
         if not taken:
             return Searcher.FINISHED if self.plan.is_over() else None
         self.running[trial_id] = taken
-        return {
-            "trials": [asdict(planned.trial) for planned in taken],
-            "entries": [planned.entry for planned in taken],
-            "fingerprints": [planned.fingerprint for planned in taken],
-        }
+        asked = [
+            {"trial": asdict(planned.trial), "entry": planned.entry, "fingerprint": planned.fingerprint}
+            for planned in taken
+        ]
+        return {"asked": asked} | (asked[0] if len(asked) == 1 else {})  # loggers look for flat keys
 
     def _replay(self) -> None:
         """What settled trials came to at their rungs, so that those still to run are compared with it."""
@@ -69,7 +70,7 @@ class PlanSearch(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         by_fingerprint = {planned.fingerprint: planned for planned in self.running[trial_id]}
-        for row in result.get("trials", []):
+        for row in result.get("trials", [result] if "epoch" in result else []):
             self.observer.progressed(by_fingerprint[row["fingerprint"]], row)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -83,6 +84,12 @@ class PlanSearch(Searcher):
                 self.observer.noted(f"{planned.label}: {what}, and it is run again from its last epoch")
             else:
                 self.observer.ended(planned, record)
+
+    def cut(self) -> None:
+        """The sweep is out of time: of stacks that were under way, some members may have ended before."""
+        for planned in itertools.chain(*self.running.values()):
+            if self.plan.find(planned.fingerprint):
+                self.observer.ended(planned, self.plan.ended(planned.fingerprint) or {})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a sweep goes on from the trial store, never from Ray's experiment state."""

@@ -1,9 +1,12 @@
 """How many trials a worker is given to train as one program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from math import ceil
 
 import ray
+import torch
+from ray.exceptions import RayError
 
 from latentmill.config import SweepConfig
 from latentmill.sweep.worker import Material, has_gpus, team_size
@@ -11,37 +14,62 @@ from latentmill.training.packing import best_size
 from latentmill.training.plan import Planned
 from latentmill.training.trials import Trial
 
+Measure = Callable[[Trial, int], int]  # a trial and how many there are like it -> how many at a time
+
 
 class StackSizes:
     """What `train.pack` comes to for the trials of each shape."""
 
-    def __init__(self, config: SweepConfig, measure: Callable[[Trial, int], int], workers: int) -> None:
-        """`measure` finds the best size up to a largest; as many `workers` train at a time."""
-        self.pack, self.measure, self.workers = config.pack, measure, workers
-        self.measured: dict[str, tuple[int, int]] = {}  # by shape: the largest that was looked at, and the best
+    def __init__(self, pack: int | str, workers: int, waiting: Iterable[Planned], measure: Measure) -> None:
+        """As many `workers` train at a time. With `auto`, the shapes of those `waiting` are measured before any trains.
+
+        A shape that a search asks for later is not: what it would be measured on may be busy then.
+        """
+        self.pack, self.workers = pack, workers
+        alike: dict[str | None, list[Planned]] = {}
+        for planned in waiting if pack == "auto" else ():
+            alike.setdefault(planned.shape, []).append(planned)
+        self.best: dict[str | None, int] = {
+            shape: measure(some[0].trial, self._fair(len(some)))
+            for shape, some in alike.items()
+            if shape is not None and self._fair(len(some)) > 1
+        }
 
     def __call__(self, planned: Planned, alike: int) -> int:
         """At most so many of `alike` trials: with `auto` every worker gets some."""
         if isinstance(self.pack, int):
             return self.pack
-        fair, shape = ceil(alike / self.workers), str(planned.shape)
-        if shape not in self.measured or self.measured[shape][0] < fair:
-            self.measured[shape] = fair, self.measure(planned.trial, fair)
-        return self.measured[shape][1]
+        return min(self._fair(alike), self.best.get(planned.shape, 1))
+
+    def _fair(self, alike: int) -> int:
+        return ceil(alike / self.workers)
 
 
-def stack_sizes(config: SweepConfig, material: Material, slots: int) -> StackSizes | None:
+def stack_sizes(config: SweepConfig, material: Material, slots: int, waiting: Iterable[Planned]) -> StackSizes | None:
     """None where no trials share a program: teams share a trial, and loggers are told of one trial at a time."""
     if config.pack in ("off", 1) or team_size(config) > 1 or config.loggers:
         return None
-    if not has_gpus() or not config.gpus_per_trial:
-        return StackSizes(config, lambda trial, most: best_size(trial, *material.batches("cpu"), most), slots)
-    at_a_time = min(slots, int(ray.cluster_resources()["GPU"] / config.gpus_per_trial))
-    on_gpu = _best_size.options(num_gpus=config.gpus_per_trial)
-    return StackSizes(config, lambda trial, most: ray.get(on_gpu.remote(trial, material, most)), at_a_time)
+    if has_gpus() and config.gpus_per_trial:
+        at_a_time = min(slots, int(ray.cluster_resources()["GPU"] / config.gpus_per_trial))
+        return StackSizes(config.pack, at_a_time, waiting, partial(_on_gpu, material))
+    return StackSizes(config.pack, slots, waiting, partial(_here, material))
 
 
-@ray.remote
+def _here(material: Material, trial: Trial, alike: int) -> int:
+    """In this process, because a worker takes seconds to start."""
+    return best_size(trial, *material.batches("cpu"), alike)
+
+
+def _on_gpu(material: Material, trial: Trial, alike: int) -> int:
+    on_gpu = _best_size.options(num_gpus=material.settings.gpus_per_trial)
+    try:
+        return int(ray.get(on_gpu.remote(trial, material, alike)))
+    except RayError:  # the trial itself will tell what is wrong
+        return 1
+
+
+@ray.remote(max_calls=1)  # then its process ends, and gives the memory of the GPU back
 def _best_size(trial: Trial, material: Material, most: int) -> int:
-    share = material.settings.gpus_per_trial
-    return best_size(trial, *material.batches("cuda"), most, share_of_memory=share)
+    share = min(1.0, material.settings.gpus_per_trial)
+    torch.cuda.set_per_process_memory_fraction(share)
+    return best_size(trial, *material.batches("cuda"), most, share)

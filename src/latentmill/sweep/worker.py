@@ -15,7 +15,7 @@ from ray import tune
 from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
-from latentmill.training import trials
+from latentmill.training import together, trials
 from latentmill.training.loop import StoppedError
 from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
@@ -54,14 +54,14 @@ def has_gpus() -> bool:
 def train(asked: dict[str, Any], material: Material) -> dict[str, Any]:
     """Run the trials that are asked for, in a process that may have run others; their results are in the trial store.
 
-    `asked` has `trials`, `entries` and `fingerprints`, each in the same order.
+    `asked["asked"]` has of each its `trial`, `entry` and `fingerprint`.
     """
     if team_size(material.settings) > 1:
-        return train_together(asked, material)
+        return train_as_team(asked, material)
     return {"notes": run(asked, material, Alone(), tune.report, SECONDS_BETWEEN_REPORTS)}
 
 
-def train_together(asked: dict[str, Any], material: Material) -> dict[str, Any]:
+def train_as_team(asked: dict[str, Any], material: Material) -> dict[str, Any]:
     """Run a trial as a group of workers, one GPU or core each, that average their gradients."""
     from ray.train.torch import TorchConfig, TorchTrainer  # here, because few sweeps need it and all would wait for it
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -93,16 +93,18 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
     torch.set_flush_denormal(True)  # vanishing gradients of unused dimensions made a product ten times slower
     images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
     settings, notes = material.settings, list[str]()
-    reports = Reports(report, 0.0 if settings.loggers else pause)
-    chosen = [Trial(**trial) for trial in asked["trials"]]
-    named = zip(chosen, asked["entries"], asked["fingerprints"], strict=True)
-    watches = [watch(*names, len(images), material, team, reports) for names in named]
+    chosen = [Trial(**each["trial"]) for each in asked["asked"]]
+    reports = Reports(report, 0.0 if settings.loggers else pause, len(chosen))
+    watches = [
+        watch(trial, each["entry"], each["fingerprint"], len(images), material, team, reports)
+        for trial, each in zip(chosen, asked["asked"], strict=True)
+    ]
     store = TrialStore(settings.storage, notes.append)
     given: dict[str, Any] = {"halve_batch": settings.halve_batch, "compiled": settings.compile}
     if len(chosen) == 1:
         trials.run(chosen[0], images, val, material.data_digest, store, watches[0], team=team, **given)
     else:
-        trials.run_together(chosen, images, val, material.data_digest, store, watches, **given)
+        together.run_together(chosen, images, val, material.data_digest, store, watches, **given)
     return notes
 
 
@@ -126,7 +128,7 @@ def watch(
             criterion = row["val_criterion"]
             asked = team.leads and material.halving.is_behind.remote(entry, fingerprint, progress.epoch, criterion)
             if team.agree(bool(asked and ray.get(asked))):
-                raise StoppedError(progress.epoch, criterion)
+                raise StoppedError(progress.history)
 
     return Watch(after_epoch, rungs)
 
@@ -134,15 +136,15 @@ def watch(
 class Reports:
     """Tells the driver how far trials have come, with a pause in seconds between reports."""
 
-    def __init__(self, report: Report, pause: float) -> None:
-        self.report, self.pause, self.next = report, pause, time.monotonic()
+    def __init__(self, report: Report, pause: float, trials: int) -> None:
+        self.report, self.pause, self.trials, self.next = report, pause, trials, time.monotonic()
         self.rows: dict[str, dict[str, Any]] = {}  # the latest of each trial since the last report
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows[row["fingerprint"]] = row
         if time.monotonic() >= self.next:
             of_loggers = row | {"timesteps_total": row["epoch"]}  # their x axis; they are told of one trial at a time
-            self.report(of_loggers | {"trials": list(self.rows.values())})
+            self.report(of_loggers if self.trials == 1 else {"trials": list(self.rows.values())})
             self.rows, self.next = {}, time.monotonic() + self.pause
 
 

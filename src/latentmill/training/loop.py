@@ -32,15 +32,17 @@ class EndedError(Exception, ABC):
 
 
 class StoppedError(EndedError):
-    """A trial is behind others."""
+    """A trial is behind others after an epoch that was a rung."""
 
-    def __init__(self, epoch: int, criterion: float) -> None:
-        super().__init__(f"stopped after epoch {epoch} with a criterion of {criterion}")
-        self.epoch, self.criterion = epoch, criterion
+    def __init__(self, history: list[Row]) -> None:
+        """`history` has its epochs, the last with the `val_criterion`."""
+        super().__init__(f"stopped after epoch {len(history)}")
+        self.history = history
 
     @property
     def record(self) -> dict[str, Any]:
-        return {"status": "stopped", "epoch": self.epoch, "criterion": self.criterion}
+        criterion = self.history[-1]["val_criterion"]
+        return {"status": "stopped", "epoch": len(self.history), "criterion": criterion, "history": self.history}
 
 
 class DivergedError(EndedError, ArithmeticError):
@@ -114,7 +116,10 @@ def train(
     """
     if config is None:
         model.before_training(images, torch.Generator(images.device).manual_seed(seed))
-        return Fitted([], 0, validate(model.eval().criterion, val))
+        criterion = validate(model.eval().criterion, val)
+        if not math.isfinite(criterion):
+            raise DivergedError(criterion, 0, None)
+        return Fitted([], 0, criterion)
     member = begin(model, images, config, seed, checkpoints)
     for _ in optimise([member], images, val, team):
         pass
@@ -184,7 +189,9 @@ def _optimise(
         if not members:
             return
         if trained is None or over:
+            trained = None  # its memory, before there is another
             trained = stack([member.progress for member in members], team, compiled)
+            compiled = False  # once: to compile anew for each that leaves would take longer than it saves
         started = time.perf_counter()
         train_epoch(trained, members, images, val)
         for member in members:
@@ -197,7 +204,7 @@ def _keep(member: Member) -> None:
         try:
             member.checkpoints.after_epoch(member.progress)
         except EndedError as ended:
-            member.ended = ended
+            member.ended = ended.with_traceback(None)  # whose frames would keep all members in memory
 
 
 def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val: Batches) -> None:

@@ -1,4 +1,4 @@
-"""How many trials of a shape are best computed as one program: a short measurement on the device itself."""
+"""How many trials of a shape are best computed as one program, by a short measurement."""
 
 import time
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import torch
 from latentmill.data.batches import Batches
 from latentmill.training.loop import begin
 from latentmill.training.stack import Stack, stack
+from latentmill.training.together import FAULTS
 from latentmill.training.trials import Trial, config_of, model_of
 
 GROWTH = 4  # each size tried is so many times the last
@@ -53,7 +54,7 @@ def _seconds_a_member(trial: Trial, size: int, images: Batches, val: Batches, sh
                 torch.cuda.reset_peak_memory_stats(images.device)
                 trained.losses(val)  # its batches are larger than those of a step
             seconds = seconds_a_step(trained, images)
-    except (RuntimeError, MemoryError):
+    except FAULTS:
         return None
     if images.device.type == "cuda":
         _, total = torch.cuda.mem_get_info(images.device)

@@ -1,8 +1,8 @@
 """What a sweep has to do: which trials there are, which of them are settled, and which comes next.
 
 Nothing here depends on when a trial ends, only on what it came to. A grid or random search is one round of
-configurations; a search that learns gets its later rounds after the earlier ones, so the same parameters, data and
-code always make the same plan, on any number of workers and however often it is interrupted.
+configurations; a search that learns gets its later rounds after the earlier ones, so what trials come to makes the
+plan, on any number of workers and however often it is interrupted.
 """
 
 import statistics
@@ -88,12 +88,10 @@ class Plan:
         more = f", up to {self.unasked} more when their results are known" if self.unasked else ""
         return f"{total} trials: {total - self.missing} already trained, {self.missing} to train{more}"
 
-    def take(self) -> Planned | None:
-        """The trial to start next, long ones first; None while all that are known have been taken."""
-        return next(iter(self.take_together()), None)
+    def take(self, most: Callable[[Planned, int], int] | None = None) -> list[Planned]:
+        """The trial to start next, long ones first, and those that can be one program with it.
 
-    def take_together(self, most: Callable[[Planned, int], int] | None = None) -> list[Planned]:
-        """The trial to start next, and those after it that can be one program with it; none where `take` has none.
+        None while all that are known have been taken.
 
         `most` says how many at the most, of a trial and the number of those waiting that are alike, itself included.
         """

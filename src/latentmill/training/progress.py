@@ -52,6 +52,11 @@ class Progress:
             self.best_epoch = self.epoch
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
+    def release(self) -> None:
+        """Give back the memory of a trial that is over: its tensors are views of a whole stack's."""
+        self.moments, self.best_weights = {}, {}
+        self.model.to("meta")
+
 
 def epochs_allowed(images: int, config: TrainingConfig) -> int:
     """The epoch that reaches `max_steps` is the last."""
@@ -88,10 +93,10 @@ def from_bytes(content: bytes, progress: Progress) -> None:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
         numbers: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["numbers"])
+        progress.noise.set_state(tensors["generator/noise"])  # first: it fails where it is of another kind of device
+        progress.order.set_state(tensors["generator/order"])
         progress.model.load_state_dict(_below("model/", tensors))
         progress.moments = _moments(_below("moments/", tensors))
-        progress.order.set_state(tensors["generator/order"])
-        progress.noise.set_state(tensors["generator/noise"])
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"a checkpoint must hold the progress of its trial, but {error!r}") from None
     for name, value in numbers.items():

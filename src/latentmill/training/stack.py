@@ -20,7 +20,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Draw, Drawn, Generator
-from latentmill.training.progress import Moments, Progress
+from latentmill.training.adam import PackedAdam, load, owned
+from latentmill.training.progress import Progress
 from latentmill.training.team import Alone, Forward, Team
 from latentmill.variant import Variant
 
@@ -60,13 +61,13 @@ class Single(Stack):
     def __init__(self, member: Progress, team: Team, compiled: bool) -> None:
         self.members, self.team = [member], team
         config = member.config
-        for parameter in member.model.parameters():
-            if parameter.untyped_storage().nbytes() > parameter.nbytes:  # a view of a stack that is no more
-                parameter.data = parameter.data.clone()
+        for value in itertools.chain(member.model.parameters(), member.model.buffers()):
+            if value.untyped_storage().nbytes() > value.nbytes:  # a view of a stack that is no more
+                value.data = value.data.clone()
         self._optimiser = torch.optim.AdamW(
             member.model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        _load(self._optimiser, member.moments)
+        load(self._optimiser, owned(member.moments))
         self._forward: Forward = team.forward_of(member.model)
         if compiled and isinstance(team, Alone):
             self._forward = _Compiled(member.model, member.config.batch_size)
@@ -79,7 +80,8 @@ class Single(Stack):
         self._optimiser.zero_grad()
         self.team.scaled(terms["loss"], part).backward()
         self._optimiser.step()
-        return {name: self.team.mean(value, part)[None] for name, value in terms.items()}
+        means = {name: self.team.mean(value, part) for name, value in terms.items()}
+        return {name: value.clone()[None] for name, value in means.items()}  # a CUDA graph overwrites its own
 
     def losses(self, val: Batches) -> list[float]:
         model = self.members[0].model
@@ -205,80 +207,11 @@ class _Compiled:
 
 def _compile(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """On a GPU as CUDA graphs, which cost one launch a step."""
+    torch.compiler.reset()  # a worker has one stack at a time, and of many shapes torch compiles only the first eight
     compiled: Callable[..., Any] = torch.compile(
         function, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None
     )
     return compiled
-
-
-class PackedAdam:
-    """AdamW on stacked weights, with a learning rate and a weight decay for each member.
-
-    torch's takes one rate for a tensor. So where rates differ it moves zeros at a rate of 1, which gives the direction
-    of each step, and what is left to do here is to go there, each member at its own rate.
-    """
-
-    def __init__(self, weights: list[Tensor], members: Sequence[Progress]) -> None:
-        configs = [member.config for member in members]
-        self._weights, self.device = weights, weights[0].device
-        self._rates, self._decays = (
-            torch.tensor([getattr(config, name) for config in configs], device=self.device)  # (M)
-            for name in ("learning_rate", "weight_decay")
-        )
-        self._decaying = any(config.weight_decay for config in configs)
-        self._alike = len({(config.learning_rate, config.weight_decay) for config in configs}) == 1
-        moved = weights if self._alike else [torch.zeros_like(weight) for weight in weights]
-        rate, decay = (configs[0].learning_rate, configs[0].weight_decay) if self._alike else (1.0, 0.0)
-        self._adam = torch.optim.AdamW(moved, rate, weight_decay=decay, fused=True)
-        self._moved = moved
-        _load(self._adam, _stacked([member.moments for member in members]))
-
-    def zero_grad(self) -> None:
-        for weight in self._weights:
-            weight.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        if self._alike:
-            self._adam.step()
-            return
-        for weight, moved in zip(self._weights, self._moved, strict=True):
-            moved.grad = weight.grad
-        self._adam.step()
-        for weight, moved in zip(self._weights, self._moved, strict=True):
-            rates = _over(self._rates, weight)
-            if self._decaying:
-                weight.mul_(1 - rates * _over(self._decays, weight))
-            weight.addcmul_(moved, rates)
-            moved.zero_()
-
-    def moments(self, row: int) -> Moments:
-        """Those of one member, as views."""
-        state = self._adam.state_dict()["state"]
-        return {
-            index: {name: value[row] if value.dim() else value for name, value in of.items()}
-            for index, of in state.items()
-        }
-
-
-def _over(values: Tensor, weight: Tensor) -> Tensor:
-    """(M) -> (M, 1, …), with as many dimensions as a stacked weight."""
-    return values.view(-1, *[1] * (weight.dim() - 1))
-
-
-def _stacked(moments: Sequence[Moments]) -> Moments:
-    """Of all members; the step, a scalar, is the same of all."""
-    return {
-        index: {
-            name: value if name == "step" else torch.stack([each[index][name] for each in moments])
-            for name, value in of.items()
-        }
-        for index, of in moments[0].items()
-    }
-
-
-def _load(optimiser: torch.optim.Optimizer, moments: Moments) -> None:
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _precision(member: Progress, device: torch.device) -> torch.autocast:

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from latentmill.training import checkpoint, code
 from latentmill.training.checkpoint import Record, weights_bytes
 from latentmill.training.loop import EndedError, Fitted, Member, begin, complete, fitted, optimise, train
 from latentmill.training.progress import Progress
-from latentmill.training.store import SETTLED, TrialStore
+from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, Team
 from latentmill.variant import Variant
 
@@ -70,6 +70,7 @@ def code_digest(variant: str) -> str:
 
 
 UNWATCHED = Watch()
+Save = Callable[[int, Callable[[], None]], None]
 SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
@@ -77,42 +78,23 @@ class StoredProgress:
     """The loop's checkpoints, in the trial store."""
 
     def __init__(
-        self, store: TrialStore, fingerprint: str, watch: Watch, team: Team, pace: "Pace | None" = None
+        self, store: TrialStore, fingerprint: str, watch: Watch, team: Team, save: "Save" = lambda epoch, save: save()
     ) -> None:
-        """With a `pace`, which a stack shares, an epoch is kept when it says so and at rungs, else each is."""
-        self.store, self.fingerprint, self.watch, self.team, self.pace = store, fingerprint, watch, team, pace
+        """`save` is given each epoch and what keeps it, to do so or not; an epoch that is a rung is always kept."""
+        self.store, self.fingerprint, self.watch, self.team, self.save = store, fingerprint, watch, team, save
         self.rungs = watch.rungs
 
     def restore(self, progress: Progress) -> None:
         self.store.load_progress(self.fingerprint, progress)
 
     def after_epoch(self, progress: Progress) -> None:
-        if self.pace and progress.epoch not in self.rungs:  # a trial that is stopped there goes on from there
-            self.pace.keep(progress.epoch, lambda: self.store.save_progress(self.fingerprint, progress))
-        elif self.team.leads:
-            self.store.save_progress(self.fingerprint, progress)
+        if self.team.leads:
+            keep_it = partial(self.store.save_progress, self.fingerprint, progress)
+            if progress.epoch in self.rungs:  # a trial that is stopped there goes on from there
+                keep_it()
+            else:
+                self.save(progress.epoch, keep_it)
         self.watch.after_epoch(progress)
-
-
-class Pace:
-    """Lets a stack keep its progress after the first epoch, and then as often as takes a tenth of its time.
-
-    A stack of small models ends an epoch of all sooner than their files are written.
-    """
-
-    def __init__(self) -> None:
-        self.epoch, self.spent, self.next = 0, 0.0, 0.0
-
-    def keep(self, epoch: int, save: Callable[[], None]) -> None:
-        """Save a member's progress after `epoch`, if that is an epoch to keep; all members are asked in turn."""
-        started = time.perf_counter()
-        if epoch != self.epoch and started < self.next:
-            return
-        self.spent = 0.0 if epoch != self.epoch else self.spent
-        save()
-        ended = time.perf_counter()
-        self.spent += ended - started
-        self.epoch, self.next = epoch, ended + 9 * self.spent
 
 
 def run(
@@ -141,61 +123,6 @@ def run(
         _attempt(twin, images, val, data_digest, store, watch, team, compiled, {})
 
 
-def run_together(
-    asked: Sequence[Trial],
-    images: Batches,
-    val: Batches,
-    data_digest: str,
-    store: TrialStore,
-    watches: Sequence[Watch],
-    halve_batch: bool = False,
-    compiled: bool = False,
-) -> None:
-    """Likewise train several trials whose weights have the same shapes, as one program.
-
-    Where that takes too much memory, two halves follow one another; where it can't be done at all, each trial is run.
-    """
-    if len(asked) == 1:
-        run(asked[0], images, val, data_digest, store, watches[0], halve_batch, compiled=compiled)
-        return
-    try:
-        _train_together(asked, images, val, data_digest, store, watches, compiled)
-        return
-    except (RuntimeError, MemoryError) as error:  # torch's; what else is raised is no matter of the stack
-        store.note(f"{len(asked)} trials can't be one program, so they are fewer at a time: {sentence(error)}")
-        half = (len(asked) + 1) // 2 if is_out_of_memory(error) else 1
-    pairs = zip(asked, watches, strict=True)
-    left = [(trial, watch) for trial, watch in pairs if not _is_over(trial, data_digest, store)]
-    for start in range(0, len(left), half):
-        fewer, theirs = zip(*left[start : start + half], strict=True)
-        run_together(fewer, images, val, data_digest, store, theirs, halve_batch, compiled)
-
-
-def _train_together(
-    asked: Sequence[Trial],
-    images: Batches,
-    val: Batches,
-    data_digest: str,
-    store: TrialStore,
-    watches: Sequence[Watch],
-    compiled: bool,
-) -> None:
-    fingerprints = [trial.fingerprint(data_digest) for trial in asked]
-    members, pace = [], Pace()
-    for trial, fingerprint, watch in zip(asked, fingerprints, watches, strict=True):
-        checkpoints = StoredProgress(store, fingerprint, watch, Alone(), pace)
-        members.append(begin(model_of(trial, images), images, config_of(trial), trial.seed, checkpoints))
-    for member in optimise(members, images, val, compiled=compiled):
-        row = members.index(member)
-        fingerprint = fingerprints[row]
-        record = _record(asked[row], fingerprint, data_digest, images)
-        try:
-            ended, weights = _result(member, images, val)
-        except EndedError as error:
-            ended, weights = error.record, None
-        _keep(store, fingerprint, record | ended, weights)
-
-
 def bring_home(store: TrialStore, fingerprint: str, folder: Path, images: Batches, val: Batches) -> None:
     """Make a finished trial a model that is ready for use, in `folder`, which must exist.
 
@@ -211,11 +138,6 @@ def bring_home(store: TrialStore, fingerprint: str, folder: Path, images: Batche
     checkpoint.save(folder, trained.model, trained.record)
 
 
-def _is_over(trial: Trial, data_digest: str, store: TrialStore) -> bool:
-    record = store.find(trial.fingerprint(data_digest))
-    return record is not None and record["status"] in (*SETTLED, "stopped")
-
-
 def _attempt(
     trial: Trial,
     images: Batches,
@@ -229,7 +151,7 @@ def _attempt(
 ) -> bool:
     """Whether the trial fitted into memory."""
     fingerprint = trial.fingerprint(data_digest)
-    record = _record(trial, fingerprint, data_digest, images)
+    record = record_of(trial, fingerprint, data_digest, images)
     try:
         ended, weights = _train(trial, images, val, StoredProgress(store, fingerprint, watch, team), team, compiled)
     except EndedError as error:
@@ -241,17 +163,17 @@ def _attempt(
         store.end(fingerprint, record | {"status": "out of memory", "error": sentence(error)} | if_out_of_memory)
         return False
     if team.leads:
-        _keep(store, fingerprint, record | ended, weights)
+        keep(store, fingerprint, record | ended, weights)
     return True
 
 
-def _record(trial: Trial, fingerprint: str, data_digest: str, images: Batches) -> Record:
+def record_of(trial: Trial, fingerprint: str, data_digest: str, images: Batches) -> Record:
     """What is known before a trial has ended."""
     record = {"fingerprint": fingerprint, "trial": asdict(trial), "data_digest": data_digest}
     return record | {"image_shape": images.image_shape, "device": str(images.device)}
 
 
-def _keep(store: TrialStore, fingerprint: str, record: Record, weights: bytes | None) -> None:
+def keep(store: TrialStore, fingerprint: str, record: Record, weights: bytes | None) -> None:
     """A result that can't be written is told of, in the worker's notes, and counts as none."""
     try:
         store.end(fingerprint, record, weights)
@@ -261,11 +183,11 @@ def _keep(store: TrialStore, fingerprint: str, record: Record, weights: bytes | 
 
 def _train(
     trial: Trial, images: Batches, val: Batches, checkpoints: StoredProgress, team: Team, compiled: bool
-) -> tuple[Record, bytes]:
-    """How the trial ended, and its weights.
+) -> tuple[Record, bytes | None]:
+    """How the trial ended, and its weights if it finished.
 
     Raises:
-        EndedError: it was over before its time.
+        DivergedError: a closed form has no finite criterion.
     """
     model = model_of(trial, images)
     if trial.training is None:
@@ -275,13 +197,16 @@ def _train(
     member = begin(model, images, config_of(trial), trial.seed, checkpoints)
     for _ in optimise([member], images, val, team, compiled):
         pass
-    return _result(member, images, val)
+    return result_of(member, images, val)
 
 
-def _result(member: Member, images: Batches, val: Batches) -> tuple[Record, bytes]:
-    """Likewise, of a trial whose epochs are over."""
+def result_of(member: Member, images: Batches, val: Batches) -> tuple[Record, bytes | None]:
+    """How a trial whose epochs are over has ended, and its weights if it finished."""
     started, progress = time.perf_counter(), member.progress
-    found = fitted(member, images, val)
+    try:
+        found = fitted(member, images, val)
+    except EndedError as error:
+        return error.record, None
     return _finished(found, progress.seconds + time.perf_counter() - started), weights_bytes(progress.model)
 
 

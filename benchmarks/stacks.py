@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.loops import BATCH, our_epoch
-from benchmarks.peers import settle
+from benchmarks.peers import apart, settle
 from benchmarks.sweep import swept
 from benchmarks.target import Result, Target
 from benchmarks.training import seconds
@@ -74,7 +74,7 @@ def growth() -> None:
 def sweep(count: int) -> float:
     rates = [1e-3 * 1.001**row for row in range(count)]
     ladder = {"vae": {"hidden": 16, "latent": 4, "learning_rate": rates}}
-    return swept(ladder, {"epochs": 5, "patience": 5}, noise(1000, 8), workers=2).whole
+    return apart(swept, ladder, {"epochs": 5, "patience": 5}, noise(1000, 8), 2).whole  # each with a Ray of its own
 
 
 def step(network: str, side: int) -> float:

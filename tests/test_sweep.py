@@ -111,8 +111,8 @@ def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path
 def test_a_sweep_out_of_time_keeps_what_it_has(digits, tmp_path):
     endless = {"epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
     ladder = {"naive_bayes": {}, "endless": {"variant": "vae", "components": 3, **endless}}
-    for _ in range(5):  # on a machine that is busy with more, it takes some runs to get there
-        plan, _ = swept(digits, tmp_path, ladder, max_seconds=6, workers=2)
+    for attempt in range(1, 6):  # on a machine that is busy with more, it takes longer to get there
+        plan, _ = swept(digits, tmp_path, ladder, max_seconds=6 * attempt, workers=2)
         done, progress = ranking(outcomes(plan.planned, plan.records)), tmp_path / plan.planned[1].fingerprint
         if done and list(progress.glob("progress-*")):
             break

@@ -90,7 +90,7 @@ class NoCheckpoints:
     def after_epoch(self, progress: Progress) -> None: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """A trial in training."""
 
@@ -182,6 +182,7 @@ def _optimise(
 ) -> Iterator[Member]:
     """Adam until the validation loss of each stops falling."""
     trained: Stack | None = None
+    started = 0.0
     while True:
         over = [member for member in members if member.ended or member.progress.is_over(len(images))]
         yield from over
@@ -192,11 +193,13 @@ def _optimise(
             trained = None  # its memory, before there is another
             trained = stack([member.progress for member in members], team, compiled)
             compiled = False  # once: to compile anew for each that leaves would take longer than it saves
-        started = time.perf_counter()
+            started = time.perf_counter()
         train_epoch(trained, members, images, val)
+        ended = time.perf_counter()
         for member in members:
-            member.progress.seconds += (time.perf_counter() - started) / len(members)
+            member.progress.seconds += (ended - started) / len(members)
             _keep(member)
+        started = ended
 
 
 def _keep(member: Member) -> None:

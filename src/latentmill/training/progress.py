@@ -18,7 +18,7 @@ Row = dict[str, float]  # an epoch's mean terms, prefixed train_ and val_, in na
 Moments = dict[int, dict[str, Tensor]]  # Adam's, by the index of the parameter: exp_avg, exp_avg_sq and the step
 
 
-@dataclass
+@dataclass(eq=False)
 class Progress:
     """All that a trial needs to go on as if it had never been interrupted."""
 

@@ -91,8 +91,7 @@ class Plan:
     def take(self, most: Callable[[Planned, int], int] | None = None) -> list[Planned]:
         """The trial to start next, long ones first, and those that can be one program with it.
 
-        None while all that are known have been taken.
-
+        Empty while all that are known have been taken.
         `most` says how many at the most, of a trial and the number of those waiting that are alike, itself included.
         """
         if not self.waiting:

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.training.loop import LossWatch, train_steps
+from latentmill.training.endings import LossWatch
+from latentmill.training.loop import train_steps
 from latentmill.training.progress import Progress
 from latentmill.training.stack import stack
 from latentmill.variants.vae import Vae

@@ -20,7 +20,7 @@ from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training.packing import seconds_a_step, stack_of
-from latentmill.training.trials import Trial
+from latentmill.training.trial import Trial
 
 FEW = Target("stack of 64 mlp on a GPU: trials an hour over one at a time", "x", at_least=50)
 MANY = Target("stack of 256 mlp on a GPU: trials an hour over one at a time", "x", at_least=100)

@@ -4,8 +4,8 @@ import pytest
 from test_trials import vae
 
 from latentmill.errors import InputError
-from latentmill.training.plan import Planned
 from latentmill.training.results import Outcome, curves_csv, outcomes, ranking, require_winners, trials_csv
+from latentmill.training.study import Planned
 
 
 def outcome(entry, fingerprint, criterion=None, error=None, configuration=None, status="failed"):

@@ -17,14 +17,15 @@ from latentmill.draws import Asked, Drawn, random_bits, standard_normal, uniform
 from latentmill.sweep.stacks import StackSizes
 from latentmill.training import loop, packing, trials
 from latentmill.training import together as together_runs
-from latentmill.training.loop import StoppedError
+from latentmill.training.endings import StoppedError
 from latentmill.training.packing import best_size
 from latentmill.training.progress import Progress
 from latentmill.training.results import outcomes, ranking
 from latentmill.training.stack import Packed, stack
 from latentmill.training.store import TrialStore
 from latentmill.training.together import Pace
-from latentmill.training.trials import Trial, Watch
+from latentmill.training.trial import Trial
+from latentmill.training.trials import Context, Watch
 
 DIGEST = "a" * 64
 UNWATCHED = Watch()
@@ -58,7 +59,7 @@ def together(data, tmp_path):
     def together(asked, name="together", watches=None):
         notes = []
         store = TrialStore(tmp_path / name, notes.append)
-        together_runs.run_together(asked, *data, DIGEST, store, watches or [UNWATCHED] * len(asked))
+        together_runs.run_together(asked, Context(*data, DIGEST, store), watches or [UNWATCHED] * len(asked))
         return store, notes
 
     return together
@@ -71,7 +72,7 @@ def alone(data, tmp_path):
     def alone(asked):
         store = TrialStore(tmp_path / "alone")
         for each in asked:
-            trials.run(each, *data, DIGEST, store)
+            trials.run(each, Context(*data, DIGEST, store))
         return store
 
     return alone
@@ -352,11 +353,11 @@ def test_with_bfloat16_networks_train_to_about_the_same(alone):
 def test_compiled_steps_come_to_the_same(data, tmp_path, alone):
     asked = rates(1e-3, 2e-3, epochs=2)
     one_by_one, compiled = alone(asked), TrialStore(tmp_path / "compiled", pytest.fail)
-    together_runs.run_together(asked, *data, DIGEST, compiled, [UNWATCHED] * 2, compiled=True)
+    together_runs.run_together(asked, Context(*data, DIGEST, compiled, compiled=True), [UNWATCHED] * 2)
     for each in asked:
         same(each, compiled, one_by_one)
     single = TrialStore(tmp_path / "single")
-    trials.run(asked[0], *data, DIGEST, single, compiled=True)
+    trials.run(asked[0], Context(*data, DIGEST, single, compiled=True))
     same(asked[0], single, one_by_one)
 
 
@@ -415,20 +416,41 @@ class Alike:
     shape = trial.shape
 
 
-def test_every_worker_gets_some_of_a_shape_and_a_shape_that_comes_later_is_not_measured():
+def taken(sizes, count, of=None) -> list[int]:
+    """How many at a time, until none of `count` is left."""
+    at_a_time = []
+    while count:
+        at_a_time.append(min(sizes(of or Alike(), count), count))
+        count -= at_a_time[-1]
+    return at_a_time
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "best", "at_a_time"),
+    [
+        (12, 2, 64, [6, 6]),
+        (12, 2, 4, [3, 3, 3, 3]),
+        (10, 4, 64, [3, 3, 3, 1]),
+        (100, 4, 5, [5] * 20),
+        (4, 4, 64, [1, 1, 1, 1]),
+        (3, 8, 64, [1, 1, 1]),
+        (16, 2, 1, [1] * 16),
+    ],
+)
+def test_all_workers_get_equally_many_and_the_last_stacks_are_as_large_as_the_first(count, workers, best, at_a_time):
+    sizes = StackSizes("auto", workers, [Alike()] * count, lambda of, alike: best)
+    assert taken(sizes, count) == at_a_time
+    assert taken(sizes, count) == at_a_time, "another round is shared out anew"
+
+
+def test_only_shapes_that_several_of_a_worker_share_are_measured():
     asked = []
-
-    def measure(of, alike):
-        asked.append(alike)
-        return 5
-
     other = Alike()
     other.shape = "another"
-    sizes = StackSizes("auto", workers=4, waiting=[Alike()] * 10 + [other], measure=measure)
+    sizes = StackSizes("auto", 4, [Alike()] * 10 + [other], lambda of, alike: asked.append(alike) or 5)
     assert asked == [3], "of the other shape there is but one"
-    assert [sizes(Alike(), alike) for alike in (100, 10, 4)] == [5, 3, 1]
-    assert sizes(other, 100) == 1
-    assert StackSizes(7, workers=4, waiting=[Alike()] * 10, measure=pytest.fail)(Alike(), 2) == 7
+    assert taken(sizes, 3, other) == [1, 1, 1]
+    assert StackSizes(7, 4, [Alike()] * 10, pytest.fail)(Alike(), 2) == 7
 
 
 # The sweep

@@ -13,6 +13,7 @@ from latentmill.draws import Share, random_bits, standard_normal, uniform
 from latentmill.training import trials
 from latentmill.training.store import TrialStore
 from latentmill.training.team import DataParallel
+from latentmill.training.trials import Context
 
 
 def member(rank, size):
@@ -58,7 +59,10 @@ def test_two_workers_train_as_one_does(digits, tmp_path):
     together, listener = swept(digits, tmp_path / "together", ladder, workers=2, workers_per_trial=2)
     (fingerprint,) = together.records
     alone = TrialStore(tmp_path / "alone")
-    trials.run(together.planned[0].trial, Batches(digits[:500]), Batches(digits[500:]), together.data_digest, alone)
+    trials.run(
+        together.planned[0].trial,
+        Context(Batches(digits[:500]), Batches(digits[500:]), together.data_digest, alone),
+    )
     assert together.records[fingerprint]["status"] == "finished"
     assert [epoch for _, epoch in listener.reports] == [1, 2, 3]
     weights, others = (load_file(tmp_path / name / fingerprint / "model.safetensors") for name in ("alone", "together"))

@@ -14,10 +14,13 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.storage import Storage
-from latentmill.training import checkpoint, loop, trials
-from latentmill.training.loop import DivergedError, train
+from latentmill.training import checkpoint, code, loop, trials
+from latentmill.training import trial as trial_module
+from latentmill.training.endings import DivergedError
+from latentmill.training.loop import train
 from latentmill.training.store import TrialStore
-from latentmill.training.trials import Trial, Watch
+from latentmill.training.trial import Trial, code_digest, with_half_the_batch
+from latentmill.training.trials import UNWATCHED, Context, Watch
 
 DIGEST = "a" * 64
 
@@ -50,9 +53,9 @@ def notes():
 def run(digits, tmp_path, notes):
     """Runs a trial into a store and returns its folder."""
 
-    def run(trial: Trial, store: str = "store", **given):
+    def run(trial: Trial, store: str = "store", watch=UNWATCHED, **given):
         kept = TrialStore(tmp_path / store, notes.append)
-        trials.run(trial, Batches(digits[:500]), Batches(digits[500:]), DIGEST, kept, **given)
+        trials.run(trial, Context(Batches(digits[:500]), Batches(digits[500:]), DIGEST, kept, **given), watch)
         return tmp_path / store / trial.fingerprint(DIGEST)
 
     return run
@@ -61,7 +64,7 @@ def run(digits, tmp_path, notes):
 def test_a_fingerprint_depends_on_config_data_and_code_only(monkeypatch):
     prints = [vae().fingerprint(DIGEST), vae(epochs=3).fingerprint(DIGEST), vae(seed=1).fingerprint(DIGEST)]
     prints += [vae(beta=2.0).fingerprint(DIGEST), vae().fingerprint("b" * 64)]
-    monkeypatch.setattr(trials, "code_digest", lambda variant: "another")
+    monkeypatch.setattr(trial_module, "code_digest", lambda variant: "another")
     prints.append(vae().fingerprint(DIGEST))
     assert len(set(prints)) == len(prints)
     monkeypatch.undo()
@@ -69,8 +72,8 @@ def test_a_fingerprint_depends_on_config_data_and_code_only(monkeypatch):
 
 
 def test_the_code_of_one_variant_is_no_part_of_anothers():
-    assert trials.code_digest("vae") != trials.code_digest("autoencoder")
-    files = trials.code.imported_files(trials.code.SOURCE / "latentmill" / "variants" / "vae.py")
+    assert code_digest("vae") != code_digest("autoencoder")
+    files = code.imported_files(code.SOURCE / "latentmill" / "variants" / "vae.py")
     names = {path.name for path in files}
     assert {"vae.py", "nets.py", "densities.py", "variant.py"} <= names
     assert not names & {"autoencoder.py", "store.py", "worker.py", "sampler.py"}
@@ -252,7 +255,7 @@ def test_with_halve_batch_it_is_run_once_more_with_half_its_batch(run, monkeypat
     record = json.loads((folder / "trial.json").read_text())
     twin = json.loads((folder.parent / record["retried_as"] / "trial.json").read_text())
     assert (twin["status"], twin["trial"]["training"]["batch_size"]) == ("finished", 25)
-    alone = run(trials.with_half_the_batch(vae()), "alone")
+    alone = run(with_half_the_batch(vae()), "alone")
     assert weights(folder.parent / record["retried_as"]) == weights(alone)
 
 

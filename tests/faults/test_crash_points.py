@@ -12,7 +12,8 @@ from latentmill.data.batches import Batches
 from latentmill.storage import Storage
 from latentmill.training import trials
 from latentmill.training.store import TrialStore
-from latentmill.training.trials import Trial, Watch
+from latentmill.training.trial import Trial
+from latentmill.training.trials import Context, Watch
 
 DIGEST = "a" * 64
 EPOCHS = 3
@@ -35,7 +36,8 @@ def run(digits, tmp_path):
         images, val = Batches(digits[:500]), Batches(digits[500:])
         kept = TrialStore(tmp_path / store, notes.append)
         try:
-            trials.run(trial, images, val, DIGEST, kept, Watch(lambda progress: seen.append(progress.epoch)))
+            watch = Watch(lambda progress: seen.append(progress.epoch))
+            trials.run(trial, Context(images, val, DIGEST, kept), watch)
         except PowerCut:
             notes.append("cut off")
         folder = tmp_path / store / trial.fingerprint(DIGEST)

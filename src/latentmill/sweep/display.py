@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from latentmill.training.checkpoint import Record
-from latentmill.training.plan import Plan, Planned
+from latentmill.training.plan import Plan
+from latentmill.training.study import Planned
 
 ROWS = 12  # running trials shown: a stack of many would fill a terminal
 SECONDS_BETWEEN_LINES = 5.0  # in a log: endings in between are counted, failures are always told

@@ -13,8 +13,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from latentmill.sweep.stacks import StackSizes
 from latentmill.training.checkpoint import Record
-from latentmill.training.plan import Plan, Planned, Scores
+from latentmill.training.plan import Plan
 from latentmill.training.space import Point, Space
+from latentmill.training.study import Planned, Scores
 
 ROUND = 8  # configurations that a search which learns asks for at a time
 CRITERION = "criterion"

@@ -11,8 +11,8 @@ from ray.exceptions import RayError
 from latentmill.config import SweepConfig
 from latentmill.sweep.worker import Material, has_gpus, team_size
 from latentmill.training.packing import best_size
-from latentmill.training.plan import Planned
-from latentmill.training.trials import Trial
+from latentmill.training.study import Planned
+from latentmill.training.trial import Trial
 
 Measure = Callable[[Trial, int], int]  # a trial and how many there are like it -> how many at a time
 
@@ -26,23 +26,39 @@ class StackSizes:
         A shape that a search asks for later is not: what it would be measured on may be busy then.
         """
         self.pack, self.workers = pack, workers
+        self._left: dict[str | None, int] = {}  # of the trials of a shape that were shared out, those not yet taken
+        self._shares: dict[str | None, int] = {}
         alike: dict[str | None, list[Planned]] = {}
         for planned in waiting if pack == "auto" else ():
             alike.setdefault(planned.shape, []).append(planned)
         self.best: dict[str | None, int] = {
-            shape: measure(some[0].trial, self._fair(len(some)))
+            shape: measure(some[0].trial, ceil(len(some) / workers))
             for shape, some in alike.items()
-            if shape is not None and self._fair(len(some)) > 1
+            if shape is not None and len(some) > workers
         }
 
     def __call__(self, planned: Planned, alike: int) -> int:
-        """At most so many of `alike` trials: with `auto` every worker gets some."""
+        """At most so many of `alike` trials, which are about to be taken.
+
+        With `auto` all workers get equally many. They are shared out when there are more than were left, so that the
+        last of a round are as many at a time as the first.
+        """
         if isinstance(self.pack, int):
             return self.pack
-        return min(self._fair(alike), self.best.get(planned.shape, 1))
+        shape = planned.shape
+        if alike > self._left.get(shape, 0):
+            self._shares[shape] = even_share(alike, self.workers, self.best.get(shape, 1))
+        self._left[shape] = alike - self._shares[shape]
+        return self._shares[shape]
 
-    def _fair(self, alike: int) -> int:
-        return ceil(alike / self.workers)
+
+def even_share(trials: int, workers: int, most: int) -> int:
+    """The largest size of equal stacks, at most `most`, that come to the same number for each worker.
+
+    The last stacks may be smaller, or none, where the trials do not divide.
+    """
+    turns = ceil(trials / (workers * most))
+    return ceil(trials / (workers * turns))
 
 
 def stack_sizes(config: SweepConfig, material: Material, slots: int, waiting: Iterable[Planned]) -> StackSizes | None:

@@ -16,11 +16,12 @@ from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
 from latentmill.training import together, trials
-from latentmill.training.loop import StoppedError
+from latentmill.training.endings import StoppedError
 from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, DataParallel, Team
-from latentmill.training.trials import Trial, Watch
+from latentmill.training.trial import Trial
+from latentmill.training.trials import Context, Watch
 
 SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so an epoch of milliseconds must not make one each
 Report = Callable[[dict[str, Any]], None]
@@ -100,11 +101,11 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
         for trial, each in zip(chosen, asked["asked"], strict=True)
     ]
     store = TrialStore(settings.storage, notes.append)
-    given: dict[str, Any] = {"halve_batch": settings.halve_batch, "compiled": settings.compile}
+    context = Context(images, val, material.data_digest, store, settings.halve_batch, settings.compile)
     if len(chosen) == 1:
-        trials.run(chosen[0], images, val, material.data_digest, store, watches[0], team=team, **given)
+        trials.run(chosen[0], context, watches[0], team)
     else:
-        together.run_together(chosen, images, val, material.data_digest, store, watches, **given)
+        together.run_together(chosen, context, watches)
     return notes
 
 

@@ -3,10 +3,9 @@
 import itertools
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,49 +13,11 @@ from torch import Tensor
 
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
+from latentmill.training.endings import DivergedError, EndedError, LossWatch
 from latentmill.training.progress import Progress, Row, steps_an_epoch
 from latentmill.training.stack import Stack, stack, validate
 from latentmill.training.team import Team
 from latentmill.variant import Variant
-
-STEPS_BETWEEN_CHECKS = 50  # of the loss on a GPU, where looking at it waits for the device; on a CPU every step
-
-
-class EndedError(Exception, ABC):
-    """A trial is over before its time; others that are trained with it go on."""
-
-    @property
-    @abstractmethod
-    def record(self) -> dict[str, Any]:
-        """What there is to say of how it ended, its `status` among it."""
-
-
-class StoppedError(EndedError):
-    """A trial is behind others after an epoch that was a rung."""
-
-    def __init__(self, history: list[Row]) -> None:
-        """`history` has its epochs, the last with the `val_criterion`."""
-        super().__init__(f"stopped after epoch {len(history)}")
-        self.history = history
-
-    @property
-    def record(self) -> dict[str, Any]:
-        criterion = self.history[-1]["val_criterion"]
-        return {"status": "stopped", "epoch": len(self.history), "criterion": criterion, "history": self.history}
-
-
-class DivergedError(EndedError, ArithmeticError):
-    """A loss became NaN or infinite."""
-
-    def __init__(self, value: float, step: int, last_finite_loss: float | None) -> None:
-        """`step` counts batches from 1, over all epochs."""
-        super().__init__(f"the loss must be finite, but got {value} at step {step} after {last_finite_loss}")
-        self.step, self.last_finite_loss = step, last_finite_loss
-
-    @property
-    def record(self) -> dict[str, Any]:
-        numbers = {"step": self.step, "last_finite_loss": self.last_finite_loss}
-        return {"status": "diverged", "error": str(self)} | numbers
 
 
 @dataclass(frozen=True)
@@ -234,7 +195,7 @@ def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val:
             progress.add(added if criterion is None else added | {"val_criterion": criterion})
 
 
-def train_steps(trained: Stack, images: Batches, watch: "LossWatch") -> list[Row]:
+def train_steps(trained: Stack, images: Batches, watch: LossWatch) -> list[Row]:
     """One pass over `images`, each member in an order of its own; the mean of each term, a row a member."""
     totals: dict[str, Tensor] = {}
     orders = []
@@ -251,31 +212,3 @@ def train_steps(trained: Stack, images: Batches, watch: "LossWatch") -> list[Row
     watch.check()
     sums = {name: total.tolist() for name, total in totals.items()}
     return [{name: total[row] / len(images) for name, total in sums.items()} for row in range(len(trained.members))]
-
-
-class LossWatch:
-    """Sees which members' losses are no longer finite."""
-
-    def __init__(self, trained: Stack, images: Batches) -> None:
-        first = trained.members[0]
-        self.step = first.epoch * steps_an_epoch(len(images), first.config)
-        self.last = [each.history[-1]["train_loss"] if each.history else None for each in trained.members]
-        self.every = 1 if images.device.type == "cpu" else STEPS_BETWEEN_CHECKS
-        self.unseen: list[Tensor] = []  # (M) a step
-        self.diverged: dict[int, DivergedError] = {}  # by the member's row
-
-    def see(self, losses: Tensor) -> bool:
-        """Whether all members have diverged, as far as is known."""
-        self.unseen.append(losses)
-        if len(self.unseen) >= self.every:
-            self.check()
-        return len(self.diverged) == len(self.last)
-
-    def check(self) -> None:
-        for losses in torch.stack(self.unseen).tolist() if self.unseen else []:
-            self.step += 1
-            for row, value in enumerate(losses):
-                if row not in self.diverged and not math.isfinite(value):
-                    self.diverged[row] = DivergedError(value, self.step, self.last[row])
-                self.last[row] = value
-        self.unseen.clear()

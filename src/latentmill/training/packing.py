@@ -11,7 +11,7 @@ from latentmill.data.batches import Batches
 from latentmill.training.loop import begin
 from latentmill.training.stack import Stack, stack
 from latentmill.training.together import FAULTS
-from latentmill.training.trials import Trial, config_of, model_of
+from latentmill.training.trial import Trial, config_of, model_of
 
 GROWTH = 4  # each size tried is so many times the last
 GAIN = 1.1  # a larger stack must be faster by this factor for each member, or it only costs memory

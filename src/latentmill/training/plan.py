@@ -5,49 +5,18 @@ configurations; a search that learns gets its later rounds after the earlier one
 plan, on any number of workers and however often it is interrupted.
 """
 
-import statistics
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 from latentmill.config import Params
-from latentmill.errors import InputError
 from latentmill.training.checkpoint import Record
-from latentmill.training.space import Configuration, Point, Space, space
+from latentmill.training.space import Configuration, Space, space
 from latentmill.training.store import SETTLED, TrialStore
-from latentmill.training.trials import Trial, stand_in, with_half_the_batch
+from latentmill.training.study import Planned, Rounds, Scores, Study, Suggest, length, quotas, score
+from latentmill.training.trial import with_half_the_batch
+from latentmill.training.trials import stand_in
 
 ATTEMPTS = 3  # of a trial whose worker dies
-Scores = list[float | None]  # of a round's configurations, lower is better; None where a trial failed
-Rounds = Generator[list[Point], Scores, None]
-Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -> rounds
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A trial, by the entry and the configuration that ask for it."""
-
-    entry: str
-    configuration: str  # the fingerprint of its first trial, which those of its other seeds share
-    trial: Trial
-    fingerprint: str
-    label: str  # to be read in a log
-
-    @cached_property
-    def shape(self) -> str | None:
-        """The trial's, found once: a plan compares those of all that wait."""
-        return self.trial.shape
-
-
-@dataclass
-class Study:
-    """An entry's search: its rounds, and the round that is open."""
-
-    space: Space
-    rounds: Rounds
-    left: int  # configurations not yet asked for
-    configurations: list[list[Planned]] = field(default_factory=list)  # of the open round, a trial for each seed
-    open: set[str] = field(default_factory=set)  # fingerprints of the round's trials that are not settled
 
 
 class Plan:
@@ -236,37 +205,3 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
     for planned in plan.planned:
         record = plan.records.get(planned.fingerprint) or plan.earlier(planned.fingerprint)
         yield planned.fingerprint, record["status"] if record else "to train", planned.label
-
-
-def length(planned: Planned) -> int:
-    """In epochs allowed; 0 for a closed-form variant."""
-    return (planned.trial.training or {"epochs": 0})["epochs"]
-
-
-def score(records: list[Record]) -> float | None:
-    """The mean criterion over the seeds; None unless all finished."""
-    if any(record["status"] != "finished" for record in records):
-        return None
-    return statistics.fmean(record["criterion"] for record in records)
-
-
-def quotas(sizes: list[int], limit: int | None) -> list[int]:
-    """How many of each entry's configurations fit into `limit`, taken in turn so that no entry is left out.
-
-    Raises:
-        InputError: there are more entries than `limit`.
-    """
-    if limit is None or sum(sizes) <= limit:
-        return sizes
-    if limit < len(sizes):
-        raise InputError(
-            f"params.yaml: train.max_trials must leave each of the {len(sizes)} entries a configuration with every "
-            f"seed, but leaves {limit} configurations"
-        )
-    taken = [0] * len(sizes)
-    while limit:
-        for index, size in enumerate(sizes):
-            if taken[index] < size and limit:
-                taken[index] += 1
-                limit -= 1
-    return taken

@@ -9,7 +9,7 @@ from typing import Any
 
 from latentmill.errors import InputError
 from latentmill.training.checkpoint import Record
-from latentmill.training.plan import Planned
+from latentmill.training.study import Planned
 
 SUMMARY = ["status", "winner", "criterion", "mean", "standard_error", "best_epoch", "epochs"]
 SUMMARY += ["train_loss", "val_loss", "seconds", "error"]

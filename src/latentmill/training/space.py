@@ -17,7 +17,7 @@ import numpy as np
 from latentmill import variants
 from latentmill.config import TrainingConfig, checked, is_searchable
 from latentmill.errors import InputError
-from latentmill.training.trials import Trial
+from latentmill.training.trial import Trial
 from latentmill.variant import Variant
 
 Point = dict[str, Any]  # a value for each key of the entry

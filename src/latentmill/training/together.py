@@ -3,18 +3,16 @@
 import time
 from collections.abc import Callable, Sequence
 
-from latentmill.data.batches import Batches
 from latentmill.training.loop import begin, optimise
-from latentmill.training.store import SETTLED, TrialStore
+from latentmill.training.store import SETTLED
 from latentmill.training.team import Alone
+from latentmill.training.trial import Trial, config_of, model_of
 from latentmill.training.trials import (
+    Context,
     StoredProgress,
-    Trial,
     Watch,
-    config_of,
     is_out_of_memory,
     keep,
-    model_of,
     record_of,
     result_of,
     run,
@@ -25,65 +23,48 @@ from latentmill.training.trials import (
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
-def run_together(
-    asked: Sequence[Trial],
-    images: Batches,
-    val: Batches,
-    data_digest: str,
-    store: TrialStore,
-    watches: Sequence[Watch],
-    halve_batch: bool = False,
-    compiled: bool = False,
-) -> None:
+def run_together(asked: Sequence[Trial], context: Context, watches: Sequence[Watch]) -> None:
     """As `trials.run`, of several trials whose weights have the same shapes.
 
     Where that takes too much memory, two halves follow one another; where it can't be done at all, each trial is run.
     """
     if len(asked) == 1:
-        run(asked[0], images, val, data_digest, store, watches[0], halve_batch, compiled=compiled)
+        run(asked[0], context, watches[0])
         return
     try:
-        _train(asked, images, val, data_digest, store, watches, compiled)
+        _train(asked, context, watches)
         return
     except FAULTS as error:
-        store.note(f"{len(asked)} trials can't be one program, so they are fewer at a time: {sentence(error)}")
+        context.store.note(f"{len(asked)} trials can't be one program, so they are fewer at a time: {sentence(error)}")
         half = (len(asked) + 1) // 2 if is_out_of_memory(error) else 1
     pairs = zip(asked, watches, strict=True)
-    left = [(trial, watch) for trial, watch in pairs if not _is_over(trial, data_digest, store)]
+    left = [(trial, watch) for trial, watch in pairs if not _is_over(trial, context)]
     failed: list[Exception] = []
     for start in range(0, len(left), half):
         fewer, theirs = zip(*left[start : start + half], strict=True)
         try:
-            run_together(fewer, images, val, data_digest, store, theirs, halve_batch, compiled)
+            run_together(fewer, context, theirs)
         except FAULTS as error:  # it is kept; the others have their turn
             failed.append(error)
     if failed:
         raise failed[0]
 
 
-def _train(
-    asked: Sequence[Trial],
-    images: Batches,
-    val: Batches,
-    data_digest: str,
-    store: TrialStore,
-    watches: Sequence[Watch],
-    compiled: bool,
-) -> None:
-    fingerprints = [trial.fingerprint(data_digest) for trial in asked]
+def _train(asked: Sequence[Trial], context: Context, watches: Sequence[Watch]) -> None:
+    images, val, store = context.images, context.val, context.store
+    records = [record_of(trial, context) for trial in asked]
     members, pace = [], Pace()
-    for trial, fingerprint, watch in zip(asked, fingerprints, watches, strict=True):
-        checkpoints = StoredProgress(store, fingerprint, watch, Alone(), pace)
+    for trial, record, watch in zip(asked, records, watches, strict=True):
+        checkpoints = StoredProgress(store, record["fingerprint"], watch, Alone(), pace)
         members.append(begin(model_of(trial, images), images, config_of(trial), trial.seed, checkpoints))
-    for member in optimise(members, images, val, compiled=compiled):
-        row = members.index(member)
+    for member in optimise(members, images, val, compiled=context.compiled):
         ended, weights = result_of(member, images, val)
-        keep(store, fingerprints[row], record_of(asked[row], fingerprints[row], data_digest, images) | ended, weights)
+        keep(store, records[members.index(member)] | ended, weights)
         member.progress.release()
 
 
-def _is_over(trial: Trial, data_digest: str, store: TrialStore) -> bool:
-    record = store.find(trial.fingerprint(data_digest))
+def _is_over(trial: Trial, context: Context) -> bool:
+    record = context.store.find(trial.fingerprint(context.data_digest))
     return record is not None and record["status"] in (*SETTLED, "stopped")
 
 

@@ -29,6 +29,7 @@ from latentmill.config import DataConfig, TrainingConfig
 from latentmill.data import fashion_mnist, sources
 from latentmill.data.batches import Batches
 from latentmill.nets import NetworkConfig, decoder, encoder
+from latentmill.sweep.process import use_one_core
 from latentmill.training.loop import train
 from latentmill.variants.vae import Vae
 
@@ -120,14 +121,14 @@ def our_sweep(task: Task) -> float:
 
 
 def our_mlp(task: Task) -> float:
-    settle(threads=1)
+    use_one_core()
     our_epoch(task.images[:BATCH])()  # to warm up
     epoch = our_epoch(task.images)
     return sum(seconds(epoch) for _ in range(task.epochs))
 
 
 def our_conv(task: Task, precision: str = "float32") -> float:
-    settle(threads=1)
+    use_one_core()
     trained(replace(task, images=task.images[:BATCH], epochs=1), precision)  # to warm up
     return trained(task, precision)
 

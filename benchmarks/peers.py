@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import ray
 import torch
 from ray import tune
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.loops import BATCH, HIDDEN, LATENT, RATE, TutorialVae, tutorial_step
@@ -132,13 +133,21 @@ def pythae_vae(task: Task) -> Any:
     class Decoder(BaseDecoder):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.layers = decoder(network, LATENT, shape)
+            self.layers = plain(decoder(network, LATENT, shape))
 
         def forward(self, z: Tensor) -> Any:
             return ModelOutput(reconstruction=torch.sigmoid(self.layers(z)))
 
     config = VAEConfig(input_dim=shape, latent_dim=LATENT, reconstruction_loss="bce")
     return VAE(config, encoder=Encoder(), decoder=Decoder())
+
+
+def plain(decoder: nn.Module) -> nn.Module:
+    """The same layers as torch computes them by itself."""
+    for layer in decoder.children():
+        if isinstance(layer, nn.ConvTranspose2d):
+            layer.forward = partial(nn.ConvTranspose2d.forward, layer)  # type: ignore[method-assign]
+    return decoder
 
 
 def tune_trials(images: np.ndarray, epochs: int, rates: Sequence[float], cores: int) -> float:

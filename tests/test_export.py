@@ -244,6 +244,13 @@ def test_graphs_use_standard_operators_that_browsers_know_and_nothing_random(nam
         ]
 
 
+def test_a_conv_decoder_leaves_with_the_layers_that_onnxruntime_is_fastest_with(exported):
+    _, folder, _ = exported("vae", {"network": "conv", "latent": 3, "components": 2})
+    nodes = onnx.load(folder / "decoder.onnx").graph.node
+    assert [node.op_type for node in nodes].count("ConvTranspose") == 2
+    assert "DepthToSpace" not in {node.op_type for node in nodes}
+
+
 @each_variant
 def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, exported):
     model, folder, card = exported(name, config)

@@ -15,6 +15,7 @@ from ray import tune
 from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
+from latentmill.sweep.process import use_one_core
 from latentmill.training import together, trials
 from latentmill.training.endings import StoppedError
 from latentmill.training.progress import Progress, epochs_allowed
@@ -90,8 +91,7 @@ def _member(given: dict[str, Any]) -> None:
 
 def run(asked: dict[str, Any], material: Material, team: Team, report: Report, pause: float) -> list[str]:
     """Train; returns what there is to tell of damaged files."""
-    torch.set_num_threads(1)  # one core a worker; more threads would fight with the other trials
-    torch.set_flush_denormal(True)  # vanishing gradients of unused dimensions made a product ten times slower
+    use_one_core()
     images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
     settings, notes = material.settings, list[str]()
     chosen = [Trial(**each["trial"]) for each in asked["asked"]]

@@ -1,0 +1,37 @@
+"""What a worker process does to compute on one core."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import torch
+
+if sys.argv[1] == "a worker":
+    from latentmill.sweep.process import use_one_core
+
+    use_one_core()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(15):  # of which the first few still find room
+    before = faults()
+    torch.ones(10_000_000)  # some ten thousand pages
+print(torch.get_num_threads(), faults() - before)
+"""
+
+
+def is_glibc_2_35() -> bool:
+    name, version = platform.libc_ver()
+    return name == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 35)
+
+
+@pytest.mark.skipif(not is_glibc_2_35(), reason="only glibc is told to keep what is freed, and before 2.35 less of it")
+def test_a_worker_has_one_thread_and_keeps_the_memory_that_a_step_frees():
+    def measured(who: str) -> list[int]:
+        return [int(each) for each in subprocess.check_output([sys.executable, "-c", FAULTS, who]).split()]
+
+    (threads, faults), (_, usual) = measured("a worker"), measured("another")
+    assert threads == 1
+    assert faults < 100 < usual

@@ -384,8 +384,9 @@ def seconds(monkeypatch):
     ("of", "most", "best", "sizes"),
     [
         (lambda size: 1e-3 / size, 50, 50, [1, 4, 16, 50]),
-        (lambda size: 1e-3 / min(size, 16), 500, 16, [1, 4, 16, 64]),
-        (lambda size: 1e-3, 500, 1, [1, 4]),
+        (lambda size: 1e-3 / min(size, 16), 500, 16, [1, 4, 16, 64, 256]),
+        (lambda size: 1e-3, 500, 1, [1, 4, 16]),
+        (lambda size: 1e-3 / (1 if size < 16 else 2), 500, 16, [1, 4, 16, 64, 256]),
         (lambda size: 1e-2 / size, 500, 1, [1]),  # so long a step is all arithmetic, on a CPU
         (lambda size: 1e-3 / size if size < 10 else None, 500, 4, [1, 4, 16]),  # no more fit
         (lambda size: 1e-3, 1, 1, [1]),

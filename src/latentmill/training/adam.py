@@ -1,21 +1,71 @@
-"""Adam for a stack of trials, each with a learning rate of its own. Shapes: M members."""
+"""AdamW (Loshchilov & Hutter 2019), of one trial or of a stack whose members have learning rates of their own.
+
+The arithmetic is torch's. Its class is left out: it imports torch.compile, which takes a worker 1.4 s, and takes as
+long again as the arithmetic of a small model.
+
+Shapes: M members.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from latentmill.training.progress import Moments, Progress
 
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # as in the paper, and by default in torch
+
+
+class Adam:
+    """Moves `weights` against their gradients, from where `moments` have come; without any of a weight, from zero."""
+
+    def __init__(self, weights: Sequence[Tensor], rate: float, decay: float, moments: Moments) -> None:
+        self.weights, self.rate, self.decay = weights, rate, decay
+        self.moments: Moments = {
+            index: {name: value.to(weight.device, copy=True) for name, value in moments[index].items()}
+            if index in moments
+            else _zeros(weight)
+            for index, weight in enumerate(weights)
+        }
+
+    def zero_grad(self) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """A weight that has no gradient stays where it is."""
+        moved = [index for index, weight in enumerate(self.weights) if weight.grad is not None]
+        averages, squares, steps = (
+            [self.moments[index][name] for index in moved] for name in ("exp_avg", "exp_avg_sq", "step")
+        )
+        adamw(
+            [self.weights[index] for index in moved],
+            [gradient for weight in self.weights if (gradient := weight.grad) is not None],
+            averages,
+            squares,
+            [],
+            steps,
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=self.rate,
+            weight_decay=self.decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+
 
 class PackedAdam:
-    """AdamW on stacked weights, with a learning rate and a weight decay for each member.
+    """On stacked weights (M, …), with a learning rate and a weight decay for each member.
 
     torch's takes one rate for a tensor. So where rates differ it moves zeros at a rate of 1, which gives the direction
     of each step, and what is left to do here is to go there, each member at its own rate.
     """
 
-    def __init__(self, weights: list[Tensor], members: Sequence[Progress]) -> None:
+    def __init__(self, weights: Sequence[Tensor], members: Sequence[Progress]) -> None:
         configs = [member.config for member in members]
         self._weights, self.device = weights, weights[0].device
         self._rates, self._decays = (
@@ -24,11 +74,9 @@ class PackedAdam:
         )
         self._decaying = any(config.weight_decay for config in configs)
         self._alike = len({(config.learning_rate, config.weight_decay) for config in configs}) == 1
-        moved = weights if self._alike else [torch.zeros_like(weight) for weight in weights]
+        self._moved = weights if self._alike else [torch.zeros_like(weight) for weight in weights]
         rate, decay = (configs[0].learning_rate, configs[0].weight_decay) if self._alike else (1.0, 0.0)
-        self._adam = torch.optim.AdamW(moved, rate, weight_decay=decay, fused=True)
-        self._moved = moved
-        load(self._adam, _stacked([member.moments for member in members]))
+        self._adam = Adam(self._moved, rate, decay, _stacked([member.moments for member in members]))
 
     def zero_grad(self) -> None:
         for weight in self._weights:
@@ -53,11 +101,18 @@ class PackedAdam:
 
     def moments(self, row: int) -> Moments:
         """Those of one member, as views."""
-        state = self._adam.state_dict()["state"]
         return {
             index: {name: value[row] if value.dim() else value for name, value in of.items()}
-            for index, of in state.items()
+            for index, of in self._adam.moments.items()
         }
+
+
+def _zeros(weight: Tensor) -> dict[str, Tensor]:
+    return {
+        "exp_avg": torch.zeros_like(weight),
+        "exp_avg_sq": torch.zeros_like(weight),
+        "step": torch.zeros((), device=weight.device),
+    }
 
 
 def _over(values: Tensor, weight: Tensor) -> Tensor:
@@ -74,12 +129,3 @@ def _stacked(moments: Sequence[Moments]) -> Moments:
         }
         for index, of in moments[0].items()
     }
-
-
-def load(optimiser: torch.optim.Optimizer, moments: Moments) -> None:
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-
-
-def owned(moments: Moments) -> Moments:
-    """Copies of what may be views of a stack that is no more."""
-    return {index: {name: value.clone() for name, value in of.items()} for index, of in moments.items()}

@@ -15,7 +15,8 @@ from latentmill.training.trial import Trial, config_of, model_of
 
 GROWTH = 4  # each size tried is so many times the last
 GAIN = 1.1  # a larger stack must be faster by this factor for each member, or it only costs memory
-SECONDS = 0.05  # that steps are timed for, of each size
+MISSES = 2  # sizes in a row that gain too little: vmap's own time can hide that a larger stack would pay
+SECONDS, TURNS = 0.02, 5  # that steps of each size are timed for; the fastest turn is the one that nothing disturbed
 SLOW_STEP = 0.004  # seconds on a CPU: such a step is arithmetic, which no stack saves
 USABLE = 0.8  # of the memory
 
@@ -26,12 +27,17 @@ def best_size(trial: Trial, images: Batches, val: Batches, most: int, share_of_m
     Sizes grow while that makes a member's step shorter. On a CPU, where a worker has one core, a trial whose step
     takes long alone is not tried with others.
     """
-    best, fastest = 1, float("inf")
+    best, fastest, misses = 1, float("inf"), 0
     for size in _sizes(most):
         seconds = _seconds_a_member(trial, size, images, val, share_of_memory)
-        if seconds is None or seconds * GAIN > fastest:
+        if seconds is None:
             break
-        best, fastest = size, seconds
+        if seconds * GAIN > fastest:
+            misses += 1
+            if misses == MISSES:
+                break
+            continue
+        best, fastest, misses = size, seconds, 0
         if images.device.type == "cpu" and seconds > SLOW_STEP:
             break
     return best
@@ -77,11 +83,14 @@ def seconds_a_step(trained: Stack, images: Batches) -> float:
     indices = np.tile(np.arange(rows), (len(trained.members), 1))
     for _ in range(2):
         trained.step(images, indices)
-    steps, started = 0, _now(images)
-    while (ended := _now(images)) - started < SECONDS:
-        trained.step(images, indices)
-        steps += 1
-    return (ended - started) / steps
+    fastest = float("inf")
+    for _ in range(TURNS):
+        steps, started = 0, _now(images)
+        while (ended := _now(images)) - started < SECONDS:
+            trained.step(images, indices)
+            steps += 1
+        fastest = min(fastest, (ended - started) / steps)
+    return fastest
 
 
 def _now(images: Batches) -> float:

@@ -20,7 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Draw, Drawn, Generator
-from latentmill.training.adam import PackedAdam, load, owned
+from latentmill.training.adam import Adam, PackedAdam
 from latentmill.training.progress import Progress
 from latentmill.training.team import Alone, Forward, Team
 from latentmill.variant import Variant
@@ -64,10 +64,9 @@ class Single(Stack):
         for value in itertools.chain(member.model.parameters(), member.model.buffers()):
             if value.untyped_storage().nbytes() > value.nbytes:  # a view of a stack that is no more
                 value.data = value.data.clone()
-        self._optimiser = torch.optim.AdamW(
-            member.model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        self._optimiser = Adam(
+            list(member.model.parameters()), config.learning_rate, config.weight_decay, member.moments
         )
-        load(self._optimiser, owned(member.moments))
         self._forward: Forward = team.forward_of(member.model)
         if compiled and isinstance(team, Alone):
             self._forward = _Compiled(member.model, member.config.batch_size)
@@ -91,7 +90,7 @@ class Single(Stack):
         return [validate(self.members[0].model.criterion, val)]
 
     def tell_moments(self) -> None:
-        self.members[0].moments = self._optimiser.state_dict()["state"]
+        self.members[0].moments = self._optimiser.moments
 
 
 class Packed(Stack):

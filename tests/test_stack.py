@@ -168,14 +168,18 @@ def test_a_member_that_is_stopped_leaves_alone(together, alone):
 # Going on after an interruption
 
 
-def test_an_interrupted_stack_goes_on_in_whatever_company(together, alone):
+def interrupted(after: int) -> Watch:
     def interrupt(progress):
-        if progress.epoch == 2:
+        if progress.epoch == after:
             raise Interruption
 
+    return Watch(interrupt)
+
+
+def test_an_interrupted_stack_goes_on_in_whatever_company(together, alone):
     asked = rates(1e-3, 2e-3, 3e-3, epochs=4)
     with pytest.raises(Interruption):
-        together(asked[:2], watches=[UNWATCHED, Watch(interrupt)])
+        together(asked[:2], watches=[UNWATCHED, interrupted(2)])
     seen = []
     watches = [Watch(lambda progress, row=row: seen.append((row, progress.epoch))) for row in range(3)]
     packed, notes = together(asked, watches=watches)
@@ -302,9 +306,27 @@ def test_what_was_drawn_is_handed_out_as_it_was_asked_for():
     asked = Asked(torch.Generator().manual_seed(0))
     seen = draws(asked)
     again = torch.Generator().manual_seed(0)
-    drawn = [draw(again) for draw in asked.draws]
+    drawn = [draw(again, 1)[0] for draw in asked.draws]
     assert all(torch.equal(one, other) for one, other in zip(seen, drawn, strict=True))
     assert all(torch.equal(one, other) for one, other in zip(draws(Drawn(drawn)), seen, strict=True))
+
+
+def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(together, alone, tmp_path, monkeypatch):
+    """As on a GPU; an epoch has 4 whole batches and a smaller one."""
+    monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", {"cpu": 3})
+    asked = rates(1e-3, 3e-3, epochs=3, batch_size=110)
+    one_by_one, (packed, notes) = alone(asked), together(asked)
+    with pytest.raises(Interruption):
+        together(asked, "resumed", [UNWATCHED, interrupted(2)])
+    resumed, _ = together(asked, "resumed")
+    monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", {"cpu": 1})
+    step_by_step, _ = together(asked, "step by step")
+    assert not notes
+    for each in asked:
+        same(each, packed, one_by_one)
+        same(each, resumed, one_by_one)
+        histories = [store.find(each.fingerprint(DIGEST))["history"] for store in (packed, step_by_step)]
+        assert histories[0] != histories[1], "other draws, or nothing was made ahead"
 
 
 @pytest.mark.parametrize("decays", [(0.0, 0.0, 0.0), (0.0, 0.1, 0.2)])

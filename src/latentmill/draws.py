@@ -46,7 +46,7 @@ class Drawn:
         return next(self._draws)
 
 
-Draw = Callable[[torch.Generator], Tensor]
+Draw = Callable[[torch.Generator, int], Tensor]  # a generator and a number of steps K -> (K, B, …)
 Generator = torch.Generator | Share | Asked | Drawn
 
 
@@ -78,6 +78,7 @@ def _rows(draw: Callable[[Shape, torch.Generator], Tensor], shape: Shape, genera
     if isinstance(generator, Drawn):
         return generator.next()
     if isinstance(generator, Asked):
-        generator.draws.append(lambda source: draw(shape, source))
+        rows, *rest = shape
+        generator.draws.append(lambda source, steps: draw((steps * rows, *rest), source).unflatten(0, (steps, rows)))
         return draw(shape, generator.generator)
     return draw(shape, generator)

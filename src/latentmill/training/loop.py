@@ -183,7 +183,7 @@ def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val:
     next_epoch = trained.members[0].epoch + 1
     at_rung = any(next_epoch in member.checkpoints.rungs for member in members)
     criteria = trained.criteria(val) if at_rung else [None] * len(members)
-    trained.tell_moments()
+    trained.end_epoch()
     for row, member in enumerate(members):
         progress = member.progress
         if not member.ended and not math.isfinite(losses[row]):

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from latentmill.data.batches import Batches
-from latentmill.draws import Asked, Draw, Drawn, Generator
+from latentmill.draws import Draw, Drawn, Generator
 from latentmill.training.adam import Adam, PackedAdam
+from latentmill.training.noise import Noise, asked, steps_ahead
 from latentmill.training.progress import Progress
 from latentmill.training.team import Alone, Forward, Team
 from latentmill.variant import Variant
@@ -46,8 +47,8 @@ class Stack(ABC):
         """Likewise the criterion."""
 
     @abstractmethod
-    def tell_moments(self) -> None:
-        """Leave the optimiser's state with the members, to be kept with their weights."""
+    def end_epoch(self) -> None:
+        """Leave the optimiser's state with the members, to be kept with their weights; noise is left for no other."""
 
 
 def stack(members: Sequence[Progress], team: Team | None = None, compiled: bool = False) -> Stack:
@@ -68,19 +69,30 @@ class Single(Stack):
             list(member.model.parameters()), config.learning_rate, config.weight_decay, member.moments
         )
         self._forward: Forward = team.forward_of(member.model)
-        if compiled and isinstance(team, Alone):
-            self._forward = _Compiled(member.model, member.config.batch_size)
+        self._noise: Noise | None = None
+        if isinstance(team, Alone) and (compiled or steps_ahead(member.noise.device) > 1):
+            self._noise = Noise(self.members)
+        self._compiled = _compile(_drawn(member.model), member.noise.device) if compiled and self._noise else None
 
     def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
         (member,) = self.members
         part = self.team.part(indices[0], member.noise)
         with _precision(member, images.device):
-            terms = self._forward(images[part.indices], part.noise)
+            terms = self._terms(images[part.indices], part.noise)
         self._optimiser.zero_grad()
         self.team.scaled(terms["loss"], part).backward()
         self._optimiser.step()
         means = {name: self.team.mean(value, part) for name, value in terms.items()}
         return {name: value.clone()[None] for name, value in means.items()}  # a CUDA graph overwrites its own
+
+    def _terms(self, batch: Tensor, noise: Generator) -> dict[str, Tensor]:
+        if self._noise is None:
+            return self._forward(batch, noise)
+        draws = [each[0] for each in self._noise.next(batch)]
+        if self._compiled and len(batch) == self.members[0].config.batch_size:  # the last of an epoch may be smaller
+            terms: dict[str, Tensor] = self._compiled(batch, draws)
+            return terms
+        return self._forward(batch, Drawn(draws))
 
     def losses(self, val: Batches) -> list[float]:
         model = self.members[0].model
@@ -89,8 +101,10 @@ class Single(Stack):
     def criteria(self, val: Batches) -> list[float]:
         return [validate(self.members[0].model.criterion, val)]
 
-    def tell_moments(self) -> None:
+    def end_epoch(self) -> None:
         self.members[0].moments = self._optimiser.moments
+        if self._noise:
+            self._noise.forget()
 
 
 class Packed(Stack):
@@ -107,17 +121,15 @@ class Packed(Stack):
             for name, value in itertools.chain(member.model.named_parameters(), member.model.named_buffers()):
                 value.data = state[name].data[row]
         self._optimiser = PackedAdam(list(self._weights.values()), self.members)
-        self._draws: dict[tuple[str, torch.Size], list[Draw]] = {}
+        self._noise = Noise(self.members)
+        self._draws: dict[tuple[str, torch.Size], list[Draw]] = {}  # of validation, the same for all
         self._step = _of_all(self._model, "forward", 0)
         if compiled:
             self._step = _compile(self._step, self._optimiser.device)
 
     def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
         batch = images[indices]  # (M, B, C, H, W)
-        noise = [
-            torch.stack([draw(member.noise) for member in self.members])  # (M, B, …)
-            for draw in self._asked("forward", batch[0])
-        ]
+        noise = self._noise.next(batch[0])
         whole = batch.shape[1] == self.members[0].config.batch_size
         with _precision(self.members[0], images.device):
             terms = (self._step if whole else _of_all(self._model, "forward", 0))(self._state, batch, noise)
@@ -132,9 +144,10 @@ class Packed(Stack):
     def criteria(self, val: Batches) -> list[float]:
         return self._validated("criterion", val)
 
-    def tell_moments(self) -> None:
+    def end_epoch(self) -> None:
         for row, member in enumerate(self.members):
             member.moments = self._optimiser.moments(row)
+        self._noise.forget()
 
     @torch.no_grad()
     def _validated(self, method: str, val: Batches) -> list[float]:
@@ -143,24 +156,15 @@ class Packed(Stack):
         totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
         of_all = _of_all(self._model, method, None)
         for batch in val.chunks():
-            noise = [draw(generator) for draw in self._asked(method, batch)]
+            noise = [draw(generator, 1)[0] for draw in self._asked(method, batch)]
             found = of_all(self._state, batch, noise)
             totals += (found["loss"] if isinstance(found, dict) else found) * len(batch)
         return [total / len(val) for total in totals.tolist()]
 
     def _asked(self, method: str, batch: Tensor) -> list[Draw]:
-        """What a method draws for a batch (B, C, H, W)."""
         if (method, batch.shape) not in self._draws:
-            self._draws[method, batch.shape] = _draws(self._model, method, batch)
+            self._draws[method, batch.shape] = asked(self._model, method, batch)
         return self._draws[method, batch.shape]
-
-
-@torch.no_grad()
-def _draws(model: nn.Module, method: str, batch: Tensor) -> list[Draw]:
-    """What a method draws for a batch (B, C, H, W), found by running it once."""
-    asked = Asked(torch.Generator(batch.device))
-    getattr(model, method)(batch, asked)
-    return asked.draws
 
 
 def _of_all(model: nn.Module, method: str, of_each: int | None) -> Callable[..., Any]:
@@ -187,21 +191,9 @@ class _Method(nn.Module):
         return getattr(self.model, self.name)(*arguments)
 
 
-class _Compiled:
-    """A model's `forward`, compiled for batches of one size; the last of an epoch may be smaller, and is not."""
-
-    def __init__(self, model: Variant, rows: int) -> None:
-        self._model, self._rows, self._asked = model, rows, list[Draw]()
-        self._forward: Callable[..., dict[str, Tensor]] | None = None
-
-    def __call__(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        if len(images) != self._rows or not isinstance(generator, torch.Generator):
-            return self._model(images, generator)
-        if self._forward is None:
-            model = self._model
-            self._asked = _draws(model, "forward", images)
-            self._forward = _compile(lambda images, draws: model(images, Drawn(draws)), images.device)
-        return self._forward(images, [draw(generator) for draw in self._asked])
+def _drawn(model: Variant) -> Callable[[Tensor, list[Tensor]], dict[str, Tensor]]:
+    """A model's `forward`, of draws that were made before."""
+    return lambda images, draws: model(images, Drawn(draws))
 
 
 def _compile(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,13 +110,15 @@ def measure_sweep(target: Target, images: np.ndarray, epochs: int, hidden: int =
     task = Task("mlp", images, images[:VALIDATION], epochs, hidden)
     took = {"latentmill": our_sweep(task), "pythae in turn": pythae_trials(task, RATES, threads=None)}
     if task.image_shape == (1, 28, 28):  # which the tutorial's network is for
+        took["latentmill, bfloat16"] = our_sweep(task, "bfloat16")
         took["Ray Tune, a process each"] = tune_trials(images, epochs, RATES, CORES)
     tell(target, task, took, apart(products_seconds, task), len(RATES), CORES)
     return target.result(took["pythae in turn"] / took["latentmill"])
 
 
-def our_sweep(task: Task) -> float:
-    trial = {"epochs": task.epochs, "patience": task.epochs, "max_steps": 10**9, "batch_size": BATCH}
+def our_sweep(task: Task, precision: str = "float32") -> float:
+    trial: dict[str, Any] = {"epochs": task.epochs, "patience": task.epochs, "max_steps": 10**9}
+    trial |= {"batch_size": BATCH, "precision": precision}
     ladder = {"vae": LADDER["vae"] | {"hidden": task.hidden}}
     return apart(swept, ladder, trial, task.images, CORES).whole
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from benchmarks.loops import BATCH, our_epoch
-from benchmarks.peers import apart, settle
+from benchmarks.peers import apart
 from benchmarks.sweep import swept
 from benchmarks.target import Result, Target
 from benchmarks.training import seconds
 from latentmill import variants
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
+from latentmill.sweep.process import use_one_core
 from latentmill.training.packing import seconds_a_step, stack_of
 from latentmill.training.trial import Trial
 
@@ -33,7 +34,7 @@ IMAGES, TRIALS, SIDES = (600, 6_000, 60_000), (1, 10, 100, 1000), (28, 64, 128)
 
 def measure() -> Iterator[Result]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    settle(threads=1)
+    use_one_core()
     print(f"  device: {torch.cuda.get_device_name() if device == 'cuda' else 'CPU, one thread'}")
     curves = {model: curve(*model, device) for model in CURVES}
     for target, size in ((FEW, 64), (MANY, 256)):

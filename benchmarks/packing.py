@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.loops import BATCH, HIDDEN, LATENT, Products, multiply, our_epoch
-from benchmarks.peers import Task, apart, pythae_trial, pythae_trials, settle, tune_trials
+from benchmarks.peers import Task, apart, pythae_trial, pythae_trials, tune_trials
 from benchmarks.sweep import EQUAL, swept
 from benchmarks.target import Result, Target
 from benchmarks.training import seconds, timed_rounds
@@ -147,13 +147,13 @@ def trained(task: Task, precision: str) -> float:
 
 
 def own_rounds(images: np.ndarray) -> list[tuple[float, float, float]]:
-    settle(threads=1)
+    use_one_core()
     return timed_rounds(images)
 
 
 def products_seconds(task: Task) -> float:
     """One thread's, for the products of an epoch: each layer's output, and the gradients of its weights and input."""
-    settle(threads=1)
+    use_one_core()
     layers, steps = products(task), ceil(len(task.images) / BATCH)
     multiply(layers, steps=1)  # to warm up
     return statistics.median(seconds(lambda: multiply(layers, steps)) for _ in range(ROUNDS))

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,12 @@ def is_glibc_2_35() -> bool:
     return name == "glibc" and tuple(map(int, version.split(".")[:2])) >= (2, 35)
 
 
+def has_small_pages() -> bool:
+    huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return not huge.exists() or "[always]" not in huge.read_text()
+
+
+@pytest.mark.skipif(not has_small_pages(), reason="few huge pages make few faults")
 @pytest.mark.skipif(not is_glibc_2_35(), reason="only glibc is told to keep what is freed, and before 2.35 less of it")
 def test_a_worker_has_one_thread_and_keeps_the_memory_that_a_step_frees():
     def measured(who: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from conftest import CASES, build
 from safetensors.numpy import load_file
 from test_sweep import swept
+from torch import nn
 
 from latentmill import variants
 from latentmill.config import TrainingConfig
@@ -18,11 +20,13 @@ from latentmill.sweep.stacks import StackSizes
 from latentmill.training import loop, packing, trials
 from latentmill.training import together as together_runs
 from latentmill.training.endings import StoppedError
+from latentmill.training.noise import STEPS_AHEAD, Noise, steps_ahead
 from latentmill.training.packing import best_size
 from latentmill.training.progress import Progress
 from latentmill.training.results import outcomes, ranking
 from latentmill.training.stack import Packed, stack
 from latentmill.training.store import TrialStore
+from latentmill.training.team import Alone, Part
 from latentmill.training.together import Pace
 from latentmill.training.trial import Trial
 from latentmill.training.trials import Context, Watch
@@ -311,15 +315,22 @@ def test_what_was_drawn_is_handed_out_as_it_was_asked_for():
     assert all(torch.equal(one, other) for one, other in zip(draws(Drawn(drawn)), seen, strict=True))
 
 
-def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(together, alone, tmp_path, monkeypatch):
-    """As on a GPU; an epoch has 4 whole batches and a smaller one."""
-    monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", {"cpu": 3})
-    asked = rates(1e-3, 3e-3, epochs=3, batch_size=110)
+@pytest.fixture
+def three_steps_ahead(monkeypatch):
+    """As on a GPU."""
+    monkeypatch.setitem(STEPS_AHEAD, "cpu", 3)
+
+
+@pytest.mark.parametrize("batch_size", [110, 125])  # 4 whole batches an epoch, with a smaller one and without
+def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(
+    together, alone, monkeypatch, three_steps_ahead, batch_size
+):
+    asked = rates(1e-3, 3e-3, epochs=3, batch_size=batch_size)
     one_by_one, (packed, notes) = alone(asked), together(asked)
     with pytest.raises(Interruption):
         together(asked, "resumed", [UNWATCHED, interrupted(2)])
     resumed, _ = together(asked, "resumed")
-    monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", {"cpu": 1})
+    monkeypatch.setitem(STEPS_AHEAD, "cpu", 1)
     step_by_step, _ = together(asked, "step by step")
     assert not notes
     for each in asked:
@@ -327,6 +338,58 @@ def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(tog
         same(each, resumed, one_by_one)
         histories = [store.find(each.fingerprint(DIGEST))["history"] for store in (packed, step_by_step)]
         assert histories[0] != histories[1], "other draws, or nothing was made ahead"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_trial_alone_that_draws_ahead_is_resumed_to_the_bit(together, three_steps_ahead, precision):
+    (asked,) = rates(1e-3, epochs=3, batch_size=125, precision=precision)
+    undisturbed, _ = together([asked])
+    with pytest.raises(Interruption):
+        together([asked], "resumed", [interrupted(2)])
+    resumed, _ = together([asked], "resumed")
+    records = [store.find(asked.fingerprint(DIGEST)) for store in (undisturbed, resumed)]
+    assert records[0]["weights_sha256"] == records[1]["weights_sha256"]
+    assert records[0]["history"][0]["train_loss"] > records[0]["history"][-1]["train_loss"]
+
+
+def test_a_team_sees_its_own_rows_of_what_is_drawn_ahead(data, three_steps_ahead):
+    class Second(Alone):
+        def part(self, indices, noise):
+            return Part(indices[7:], slice(7, 10), noise, 0.3)
+
+        def forward_of(self, model):
+            def forward(images, generator):
+                seen.append([generator.next() for _ in drawn])
+                return model(images, Drawn(seen[-1]))
+
+            return forward
+
+    seen, (images, _) = [], data
+    config, generators = TrainingConfig(), [torch.Generator().manual_seed(1) for _ in range(2)]
+    member = Progress(build("vae", {"latent": 3}, seed=0), config, *generators)
+    drawn = Noise([Progress(member.model, config, generators[0], torch.Generator().manual_seed(1))]).next(
+        images, np.arange(10)
+    )
+    stack([member], Second()).step(images, np.arange(10)[None])
+    assert all(torch.equal(mine, whole[0][7:]) for mine, whole in zip(seen[0], drawn, strict=True))
+
+
+def test_a_model_may_draw_nothing(data):
+    class Plain(nn.Module):
+        def forward(self, images, generator):
+            return {"loss": images.mean()}
+
+    noise = Noise([SimpleNamespace(model=Plain(), noise=torch.Generator())])
+    assert [noise.next(data[0], np.arange(5)) for _ in range(3)] == [[], [], []]
+
+
+@pytest.mark.parametrize(("most", "ahead"), [(2**21, 8), (1000, 3), (10, 1)])
+def test_no_more_is_drawn_ahead_than_takes_some_memory(monkeypatch, most, ahead):
+    monkeypatch.setitem(STEPS_AHEAD, "cpu", 8)
+    monkeypatch.setattr("latentmill.training.noise.MADE_AHEAD", most)
+    asked = Asked(torch.Generator())
+    standard_normal((20, 4), asked)  # 320 bytes
+    assert steps_ahead(asked.draws, torch.device("cpu")) == ahead
 
 
 @pytest.mark.parametrize("decays", [(0.0, 0.0, 0.0), (0.0, 0.1, 0.2)])

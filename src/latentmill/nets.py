@@ -81,8 +81,8 @@ class DoublingToFew(nn.ConvTranspose2d):
     """A transposed convolution of kernel 4 and stride 2, (B, I, H, W) -> (B, O, 2H, 2W), of few output channels.
 
     A CPU computes it as its equal, a convolution of half the kernel to four times the channels and a pixel-shuffle
-    (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"): oneDNN takes several times as
-    long for the former, onnxruntime a third less, so exported it is what it says.
+    (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"), for which oneDNN takes less
+    time, and onnxruntime more: so exported it is what it says.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from ray.exceptions import RayError
 
 from latentmill.config import SweepConfig
+from latentmill.sweep.process import keep_freed_memory
 from latentmill.sweep.worker import Material, has_gpus, team_size
 from latentmill.training.packing import best_size
 from latentmill.training.study import Planned
@@ -40,8 +41,8 @@ class StackSizes:
     def __call__(self, planned: Planned, alike: int) -> int:
         """At most so many of `alike` trials, which are about to be taken.
 
-        With `auto` all workers get equally many. They are shared out when there are more than were left, so that the
-        last of a round are as many at a time as the first.
+        With `auto` workers get as equally many as can be. Trials are shared out when there are more than were left, so
+        that the last of a round are as many at a time as the first.
         """
         if isinstance(self.pack, int):
             return self.pack
@@ -73,6 +74,7 @@ def stack_sizes(config: SweepConfig, material: Material, slots: int, waiting: It
 
 def _here(material: Material, trial: Trial, alike: int) -> int:
     """In this process, because a worker takes seconds to start."""
+    keep_freed_memory()  # as workers do
     return best_size(trial, *material.batches("cpu"), alike)
 
 

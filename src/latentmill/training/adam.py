@@ -18,12 +18,12 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # as in the paper, and by default in torch
 
 
 class Adam:
-    """Moves `weights` against their gradients, from where `moments` have come; without any of a weight, from zero."""
+    """Moves `weights` against their gradients, and with them `moments`; of a weight that has none, from zero."""
 
     def __init__(self, weights: Sequence[Tensor], rate: float, decay: float, moments: Moments) -> None:
         self.weights, self.rate, self.decay = weights, rate, decay
         self.moments: Moments = {
-            index: {name: value.to(weight.device, copy=True) for name, value in moments[index].items()}
+            index: {name: value.to(weight.device) for name, value in moments[index].items()}
             if index in moments
             else _zeros(weight)
             for index, weight in enumerate(weights)
@@ -124,8 +124,13 @@ def _stacked(moments: Sequence[Moments]) -> Moments:
     """Of all members; the step, a scalar, is the same of all."""
     return {
         index: {
-            name: value if name == "step" else torch.stack([each[index][name] for each in moments])
+            name: value.clone() if name == "step" else torch.stack([each[index][name] for each in moments])
             for name, value in of.items()
         }
         for index, of in moments[0].items()
     }
+
+
+def owned(moments: Moments) -> Moments:
+    """Copies of what may be views of a stack that is no more."""
+    return {index: {name: value.clone() for name, value in of.items()} for index, of in moments.items()}

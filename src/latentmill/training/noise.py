@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Draw
 from latentmill.training.progress import Progress
 
-STEPS_AHEAD = {"cpu": 1, "cuda": 8}
-
-
-def steps_ahead(device: torch.device) -> int:
-    """How many steps' draws are made at a time."""
-    return STEPS_AHEAD[device.type]
+STEPS_AHEAD = {"cpu": 1, "cuda": 8}  # at most
+MADE_AHEAD = 2**21  # bytes a member, at most
 
 
 class Noise:
@@ -25,29 +23,44 @@ class Noise:
     """
 
     def __init__(self, members: Sequence[Progress]) -> None:
-        self._members, self._ahead = members, steps_ahead(members[0].noise.device)
-        self._draws: dict[torch.Size, list[Draw]] = {}
-        self._made: list[tuple[Tensor, ...]] = []  # of steps to come, the next one last
-        self._shape = torch.Size()  # of the batches that they are for
+        self._members = members
+        self._asked: dict[int, tuple[list[Draw], int]] = {}  # by the rows of a batch: what is drawn, and K
+        self._made: list[list[Tensor]] = []  # of steps to come, the next one last
+        self._rows = 0  # of the batches that they are for
 
-    def next(self, batch: Tensor) -> list[Tensor]:
-        """Those of a step, (M, B, …), for batches like `batch` (B, C, H, W)."""
-        if not self._made or batch.shape != self._shape:
-            self._shape, self._made = batch.shape, self._make(batch)
-        return list(self._made.pop())
+    def next(self, images: Batches, indices: np.ndarray) -> list[Tensor]:
+        """Those of a step, (M, B, …), for batches of as many images as there are at `indices` (B)."""
+        if not self._made or len(indices) != self._rows:
+            self._rows, self._made = len(indices), self._make(images, indices)
+        return self._made.pop()
 
     def forget(self) -> None:
         """An epoch has ended."""
         self._made.clear()
 
-    def _make(self, batch: Tensor) -> list[tuple[Tensor, ...]]:
-        if batch.shape not in self._draws:
-            self._draws[batch.shape] = asked(self._members[0].model, "forward", batch)
-        of_all = [
-            torch.stack([draw(member.noise, self._ahead) for member in self._members], dim=1)  # (K, M, B, …)
-            for draw in self._draws[batch.shape]
-        ]
-        return list(zip(*of_all, strict=True))[::-1]
+    def _make(self, images: Batches, indices: np.ndarray) -> list[list[Tensor]]:
+        if len(indices) not in self._asked:
+            draws = asked(self._members[0].model, "forward", images[indices])
+            self._asked[len(indices)] = draws, steps_ahead(draws, images.device)
+        draws, ahead = self._asked[len(indices)]
+        of_all = [self._of_all(draw, ahead) for draw in draws]
+        return [[made[step] for made in of_all] for step in reversed(range(ahead))]
+
+    def _of_all(self, draw: Draw, ahead: int) -> Tensor:
+        """(K, M, B, …)."""
+        first = draw(self._members[0].noise, ahead)
+        made = first.new_empty(ahead, len(self._members), *first.shape[1:])
+        made[:, 0] = first
+        for row, member in enumerate(self._members[1:], start=1):
+            made[:, row] = draw(member.noise, ahead)
+        return made
+
+
+def steps_ahead(draws: Sequence[Draw], device: torch.device) -> int:
+    """For how many steps a member's draws are made at a time."""
+    scratch = torch.Generator(device)
+    size = sum(draw(scratch, 1).nbytes for draw in draws)
+    return max(1, min(STEPS_AHEAD[device.type], MADE_AHEAD // max(1, size)))
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, Drawn, Generator
-from latentmill.training.adam import Adam, PackedAdam
-from latentmill.training.noise import Noise, asked, steps_ahead
+from latentmill.training.adam import Adam, PackedAdam, owned
+from latentmill.training.noise import STEPS_AHEAD, Noise, asked
 from latentmill.training.progress import Progress
 from latentmill.training.team import Alone, Forward, Team
 from latentmill.variant import Variant
@@ -66,29 +66,30 @@ class Single(Stack):
             if value.untyped_storage().nbytes() > value.nbytes:  # a view of a stack that is no more
                 value.data = value.data.clone()
         self._optimiser = Adam(
-            list(member.model.parameters()), config.learning_rate, config.weight_decay, member.moments
+            list(member.model.parameters()), config.learning_rate, config.weight_decay, owned(member.moments)
         )
         self._forward: Forward = team.forward_of(member.model)
         self._noise: Noise | None = None
-        if isinstance(team, Alone) and (compiled or steps_ahead(member.noise.device) > 1):
+        compiled = compiled and isinstance(team, Alone)
+        if compiled or STEPS_AHEAD[member.noise.device.type] > 1:
             self._noise = Noise(self.members)
-        self._compiled = _compile(_drawn(member.model), member.noise.device) if compiled and self._noise else None
+        self._compiled = _compile(_drawn(member.model), member.noise.device) if compiled else None
 
     def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
         (member,) = self.members
         part = self.team.part(indices[0], member.noise)
+        draws = None if self._noise is None else [each[0][part.rows] for each in self._noise.next(images, indices[0])]
         with _precision(member, images.device):
-            terms = self._terms(images[part.indices], part.noise)
+            terms = self._terms(images[part.indices], part.noise, draws)
         self._optimiser.zero_grad()
         self.team.scaled(terms["loss"], part).backward()
         self._optimiser.step()
         means = {name: self.team.mean(value, part) for name, value in terms.items()}
         return {name: value.clone()[None] for name, value in means.items()}  # a CUDA graph overwrites its own
 
-    def _terms(self, batch: Tensor, noise: Generator) -> dict[str, Tensor]:
-        if self._noise is None:
+    def _terms(self, batch: Tensor, noise: Generator, draws: list[Tensor] | None) -> dict[str, Tensor]:
+        if draws is None:
             return self._forward(batch, noise)
-        draws = [each[0] for each in self._noise.next(batch)]
         if self._compiled and len(batch) == self.members[0].config.batch_size:  # the last of an epoch may be smaller
             terms: dict[str, Tensor] = self._compiled(batch, draws)
             return terms
@@ -129,7 +130,7 @@ class Packed(Stack):
 
     def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
         batch = images[indices]  # (M, B, C, H, W)
-        noise = self._noise.next(batch[0])
+        noise = self._noise.next(images, indices[0])
         whole = batch.shape[1] == self.members[0].config.batch_size
         with _precision(self.members[0], images.device):
             terms = (self._step if whole else _of_all(self._model, "forward", 0))(self._state, batch, noise)

@@ -24,6 +24,7 @@ class Part:
     """What a member has of a batch."""
 
     indices: np.ndarray  # (b) of the images
+    rows: slice  # where they stand in the whole batch
     noise: Generator
     weight: float  # of its mean terms in those of the whole batch: b / B
 
@@ -63,7 +64,7 @@ class Alone(Team):
         return model
 
     def part(self, indices: np.ndarray, noise: torch.Generator) -> Part:
-        return Part(indices, noise, 1.0)
+        return Part(indices, slice(None), noise, 1.0)
 
     def scaled(self, loss: Tensor, part: Part) -> Tensor:
         return loss
@@ -92,7 +93,7 @@ class DataParallel(Team):
         rows = slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
         weight = (rows.stop - rows.start) / total
         rows = rows if weight else slice(0, 1)
-        return Part(indices[rows], Share(noise, rows, total), weight)
+        return Part(indices[rows], rows, Share(noise, rows, total), weight)
 
     def scaled(self, loss: Tensor, part: Part) -> Tensor:
         return loss * (part.weight * self.size)

@@ -1,4 +1,4 @@
-"""How a process that has one core computes with torch."""
+"""How a process that has one core trains with torch."""
 
 import ctypes
 import platform
@@ -11,7 +11,7 @@ KEPT_BEFORE_2_35 = 2**25  # older versions of glibc take no more
 
 
 def use_one_core() -> None:
-    """More threads would fight with the other workers, and a result must not depend on how many there are."""
+    """More threads would fight with the other workers."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # vanishing gradients of unused dimensions made a product ten times slower
     keep_freed_memory()

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import ray
+import torch
 from ray.exceptions import RayTaskError
 
 from latentmill.errors import InputError
-from latentmill.sweep.process import use_one_core
 
 T = TypeVar("T")
 
@@ -49,5 +49,5 @@ def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:
 
 @ray.remote(num_cpus=1, max_retries=2)
 def _run(function: Callable[..., T], *arguments: Any) -> T:
-    use_one_core()
+    torch.set_num_threads(1)  # one core a task; a result must not depend on how many there are
     return function(*arguments)

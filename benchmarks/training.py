@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from benchmarks.loops import Epoch, loader_epoch, our_epoch, products_epoch
 from benchmarks.target import Result, Target
 from latentmill.data.fashion_mnist import FOLDER, load
+from latentmill.sweep.process import use_one_core
 
 AGAINST_LOADER = Target("training: speed against a DataLoader loop", "x", at_least=1.25)
 AGAINST_PRODUCTS = Target("training: speed against its matrix products alone", "x", at_least=0.6)
@@ -26,8 +26,7 @@ def measure() -> Iterator[Result]:
         yield AGAINST_LOADER.not_measured("dataset-fashion-mnist")
         yield AGAINST_PRODUCTS.not_measured("dataset-fashion-mnist")
         return
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # as the sweep's workers do; here for all three alike
+    use_one_core()  # as the sweep's workers do; here for all three alike
     rounds = timed_rounds(load(FOLDER)[0])
     yield AGAINST_LOADER.result(statistics.median(loader / ours for ours, loader, _ in rounds))
     yield AGAINST_PRODUCTS.result(statistics.median(products / ours for ours, _, products in rounds))

@@ -79,6 +79,7 @@ class PackedAdam:
         self._adam = Adam(self._moved, rate, decay, _stacked([member.moments for member in members]))
 
     def zero_grad(self) -> None:
+        self._adam.zero_grad()  # where rates differ, it holds on to the gradients of the last step
         for weight in self._weights:
             weight.grad = None
 

@@ -19,8 +19,10 @@ PACKAGE = Path(__file__).parents[1]
 
 
 @contextmanager
-def cluster(workers: int | None) -> Iterator[None]:
+def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
     """Connected to Ray within the block; a private cluster, of so many cores or all, ends with it.
+
+    `for_tasks` starts processes that tasks may use. Tune's trials do not, and take so much longer to start beside them.
 
     Raises:
         InputError: the cluster that RAY_ADDRESS names can't be reached.
@@ -30,6 +32,7 @@ def cluster(workers: int | None) -> Iterator[None]:
     if address is None:
         # Without "local", Ray joins what a `ray start` of anyone on this machine has left a note of.
         settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        settings["_system_config"] = {"prestart_worker_first_driver": for_tasks}
     elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a job's code is there already
         settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
     if address is not None:

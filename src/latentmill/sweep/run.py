@@ -39,7 +39,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # trials that fail are reported by the observer
     config = plan.config.model_copy(update={"storage": plan.store.storage.url})  # absolute, wherever a worker runs
-    with cluster(config.workers), tempfile.TemporaryDirectory() as scratch:
+    with cluster(config.workers, for_tasks=False), tempfile.TemporaryDirectory() as scratch:
         require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None

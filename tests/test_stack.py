@@ -20,7 +20,7 @@ from latentmill.sweep.stacks import StackSizes
 from latentmill.training import loop, packing, trials
 from latentmill.training import together as together_runs
 from latentmill.training.endings import StoppedError
-from latentmill.training.noise import STEPS_AHEAD, Noise, steps_ahead
+from latentmill.training.noise import Noise, steps_ahead
 from latentmill.training.packing import best_size
 from latentmill.training.progress import Progress
 from latentmill.training.results import outcomes, ranking
@@ -315,22 +315,15 @@ def test_what_was_drawn_is_handed_out_as_it_was_asked_for():
     assert all(torch.equal(one, other) for one, other in zip(draws(Drawn(drawn)), seen, strict=True))
 
 
-@pytest.fixture
-def three_steps_ahead(monkeypatch):
-    """As on a GPU."""
-    monkeypatch.setitem(STEPS_AHEAD, "cpu", 3)
-
-
 @pytest.mark.parametrize("batch_size", [110, 125])  # 4 whole batches an epoch, with a smaller one and without
-def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(
-    together, alone, monkeypatch, three_steps_ahead, batch_size
-):
+def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(together, alone, monkeypatch, batch_size):
+    monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", 3)
     asked = rates(1e-3, 3e-3, epochs=3, batch_size=batch_size)
     one_by_one, (packed, notes) = alone(asked), together(asked)
     with pytest.raises(Interruption):
         together(asked, "resumed", [UNWATCHED, interrupted(2)])
     resumed, _ = together(asked, "resumed")
-    monkeypatch.setitem(STEPS_AHEAD, "cpu", 1)
+    monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", 1)
     step_by_step, _ = together(asked, "step by step")
     assert not notes
     for each in asked:
@@ -341,7 +334,7 @@ def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_trial_alone_that_draws_ahead_is_resumed_to_the_bit(together, three_steps_ahead, precision):
+def test_a_trial_alone_is_resumed_to_the_bit(together, precision):
     (asked,) = rates(1e-3, epochs=3, batch_size=125, precision=precision)
     undisturbed, _ = together([asked])
     with pytest.raises(Interruption):
@@ -352,10 +345,10 @@ def test_a_trial_alone_that_draws_ahead_is_resumed_to_the_bit(together, three_st
     assert records[0]["history"][0]["train_loss"] > records[0]["history"][-1]["train_loss"]
 
 
-def test_a_team_sees_its_own_rows_of_what_is_drawn_ahead(data, three_steps_ahead):
+def test_a_team_sees_its_own_rows_of_what_is_drawn_ahead(data):
     class Second(Alone):
-        def part(self, indices, noise):
-            return Part(indices[7:], slice(7, 10), noise, 0.3)
+        def part(self, indices):
+            return Part(indices[7:], slice(7, 10), 0.3)
 
         def forward_of(self, model):
             def forward(images, generator):
@@ -385,7 +378,6 @@ def test_a_model_may_draw_nothing(data):
 
 @pytest.mark.parametrize(("most", "ahead"), [(2**21, 8), (1000, 3), (10, 1)])
 def test_no_more_is_drawn_ahead_than_takes_some_memory(monkeypatch, most, ahead):
-    monkeypatch.setitem(STEPS_AHEAD, "cpu", 8)
     monkeypatch.setattr("latentmill.training.noise.MADE_AHEAD", most)
     asked = Asked(torch.Generator())
     standard_normal((20, 4), asked)  # 320 bytes
@@ -394,7 +386,8 @@ def test_no_more_is_drawn_ahead_than_takes_some_memory(monkeypatch, most, ahead)
 
 @pytest.mark.parametrize("decays", [(0.0, 0.0, 0.0), (0.0, 0.1, 0.2)])
 @pytest.mark.parametrize("learning_rates", [(1e-3, 1e-3, 1e-3), (1e-4, 1e-3, 1e-2)])
-def test_every_member_is_moved_as_by_an_optimiser_of_its_own(data, learning_rates, decays):
+def test_every_member_is_moved_as_by_an_optimiser_of_its_own(data, monkeypatch, learning_rates, decays):
+    monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", 1)
     configs = [
         TrainingConfig(learning_rate=rate, weight_decay=decay)
         for rate, decay in zip(learning_rates, decays, strict=True)

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from test_sweep import swept
 
 from latentmill.data.batches import Batches
-from latentmill.draws import Share, random_bits, standard_normal, uniform
+from latentmill.draws import Asked, Drawn
 from latentmill.training import trials
 from latentmill.training.store import TrialStore
 from latentmill.training.team import DataParallel
@@ -23,31 +23,26 @@ def member(rank, size):
     return team
 
 
-@pytest.mark.parametrize("draw", [standard_normal, uniform, random_bits])
-def test_shares_of_noise_are_the_rows_of_the_whole(draw):
-    whole = draw((7, 3), torch.Generator().manual_seed(0))
-    rows = [slice(0, 2), slice(2, 7)]
-    parts = [draw((row.stop - row.start, 3), Share(torch.Generator().manual_seed(0), row, 7)) for row in rows]
-    assert torch.equal(torch.cat(parts), whole)
-
-
 @each_variant
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_parts_of_a_batch_make_up_its_terms(name, config, size, digits):
     model, images = build(name, config), Batches(digits)
     indices = torch.randperm(100).numpy()
-    whole = model(images[indices], torch.Generator().manual_seed(0))
+    asked = Asked(torch.Generator())
+    model(images[indices], asked)
+    draws = [draw(torch.Generator().manual_seed(0), 1)[0] for draw in asked.draws]
+    whole = model(images[indices], Drawn(draws))
     sums = dict.fromkeys(whole, 0.0)
     for rank in range(size):
-        part = member(rank, size).part(indices, torch.Generator().manual_seed(0))
-        for term, value in model(images[part.indices], part.noise).items():
+        part = member(rank, size).part(indices)
+        for term, value in model(images[part.indices], Drawn(draw[part.rows] for draw in draws)).items():
             sums[term] += value.item() * part.weight
     assert sums == pytest.approx({term: value.item() for term, value in whole.items()}, rel=1e-5)
 
 
 def test_a_member_without_rows_has_no_weight():
-    generator, indices = torch.Generator(), torch.arange(2).numpy()
-    parts = [member(rank, 3).part(indices, generator) for rank in range(3)]
+    indices = torch.arange(2).numpy()
+    parts = [member(rank, 3).part(indices) for rank in range(3)]
     assert sum(part.weight for part in parts) == pytest.approx(1)
     assert [len(part.indices) for part in parts] == [1, 1, 1]
     assert min(part.weight for part in parts) == 0

@@ -1,8 +1,9 @@
 """All randomness of the variants: draws from a generator that is passed in.
 
-Where several workers share a batch, each is given a `Share` of the generator: it draws what the whole batch needs and
-keeps its own rows, so that together they see the same noise as one worker would. Where several trials are computed as
-one program, in which nothing can be drawn, each is given what was `Drawn` for it. Shapes: B rows of the batch.
+In a training step nothing is drawn: a model is given what was `Drawn` for it before, of which it is `Asked` once what
+that is. So several trials may be one program, and workers that share a batch see the noise that one would.
+
+Shapes: B rows of the batch.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,17 +13,6 @@ import torch
 from torch import Tensor
 
 Shape = torch.Size | tuple[int, ...]
-
-
-class Share:
-    """A generator, as seen by a worker that has some rows of a batch."""
-
-    def __init__(self, generator: torch.Generator, rows: slice, total: int) -> None:
-        self.generator, self.rows, self.total = generator, rows, total
-
-    @property
-    def device(self) -> torch.device:
-        return self.generator.device
 
 
 class Asked:
@@ -47,7 +37,7 @@ class Drawn:
 
 
 Draw = Callable[[torch.Generator, int], Tensor]  # a generator and a number of steps K -> (K, B, …)
-Generator = torch.Generator | Share | Asked | Drawn
+Generator = torch.Generator | Asked | Drawn
 
 
 def standard_normal(shape: Shape, generator: Generator) -> Tensor:
@@ -73,8 +63,6 @@ def _bits(shape: Shape, generator: torch.Generator) -> Tensor:
 
 
 def _rows(draw: Callable[[Shape, torch.Generator], Tensor], shape: Shape, generator: Generator) -> Tensor:
-    if isinstance(generator, Share):
-        return draw((generator.total, *shape[1:]), generator.generator)[generator.rows]
     if isinstance(generator, Drawn):
         return generator.next()
     if isinstance(generator, Asked):

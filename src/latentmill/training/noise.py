@@ -10,16 +10,16 @@ from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Draw
 from latentmill.training.progress import Progress
 
-STEPS_AHEAD = {"cpu": 1, "cuda": 8}  # at most
+STEPS_AHEAD = 8  # at most
 MADE_AHEAD = 2**21  # bytes a member, at most
 
 
 class Noise:
     """The draws of every member's `forward`, each from its own generator.
 
-    On a GPU a draw is a launch for each member, so those of several steps are made in one. How many they are depends
-    on nothing that a trial alone does not know, and none are left over for another epoch: so a member of a stack, and
-    a trial that is resumed, see what they would have seen.
+    A draw costs a call for each member, on a GPU a launch, so those of several steps are made in one. How many they are
+    depends on nothing that a trial alone does not know, and none are left over for another epoch: so a member of a
+    stack, and a trial that is resumed, see what they would have seen.
     """
 
     def __init__(self, members: Sequence[Progress]) -> None:
@@ -60,7 +60,7 @@ def steps_ahead(draws: Sequence[Draw], device: torch.device) -> int:
     """For how many steps a member's draws are made at a time."""
     scratch = torch.Generator(device)
     size = sum(draw(scratch, 1).nbytes for draw in draws)
-    return max(1, min(STEPS_AHEAD[device.type], MADE_AHEAD // max(1, size)))
+    return max(1, min(STEPS_AHEAD, MADE_AHEAD // max(1, size)))
 
 
 @torch.no_grad()

@@ -88,7 +88,7 @@ def seconds_a_step(trained: Stack, images: Batches) -> float:
     for _ in range(TURNS):
         steps, started = 0, _now(images)
         while (ended := _now(images)) - started < SECONDS:
-            for _ in range(STEPS_AHEAD[images.device.type]):  # the noise of which is drawn in one of them
+            for _ in range(STEPS_AHEAD):  # the noise of which is drawn in one of them
                 trained.step(images, indices)
                 steps += 1
         fastest = min(fastest, (ended - started) / steps)

@@ -21,7 +21,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, Drawn, Generator
 from latentmill.training.adam import Adam, PackedAdam, owned
-from latentmill.training.noise import STEPS_AHEAD, Noise, asked
+from latentmill.training.noise import Noise, asked
 from latentmill.training.progress import Progress
 from latentmill.training.team import Alone, Forward, Team
 from latentmill.variant import Variant
@@ -69,27 +69,23 @@ class Single(Stack):
             list(member.model.parameters()), config.learning_rate, config.weight_decay, owned(member.moments)
         )
         self._forward: Forward = team.forward_of(member.model)
-        self._noise: Noise | None = None
+        self._noise = Noise(self.members)
         compiled = compiled and isinstance(team, Alone)
-        if compiled or STEPS_AHEAD[member.noise.device.type] > 1:
-            self._noise = Noise(self.members)
         self._compiled = _compile(_drawn(member.model), member.noise.device) if compiled else None
 
     def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
         (member,) = self.members
-        part = self.team.part(indices[0], member.noise)
-        draws = None if self._noise is None else [each[0][part.rows] for each in self._noise.next(images, indices[0])]
+        part = self.team.part(indices[0])
+        draws = [each[0][part.rows] for each in self._noise.next(images, indices[0])]
         with _precision(member, images.device):
-            terms = self._terms(images[part.indices], part.noise, draws)
+            terms = self._terms(images[part.indices], draws)
         self._optimiser.zero_grad()
         self.team.scaled(terms["loss"], part).backward()
         self._optimiser.step()
         means = {name: self.team.mean(value, part) for name, value in terms.items()}
         return {name: value.clone()[None] for name, value in means.items()}  # a CUDA graph overwrites its own
 
-    def _terms(self, batch: Tensor, noise: Generator, draws: list[Tensor] | None) -> dict[str, Tensor]:
-        if draws is None:
-            return self._forward(batch, noise)
+    def _terms(self, batch: Tensor, draws: list[Tensor]) -> dict[str, Tensor]:
         if self._compiled and len(batch) == self.members[0].config.batch_size:  # the last of an epoch may be smaller
             terms: dict[str, Tensor] = self._compiled(batch, draws)
             return terms
@@ -104,8 +100,7 @@ class Single(Stack):
 
     def end_epoch(self) -> None:
         self.members[0].moments = self._optimiser.moments
-        if self._noise:
-            self._noise.forget()
+        self._noise.forget()
 
 
 class Packed(Stack):

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from latentmill.draws import Generator, Share
+from latentmill.draws import Generator
 from latentmill.variant import Variant
 
 Forward = Callable[[Tensor, Generator], dict[str, Tensor]]
@@ -25,7 +24,6 @@ class Part:
 
     indices: np.ndarray  # (b) of the images
     rows: slice  # where they stand in the whole batch
-    noise: Generator
     weight: float  # of its mean terms in those of the whole batch: b / B
 
 
@@ -39,7 +37,7 @@ class Team(ABC):
         """The model's `forward`, such that gradients are averaged over the team."""
 
     @abstractmethod
-    def part(self, indices: np.ndarray, noise: torch.Generator) -> Part:
+    def part(self, indices: np.ndarray) -> Part:
         """One's own part of the batch at `indices` (B)."""
 
     @abstractmethod
@@ -63,8 +61,8 @@ class Alone(Team):
     def forward_of(self, model: Variant) -> Forward:
         return model
 
-    def part(self, indices: np.ndarray, noise: torch.Generator) -> Part:
-        return Part(indices, slice(None), noise, 1.0)
+    def part(self, indices: np.ndarray) -> Part:
+        return Part(indices, slice(None), 1.0)
 
     def scaled(self, loss: Tensor, part: Part) -> Tensor:
         return loss
@@ -87,13 +85,13 @@ class DataParallel(Team):
         # Buffers are the same everywhere; a static graph may have parameters that no step uses.
         return DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
 
-    def part(self, indices: np.ndarray, noise: torch.Generator) -> Part:
+    def part(self, indices: np.ndarray) -> Part:
         """Contiguous rows; where there are fewer rows than members, some take the first with no weight."""
         total = len(indices)
         rows = slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
         weight = (rows.stop - rows.start) / total
         rows = rows if weight else slice(0, 1)
-        return Part(indices[rows], rows, Share(noise, rows, total), weight)
+        return Part(indices[rows], rows, weight)
 
     def scaled(self, loss: Tensor, part: Part) -> Tensor:
         return loss * (part.weight * self.size)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import CASES, build
 from safetensors.numpy import load_file
 from test_sweep import swept
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentmill import variants
 from latentmill.config import TrainingConfig
@@ -382,6 +384,42 @@ def test_no_more_is_drawn_ahead_than_takes_some_memory(monkeypatch, most, ahead)
     asked = Asked(torch.Generator())
     standard_normal((20, 4), asked)  # 320 bytes
     assert steps_ahead(asked.draws, torch.device("cpu")) == ahead
+
+
+class Kernels(TorchDispatchMode):
+    """Counts what a GPU would launch; a view of a tensor is no launch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view:
+            self.seen[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@each_trained_variant
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_is_as_many_kernels_for_many_members_as_for_few_and_waits_for_none(data, name, config, precision):
+    images, seen = data[0], {}
+    for size in (2, 16):
+        members = [
+            Progress(
+                build(name, config, seed=row),
+                TrainingConfig(learning_rate=1e-3 * (1 + row), weight_decay=0.1, precision=precision),
+                *(torch.Generator().manual_seed(row) for _ in range(2)),
+            )
+            for row in range(size)
+        ]
+        packed, indices = stack(members), np.tile(np.arange(10), (size, 1))
+        packed.step(images, indices)  # which draws for those that follow
+        with Kernels() as kernels:
+            packed.step(images, indices)
+        seen[size] = kernels.seen
+    assert seen[2] == seen[16]
+    assert seen[2]["_fused_adamw_"] == 1
+    assert not seen[2].keys() & {"_local_scalar_dense", "item", "nonzero", "randn", "normal_", "random_", "rand"}
 
 
 @pytest.mark.parametrize("decays", [(0.0, 0.0, 0.0), (0.0, 0.1, 0.2)])

@@ -1,10 +1,12 @@
 """Batches as index selections from memory: no loader, no worker processes, no copy of the whole set on the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Indices = np.ndarray | Tensor  # on a GPU a tensor that lies there
 
 
 class Batches:
@@ -22,7 +24,7 @@ class Batches:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: np.ndarray | slice) -> Tensor:
+    def __getitem__(self, index: Indices | slice) -> Tensor:
         """(N, C, H, W) uint8 at `index` -> (B, C, H, W) float32 in [0, 1]."""
         chosen = self._images[index]
         if isinstance(chosen, np.ndarray):
@@ -33,13 +35,18 @@ class Batches:
         """All images in order, `size` at a time."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[np.ndarray]:
-        """The indices of all images once, in an order drawn from `generator` (on the CPU), a batch (B) at a time.
+    def epoch(self, batch_size: int, generators: Sequence[torch.Generator]) -> Iterator[Indices]:
+        """The indices of all images once, a batch (M, B) at a time; each of M rows in an order of its own.
 
-        The last batch may be smaller.
+        Orders are drawn from `generators` (M), on the CPU. The last batch may be smaller.
         """
-        order = torch.randperm(len(self), generator=generator).numpy()
-        return (order[start : start + batch_size] for start in range(0, len(self), batch_size))
+        orders = [torch.randperm(len(self), generator=generator).numpy() for generator in generators]
+        indices = self.indices(np.stack(orders))
+        return (indices[:, start : start + batch_size] for start in range(0, len(self), batch_size))
+
+    def indices(self, indices: np.ndarray) -> Indices:
+        """Brought to where the images are; a step that brought its own would wait for the GPU to end the last."""
+        return indices if self.device.type == "cpu" else torch.from_numpy(indices).to(self.device)
 
 
 def as_float(images: np.ndarray) -> np.ndarray:

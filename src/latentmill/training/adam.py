@@ -74,7 +74,7 @@ class PackedAdam:
         )
         self._decaying = any(config.weight_decay for config in configs)
         self._alike = len({(config.learning_rate, config.weight_decay) for config in configs}) == 1
-        self._moved = weights if self._alike else [torch.zeros_like(weight) for weight in weights]
+        self._moved = list(weights) if self._alike else [torch.zeros_like(weight) for weight in weights]
         rate, decay = (configs[0].learning_rate, configs[0].weight_decay) if self._alike else (1.0, 0.0)
         self._adam = Adam(self._moved, rate, decay, _stacked([member.moments for member in members]))
 
@@ -98,7 +98,7 @@ class PackedAdam:
             if self._decaying:
                 weight.mul_(1 - rates * _over(self._decays, weight))
             weight.addcmul_(moved, rates)
-            moved.zero_()
+        torch._foreach_zero_(self._moved)
 
     def moments(self, row: int) -> Moments:
         """Those of one member, as views."""

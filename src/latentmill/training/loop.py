@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -198,12 +197,10 @@ def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val:
 def train_steps(trained: Stack, images: Batches, watch: LossWatch) -> list[Row]:
     """One pass over `images`, each member in an order of its own; the mean of each term, a row a member."""
     totals: dict[str, Tensor] = {}
-    orders = []
     for progress in trained.members:
         progress.model.train()
-        orders.append(images.epoch(progress.config.batch_size, progress.order))
-    for parts in zip(*orders, strict=True):
-        indices = np.stack(parts)  # (M, B)
+    batch_size = trained.members[0].config.batch_size
+    for indices in images.epoch(batch_size, [progress.order for progress in trained.members]):  # (M, B)
         terms = trained.step(images, indices)
         if watch.see(terms["loss"]):
             break

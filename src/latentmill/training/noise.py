@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentmill.data.batches import Batches
+from latentmill.data.batches import Batches, Indices
 from latentmill.draws import Asked, Draw
 from latentmill.training.progress import Progress
 
@@ -28,7 +27,7 @@ class Noise:
         self._made: list[list[Tensor]] = []  # of steps to come, the next one last
         self._rows = 0  # of the batches that they are for
 
-    def next(self, images: Batches, indices: np.ndarray) -> list[Tensor]:
+    def next(self, images: Batches, indices: Indices) -> list[Tensor]:
         """Those of a step, (M, B, …), for batches of as many images as there are at `indices` (B)."""
         if not self._made or len(indices) != self._rows:
             self._rows, self._made = len(indices), self._make(images, indices)
@@ -38,7 +37,7 @@ class Noise:
         """An epoch has ended."""
         self._made.clear()
 
-    def _make(self, images: Batches, indices: np.ndarray) -> list[list[Tensor]]:
+    def _make(self, images: Batches, indices: Indices) -> list[list[Tensor]]:
         if len(indices) not in self._asked:
             draws = asked(self._members[0].model, "forward", images[indices])
             self._asked[len(indices)] = draws, steps_ahead(draws, images.device)

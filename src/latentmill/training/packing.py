@@ -81,7 +81,7 @@ def stack_of(trial: Trial, size: int, images: Batches) -> Stack:
 
 def seconds_a_step(trained: Stack, images: Batches) -> float:
     rows = min(len(images), trained.members[0].config.batch_size)
-    indices = np.tile(np.arange(rows), (len(trained.members), 1))
+    indices = images.indices(np.tile(np.arange(rows), (len(trained.members), 1)))
     for _ in range(2):
         trained.step(images, indices)
     fastest = float("inf")

@@ -13,12 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from latentmill.data.batches import Batches
+from latentmill.data.batches import Batches, Indices
 from latentmill.draws import Draw, Drawn, Generator
 from latentmill.training.adam import Adam, PackedAdam, owned
 from latentmill.training.noise import Noise, asked
@@ -35,7 +34,7 @@ class Stack(ABC):
     members: list[Progress]
 
     @abstractmethod
-    def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
+    def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         """A step of Adam on the images at `indices` (M, B); the terms of each member's objective, (M), detached."""
 
     @abstractmethod
@@ -73,7 +72,7 @@ class Single(Stack):
         compiled = compiled and isinstance(team, Alone)
         self._compiled = _compile(_drawn(member.model), member.noise.device) if compiled else None
 
-    def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
+    def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         (member,) = self.members
         part = self.team.part(indices[0])
         draws = [each[0][part.rows] for each in self._noise.next(images, indices[0])]
@@ -123,7 +122,7 @@ class Packed(Stack):
         if compiled:
             self._step = _compile(self._step, self._optimiser.device)
 
-    def step(self, images: Batches, indices: np.ndarray) -> dict[str, Tensor]:
+    def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         batch = images[indices]  # (M, B, C, H, W)
         noise = self._noise.next(images, indices[0])
         whole = batch.shape[1] == self.members[0].config.batch_size

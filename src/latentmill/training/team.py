@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from latentmill.data.batches import Indices
 from latentmill.draws import Generator
 from latentmill.variant import Variant
 
@@ -22,7 +22,7 @@ Forward = Callable[[Tensor, Generator], dict[str, Tensor]]
 class Part:
     """What a member has of a batch."""
 
-    indices: np.ndarray  # (b) of the images
+    indices: Indices  # (b) of the images
     rows: slice  # where they stand in the whole batch
     weight: float  # of its mean terms in those of the whole batch: b / B
 
@@ -37,7 +37,7 @@ class Team(ABC):
         """The model's `forward`, such that gradients are averaged over the team."""
 
     @abstractmethod
-    def part(self, indices: np.ndarray) -> Part:
+    def part(self, indices: Indices) -> Part:
         """One's own part of the batch at `indices` (B)."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Alone(Team):
     def forward_of(self, model: Variant) -> Forward:
         return model
 
-    def part(self, indices: np.ndarray) -> Part:
+    def part(self, indices: Indices) -> Part:
         return Part(indices, slice(None), 1.0)
 
     def scaled(self, loss: Tensor, part: Part) -> Tensor:
@@ -85,7 +85,7 @@ class DataParallel(Team):
         # Buffers are the same everywhere; a static graph may have parameters that no step uses.
         return DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
 
-    def part(self, indices: np.ndarray) -> Part:
+    def part(self, indices: Indices) -> Part:
         """Contiguous rows; where there are fewer rows than members, some take the first with no weight."""
         total = len(indices)
         rows = slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)

@@ -54,6 +54,26 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
         ("mnist-5k", "mnist-5k, val: '0.2'", "data.val: Input should be a valid number, but got '0.2'"),
         ("mnist-5k", "mnist-5k, seed: -1", "data.seed: Input should be greater than or equal to 0, but got -1"),
         ("mnist-5k", "mnist-5k, path: 5", "data.path: Input should be a valid string, but got 5"),
+        (
+            "train: {}",
+            "train: {pack: 0}",
+            "^[^;]* train.pack: .* must be auto, off or a whole number from 1, but got 0$",
+        ),
+        (
+            "train: {}",
+            "train: {pack: many}",
+            "train.pack: .* must be auto, off or a whole number from 1, but got 'many'$",
+        ),
+        (
+            "train: {}",
+            "train: {pack: yes}",
+            "train.pack: .* must be auto, off or a whole number from 1, but got 'yes'$",
+        ),
+        (
+            "train: {}",
+            "train: {pack: true}",
+            "train.pack: .* must be auto, off or a whole number from 1, but got True$",
+        ),
         ("epochs: 7", "epochs: 0", "trial.epochs: .* but got 0"),
         ("epochs: 7", "epochs: 7.5", "trial.epochs: .* but got 7.5"),
         ("epochs: 7", "epochs: true", "trial.epochs: .* but got True"),

@@ -10,20 +10,22 @@ import pytest
 import torch
 from conftest import CASES, build
 from safetensors.numpy import load_file
-from test_sweep import swept
+from test_sweep import Listener, swept
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentmill import variants
-from latentmill.config import TrainingConfig
+from latentmill.config import Params, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Drawn, random_bits, standard_normal, uniform
+from latentmill.sweep.search import PlanSearch, optuna_rounds
 from latentmill.sweep.stacks import StackSizes
 from latentmill.training import loop, packing, trials
 from latentmill.training import together as together_runs
 from latentmill.training.endings import StoppedError
 from latentmill.training.noise import Noise, steps_ahead
 from latentmill.training.packing import best_size
+from latentmill.training.plan import Plan
 from latentmill.training.progress import Progress
 from latentmill.training.results import outcomes, ranking
 from latentmill.training.stack import Packed, stack
@@ -160,8 +162,14 @@ def test_a_member_that_is_stopped_leaves_alone(together, alone):
         if progress.epoch == 2:
             raise StoppedError(progress.history)
 
-    asked = rates(1e-3, 2e-3, 3e-3)
-    packed, _ = together(asked, watches=[UNWATCHED, Watch(stop, rungs=[2]), Watch(rungs=[1, 2])])
+    asked, seen = rates(1e-3, 2e-3, 3e-3), []
+    watches = [
+        Watch(lambda progress: seen.append(progress.epoch)),
+        Watch(stop, rungs=[2], ended=lambda: seen.append("stopped")),
+        Watch(rungs=[1, 2]),
+    ]
+    packed, _ = together(asked, watches=watches)
+    assert seen == [1, 2, "stopped", 3]
     one_by_one = alone(asked)
     same(asked[0], packed, one_by_one)
     stopped, other = (packed.find(each.fingerprint(DIGEST)) for each in asked[1:])
@@ -589,6 +597,25 @@ def test_a_sweep_of_packed_trials_ranks_as_one_without(digits, tmp_path):
         assert packed.records[fingerprint]["criterion"] == pytest.approx(record["criterion"], rel=1e-3)
     again, _ = swept(digits, tmp_path / "plain", LADDER, pack="off")
     assert again.missing == 0, "how trials were computed is no part of what they are"
+
+
+def test_members_that_end_before_others_are_told_of_at_once(tmp_path):
+    sections = {"data": {"source": "digits"}, "trial": {}, "ladder": LADDER, "evaluation": {}, "export": {}}
+    params = Params.model_validate(sections | {"train": {"storage": str(tmp_path)}})
+    plan, listener = Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds), Listener()
+    search = PlanSearch(plan, listener, StackSizes(5, 1, [], lambda trial, alike: 1))
+    first, lost, *others = (each["fingerprint"] for each in search.suggest("a")["asked"])
+    for fingerprint in (first, *others):
+        plan.store.end(fingerprint, {"fingerprint": fingerprint, "status": "stopped"})
+    known = plan.missing
+    search.on_trial_result("a", {"trials": [{"fingerprint": each, "ended": True} for each in (first, lost)]})
+    assert listener.ends == [(first, "stopped")]
+    assert plan.missing == known - 1
+    assert "its result could not be kept" in listener.notes[0]
+    assert plan.waiting[0].fingerprint == lost, "it is run again, after all others"
+    search.on_trial_complete("a", {})
+    assert listener.ends == [(each, "stopped") for each in (first, *others)]
+    assert len(listener.notes) == 1
 
 
 def test_asha_stops_members_of_a_stack(digits, tmp_path):

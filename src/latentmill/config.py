@@ -5,9 +5,9 @@ knows no variant.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -59,13 +59,21 @@ class AshaConfig(Model):
     reduction: Annotated[int, Field(ge=2)] = 3  # one in so many goes on from `grace` times 1, reduction, reduction^2 …
 
 
+def _size_of_a_stack(value: Any) -> int | str:
+    if value in ("auto", "off") or (type(value) is int and value > 0):
+        return cast(int | str, value)
+    raise ValueError("must be auto, off or a whole number from 1")
+
+
 class SweepConfig(Model):
     """Which trials of the ladder are trained, and how they are spread over a machine or a cluster."""
 
     workers: PositiveInt | None = None  # trials at a time on this machine; null: one a CPU core
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
     workers_per_trial: PositiveInt = 1  # that share each batch of a trial too large for one; one GPU each, if any
-    pack: PositiveInt | Literal["auto", "off"] = "auto"  # trials that a worker computes as one program
+    pack: Annotated[int | str, PlainValidator(_size_of_a_stack)] = (
+        "auto"  # trials that a worker computes as one program
+    )
     compile: bool = False  # torch.compile: faster steps, after seconds of compiling in each worker and for each shape
     storage: Annotated[str, Field(min_length=1)] = ".latentmill/trials"  # the trial store: a folder or a URL
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed

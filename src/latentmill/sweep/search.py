@@ -70,21 +70,30 @@ class PlanSearch(Searcher):
             self.observer.started(planned)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Of a stack, those trials that have ended before others are told of at once."""
         by_fingerprint = {planned.fingerprint: planned for planned in self.running[trial_id]}
         for row in result.get("trials", [result] if "epoch" in result else []):
-            self.observer.progressed(by_fingerprint[row["fingerprint"]], row)
+            planned = by_fingerprint[row["fingerprint"]]
+            if "epoch" in row:
+                self.observer.progressed(planned, row)
+            else:
+                self.running[trial_id].remove(planned)
+                self._ended(planned, "its result could not be kept")
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         taken = self.running.pop(trial_id)
         for sentence in (result or {}).get("notes", []):
             self.observer.noted(sentence)
+        what = "its worker died" if error else "its result could not be kept"
         for planned in taken:
-            record = self.plan.ended(planned.fingerprint, trial_id in self.starved and len(taken) == 1)
-            if record is None:
-                what = "its worker died" if error else "its result could not be kept"
-                self.observer.noted(f"{planned.label}: {what}, and it is run again from its last epoch")
-            else:
-                self.observer.ended(planned, record)
+            self._ended(planned, what, trial_id in self.starved and len(taken) == 1)
+
+    def _ended(self, planned: Planned, lost: str, starved: bool = False) -> None:
+        record = self.plan.ended(planned.fingerprint, starved)
+        if record is None:
+            self.observer.noted(f"{planned.label}: {lost}, and it is run again from its last epoch")
+        else:
+            self.observer.ended(planned, record)
 
     def cut(self) -> None:
         """The sweep is out of time: of stacks that were under way, some members may have ended before."""

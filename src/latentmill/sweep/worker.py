@@ -131,7 +131,7 @@ def watch(
             if team.agree(bool(asked and ray.get(asked))):
                 raise StoppedError(progress.history)
 
-    return Watch(after_epoch, rungs)
+    return Watch(after_epoch, rungs, lambda: reports.add({"fingerprint": fingerprint, "ended": True}))
 
 
 class Reports:
@@ -144,8 +144,12 @@ class Reports:
     def add(self, row: dict[str, Any]) -> None:
         self.rows[row["fingerprint"]] = row
         if time.monotonic() >= self.next:
-            of_loggers = row | {"timesteps_total": row["epoch"]}  # their x axis; they are told of one trial at a time
-            self.report(of_loggers if self.trials == 1 else {"trials": list(self.rows.values())})
+            if self.trials == 1:
+                self.report(
+                    row | {"timesteps_total": row["epoch"]}
+                )  # the x axis of loggers, which see a trial at a time
+            else:
+                self.report({"trials": list(self.rows.values())})
             self.rows, self.next = {}, time.monotonic() + self.pause
 
 

@@ -58,9 +58,11 @@ def _train(asked: Sequence[Trial], context: Context, watches: Sequence[Watch]) -
         checkpoints = StoredProgress(store, record["fingerprint"], watch, Alone(), pace)
         members.append(begin(model_of(trial, images), images, config_of(trial), trial.seed, checkpoints))
     for member in optimise(members, images, val, compiled=context.compiled):
+        row = members.index(member)
         ended, weights = result_of(member, images, val)
-        keep(store, records[members.index(member)] | ended, weights)
+        keep(store, records[row] | ended, weights)
         member.progress.release()
+        watches[row].ended()
 
 
 def _is_over(trial: Trial, context: Context) -> bool:

@@ -37,6 +37,7 @@ class Watch:
 
     after_epoch: Callable[[Progress], None] = lambda progress: None  # once the epoch is safe; may raise EndedError
     rungs: Collection[int] = ()  # epochs after which the row gets the criterion too, as `val_criterion`
+    ended: Callable[[], None] = lambda: None  # its result is kept, while those of its stack are still trained
 
 
 UNWATCHED = Watch()

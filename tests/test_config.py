@@ -142,6 +142,13 @@ def test_an_input_error_ends_a_command_with_one_line_and_status_1(capsys: pytest
     assert (out, err) == ("", "error: beta must be positive, but got beta=-1.0\n")
 
 
+def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), one_line_errors():
         raise ZeroDivisionError

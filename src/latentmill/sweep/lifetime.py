@@ -18,6 +18,7 @@ from latentmill.training.store import TrialStore
 
 PROBE = ".probe"  # a file that is written to see whether it can be
 SECONDS_FOR_THE_OTHER = 20.0  # one that lost its `dvc repro` needs a few to end
+ENDING = (signal.SIGTERM, signal.SIGINT)
 SECONDS_TO_END = 7.0  # clusters that take a machine away give 10 at the least
 TOLD_TO_STOP = "error: told to stop; every trial is kept to its last epoch, a later run goes on"
 
@@ -57,10 +58,10 @@ def _require_writable(storage: Storage) -> None:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """SIGTERM, as a cluster sends it before it takes a machine away, ends the block and then the process, in a line.
+    """Ctrl-C, or SIGTERM as a cluster sends it before it takes a machine away, ends the block and then the process.
 
-    So does the death of the `dvc repro` that started this process: DVC forwards only SIGINT, and a sweep that goes
-    on unseen would fight with the next one.
+    In a line, and so does the death of the `dvc repro` that started this process: DVC forwards only SIGINT, and a sweep
+    that goes on unseen would fight with the next one.
     """
     received: list[int] = []
 
@@ -68,21 +69,25 @@ def ending_in_order() -> Iterator[None]:
         received.append(number)
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
-    _end_anyway(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number in ENDING:
+        if before[number] != signal.SIG_IGN:  # as a shell has it for what runs in the background
+            signal.signal(number, stop)
+    _end_anyway()
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if received:  # Ray may have made another exception of ours
             print(TOLD_TO_STOP, file=sys.stderr)
             raise SystemExit(128 + received[0])
 
 
-def _end_anyway(number: int) -> None:
-    """Once that signal is received, end within `SECONDS_TO_END`, whatever Ray still waits for.
+def _end_anyway() -> None:
+    """Once told to, end within `SECONDS_TO_END`, whatever Ray still waits for.
 
     Python runs handlers in the main thread, which Ray may hold for long; the byte in this pipe is written at once.
     """
@@ -91,7 +96,7 @@ def _end_anyway(number: int) -> None:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
     def wait() -> None:
-        while os.read(received, 1)[0] != number:
+        while (number := os.read(received, 1)[0]) not in ENDING:
             pass
         time.sleep(SECONDS_TO_END)
         print(TOLD_TO_STOP, file=sys.stderr, flush=True)

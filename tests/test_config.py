@@ -1,5 +1,8 @@
 """params.yaml: what is accepted, and that every mistake is one line that names the key and its value."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,11 +145,10 @@ def test_an_input_error_ends_a_command_with_one_line_and_status_1(capsys: pytest
     assert (out, err) == ("", "error: beta must be positive, but got beta=-1.0\n")
 
 
-def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, one_line_errors():
-        raise KeyboardInterrupt
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "error: interrupted\n"
+def test_an_interrupt_is_one_line_and_ends_a_loop_of_the_shell() -> None:
+    program = "from latentmill.errors import one_line_errors\nwith one_line_errors(): raise KeyboardInterrupt"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "error: interrupted\n")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

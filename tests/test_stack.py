@@ -15,9 +15,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentmill import variants
-from latentmill.config import Params, TrainingConfig
+from latentmill.config import Params, SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import Asked, Drawn, random_bits, standard_normal, uniform
+from latentmill.sweep import worker
 from latentmill.sweep.search import PlanSearch, optuna_rounds
 from latentmill.sweep.stacks import StackSizes
 from latentmill.training import loop, packing, trials
@@ -320,7 +321,7 @@ def test_what_was_drawn_is_handed_out_as_it_was_asked_for():
     asked = Asked(torch.Generator().manual_seed(0))
     seen = draws(asked)
     again = torch.Generator().manual_seed(0)
-    drawn = [draw(again, 1)[0] for draw in asked.draws]
+    drawn = [draw(again, 1, 4)[0] for draw in asked.draws]
     assert all(torch.equal(one, other) for one, other in zip(seen, drawn, strict=True))
     assert all(torch.equal(one, other) for one, other in zip(draws(Drawn(drawn)), seen, strict=True))
 
@@ -370,9 +371,7 @@ def test_a_team_sees_its_own_rows_of_what_is_drawn_ahead(data):
     seen, (images, _) = [], data
     config, generators = TrainingConfig(), [torch.Generator().manual_seed(1) for _ in range(2)]
     member = Progress(build("vae", {"latent": 3}, seed=0), config, *generators)
-    drawn = Noise([Progress(member.model, config, generators[0], torch.Generator().manual_seed(1))]).next(
-        images, np.arange(10)
-    )
+    drawn = Noise([Progress(member.model, config, generators[0], torch.Generator().manual_seed(1))]).next(images, 10)
     stack([member], Second()).step(images, np.arange(10)[None])
     assert all(torch.equal(mine, whole[0][7:]) for mine, whole in zip(seen[0], drawn, strict=True))
 
@@ -383,15 +382,32 @@ def test_a_model_may_draw_nothing(data):
             return {"loss": images.mean()}
 
     noise = Noise([SimpleNamespace(model=Plain(), noise=torch.Generator())])
-    assert [noise.next(data[0], np.arange(5)) for _ in range(3)] == [[], [], []]
+    assert [noise.next(data[0], 5) for _ in range(3)] == [[], [], []]
 
 
 @pytest.mark.parametrize(("most", "ahead"), [(2**21, 8), (1000, 3), (10, 1)])
 def test_no_more_is_drawn_ahead_than_takes_some_memory(monkeypatch, most, ahead):
     monkeypatch.setattr("latentmill.training.noise.MADE_AHEAD", most)
     asked = Asked(torch.Generator())
-    standard_normal((20, 4), asked)  # 320 bytes
-    assert steps_ahead(asked.draws, torch.device("cpu")) == ahead
+    standard_normal((1, 4), asked)
+    assert steps_ahead(asked.draws, 20, torch.device("cpu")) == ahead, "of 320 bytes a step"
+
+
+def test_each_member_sees_all_images_once_an_epoch_in_an_order_of_its_own(data):
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    batches = list(data[0].epoch(120, generators))
+    assert [batch.shape for batch in batches] == [(2, 120)] * 4 + [(2, 20)]
+    orders = np.concatenate(batches, axis=1)
+    assert (np.sort(orders) == np.arange(500)).all()
+    for order, seed in zip(orders, (1, 2), strict=True):
+        assert (order == torch.randperm(500, generator=torch.Generator().manual_seed(seed)).numpy()).all()
+
+
+def test_orders_lie_where_the_images_are(digits):
+    """Else each step of a GPU would wait for the last, to be told its own."""
+    images = Batches(digits, "meta")  # stands in for a GPU: a device that is not the CPU
+    for indices in images.epoch(100, [torch.Generator()] * 2):
+        assert indices.device == images.device == images[indices].device
 
 
 class Kernels(TorchDispatchMode):
@@ -409,7 +425,7 @@ class Kernels(TorchDispatchMode):
 
 @each_trained_variant
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_step_is_as_many_kernels_for_many_members_as_for_few_and_waits_for_none(data, name, config, precision):
+def test_a_step_is_as_many_kernels_for_many_members_as_for_few_and_reads_nothing_back(data, name, config, precision):
     images, seen = data[0], {}
     for size in (2, 16):
         members = [
@@ -604,18 +620,35 @@ def test_members_that_end_before_others_are_told_of_at_once(tmp_path):
     params = Params.model_validate(sections | {"train": {"storage": str(tmp_path)}})
     plan, listener = Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds), Listener()
     search = PlanSearch(plan, listener, StackSizes(5, 1, [], lambda trial, alike: 1))
-    first, lost, *others = (each["fingerprint"] for each in search.suggest("a")["asked"])
+    first, lost, last, *others = (each["fingerprint"] for each in search.suggest("a")["asked"])
     for fingerprint in (first, *others):
         plan.store.end(fingerprint, {"fingerprint": fingerprint, "status": "stopped"})
     known = plan.missing
-    search.on_trial_result("a", {"trials": [{"fingerprint": each, "ended": True} for each in (first, lost)]})
-    assert listener.ends == [(first, "stopped")]
-    assert plan.missing == known - 1
-    assert "its result could not be kept" in listener.notes[0]
-    assert plan.waiting[0].fingerprint == lost, "it is run again, after all others"
-    search.on_trial_complete("a", {})
+    search.on_trial_result("a", {"trials": [{"fingerprint": each, "ended": True} for each in (first, lost, *others)]})
     assert listener.ends == [(each, "stopped") for each in (first, *others)]
-    assert len(listener.notes) == 1
+    assert plan.missing == known - 3
+    search.on_trial_result("a", {"trials": [{"fingerprint": lost, "epoch": 1}]})
+    assert listener.reports == [(lost, 1)], "what could not be kept may be trained again there"
+    plan.store.end(lost, {"fingerprint": lost, "status": "finished", "criterion": 1.0})
+    search.starved.add("a")
+    search.on_trial_complete("a", error=True)
+    assert listener.ends[-1] == (lost, "finished")
+    assert "its worker died, and it is run again" in listener.notes[0], "and not out of memory: it was not alone"
+    assert plan.waiting[0].fingerprint == last
+
+
+def test_what_a_worker_reports_of_members_that_end():
+    told = []
+    reports = worker.Reports(told.append, 0.0, trials=2)
+    material = SimpleNamespace(settings=SweepConfig())
+    watches = [worker.watch(trial(), "vae", name, 500, material, Alone(), reports) for name in ("one", "other")]
+    progress = SimpleNamespace(epoch=1, history=[{"train_loss": 2.0, "val_loss": 1.0}])
+    watches[0].after_epoch(progress)
+    watches[0].ended()
+    assert [[(row["fingerprint"], row.get("epoch"), "ended" in row) for row in each["trials"]] for each in told] == [
+        [("one", 1, False)],
+        [("one", None, True)],
+    ]
 
 
 def test_asha_stops_members_of_a_stack(digits, tmp_path):

@@ -29,8 +29,8 @@ def test_the_parts_of_a_batch_make_up_its_terms(name, config, size, digits):
     model, images = build(name, config), Batches(digits)
     indices = torch.randperm(100).numpy()
     asked = Asked(torch.Generator())
-    model(images[indices], asked)
-    draws = [draw(torch.Generator().manual_seed(0), 1)[0] for draw in asked.draws]
+    model(images[:1], asked)
+    draws = [draw(torch.Generator().manual_seed(0), 1, 100)[0] for draw in asked.draws]
     whole = model(images[indices], Drawn(draws))
     sums = dict.fromkeys(whole, 0.0)
     for rank in range(size):

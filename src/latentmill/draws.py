@@ -36,7 +36,7 @@ class Drawn:
         return next(self._draws)
 
 
-Draw = Callable[[torch.Generator, int], Tensor]  # a generator and a number of steps K -> (K, B, …)
+Draw = Callable[[torch.Generator, int, int], Tensor]  # a generator, K steps of B rows -> (K, B, …)
 Generator = torch.Generator | Asked | Drawn
 
 
@@ -66,7 +66,7 @@ def _rows(draw: Callable[[Shape, torch.Generator], Tensor], shape: Shape, genera
     if isinstance(generator, Drawn):
         return generator.next()
     if isinstance(generator, Asked):
-        rows, *rest = shape
-        generator.draws.append(lambda source, steps: draw((steps * rows, *rest), source).unflatten(0, (steps, rows)))
+        rest = shape[1:]
+        generator.draws.append(lambda of, steps, rows: draw((steps * rows, *rest), of).unflatten(0, (steps, rows)))
         return draw(shape, generator.generator)
     return draw(shape, generator)

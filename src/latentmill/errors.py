@@ -1,6 +1,5 @@
 """The one error that a user can mend; commands print it as one line and exit with a status other than 0."""
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ class InputError(ValueError):
 def one_line_errors() -> Iterator[None]:
     """Around a command's `main()`: an `InputError` ends the process with one line on stderr and status 1.
 
-    So does Ctrl-C, with status 130. Every other error keeps its traceback, because it is a fault of the program.
+    So does Ctrl-C, but for the status: to its parent the process died of it. Every other error keeps its traceback,
+    because it is a fault of the program.
     """
     try:
         yield
@@ -22,5 +22,5 @@ def one_line_errors() -> Iterator[None]:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.excepthook = lambda *raised: print("error: interrupted", file=sys.stderr)
+        raise

@@ -38,7 +38,7 @@ class Variant(nn.Module, ABC):
         """The objective on `images` (B, C, H, W) in [0, 1]: named terms in nats per example, `loss` among them.
 
         Each term is summed over pixels and averaged over the batch; all randomness comes from `generator`,
-        through the functions of draws.py.
+        through the functions of draws.py: the same draws at each call, with a row for each image.
         """
 
     @abstractmethod

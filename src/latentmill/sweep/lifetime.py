@@ -71,7 +71,7 @@ def ending_in_order() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in ENDING}
     for number in ENDING:
-        if before[number] != signal.SIG_IGN:  # as a shell has it for what runs in the background
+        if (number, before[number]) != (signal.SIGINT, signal.SIG_IGN):  # as shells have it in the background
             signal.signal(number, stop)
     _end_anyway()
     if "DVC_STAGE" in os.environ:
@@ -79,6 +79,7 @@ def ending_in_order() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.set_wakeup_fd(-1)
         for number, handler in before.items():
             signal.signal(number, handler)
         if received:  # Ray may have made another exception of ours

@@ -41,6 +41,7 @@ class PlanSearch(Searcher):
         super().__init__()
         self.plan, self.observer, self.sizes, self.halving = plan, observer, sizes, halving
         self.running: dict[str, list[Planned]] = {}  # by Tune's name; some may still wait for a worker
+        self.alone: set[str] = set()  # Tune's names of those that began as one trial
         self.starved: set[str] = set()  # Tune's names of trials whose workers Ray ended for want of memory
 
     def suggest(self, trial_id: str) -> Any:
@@ -50,6 +51,8 @@ class PlanSearch(Searcher):
         if not taken:
             return Searcher.FINISHED if self.plan.is_over() else None
         self.running[trial_id] = taken
+        if len(taken) == 1:
+            self.alone.add(trial_id)
         asked = [
             {"trial": asdict(planned.trial), "entry": planned.entry, "fingerprint": planned.fingerprint}
             for planned in taken
@@ -70,28 +73,28 @@ class PlanSearch(Searcher):
             self.observer.started(planned)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Of a stack, those trials that have ended before others are told of at once."""
+        """Tells of epochs, and of those trials of a stack that have ended while others go on."""
         by_fingerprint = {planned.fingerprint: planned for planned in self.running[trial_id]}
         for row in result.get("trials", [result] if "epoch" in result else []):
             planned = by_fingerprint[row["fingerprint"]]
             if "epoch" in row:
                 self.observer.progressed(planned, row)
-            else:
+            elif self.plan.find(planned.fingerprint):  # else the worker may yet train it again
                 self.running[trial_id].remove(planned)
-                self._ended(planned, "its result could not be kept")
+                self._ended(planned)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         taken = self.running.pop(trial_id)
         for sentence in (result or {}).get("notes", []):
             self.observer.noted(sentence)
-        what = "its worker died" if error else "its result could not be kept"
         for planned in taken:
-            self._ended(planned, what, trial_id in self.starved and len(taken) == 1)
+            self._ended(planned, error, trial_id in self.starved & self.alone)
 
-    def _ended(self, planned: Planned, lost: str, starved: bool = False) -> None:
+    def _ended(self, planned: Planned, died: bool = False, starved: bool = False) -> None:
         record = self.plan.ended(planned.fingerprint, starved)
         if record is None:
-            self.observer.noted(f"{planned.label}: {lost}, and it is run again from its last epoch")
+            what = "its worker died" if died else "its result could not be kept"
+            self.observer.noted(f"{planned.label}: {what}, and it is run again from its last epoch")
         else:
             self.observer.ended(planned, record)
 

@@ -75,7 +75,7 @@ class Single(Stack):
     def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         (member,) = self.members
         part = self.team.part(indices[0])
-        draws = [each[0][part.rows] for each in self._noise.next(images, indices[0])]
+        draws = [each[0][part.rows] for each in self._noise.next(images, indices.shape[1])]
         with _precision(member, images.device):
             terms = self._terms(images[part.indices], draws)
         self._optimiser.zero_grad()
@@ -117,14 +117,14 @@ class Packed(Stack):
                 value.data = state[name].data[row]
         self._optimiser = PackedAdam(list(self._weights.values()), self.members)
         self._noise = Noise(self.members)
-        self._draws: dict[tuple[str, torch.Size], list[Draw]] = {}  # of validation, the same for all
+        self._draws: dict[str, list[Draw]] = {}  # of validation, by the method that draws; the same for all
         self._step = _of_all(self._model, "forward", 0)
         if compiled:
             self._step = _compile(self._step, self._optimiser.device)
 
     def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         batch = images[indices]  # (M, B, C, H, W)
-        noise = self._noise.next(images, indices[0])
+        noise = self._noise.next(images, batch.shape[1])
         whole = batch.shape[1] == self.members[0].config.batch_size
         with _precision(self.members[0], images.device):
             terms = (self._step if whole else _of_all(self._model, "forward", 0))(self._state, batch, noise)
@@ -147,19 +147,16 @@ class Packed(Stack):
     @torch.no_grad()
     def _validated(self, method: str, val: Batches) -> list[float]:
         """As `validate` does for one: all members see the same images under the same noise."""
+        if method not in self._draws:
+            self._draws[method] = asked(self._model, method, val[:1])
         generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
         totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
         of_all = _of_all(self._model, method, None)
         for batch in val.chunks():
-            noise = [draw(generator, 1)[0] for draw in self._asked(method, batch)]
+            noise = [draw(generator, 1, len(batch))[0] for draw in self._draws[method]]
             found = of_all(self._state, batch, noise)
             totals += (found["loss"] if isinstance(found, dict) else found) * len(batch)
         return [total / len(val) for total in totals.tolist()]
-
-    def _asked(self, method: str, batch: Tensor) -> list[Draw]:
-        if (method, batch.shape) not in self._draws:
-            self._draws[method, batch.shape] = asked(self._model, method, batch)
-        return self._draws[method, batch.shape]
 
 
 def _of_all(model: nn.Module, method: str, of_each: int | None) -> Callable[..., Any]:

@@ -65,15 +65,16 @@ def _size_of_a_stack(value: Any) -> int | str:
     raise ValueError("must be auto, off or a whole number from 1")
 
 
+StackSize = Annotated[int | str, PlainValidator(_size_of_a_stack)]  # as a union, its errors would name pydantic's parts
+
+
 class SweepConfig(Model):
     """Which trials of the ladder are trained, and how they are spread over a machine or a cluster."""
 
     workers: PositiveInt | None = None  # trials at a time on this machine; null: one a CPU core
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
     workers_per_trial: PositiveInt = 1  # that share each batch of a trial too large for one; one GPU each, if any
-    pack: Annotated[int | str, PlainValidator(_size_of_a_stack)] = (
-        "auto"  # trials that a worker computes as one program
-    )
+    pack: StackSize = "auto"  # trials that a worker computes as one program
     compile: bool = False  # torch.compile: faster steps, after seconds of compiling in each worker and for each shape
     storage: Annotated[str, Field(min_length=1)] = ".latentmill/trials"  # the trial store: a folder or a URL
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed

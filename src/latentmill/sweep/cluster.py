@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
     """Connected to Ray within the block; a private cluster, of so many cores or all, ends with it.
 
-    `for_tasks` starts processes that tasks may use. Tune's trials do not, and take so much longer to start beside them.
+    `for_tasks` starts processes that tasks may use. Tune's trials do not, and take longer to start beside them.
 
     Raises:
         InputError: the cluster that RAY_ADDRESS names can't be reached.

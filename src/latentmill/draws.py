@@ -1,7 +1,7 @@
 """All randomness of the variants: draws from a generator that is passed in.
 
-In a training step nothing is drawn: a model is given what was `Drawn` for it before, of which it is `Asked` once what
-that is. So several trials may be one program, and workers that share a batch see the noise that one would.
+A training step draws nothing: the model is `Asked` once what it draws, and is then given what was `Drawn` beforehand.
+So several trials may be one program, and workers that share a batch see the noise that one would.
 
 Shapes: B rows of the batch.
 """

@@ -134,7 +134,7 @@ def write(root, digits, entries, source="small <digits>"):
     places = Places(*(root / name for name in names))
     places.data.mkdir()
     splits = dict.fromkeys(dataset.SPLITS, digits[:20])
-    dataset.write(places.data, dataset.Splits(splits, None, dict.fromkeys(splits, 0)), "digits", source)
+    dataset.write(places.data, dataset.Splits(splits, None, None, dict.fromkeys(splits, 0)), "digits", source)
     places.trials.write_text(TRIALS)
     places.curves.write_text(CURVES)
     for name, (variant, metrics) in entries.items():

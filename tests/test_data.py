@@ -121,7 +121,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.read_labels(tmp_path / "prepared", name), splits.labels[name])
     assert dataset.read_manifest(tmp_path / "prepared") == manifest
     assert (manifest["source"], manifest["description"]) == ("arrays", "numbered")
-    assert (manifest["shape"], manifest["labels"]) == ([1, 4, 4], True)
+    assert (manifest["shape"], manifest["classes"]) == ([1, 4, 4], [str(label) for label in range(100)])
     assert manifest["counts"] == {"train": 70, "val": 15, "test": 15}
     assert manifest["duplicates_dropped"] == {"train": 0, "val": 0, "test": 0}
 

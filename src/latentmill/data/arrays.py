@@ -57,13 +57,15 @@ def load(path: Path) -> tuple[Bytes, Labels | None]:
     return images, _to_labels(content["labels"], len(images), path) if "labels" in content else None
 
 
-def read_npy(path: Path) -> Array:
-    """The array in a .npy file.
+def read_npy(path: Path, mapped: bool = False) -> Array:
+    """The array in a .npy file; `mapped` leaves it on disk, from where what is used is read.
 
     Raises:
         InputError: the file is missing, damaged, or holds Python objects.
     """
     with _refusing_damage(path), path.open("rb") as file:
+        if mapped:
+            return np.lib.format.open_memmap(path, mode="r")
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
     return array
 

@@ -24,7 +24,8 @@ class Splits:
     """Images per split, each uint8 n×C×H×W, in the order of `SPLITS`."""
 
     images: dict[str, Bytes]
-    labels: dict[str, Labels] | None  # n a split
+    labels: dict[str, Labels] | None  # n a split, indices into `classes`
+    classes: tuple[str, ...] | None  # names; with `labels` or not at all
     dropped: dict[str, int]  # images left out of a split because an earlier one has them
 
 
@@ -45,7 +46,7 @@ def _facts(splits: Splits) -> dict[str, Any]:
         "shape": list(splits.images["train"].shape[1:]),
         "counts": {name: len(splits.images[name]) for name in SPLITS},
         "duplicates_dropped": splits.dropped,
-        "labels": splits.labels is not None,
+        "classes": None if splits.classes is None else list(splits.classes),
         "digests": digests,
         "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
     }
@@ -58,7 +59,7 @@ def _digest(images: Bytes) -> str:
 
 
 def read_split(folder: Path, split: str) -> Bytes:
-    """The images of a split, uint8 n×C×H×W.
+    """The images of a split, uint8 n×C×H×W, mapped from disk: read-only, and in memory only where they are used.
 
     Raises:
         InputError: `split` is not one of `SPLITS`, or `folder` does not hold a prepared data set.
@@ -66,24 +67,34 @@ def read_split(folder: Path, split: str) -> Bytes:
     return _read(folder, split, suffix="")
 
 
+def read_classes(folder: Path) -> list[str] | None:
+    """The names that labels are indices into, or None where the source has no labels.
+
+    Raises:
+        InputError: `folder` does not hold a prepared data set.
+    """
+    classes: list[str] | None = read_manifest(folder)["classes"]
+    return classes
+
+
 def read_labels(folder: Path, split: str) -> Labels | None:
-    """The labels of a split, int64 n, or None where the source has none.
+    """The labels of a split, int64 n, indices into `read_classes`, or None where the source has none.
 
     Raises:
         InputError: `split` is not one of `SPLITS`, or `folder` does not hold a prepared data set.
     """
-    return _read(folder, split, suffix="_labels") if read_manifest(folder)["labels"] else None
+    return _read(folder, split, suffix="_labels") if read_classes(folder) is not None else None
 
 
 def _read(folder: Path, split: str, suffix: str) -> Array:
     if split not in SPLITS:
         raise InputError(f"a split must be one of {', '.join(SPLITS)}, but got {split!r}")
     _require(folder)
-    return read_npy(folder / f"{split}{suffix}.npy")
+    return read_npy(folder / f"{split}{suffix}.npy", mapped=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `write` said of the data set: source, shape [C, H, W], counts, digests, dropped duplicates.
+    """What `write` said of the data set: source, shape [C, H, W], counts, classes, digests, dropped duplicates.
 
     Raises:
         InputError: `folder` does not hold a prepared data set.
@@ -94,7 +105,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} must be JSON, but: {error}") from None
-    if not isinstance(manifest, dict) or "labels" not in manifest:
+    if not isinstance(manifest, dict) or "classes" not in manifest:
         raise InputError(f"{path} must be what the stage prepare wrote, but holds {str(manifest)[:80]!r}")
     return manifest
 

@@ -28,12 +28,16 @@ def split(source: Images, config: DataConfig) -> Splits:
     """
     rows = _shuffled_rows(len(source.images), source.test_images is not None, config)
     images = {name: source.images[chosen] for name, chosen in rows.items()}
-    labels = None if source.labels is None else {name: source.labels[rows[name]] for name in rows}
     if source.test_images is not None:
         images["test"] = source.test_images
-    if labels is not None and source.test_labels is not None:
+    labels = None if source.labels is None else {name: source.labels[rows[name]] for name in rows}
+    if labels is None:
+        return _disjoint(images, None, None)
+    if source.test_labels is not None:
         labels["test"] = source.test_labels
-    return _disjoint(images, labels)
+    known = np.unique(np.concatenate(list(labels.values())))
+    indices = {name: np.searchsorted(known, labels[name]) for name in labels}
+    return _disjoint(images, indices, tuple(str(label) for label in known))
 
 
 def _shuffled_rows(count: int, has_test: bool, config: DataConfig) -> dict[str, Array]:
@@ -48,7 +52,7 @@ def _shuffled_rows(count: int, has_test: bool, config: DataConfig) -> dict[str, 
     return rows if has_test else rows | {"test": order[:test]}
 
 
-def _disjoint(images: dict[str, Bytes], labels: dict[str, Labels] | None) -> Splits:
+def _disjoint(images: dict[str, Bytes], labels: dict[str, Labels] | None, classes: tuple[str, ...] | None) -> Splits:
     fresh = _fresh_rows(images)
     for name, kept in fresh.items():
         if kept.sum() < MIN_IMAGES:
@@ -58,6 +62,7 @@ def _disjoint(images: dict[str, Bytes], labels: dict[str, Labels] | None) -> Spl
     return Splits(
         images={name: images[name][kept] for name, kept in fresh.items()},
         labels=None if labels is None else {name: labels[name][kept] for name, kept in fresh.items()},
+        classes=classes,
         dropped={name: int((~kept).sum()) for name, kept in fresh.items()},
     )
 

@@ -71,7 +71,7 @@ def _style(line: str) -> str:
 def _section(rank: int, entry: Entry, inputs: Inputs) -> Section:
     trial = entry.record["trial"]
     everything = trial["model"] | (trial["training"] or {})
-    found = pictures(entry, inputs.manifest["labels"])
+    found = pictures(entry, inputs.manifest["classes"] is not None)
     routes = sorted(entry.metrics["samples"], key=lambda route: route != entry.metrics["exported_prior"])
     others = [picture for picture in found if picture.route not in routes]
     return Section(
@@ -93,7 +93,7 @@ def _section(rank: int, entry: Entry, inputs: Inputs) -> Section:
 def _route(sheet: str, route: str, entry: Entry, found: list[Picture], inputs: Inputs) -> Route:
     by_kind = {picture.kind: picture for picture in found if picture.route == route}
     shown, samples = by_kind.pop("gallery", None), by_kind.pop("samples", None)
-    subject = Subject(entry.metrics, route, inputs.manifest["labels"])
+    subject = Subject(entry.metrics, route, inputs.manifest["classes"] is not None)
     return Route(
         route,
         route == entry.metrics["exported_prior"],

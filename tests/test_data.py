@@ -127,7 +127,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 
 
 def test_without_labels_none_are_written_or_read(tmp_path: Path) -> None:
-    assert _written(tmp_path / "prepared", Images("bare", _numbered(100)))["labels"] is False
+    assert _written(tmp_path / "prepared", Images("bare", _numbered(100)))["classes"] is None
     assert dataset.read_labels(tmp_path / "prepared", "train") is None
     names = {path.name for path in (tmp_path / "prepared").iterdir()}
     assert names == {"train.npy", "val.npy", "test.npy", "manifest.json"}

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.target import Result, Target
 from latentmill.config import DataConfig, checked
 from latentmill.data.batches import as_float
+from latentmill.data.collection import Loaded
 from latentmill.data.sources import load
 from latentmill.evaluation import controls
 from latentmill.evaluation.entry import Material
@@ -141,8 +142,8 @@ def generators(
 def everything(source: str) -> tuple[np.ndarray, np.ndarray]:
     """All images of a source, uint8 (N, C, H, W), and their labels (N)."""
     found = load(checked(DataConfig, {"source": source}, "data"))
-    assert found.labels is not None
-    return found.images, found.labels
+    assert isinstance(found, Loaded)
+    return found.images, np.unique([str(item.label) for item in found.items], return_inverse=True)[1]
 
 
 def keep(source: str, results: list[Result]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.target import Result, Target
 from latentmill.data.batches import as_float
-from latentmill.data.fashion_mnist import FOLDER, load
+from latentmill.data.sources.fashion_mnist import FOLDER, read_pair
 from latentmill.evaluation.neighbours import K, TrainingSet
 
 AGAINST_PRODUCT = Target("5 nearest of 10 000 among 60 000: time over the product's", "x", at_most=1.3)
@@ -24,7 +24,7 @@ def measure() -> Iterator[Result]:
         yield AGAINST_PRODUCT.not_measured("dataset-fashion-mnist")
         yield AGAINST_FAISS.not_measured("dataset-fashion-mnist")
         return
-    train, _, test, _ = load(FOLDER)
+    train, test = (read_pair(FOLDER, part)[0] for part in ("train", "t10k"))
     rows, queries = (np.ascontiguousarray(as_float(images).reshape(len(images), -1)) for images in (train, test))
     rounds = timed_rounds(rows, queries)
     yield AGAINST_PRODUCT.result(statistics.median(ours / product for ours, product, _ in rounds))

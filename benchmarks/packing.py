@@ -27,8 +27,10 @@ from benchmarks.sweep import EQUAL, swept
 from benchmarks.target import Result, Target
 from benchmarks.training import seconds, timed_rounds
 from latentmill.config import DataConfig, TrainingConfig
-from latentmill.data import fashion_mnist, sources
+from latentmill.data import sources
 from latentmill.data.batches import Batches
+from latentmill.data.collection import Loaded
+from latentmill.data.sources import fashion_mnist
 from latentmill.nets import NetworkConfig, decoder, encoder
 from latentmill.sweep.process import use_one_core
 from latentmill.training.loop import train
@@ -58,14 +60,16 @@ CORES = len(os.sched_getaffinity(0))
 def measure() -> Iterator[Result]:
     """Fashion-MNIST at the usual size of a network, and small networks and images, where a step is mostly overhead."""
     if fashion_mnist.FOLDER.exists():
-        images = fashion_mnist.load(fashion_mnist.FOLDER)[0]
+        images = fashion_mnist.read_pair(fashion_mnist.FOLDER, "train")[0]
         yield from measure_mlp(images)
         yield measure_conv(images[:CONV_IMAGES])
         yield measure_bfloat16(images[:CONV_IMAGES])
         yield measure_sweep(SWEEP, images[:SWEEP_IMAGES], SWEEP_EPOCHS)
     else:
         yield from (target.not_measured("dataset-fashion-mnist") for target in (PRODUCTS, MLP, CONV, BFLOAT16, SWEEP))
-    digits = sources.load(DataConfig(source="digits")).images
+    collection = sources.load(DataConfig(source="digits"))
+    assert isinstance(collection, Loaded)
+    digits = collection.images
     yield measure_sweep(DIGITS, digits, DIGITS_EPOCHS, hidden=64)
     yield measure_sweep(DIGITS_USUAL, digits, DIGITS_EPOCHS)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import processes
 from benchmarks.processes import Run
 from benchmarks.target import Result, Target
-from latentmill.data.fashion_mnist import FOLDER
+from latentmill.data.sources.fashion_mnist import FOLDER
 
 FIRST = Target("dvc repro: first, default data", "s", at_most=240)
 FIRST_MEMORY = Target("dvc repro: memory, default data", "GiB", at_most=4)

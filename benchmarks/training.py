@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.loops import Epoch, loader_epoch, our_epoch, products_epoch
 from benchmarks.target import Result, Target
-from latentmill.data.fashion_mnist import FOLDER, load
+from latentmill.data.sources.fashion_mnist import FOLDER, read_pair
 from latentmill.sweep.process import use_one_core
 
 AGAINST_LOADER = Target("training: speed against a DataLoader loop", "x", at_least=1.25)
@@ -27,7 +27,7 @@ def measure() -> Iterator[Result]:
         yield AGAINST_PRODUCTS.not_measured("dataset-fashion-mnist")
         return
     use_one_core()  # as the sweep's workers do; here for all three alike
-    rounds = timed_rounds(load(FOLDER)[0])
+    rounds = timed_rounds(read_pair(FOLDER, "train")[0])
     yield AGAINST_LOADER.result(statistics.median(loader / ours for ours, loader, _ in rounds))
     yield AGAINST_PRODUCTS.result(statistics.median(products / ours for ours, _, products in rounds))
 

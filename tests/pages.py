@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import prepared_sets
 from PIL import Image
 
 from latentmill.config import Params, checked
@@ -132,9 +133,7 @@ def write(root, digits, entries, source="small <digits>"):
     """Everything for entries: name -> (variant, metrics). Returns what `read_inputs` takes."""
     names = ("data", "trials.csv", "curves.csv", "models", "evaluation", "exports")
     places = Places(*(root / name for name in names))
-    places.data.mkdir()
-    splits = dict.fromkeys(dataset.SPLITS, digits[:20])
-    dataset.write(places.data, dataset.Splits(splits, None, None, dict.fromkeys(splits, 0)), "digits", source)
+    prepared_sets.write(places.data, dict.fromkeys(dataset.SPLITS, digits[:20]), description=source)
     places.trials.write_text(TRIALS)
     places.curves.write_text(CURVES)
     for name, (variant, metrics) in entries.items():

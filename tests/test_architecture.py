@@ -10,10 +10,10 @@ from latentmill.training.code import SOURCE, digest, imported_files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = SOURCE / "latentmill"
-STAGES = ("prepare", "train", "evaluate", "export", "champion", "report")
+STAGES = ("scan", "prepare", "train", "evaluate", "export", "champion", "report")
 # Each layer may import from those to its left, and from within itself.
 LAYERS = (
-    ("errors", "files", "storage", "config", "densities", "draws", "runtime", "browser"),
+    ("errors", "files", "progress", "storage", "config", "densities", "draws", "runtime", "browser"),
     ("nets", "observations", "priors", "data", "variant"),
     ("variants",),
     ("training",),

@@ -1,155 +1,214 @@
-"""The prepared data set: how it is split, written and read, and the stage that does it."""
+"""The prepared data set: what the stages scan and prepare make of a collection."""
 
+import csv
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prepared_sets
 import pytest
+from PIL import Image
 
 from latentmill.config import DataConfig
-from latentmill.data import dataset
-from latentmill.data.sources import Images
-from latentmill.data.splits import split
+from latentmill.data import dataset, sources
+from latentmill.data.listing import listing
+from latentmill.data.preparation.prepare import prepare
 from latentmill.errors import InputError
 
-STAGE = Path(__file__).parents[1] / "pipeline" / "prepare.py"
-PARAMS = "data: {source: arrays, path: %s}\ntrial: {}\ntrain: {}\nladder: {vae: {}}\nevaluation: {}\nexport: {}\n"
+PIPELINE = Path(__file__).parents[1] / "pipeline"
+PARAMS = "data: {source: %s, path: %s}\ntrial: {}\ntrain: {}\nladder: {vae: {}}\nevaluation: {}\nexport: {}\n"
 
 
-def _numbered(count: int, start: int = 0) -> Any:
-    """`count` different images, 1×4×4, whose first pixels hold their number; `_numbers` reads it."""
-    images = np.zeros((count, 1, 4, 4), np.uint8)
-    images[:, 0, 0, :2] = np.stack(np.divmod(np.arange(start, start + count), 256), axis=1)
-    return images
+def pictures(count: int, channels: int = 3, side: int = 24, seed: int = 0) -> Any:
+    """Smooth images that differ, uint8 N×H×W×C."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 6, 6, channels)).astype(np.uint8)
+    resized = [Image.fromarray(each.squeeze()).resize((side, side), Image.Resampling.BICUBIC) for each in coarse]
+    return np.stack([np.asarray(each).reshape(side, side, channels) for each in resized])
 
 
-def _numbers(images: Any) -> list[int]:
-    return (images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 0, 1]).tolist()
+def folder_of(root: Path, images: Any, classes: int = 2) -> Path:
+    """Images as PNG files, dealt to folders of classes."""
+    for number, image in enumerate(images):
+        place = root / f"class {number % classes}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(place / f"{number}.png")
+    return root
 
 
-def _pool(count: int) -> Images:
-    return Images("numbered", _numbered(count), np.arange(count))
+def prepared(folder: Path, **settings: Any) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    return prepare(DataConfig(**settings), folder, lambda done, total: None, processes=0)
 
 
-def _config(**changes: Any) -> DataConfig:
-    return DataConfig(source="arrays", **changes)
+def dropped(folder: Path) -> dict[str, str]:
+    with (folder / "dropped.csv").open(newline="") as file:
+        return {row["name"]: row["reason"] for row in csv.DictReader(file)}
 
 
-def test_a_split_deals_every_image_once_with_its_label() -> None:
-    splits = split(_pool(1000), _config(val=0.2, test=0.1))
-    assert {name: len(images) for name, images in splits.images.items()} == {"train": 700, "val": 200, "test": 100}
-    assert sorted(number for images in splits.images.values() for number in _numbers(images)) == list(range(1000))
-    assert splits.labels is not None
+def test_a_folder_becomes_arrays_labels_and_a_manifest(tmp_path: Path) -> None:
+    images = pictures(100)
+    path = folder_of(tmp_path / "images", images)
+    manifest = prepared(tmp_path / "prepared", source="folder", path=str(path))
+    assert manifest == dataset.read_manifest(tmp_path / "prepared")
+    assert manifest["counts"] == {"train": 70, "val": 15, "test": 15}
+    assert (manifest["shape"], manifest["classes"]) == ([3, 24, 24], ["class 0", "class 1"])
+    known = {each.tobytes(): number for number, each in enumerate(images)}
+    seen = []
     for name in dataset.SPLITS:
-        assert splits.labels[name].tolist() == _numbers(splits.images[name])
-    assert splits.dropped == {"train": 0, "val": 0, "test": 0}
+        arrays = dataset.read_split(tmp_path / "prepared", name)
+        assert isinstance(arrays, np.memmap)
+        numbers = [known[image.transpose(1, 2, 0).tobytes()] for image in arrays]
+        labels = dataset.read_labels(tmp_path / "prepared", name)
+        assert labels is not None
+        assert labels.tolist() == [number % 2 for number in numbers]
+        assert {key: of[name] for key, of in manifest["class_counts"].items()} == {
+            f"class {label}": labels.tolist().count(label) for label in (0, 1)
+        }
+        seen += numbers
+    assert sorted(seen) == list(range(100))
+    assert dropped(tmp_path / "prepared") == {}
+    with Image.open(tmp_path / "prepared/contact_sheet.png") as sheet:
+        assert sheet.width > 16 * 24
 
 
-def test_the_seed_alone_decides_the_shuffle() -> None:
-    first, again, other = (split(_pool(100), _config(seed=seed)).images for seed in (3, 3, 4))
-    for name in dataset.SPLITS:
-        np.testing.assert_array_equal(first[name], again[name])
-        assert set(_numbers(first[name])) != set(_numbers(other[name]))
-    assert _numbers(first["train"]) != sorted(_numbers(first["train"]))
+def test_processes_make_the_same_of_it(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(300))
+    (path / "class 0" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    manifests = []
+    for processes in (0, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        config = DataConfig(source="folder", path=str(path))
+        manifests.append(prepare(config, folder, lambda done, total: None, processes))
+    assert manifests[0] == manifests[1]
+    assert list(dropped(tmp_path / "2")) == ["class 0/broken.png"]
 
 
-def test_a_test_set_of_its_own_is_kept_whole_and_in_order() -> None:
-    source = Images("own", _numbered(100), np.arange(100), _numbered(30, start=500), np.arange(30))
-    splits = split(source, _config(val=0.4, test=0.9))
-    assert _numbers(splits.images["test"]) == list(range(500, 530))
-    assert splits.labels is not None
-    assert splits.labels["test"].tolist() == list(range(30))
-    assert (len(splits.images["train"]), len(splits.images["val"])) == (60, 40)
+def test_grey_images_become_one_channel_however_they_are_saved(tmp_path: Path) -> None:
+    grey = pictures(60, channels=1)
+    path = folder_of(tmp_path / "images", np.repeat(grey, 3, axis=3))
+    assert prepared(tmp_path / "auto", source="folder", path=str(path))["shape"] == [1, 24, 24]
+    assert prepared(tmp_path / "rgb", source="folder", path=str(path), channels="rgb")["shape"] == [3, 24, 24]
+    assert prepared(tmp_path / "rgba", source="folder", path=str(path), channels="rgba")["shape"] == [4, 24, 24]
+    assert (dataset.read_split(tmp_path / "rgba", "train")[:, 3] == 255).all()
 
 
-def test_copies_stay_only_in_the_earliest_split() -> None:
-    pool = np.repeat(_numbered(100), 2, axis=0)
-    splits = split(Images("copies", pool, np.repeat(np.arange(100), 2)), _config(val=0.3, test=0.3))
-    train, val, test = (_numbers(splits.images[name]) for name in dataset.SPLITS)
-    assert len(train) == 80
-    assert len(set(train)) < 80  # copies within a split are kept
-    assert set(train).isdisjoint(val)
-    assert set(train + val).isdisjoint(test)
-    assert set(train + val + test) == set(range(100))
-    assert splits.dropped == {"train": 0, "val": 60 - len(val), "test": 60 - len(test)}
-    assert splits.dropped["val"] > 0
-    assert splits.dropped["test"] > 0
-    assert splits.labels is not None
-    assert splits.labels["val"].tolist() == val
+def test_the_commonest_size_is_taken_or_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", [*pictures(40), *pictures(20, side=40, seed=1)])
+    manifest = prepared(tmp_path / "common", source="folder", path=str(path))
+    assert manifest["shape"] == [3, 24, 24]
+    assert manifest["intake"]["sizes"] == {"24x24": 40, "40x40": 20}
+    assert manifest["intake"]["conversions"] == {"reduced": 20}
+    for fit in ("crop", "pad", "stretch"):
+        found = prepared(tmp_path / fit, source="folder", path=str(path), size=[16, 32], fit=fit)
+        assert found["shape"] == [3, 16, 32]
 
 
-def test_copies_of_the_pool_leave_a_test_set_of_its_own() -> None:
-    own_test = np.concatenate([_numbered(10, start=500), _numbered(5), _numbered(2, start=500)])
-    splits = split(Images("own", _numbered(100), test_images=own_test), _config())
-    assert _numbers(splits.images["test"]) == [*range(500, 510), 500, 501]
-    assert splits.dropped == {"train": 0, "val": 0, "test": 5}
-    assert splits.labels is None
+def test_a_limit_takes_images_at_random(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(200), classes=4)
+    counts = prepared(tmp_path / "few", source="folder", path=str(path), limit=80)["class_counts"]
+    assert sum(sum(each.values()) for each in counts.values()) == 80
+    assert len(counts) == 4
+
+
+def test_too_many_unreadable_images_are_refused_with_the_commonest_reasons(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(95))
+    for number in range(5):
+        (path / "class 0" / f"bad {number}.png").write_bytes(b"" if number else b"text")
+    rule = r"at most 1.0% .*\(data.max_dropped\), but 5 of 100 images \(5.0%\) are: 4 x an empty file, 1 x not an image"
+    with pytest.raises(InputError, match=rule):
+        prepared(tmp_path / "strict", source="folder", path=str(path))
+    manifest = prepared(tmp_path / "lenient", source="folder", path=str(path), max_dropped=0.05)
+    assert manifest["intake"]["dropped"] == 5
+    assert manifest["intake"]["reasons"] == {"an empty file": 4, "not an image of a known format": 1}
+    assert len(dropped(tmp_path / "lenient")) == 5
+
+
+def test_files_that_are_no_images_by_name_are_named_but_do_not_count(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(60))
+    for number in range(60):
+        (path / "class 0" / f"{number}.txt").write_text("a caption")
+    (path / ".DS_Store").write_bytes(b"\0")
+    manifest = prepared(tmp_path / "prepared", source="folder", path=str(path))
+    assert manifest["intake"]["dropped"] == 61
+    assert dropped(tmp_path / "prepared")[".DS_Store"] == "a hidden file"
+    assert dropped(tmp_path / "prepared")["class 0/3.txt"] == "not an image of a known format"
 
 
 @pytest.mark.parametrize(
-    ("source", "changes", "rule"),
+    ("count", "settings", "rule"),
     [
-        (_pool(5), {}, "val must have at least 2 images, but has 1 of 5 images, 0 dropped"),
-        (_pool(1), {}, "train must have at least 2 images, but has 1 of 1 images"),
-        (_pool(100), {"val": 0.01}, "val must have at least 2 images, but has 1 of 100"),
-        (_pool(100), {"test": 0.001}, "test must have at least 2 images, but has 0 of 100"),
-        (_pool(10), {"val": 0.45, "test": 0.45}, "train must have at least 2 images, but has 0 of 10"),
-        (_pool(100), {"val": 0.5, "test": 0.5}, r"data.val \+ data.test must be less than 1,.* but got 0.5 \+ 0.5"),
-        (_pool(100), {"val": 0.9}, r"data.val \+ data.test must be less than 1,.* but got 0.9 \+ 0.15"),
-        (Images("same", np.zeros((99, 1, 4, 4), np.uint8)), {}, "val .* but has 0 of 99 images, 15 dropped as copies"),
+        (5, {}, "val must have at least 2 images, but has 1 of 5 images, 0 dropped"),
+        (1, {}, "train must have at least 2 images, but has 1 of 1 images"),
+        (100, {"val": 0.01}, "val must have at least 2 images, but has 1 of 100"),
+        (100, {"test": 0.001}, "test must have at least 2 images, but has 0 of 100"),
+        (10, {"val": 0.45, "test": 0.45}, "train must have at least 2 images, but has 0 of 10"),
     ],
 )
-def test_splits_that_are_too_small_are_refused(source: Images, changes: dict[str, float], rule: str) -> None:
+def test_splits_that_are_too_small_are_refused(tmp_path: Path, count: int, settings: Any, rule: str) -> None:
+    np.save(tmp_path / "images.npy", pictures(count))
     with pytest.raises(InputError, match=rule):
-        split(source, _config(**changes))
+        prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "images.npy"), **settings)
 
 
-def _written(folder: Path, source: Images) -> dict[str, Any]:
-    folder.mkdir(parents=True)
-    return dataset.write(folder, split(source, _config()), "arrays", source.description)
+def test_copies_that_leave_nothing_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.repeat(pictures(1), 99, axis=0))
+    with pytest.raises(InputError, match=r"val .* but has 0 of 99 images, 15 dropped as copies"):
+        prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "images.npy"))
 
 
-def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
-    manifest = _written(tmp_path / "prepared", _pool(100))
-    splits = split(_pool(100), _config())
-    assert splits.labels is not None
-    for name in dataset.SPLITS:
-        np.testing.assert_array_equal(dataset.read_split(tmp_path / "prepared", name), splits.images[name])
-        np.testing.assert_array_equal(dataset.read_labels(tmp_path / "prepared", name), splits.labels[name])
-    assert dataset.read_manifest(tmp_path / "prepared") == manifest
-    assert (manifest["source"], manifest["description"]) == ("arrays", "numbered")
-    assert (manifest["shape"], manifest["classes"]) == ([1, 4, 4], [str(label) for label in range(100)])
-    assert manifest["counts"] == {"train": 70, "val": 15, "test": 15}
-    assert manifest["duplicates_dropped"] == {"train": 0, "val": 0, "test": 0}
+def test_small_data_is_said_to_be_small(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(40))
+    manifest = prepared(tmp_path / "prepared", source="folder", path=str(path))
+    assert "a third of train and val are 15: both rules stay inconclusive" in manifest["too_small_for"][0]
 
 
-def test_without_labels_none_are_written_or_read(tmp_path: Path) -> None:
-    assert _written(tmp_path / "prepared", Images("bare", _numbered(100)))["classes"] is None
-    assert dataset.read_labels(tmp_path / "prepared", "train") is None
-    names = {path.name for path in (tmp_path / "prepared").iterdir()}
-    assert names == {"train.npy", "val.npy", "test.npy", "manifest.json"}
+def test_rare_classes_are_named_and_labels_of_rare_classes_alone_are_not_used(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(60))
+    folder_of(tmp_path / "images/more", pictures(3, seed=1), classes=1)
+    manifest = prepared(tmp_path / "prepared", source="folder", path=str(path))
+    assert manifest["classes"] == ["class 0", "class 1"], "the folder that an image lies in, however deep"
+    (path / "more/class 0").rename(path / "rare")
+    manifest = prepared(tmp_path / "named", source="folder", path=str(path))
+    assert manifest["notes"] == ["classes with fewer than 10 images: rare (3)"]
+    path = folder_of(tmp_path / "each its own", pictures(60), classes=60)
+    manifest = prepared(tmp_path / "unused", source="folder", path=str(path))
+    assert manifest["classes"] is None
+    assert manifest["notes"] == ["labels are not used: fewer than 2 of 60 classes have 10 images"]
+
+
+def test_numbers_are_ordered_by_value(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=pictures(120), labels=np.arange(120) % 12)
+    manifest = prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "images.npz"))
+    assert manifest["classes"] == list(map(str, range(12)))
 
 
 def test_digests_name_the_content(tmp_path: Path) -> None:
-    changed = _pool(100)
-    changed.images[_numbers(split(changed, _config()).images["test"])[0], 0, 3, 3] = 1
-    first, again, other = (
-        _written(tmp_path / name, source) for name, source in [("a", _pool(100)), ("b", _pool(100)), ("c", changed)]
-    )
-    assert first == again
+    images = pictures(100)
+    digests = []
+    for name in ("a", "b", "c"):
+        if name == "c":
+            images[7, 0, 0, 0] ^= 255
+        np.save(tmp_path / f"{name}.npy", images)
+        digests.append(prepared(tmp_path / name, source="arrays", path=str(tmp_path / f"{name}.npy")))
+    first, again, other = digests
+    assert first["digests"] == again["digests"]
     assert other["digest"] != first["digest"]
-    differing = [name for name in dataset.SPLITS if other["digests"][name] != first["digests"][name]]
-    assert differing == ["test"]
+    assert len([name for name in dataset.SPLITS if other["digests"][name] != first["digests"][name]]) == 1
 
 
 @pytest.mark.parametrize("read", [dataset.read_split, dataset.read_labels])
 def test_reading_refuses_what_is_no_prepared_data_set(tmp_path: Path, read: Any) -> None:
     with pytest.raises(InputError, match=r"nowhere must hold a prepared data set.*run the stage prepare"):
         read(tmp_path / "nowhere", "train")
-    _written(tmp_path / "prepared", _pool(100))
+    images = pictures(6).transpose(0, 3, 1, 2)
+    prepared_sets.write(tmp_path / "prepared", dict.fromkeys(dataset.SPLITS, images), {"train": [0, 1] * 3})
     with pytest.raises(InputError, match="a split must be one of train, val, test, but got 'valid'"):
         read(tmp_path / "prepared", "valid")
     for name in ("train.npy", "train_labels.npy"):
@@ -165,25 +224,80 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
         dataset.read_manifest(tmp_path)
 
 
-def _run_stage(folder: Path) -> subprocess.CompletedProcess[str]:
-    (folder / "params.yaml").write_text(PARAMS % "mine.npy", encoding="utf-8")
-    return subprocess.run([sys.executable, STAGE], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+def run_stage(folder: Path, stage: str, source: str, path: str) -> subprocess.CompletedProcess[str]:
+    (folder / "params.yaml").write_text(PARAMS % (source, path), encoding="utf-8")
+    command = [sys.executable, PIPELINE / f"{stage}.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_stage_writes_the_data_set_and_says_so_in_one_line(tmp_path: Path) -> None:
-    np.save(tmp_path / "mine.npy", _numbered(100))
-    done = _run_stage(tmp_path)
+def test_the_stage_writes_the_data_set_and_says_what_it_saw(tmp_path: Path) -> None:
+    folder_of(tmp_path / "mine", pictures(100))
+    done = run_stage(tmp_path, "prepare", "folder", "mine")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("\n") == 1
-    assert "70 train, 15 val, 15 test; 0 duplicates dropped" in done.stdout
+    assert done.stdout.splitlines()[:5] == [
+        "images of the user, from mine: 100 files",
+        "  formats: 100 PNG",
+        "  modes: 100 RGB",
+        "  sizes: 100 24x24",
+        "  2 classes: class 0, class 1",
+    ]
     manifest = json.loads((tmp_path / "data" / "prepared" / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["source"] == "arrays"
+    assert manifest["source"] == "folder"
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["prepared"]
 
 
 def test_a_stage_that_fails_says_why_in_one_line_and_spoils_nothing(tmp_path: Path) -> None:
-    before = _written(tmp_path / "data" / "prepared", _pool(100))
-    failed = _run_stage(tmp_path)
+    images = pictures(6).transpose(0, 3, 1, 2)
+    before = prepared_sets.write(tmp_path / "data" / "prepared", dict.fromkeys(dataset.SPLITS, images))
+    failed = run_stage(tmp_path, "prepare", "arrays", "mine.npy")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "error: mine.npy must exist, but there is no such file\n"
     assert dataset.read_manifest(tmp_path / "data" / "prepared") == before
+
+
+def test_the_listing_changes_with_every_file(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "mine", pictures(6))
+
+    def listed() -> str:
+        done = run_stage(tmp_path, "scan", "folder", "mine")
+        assert (done.returncode, done.stderr) == (0, "")
+        return (tmp_path / "data/listing.txt").read_text()
+
+    seen = [listed()]
+    changes = (
+        lambda: (path / "class 0/0.png").write_bytes((path / "class 0/2.png").read_bytes()),
+        lambda: (path / "class 0/2.png").unlink(),
+        lambda: (path / "class 1/1.png").rename(path / "class 1/9.png"),
+        lambda: (path / "class 1/new.png").write_bytes(b""),
+    )
+    for change in changes:
+        assert listed() == seen[-1]
+        change()
+        seen.append(listed())
+    assert len(set(seen)) == len(seen)
+    assert len(seen[-1].splitlines()) == 6
+
+
+def test_only_what_may_have_changed_is_read_again(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "mine", pictures(6))
+    long_ago = time.time_ns() - 10**10
+    for file in path.rglob("*.png"):
+        os.utime(file, ns=(long_ago, long_ago))
+    files = sources.files(DataConfig(source="folder", path=str(path)))
+    told: list[int] = []
+
+    def digested() -> int:
+        told.clear()
+        listing(files, tmp_path / "cache.json", lambda done, total: told.append(total))
+        return len(told)
+
+    assert digested() == 6
+    assert digested() == 6, "written so short ago that they may have changed since without a change of times"
+    time.sleep(2.1)
+    assert (digested(), digested()) == (6, 0)
+    same_size = files[0].read_bytes()[::-1]
+    files[0].write_bytes(same_size)
+    os.utime(files[0], ns=(long_ago, long_ago))  # as a copying tool does, which leaves only ctime and inode to tell
+    assert digested() == 1
+    (tmp_path / "cache.json").write_text("{damaged")
+    assert digested() == 6

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from latentmill.config import DataConfig
-from latentmill.data import fashion_mnist, sources
+from latentmill.data import sources
+from latentmill.data.collection import Loaded
+from latentmill.data.sources import fashion_mnist
 from latentmill.errors import InputError
 
 TRAIN, TRAIN_LABELS, TEST, TEST_LABELS = (
@@ -40,19 +42,19 @@ def _fashion(folder: Path) -> Path:
 
 def test_idx_files_are_read_with_their_own_test_set(tmp_path: Path) -> None:
     loaded = sources.load(DataConfig(source="fashion-mnist", path=str(_fashion(tmp_path))))
-    assert loaded.labels is not None
-    assert loaded.test_images is not None
-    assert loaded.test_labels is not None
-    np.testing.assert_array_equal(loaded.images[:, 0], _random(12, 4, 6))
-    np.testing.assert_array_equal(loaded.test_images[:, 0], _random(5, 4, 6, seed=1))
-    assert (loaded.labels.tolist(), loaded.test_labels.tolist()) == (list(range(12)), list(range(5)))
+    assert isinstance(loaded, Loaded)
+    np.testing.assert_array_equal(loaded.images[:12, 0], _random(12, 4, 6))
+    np.testing.assert_array_equal(loaded.images[12:, 0], _random(5, 4, 6, seed=1))
+    assert [item.split for item in loaded.items] == [None] * 12 + ["test"] * 5
+    assert [item.label for item in loaded.items[-2:]] == ["Dress", "Coat"]
 
 
 def test_without_a_path_the_folder_of_the_debian_package_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fashion_mnist, "FOLDER", _fashion(tmp_path))
-    assert len(sources.load(DataConfig(source="fashion-mnist")).images) == 12
+    assert len(sources.load(DataConfig(source="fashion-mnist")).items) == 17
+    assert all(path.parent == tmp_path for path in sources.files(DataConfig(source="fashion-mnist")))
 
 
 @pytest.mark.parametrize("missing", [TRAIN, TEST_LABELS])
@@ -73,8 +75,7 @@ def test_missing_idx_files_come_with_the_way_to_get_them(tmp_path: Path, missing
         (TRAIN, _packed(b"\0\0\x08\x03" + bytes(7)), "must have a header of 16 bytes, but ends after 11"),
         (TRAIN, _packed(_idx(_random(12, 4, 6))[:-1]), "must hold 288 bytes after its header, but holds 287"),
         (TRAIN, _packed(_idx(_random(12, 4, 6)) + b"!"), "must hold 288 bytes after its header, but holds 289"),
-        (TRAIN, _packed(_idx(_random(0, 4, 6))), "must hold at least 1 image, but holds 0"),
-        (TRAIN, _packed(_idx(_random(12, 3, 6))), "must be at least 4 pixels a side, but got 3 by 6"),
+        (TRAIN, _packed(_idx(_random(0, 4, 6))), r"at least 1 image of at least 1 pixel, but has shape \(0, 1, 4, 6\)"),
         (TRAIN_LABELS, _packed(_idx(np.arange(11))), "must hold 12 labels, one an image, but holds 11"),
         (TEST_LABELS, _packed(_idx(np.arange(6))), "must hold 5 labels, one an image, but holds 6"),
         (TEST, _packed(_idx(_random(5, 6, 4))), r"of one size, but are \(4, 6\) and \(6, 4\)"),

@@ -19,6 +19,7 @@ LoggerName = Literal["tensorboard", "mlflow"]
 ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 FormName = Literal["fp16", "int8", "uint8"]
 RESERVED = "champion"  # a folder of exports beside those of the entries
+MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -30,11 +31,59 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class DataConfig(Model):
-    """Where images come from and how they are split."""
+SourceName = Literal["folder", "archive", "table", "arrays", "mnist-5k", "digits", "fashion-mnist"]
+Rgb = tuple[int, int, int]
 
-    source: Literal["mnist-5k", "digits", "fashion-mnist", "arrays"]
-    path: str | None = None  # arrays: the .npy or .npz file; fashion-mnist: the folder of the IDX files
+
+def _column_or_level(value: Any) -> str | int | None:
+    if value is None or (isinstance(value, str) and value) or (type(value) is int and value > 0):
+        return value
+    raise ValueError("must be the name of a column, a level of folders from 1, or null")
+
+
+def _height_and_width(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = [value, value] if type(value) is int else value
+    if isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side >= MIN_SIDE for side in sides):
+        return sides[0], sides[1]
+    raise ValueError(f"must be a side or [height, width], each a whole number of pixels from {MIN_SIDE}")
+
+
+def _colour(value: Any) -> Rgb:
+    from PIL import ImageColor  # here, because the workers that train need none of it
+
+    rgb = value
+    if (isinstance(value, str) and value.lower() in ImageColor.colormap) or str(value).startswith("#"):
+        rgb = list(ImageColor.getrgb(value)[:3])
+    if isinstance(rgb, list) and len(rgb) == 3 and all(type(each) is int and 0 <= each <= 255 for each in rgb):
+        return rgb[0], rgb[1], rgb[2]
+    raise ValueError("must be a colour such as white, '#ff8800' or [255, 136, 0]")
+
+
+# As unions, their errors would name pydantic's parts.
+Column = Annotated[str | int | None, PlainValidator(_column_or_level)]
+Size = Annotated[tuple[int, int] | None, PlainValidator(_height_and_width)]
+Colour = Annotated[Rgb, PlainValidator(_colour)]
+
+
+class DataConfig(Model):
+    """Where images come from, what is made of them, and how they are split."""
+
+    source: SourceName
+    path: str | None = None  # the user's folder, file or pattern; fashion-mnist: the folder of the IDX files
+    image: Annotated[str, Field(min_length=1)] = "image"  # table: the column of images
+    label: Column = "auto"  # the column, or the level of folders, that names classes; null: no labels
+    group: Column = None  # the same of what must not stand on both sides of a split, such as one person's images
+    splits: Literal["random", "folders"] = "random"  # folders: train/, val/ and test/ are the splits
+    size: Size = None  # height and width, of all images; null: the commonest
+    fit: Literal["crop", "pad", "stretch"] = "crop"  # of an image of other proportions
+    channels: Literal["auto", "grey", "rgb", "rgba"] = "auto"  # auto: rgb unless all images are grey
+    background: Colour = (255, 255, 255)  # behind alpha, beside pads
+    white: PositiveInt | None = None  # arrays: the value of white; null: 255 of integers, 1 of others
+    limit: PositiveInt | None = None  # images taken, at random
+    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of images that may be unreadable
+    drop_near_duplicates: bool = True  # from val and test, of images in an earlier split
     val: Fraction = 0.15  # share of the images kept for choices: early stopping, winners
     test: Fraction = 0.15  # share kept for reporting; a source with a test set of its own uses that one
     seed: Seed = 0  # of the shuffle before the split

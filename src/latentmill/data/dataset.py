@@ -5,57 +5,39 @@ The digest in the manifest names the content: equal digests, equal images in equ
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from latentmill.data.arrays import Array, Bytes, Labels, read_npy
+from latentmill.data.collection import Array, Bytes
+from latentmill.data.numpy_files import read_npy
 from latentmill.errors import InputError
-from latentmill.files import write_json
+
+Labels = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")  # in the order of precedence: an image stays in the first that has it
-MANIFEST = "manifest.json"
+MANIFEST, DROPPED, CONTACT_SHEET = "manifest.json", "dropped.csv", "contact_sheet.png"
+BLOCK = 1_000  # images written at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Splits:
-    """Images per split, each uint8 n×C×H×W, in the order of `SPLITS`."""
-
-    images: dict[str, Bytes]
-    labels: dict[str, Labels] | None  # n a split, indices into `classes`
-    classes: tuple[str, ...] | None  # names; with `labels` or not at all
-    dropped: dict[str, int]  # images left out of a split because an earlier one has them
-
-
-def write(folder: Path, splits: Splits, source: str, description: str) -> dict[str, Any]:
-    """Write the arrays and the manifest into `folder`, and return the manifest."""
-    for name in SPLITS:
-        np.save(folder / f"{name}.npy", splits.images[name], allow_pickle=False)
-        if splits.labels is not None:
-            np.save(folder / f"{name}_labels.npy", splits.labels[name], allow_pickle=False)
-    manifest = {"source": source, "description": description, **_facts(splits)}
-    write_json(folder / MANIFEST, manifest)
-    return manifest
-
-
-def _facts(splits: Splits) -> dict[str, Any]:
-    digests = {name: _digest(splits.images[name]) for name in SPLITS}
-    return {
-        "shape": list(splits.images["train"].shape[1:]),
-        "counts": {name: len(splits.images[name]) for name in SPLITS},
-        "duplicates_dropped": splits.dropped,
-        "classes": None if splits.classes is None else list(splits.classes),
-        "digests": digests,
-        "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
-    }
-
-
-def _digest(images: Bytes) -> str:
-    state = hashlib.sha256(f"{images.dtype.str} {images.shape} ".encode())
-    state.update(np.ascontiguousarray(images).data)
+def write_images(path: Path, images: Bytes, rows: npt.NDArray[np.int64], channels: int) -> str:
+    """Write the first `channels` of these rows of M×C×H×W as a .npy file; the digest of its content."""
+    shape = (len(rows), channels, *images.shape[2:])
+    written = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    state = hashlib.sha256(f"{written.dtype.str} {shape} ".encode())
+    for start in range(0, len(rows), BLOCK):
+        block = np.ascontiguousarray(images[rows[start : start + BLOCK], :channels])
+        written[start : start + BLOCK] = block
+        state.update(block.data)
+    written.flush()
     return state.hexdigest()
+
+
+def write_labels(path: Path, labels: Labels) -> None:
+    """Write the labels of a split, indices into the classes of the manifest."""
+    np.save(path, labels, allow_pickle=False)
 
 
 def read_split(folder: Path, split: str) -> Bytes:
@@ -90,11 +72,11 @@ def _read(folder: Path, split: str, suffix: str) -> Array:
     if split not in SPLITS:
         raise InputError(f"a split must be one of {', '.join(SPLITS)}, but got {split!r}")
     _require(folder)
-    return read_npy(folder / f"{split}{suffix}.npy", mapped=True)
+    return read_npy(folder / f"{split}{suffix}.npy")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `write` said of the data set: source, shape [C, H, W], counts, classes, digests, dropped duplicates.
+    """What `prepare` said of the data set: source, shape [C, H, W], counts, classes, digests, dropped duplicates.
 
     Raises:
         InputError: `folder` does not hold a prepared data set.

@@ -12,37 +12,72 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latentmill.data.arrays import Bytes, Labels, check_size
+from latentmill.config import DataConfig
+from latentmill.data.collection import Bytes, Collection, Item, Loaded
 from latentmill.errors import InputError
 
 FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts them
 HINT = "run `apt-get install dataset-fashion-mnist`, or set data.path to the folder of its four files"
+PARTS = {"train": None, "t10k": "test"}  # the name of each pair of files, and the split that it is
+CLASSES = (  # as published
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 UBYTE = 8  # IDX's code for bytes, the only element type that is read
 
 
-def load(folder: Path) -> tuple[Bytes, Labels, Bytes, Labels]:
-    """Training images, N×1×H×W, and labels, N, then test images and labels.
+def files(config: DataConfig) -> list[Path]:
+    """What the images depend on."""
+    return [_folder(config) / f"{part}-{kind}-ubyte.gz" for part in PARTS for kind in ("images-idx3", "labels-idx1")]
+
+
+def load(config: DataConfig) -> Collection:
+    """All images; the published test set is the split test.
 
     Raises:
         InputError: a file is missing or damaged, or the files do not fit together.
     """
-    images, labels = _read_pair(folder, "train")
-    test_images, test_labels = _read_pair(folder, "t10k")
-    if images.shape[1:] != test_images.shape[1:]:
-        sizes = f"{images.shape[2:]} and {test_images.shape[2:]}"
+    folder = _folder(config)
+    images, labels = zip(*(read_pair(folder, part) for part in PARTS), strict=True)
+    if images[0].shape[1:] != images[1].shape[1:]:
+        sizes = f"{images[0].shape[2:]} and {images[1].shape[2:]}"
         raise InputError(f"{folder}: training and test images must be of one size, but are {sizes}")
-    return images, labels, test_images, test_labels
+    items = [
+        Item(f"{part} {row}", CLASSES[label] if label < len(CLASSES) else str(label), split=split)
+        for (part, split), of_part in zip(PARTS.items(), labels, strict=True)
+        for row, label in enumerate(of_part.tolist())
+    ]
+    description = f"Fashion-MNIST, articles of clothing in 10 classes, from {folder}"
+    return Loaded(description, items, images=np.concatenate(images))
 
 
-def _read_pair(folder: Path, part: str) -> tuple[Bytes, Labels]:
+def _folder(config: DataConfig) -> Path:
+    return FOLDER if config.path is None else Path(config.path)
+
+
+def read_pair(folder: Path, part: str) -> tuple[Bytes, npt.NDArray[np.uint8]]:
+    """The images, N×1×H×W, and labels, N, of one of `PARTS`.
+
+    Raises:
+        InputError: a file is missing or damaged, or both do not fit together.
+    """
     images_path = folder / f"{part}-images-idx3-ubyte.gz"
     labels_path = folder / f"{part}-labels-idx1-ubyte.gz"
     images = read_idx(images_path, rank=3)[:, None]  #  N×1×H×W
     labels = read_idx(labels_path, rank=1)  #           N
-    check_size(images, images_path)
+    if images.size == 0:
+        raise InputError(f"{images_path} must hold at least 1 image of at least 1 pixel, but has shape {images.shape}")
     if len(labels) != len(images):
         raise InputError(f"{labels_path} must hold {len(images)} labels, one an image, but holds {len(labels)}")
-    return images, labels.astype(np.int64)
+    return images, labels
 
 
 def read_idx(path: Path, rank: int) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,26 @@
+"""scan: a digest of every file that the images come from -> data/listing.txt. Runs always, to notice changes."""
+
+from pathlib import Path
+
+from latentmill.config import load_params
+from latentmill.data import sources
+from latentmill.data.listing import listing
+from latentmill.errors import one_line_errors
+from latentmill.files import write_text
+from latentmill.progress import Progress
+
+LISTING, CACHE = Path("data/listing.txt"), Path(".latentmill/scan.json")
+
+
+def main() -> None:
+    config = load_params().data
+    LISTING.parent.mkdir(exist_ok=True)
+    with Progress("files digested") as progress:
+        found = listing(sources.files(config), CACHE, progress.tell)
+    write_text(LISTING, found)
+    print(f"{LISTING}: {found.count(chr(10)):,} files")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

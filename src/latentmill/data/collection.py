@@ -1,0 +1,113 @@
+"""A collection of images as its source has them: what each is called, its label, and how to read it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
+Locator = Any  # where a reader finds one file: picklable and small
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image, not yet read."""
+
+    name: str  # as the source calls it
+    label: str | None = None  # the name of its class
+    group: str | None = None  # what must not stand on both sides of a split
+    split: str | None = None  # train, val or test, where the source says so
+    is_named_image: bool = True  # its name says that it is an image, so that it counts where it is none
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What the source has and the prepared data set has not."""
+
+    name: str
+    reason: str
+    counts: bool = True  # towards data.max_dropped; a text file among images does not
+
+
+class UnreadableError(Exception):
+    """One file can't be had; the message says why, and the others go on."""
+
+
+@dataclass
+class Collection(ABC):
+    """The images of a source."""
+
+    description: str  # one line for people
+    items: list[Item]
+    dropped: list[Dropped] = field(default_factory=list)  # what never became an item
+
+    @abstractmethod
+    def chosen(self, rows: list[int]) -> "Collection":
+        """The same collection with these items alone."""
+
+
+@dataclass
+class Files(Collection):
+    """Encoded images: `read(locators[i])` gives the bytes of `items[i]`, or raises `UnreadableError`."""
+
+    locators: list[Locator] = field(default_factory=list)
+    read: Callable[[Locator], bytes] = field(kw_only=True)
+    in_order: bool = False  # cheap to read only one after the other, so in one process
+
+    def chosen(self, rows: list[int]) -> "Files":
+        items, locators = [self.items[row] for row in rows], [self.locators[row] for row in rows]
+        return Files(self.description, items, self.dropped, locators, read=self.read, in_order=self.in_order)
+
+
+@dataclass
+class Pixels(Collection):
+    """Images that are decoded already."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+
+    @abstractmethod
+    def block(self, rows: npt.NDArray[np.int64]) -> Bytes:
+        """The images of these rows, uint8 n×C×H×W."""
+
+    def chosen(self, rows: list[int]) -> "Part":
+        items = [self.items[row] for row in rows]
+        return Part(self.description, items, self.dropped, whole=self, rows=np.array(rows, np.int64))
+
+
+@dataclass
+class Loaded(Pixels):
+    """Images in memory, uint8 N×C×H×W."""
+
+    images: Bytes = field(kw_only=True)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def block(self, rows: npt.NDArray[np.int64]) -> Bytes:
+        return self.images[rows]
+
+
+@dataclass
+class Part(Pixels):
+    """Some of the images of another collection."""
+
+    whole: Pixels = field(kw_only=True)
+    rows: npt.NDArray[np.int64] = field(kw_only=True)  # of the whole
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.whole.shape
+
+    def block(self, rows: npt.NDArray[np.int64]) -> Bytes:
+        return self.whole.block(self.rows[rows])

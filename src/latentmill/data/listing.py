@@ -1,0 +1,89 @@
+"""The listing of every file that the images come from, with a digest of each: it changes where one of them does.
+
+Digests are kept with what the file system says of a file, so that only what may have changed is read again.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from latentmill.data.processes import Tell, cores
+
+Entry = tuple[int, int, int, int, str]  # size, mtime and ctime in ns, inode; digest
+# A file that was written this short a time before it was read may be written again without a change of its times.
+RECENT = 2 * 10**9  # ns
+CHUNK = 1 << 20
+
+
+def listing(files: Iterable[Path], cache: Path, tell: Tell) -> str:
+    """A line a file: digest, size, path. Digests that are still right come from `cache`, which is brought up to date.
+
+    `tell` is called with how many of how many files are digested. A file that can't be read has its reason in the
+    digest's place.
+    """
+    paths = sorted({os.fspath(path) for path in files})
+    known, now = _read(cache), time.time_ns()
+    found = {path: _stat(path) for path in paths}
+    stale = [path for path in paths if found[path] is not None and _is_stale(known.get(path), found[path])]
+    fresh: dict[str, Entry] = {path: known[path] for path in paths if path in known and path not in set(stale)}
+    with ThreadPoolExecutor(cores()) as pool:
+        for done, (path, digest) in enumerate(zip(stale, pool.map(_digest, stale), strict=True), start=1):
+            fresh[path] = (*found[path], digest)  # type: ignore[misc]  # of the four numbers none is None
+            tell(done, len(stale))
+    if stale or known.keys() != fresh.keys():
+        _write(cache, {path: entry for path, entry in fresh.items() if max(entry[1:3]) < now - RECENT})
+    return "".join(f"{_told(path, fresh)}\n" for path in paths)
+
+
+def _told(path: str, fresh: dict[str, Entry]) -> str:
+    if path not in fresh:
+        return f"{'no regular file':64} {0:12} {json.dumps(path)}"
+    size, *_, digest = fresh[path]
+    return f"{digest:64} {size:12} {json.dumps(path)}"  # as JSON: a name may hold a line break
+
+
+def _stat(path: str) -> tuple[int, int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # 100 000 times: half the time of Path.stat
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _is_stale(known: Entry | None, found: tuple[int, int, int, int] | None) -> bool:
+    return known is None or tuple(known[:4]) != found
+
+
+def _digest(path: str) -> str:
+    state = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # as above
+            while chunk := file.read(CHUNK):
+                state.update(chunk)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return state.hexdigest()
+
+
+def _read(cache: Path) -> dict[str, Entry]:
+    """What an earlier scan left; nothing where it left none or that is damaged."""
+    try:
+        content: Any = json.loads(cache.read_bytes())
+        return {path: (*map(int, entry[:4]), str(entry[4])) for path, entry in content.items()}  # type: ignore[misc]
+    except (OSError, ValueError, AttributeError, TypeError, IndexError, KeyError):
+        return {}
+
+
+def _write(cache: Path, entries: dict[str, Entry]) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    partial = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(entries, separators=(",", ":")))
+    partial.replace(cache)

@@ -1,0 +1,1 @@
+"""From a collection to a prepared data set: decode, fit, drop copies, split, write."""

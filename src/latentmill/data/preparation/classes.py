@@ -1,0 +1,34 @@
+"""Labels as they are used: names of classes, in an order, and how many images each has."""
+
+from collections import Counter
+
+from latentmill.data.collection import Item
+from latentmill.data.dataset import SPLITS
+from latentmill.data.preparation.sufficiency import RARE
+
+
+def class_names(items: dict[str, list[Item]]) -> tuple[list[str] | None, list[str]]:
+    """The names of the classes in order, None where labels are not to be used, and what there is to say of that."""
+    labels = Counter(item.label for each in items.values() for item in each)
+    missing = labels.pop(None, 0)
+    if not labels:
+        return None, []
+    if missing:
+        return None, [f"{missing} images have no label, so none is used"]
+    names = sorted(map(str, labels), key=_natural)
+    rare = [f"{name} ({labels[name]})" for name in names if labels[name] < RARE]
+    if len(names) - len(rare) < 2:
+        return None, [f"labels are not used: fewer than 2 of {len(names)} classes have {RARE} images"]
+    return names, [f"classes with fewer than {RARE} images: {', '.join(rare)}"] if rare else []
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Numbers by value, before text."""
+    is_number = name.removeprefix("-").isdecimal()
+    return not is_number, int(name) if is_number else 0, name
+
+
+def class_counts(classes: list[str], items: dict[str, list[Item]]) -> dict[str, dict[str, int]]:
+    """How many images of each class there are in each split."""
+    found = {split: Counter(item.label for item in each) for split, each in items.items()}
+    return {name: {split: found[split][name] for split in SPLITS} for name in classes}

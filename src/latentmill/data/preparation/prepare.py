@@ -1,0 +1,136 @@
+"""From a collection to a prepared data set: decoded, freed of copies, split, with what was seen on the way."""
+
+import csv
+import io
+import tempfile
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentmill.config import DataConfig
+from latentmill.data import dataset, sources
+from latentmill.data.collection import Collection
+from latentmill.data.dataset import SPLITS
+from latentmill.data.preparation.classes import class_counts, class_names
+from latentmill.data.preparation.duplicates import Twins, without_copies
+from latentmill.data.preparation.intake import Taken, take
+from latentmill.data.preparation.splits import Rows, split
+from latentmill.data.preparation.sufficiency import too_small_for
+from latentmill.data.preparation.summary import kinds, seen
+from latentmill.data.preparation.target import target
+from latentmill.data.processes import Tell, cores
+from latentmill.errors import InputError
+from latentmill.files import write_bytes, write_json, write_text
+from latentmill.runtime.images import grid, png
+
+MIN_IMAGES = 2  # a split; below that it has no spread
+SHOWN, COLUMNS = 64, 16  # images on the contact sheet
+
+
+def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None = None) -> dict[str, Any]:
+    """Write the data set that `config` asks for into `folder`, an empty one; returns the manifest.
+
+    `tell` is called with how many of how many images are decoded; `processes` decode at a time, by default one a core.
+
+    Raises:
+        InputError: the source has no such images, more of them are unreadable than may be, or too few are left.
+    """
+    collection = limited(sources.load(config), config)
+    processes = cores() if processes is None else processes
+    with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
+        taken = take(collection, target(collection, config), Path(scratch) / "all.npy", processes, tell)
+        _require_readable(taken, config.max_dropped)
+        rows, twins = _split(taken, config)
+        manifest = _write(folder, taken, rows, twins, config, collection)
+    write_text(folder / dataset.DROPPED, _dropped_csv(taken, twins))
+    write_json(folder / dataset.MANIFEST, manifest)
+    return manifest
+
+
+def limited(collection: Collection, config: DataConfig) -> Collection:
+    """At most `config.limit` of the items, drawn at random, in their order."""
+    count = len(collection.items)
+    if config.limit is None or count <= config.limit:
+        return collection
+    rows = np.sort(np.random.default_rng(config.seed).choice(count, config.limit, replace=False))
+    return collection.chosen(rows.tolist())
+
+
+def _require_readable(taken: Taken, most: float) -> None:
+    """Raises: InputError: a larger share of what should be images than `most` can't be used."""
+    counted = [each for each in taken.dropped if each.counts]
+    total = len(counted) + len(taken.items)
+    if len(counted) > most * total or not taken.items:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(kinds(counted)).most_common(3))
+        share = f"{len(counted)} of {total} images ({len(counted) / max(total, 1):.1%})"
+        rule = f"at most {most:.1%} of the images may be unreadable (data.max_dropped)"
+        first = f"; the first is {counted[0].name}" if counted else ""
+        raise InputError(f"{rule}, but {share} are: {reasons}{first}")
+
+
+def _split(taken: Taken, config: DataConfig) -> tuple[Rows, dict[str, Twins]]:
+    """Rows of `taken.images` by split, and the copies that were left out."""
+    dealt = {name: taken.rows[places] for name, places in split(taken.items, config).items()}
+    rows, twins = without_copies(taken.images, dealt, config.drop_near_duplicates)
+    for name, kept in rows.items():
+        if len(kept) < MIN_IMAGES:
+            dropped = f"{len(twins[name].rows)} dropped as copies from an earlier split"
+            found = f"{len(kept)} of {len(taken.rows)} images, {dropped}"
+            raise InputError(f"{name} must have at least {MIN_IMAGES} images, but has {found}")
+    return rows, twins
+
+
+def _write(
+    folder: Path, taken: Taken, rows: Rows, twins: dict[str, Twins], config: DataConfig, collection: Collection
+) -> dict[str, Any]:
+    channels = 1 if config.channels == "auto" and taken.is_grey else taken.images.shape[1]
+    digests = {
+        name: dataset.write_images(folder / f"{name}.npy", taken.images, rows[name], channels) for name in SPLITS
+    }
+    places = {int(row): place for place, row in enumerate(taken.rows)}
+    items = {name: [taken.items[places[row]] for row in rows[name].tolist()] for name in SPLITS}
+    classes, notes = class_names(items)
+    if classes is not None:
+        index = {name: place for place, name in enumerate(classes)}
+        for name in SPLITS:
+            labels = np.array([index[str(item.label)] for item in items[name]], np.int64)
+            dataset.write_labels(folder / f"{name}_labels.npy", labels)
+    _write_contact_sheet(folder, taken.images[:, :channels], rows["train"], config.seed)
+    counts = {name: len(rows[name]) for name in SPLITS}
+    by_class = {} if classes is None else class_counts(classes, items)
+    return {
+        "source": config.source,
+        "description": collection.description,
+        "shape": [channels, *taken.images.shape[2:]],
+        "counts": counts,
+        "classes": classes,
+        "class_counts": by_class,
+        "duplicates_dropped": {name: len(twins[name].rows) for name in SPLITS},
+        "intake": seen(taken),
+        "too_small_for": too_small_for(counts, by_class),
+        "notes": notes,
+        "digests": digests,
+        "digest": sha256("".join(digests.values()).encode()).hexdigest(),
+    }
+
+
+def _dropped_csv(taken: Taken, twins: dict[str, Twins]) -> str:
+    """Every file that is not in the prepared data set, with its reason."""
+    names = {int(row): item.name for row, item in zip(taken.rows, taken.items, strict=True)}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", "reason"))
+    writer.writerows((each.name, each.reason) for each in taken.dropped)
+    for name, found in twins.items():
+        for row, original in zip(found.rows.tolist(), found.originals.tolist(), strict=True):
+            writer.writerow((names[row], f"in {name}, but a copy of {names[original]} in an earlier split"))
+    return text.getvalue()
+
+
+def _write_contact_sheet(folder: Path, images: np.ndarray, rows: np.ndarray, seed: int) -> None:
+    chosen = np.sort(np.random.default_rng(seed).choice(rows, min(SHOWN, len(rows)), replace=False))
+    sheet = grid(images[chosen].astype(np.float32) / 255, COLUMNS)
+    write_bytes(folder / dataset.CONTACT_SHEET, png(sheet))

@@ -1,0 +1,74 @@
+"""A function over many tasks in processes of its own, of which any may die without ending the run."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+Tell = Callable[[int, int], None]  # (done, of how many)
+Task = list[Any]
+WAITING = 3  # tasks handed out for each process, so that none waits for the next
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def mapped(
+    function: Callable[..., list[Any]], tasks: Iterable[Task], processes: int, *arguments: Any
+) -> Iterator[tuple[Task, list[Any] | None]]:
+    """Each task, a list, with `function(task, *arguments)`, as they end; 0 processes compute here.
+
+    Where a process dies, what it was at is tried again an element at a time, and the one that it dies of gives None.
+    """
+    if processes == 0:
+        yield from ((task, function(task, *arguments)) for task in tasks)
+        return
+    waiting = iter(tasks)
+    while lost := (yield from _until_one_dies(function, waiting, processes, WAITING, arguments)):
+        singles = iter([[element] for task in lost for element in task])
+        # One at a time, so that it is known who did it.
+        while culprit := (yield from _until_one_dies(function, singles, 1, 1, arguments)):
+            yield culprit[0], None
+
+
+def _until_one_dies(
+    function: Callable[..., list[Any]], tasks: Iterator[Task], processes: int, ahead: int, arguments: tuple[Any, ...]
+) -> Generator[tuple[Task, list[Any] | None], None, list[Task]]:
+    """Returns the tasks that were handed out when a process died; none where all have ended."""
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+    running: dict[Future[list[Any]], Task] = {}
+    refused: list[Task] = []  # by a pool that is broken already
+    try:
+        while True:
+            while len(running) < ahead * processes and (task := next(tasks, None)) is not None:
+                refused = [task]
+                running[pool.submit(function, task, *arguments)] = refused.pop()
+            if not running:
+                return []
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running[future], future.result()
+                del running[future]
+    except BrokenProcessPool:
+        return [*running.values(), *refused]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """In each process: Ctrl-C is its parent's to handle, and it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -1,0 +1,42 @@
+"""Where images come from: one module a source, each with `files(config)` and `load(config)`."""
+
+from pathlib import Path
+
+from latentmill.config import DataConfig
+from latentmill.data.collection import Collection
+from latentmill.data.sources import archive, arrays, bundled, fashion_mnist, folder, table
+from latentmill.errors import InputError
+
+SOURCES = {
+    "folder": folder,
+    "archive": archive,
+    "table": table,
+    "arrays": arrays,
+    "mnist-5k": bundled,
+    "digits": bundled,
+    "fashion-mnist": fashion_mnist,
+}
+
+
+def load(config: DataConfig) -> Collection:
+    """The collection that `config` names, images not yet decoded where they are files.
+
+    Raises:
+        InputError: there is no such collection, or it holds no image.
+    """
+    collection: Collection = SOURCES[config.source].load(config)
+    if not collection.items:
+        first = f", the first of {len(collection.dropped)} files left out: {collection.dropped[0].reason}"
+        found = first if collection.dropped else ""
+        raise InputError(f"{collection.description} must hold at least 1 image, but holds none{found}")
+    return collection
+
+
+def files(config: DataConfig) -> list[Path]:
+    """Every file that the images come from: where one of them changes, the data is prepared anew.
+
+    Raises:
+        InputError: data.path is missing or is not what the source needs.
+    """
+    found: list[Path] = SOURCES[config.source].files(config)
+    return found

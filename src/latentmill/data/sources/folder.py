@@ -1,0 +1,108 @@
+"""A folder of image files, however deep."""
+
+import os
+import stat
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from latentmill.config import DataConfig
+from latentmill.data.collection import Collection, Dropped, Files, UnreadableError
+from latentmill.data.sources import tree
+from latentmill.data.sources.paths import required_path
+from latentmill.errors import InputError
+
+LARGEST_FILE = 1 << 28  # bytes; no image that a model here can learn from is as large
+
+
+def files(config: DataConfig) -> list[Path]:
+    """What the images depend on."""
+    root = _root(config)
+    return [root / path for path, reason in walk(root) if reason is None]
+
+
+def load(config: DataConfig) -> Collection:
+    """The images below data.path.
+
+    Raises:
+        InputError: data.path is no folder, or its metadata is damaged or lacks what `config` asks for.
+    """
+    root = _root(config)
+    listed = list(walk(root))
+    found = tree.images(
+        [path for path, reason in listed if reason is None], partial(_read_small, root), config, str(root)
+    )
+    dropped = [Dropped(path, reason) for path, reason in listed if reason is not None] + found.dropped
+    locators = [str(root / path) for path in found.paths]
+    return Files(f"images of the user, from {root}", found.items, dropped, locators, read=read_file)
+
+
+def walk(root: Path) -> Iterator[tuple[str, str | None]]:
+    """Every file below `root`, as a path relative to it, with the reason where it is none that can be read.
+
+    Links are followed, but not into a folder that they lie in.
+    """
+    waiting = [("", {_identity(root.stat())})]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield folder, f"unreadable folder: {error.strerror}"
+            continue
+        for entry in entries:
+            path = f"{folder}/{entry.name}".removeprefix("/")
+            try:
+                path.encode()
+                found = entry.stat()
+            except OSError as error:
+                yield path, f"unreadable: {error.strerror}"
+                continue
+            except UnicodeEncodeError:
+                yield path.encode(errors="backslashreplace").decode(), "its name is not UTF-8"
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                if _identity(found) in above:
+                    yield path, "a link to a folder that it lies in"
+                else:
+                    waiting.append((path, above | {_identity(found)}))
+            else:
+                yield path, None if stat.S_ISREG(found.st_mode) else "no regular file"
+
+
+def read_file(path: str) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        UnreadableError: it can't be read, or is larger than `LARGEST_FILE`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in a file's place would wait for ever
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableError("no regular file")
+            if found.st_size > LARGEST_FILE:
+                raise UnreadableError(f"larger than {LARGEST_FILE >> 20} MiB")
+            return file.read()
+    except OSError as error:
+        raise UnreadableError(f"unreadable: {error.strerror}") from None
+
+
+def _root(config: DataConfig) -> Path:
+    root = required_path(config, "a folder of images")
+    if not root.is_dir():
+        found = "is a file: see the sources archive, table and arrays" if root.exists() else "does not exist"
+        raise InputError(f"data.path must be a folder for the source folder, but {root} {found}")
+    return root
+
+
+def _read_small(root: Path, path: str) -> bytes:
+    try:
+        return read_file(str(root / path))
+    except UnreadableError as error:
+        raise InputError(f"{root / path} must be readable, but is not: {error}") from None
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

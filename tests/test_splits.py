@@ -1,0 +1,93 @@
+"""Which image goes to which split: at random, with its group, or as the source says."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latentmill.config import DataConfig
+from latentmill.data.collection import Item
+from latentmill.data.dataset import SPLITS
+from latentmill.data.preparation.duplicates import without_copies
+from latentmill.data.preparation.splits import split
+from latentmill.errors import InputError
+
+
+def _items(count: int, **fields: Any) -> list[Item]:
+    return [Item(f"image {number}", **fields) for number in range(count)]
+
+
+def _config(**changes: Any) -> DataConfig:
+    return DataConfig(source="arrays", **changes)
+
+
+def test_every_image_is_dealt_once() -> None:
+    rows = split(_items(1000), _config(val=0.2, test=0.1))
+    assert {name: len(rows[name]) for name in SPLITS} == {"train": 700, "val": 200, "test": 100}
+    assert sorted(np.concatenate([rows[name] for name in SPLITS])) == list(range(1000))
+
+
+def test_the_seed_alone_decides_the_shuffle() -> None:
+    first, again, other = (split(_items(100), _config(seed=seed)) for seed in (3, 3, 4))
+    for name in SPLITS:
+        np.testing.assert_array_equal(first[name], again[name])
+        assert set(first[name]) != set(other[name])
+    assert first["train"].tolist() != sorted(first["train"])
+
+
+def test_a_test_set_of_its_own_is_kept_whole_and_in_order() -> None:
+    rows = split(_items(100) + _items(30, split="test"), _config(val=0.4, test=0.9))
+    assert rows["test"].tolist() == list(range(100, 130))
+    assert (len(rows["train"]), len(rows["val"])) == (60, 40)
+
+
+def test_all_splits_may_come_from_the_source() -> None:
+    items = _items(4, split="val") + _items(6, split="train") + _items(3, split="test")
+    rows = split(items, _config(val=0.9, test=0.9))
+    assert rows["val"].tolist() == [0, 1, 2, 3]
+    assert sorted(rows["train"]) == [4, 5, 6, 7, 8, 9]
+    assert rows["test"].tolist() == [10, 11, 12]
+
+
+def test_a_group_is_never_on_both_sides() -> None:
+    items = [Item(f"image {number}", group=f"person {number % 37}") for number in range(1000)]
+    rows = split(items, _config(val=0.2, test=0.1))
+    people = {name: {items[row].group for row in rows[name]} for name in SPLITS}
+    assert sum(len(each) for each in people.values()) == 37
+    assert 100 <= len(rows["test"]) < 130, "at least its share, by less than one group"
+    assert 200 <= len(rows["val"]) < 230
+    assert sorted(np.concatenate([rows[name] for name in SPLITS])) == list(range(1000))
+
+
+def test_a_group_in_two_splits_of_the_source_is_refused() -> None:
+    items = [Item(f"image {place}", group="a", split=place) for place in ("test", "train", "val")]
+    with pytest.raises(InputError, match="must not stand in several splits, but 'a' is in train and val"):
+        split(items, _config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"val": 0.5, "test": 0.5}, r"data.val \+ data.test must be less than 1,.* but got 0.5 \+ 0.5"),
+        ({"val": 0.9}, r"data.val \+ data.test must be less than 1,.* but got 0.9 \+ 0.15"),
+    ],
+)
+def test_fractions_that_leave_nothing_to_train_on_are_refused(changes: dict[str, float], rule: str) -> None:
+    with pytest.raises(InputError, match=rule):
+        split(_items(100), _config(**changes))
+
+
+def test_exact_copies_stay_only_in_the_earliest_split() -> None:
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.integers(0, 256, (100, 1, 8, 8), dtype=np.uint8), 2, axis=0)
+    dealt = split(_items(200), _config(val=0.3, test=0.3))
+    kept, left_out = without_copies(images, dealt, near=False)
+    numbers = {name: [row // 2 for row in kept[name]] for name in SPLITS}
+    assert len(numbers["train"]) == 80
+    assert len(set(numbers["train"])) < 80, "copies within a split are kept"
+    assert set(numbers["train"]).isdisjoint(numbers["val"])
+    assert set(numbers["train"] + numbers["val"]).isdisjoint(numbers["test"])
+    assert {*numbers["train"], *numbers["val"], *numbers["test"]} == set(range(100))
+    for name in ("val", "test"):
+        assert len(left_out[name].rows) == 60 - len(numbers[name]) > 0
+        assert [row // 2 for row in left_out[name].rows] == [row // 2 for row in left_out[name].originals]

@@ -43,9 +43,15 @@ def listing(files: Iterable[Path], cache: Path, tell: Tell) -> str:
 
 def _told(path: str, fresh: dict[str, Entry]) -> str:
     if path not in fresh:
-        return f"{'no regular file':64} {0:12} {json.dumps(path)}"
+        return f"{'no regular file':64} {0:12} {json.dumps(_named(path))}"
     size, *_, digest = fresh[path]
-    return f"{digest:64} {size:12} {json.dumps(path)}"  # as JSON: a name may hold a line break
+    return f"{digest:64} {size:12} {json.dumps(_named(path))}"  # as JSON: a name may hold a line break
+
+
+def _named(path: str) -> str:
+    """Without what differs between checkouts: below the working directory, or below a folder of packages."""
+    inside = path.rpartition("/site-packages/")[2]
+    return inside if inside != path else path.removeprefix(f"{Path.cwd()}/")
 
 
 def _stat(path: str) -> tuple[int, int, int, int] | None:

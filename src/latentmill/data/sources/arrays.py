@@ -37,8 +37,15 @@ class ArrayImages(Pixels):
 
 
 def files(config: DataConfig) -> list[Path]:
-    """What the images depend on."""
-    return [required_path(config, "a .npy or .npz file")]
+    """What the images depend on.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    path = required_path(config, "a .npy or .npz file")
+    if not path.exists():
+        raise InputError(f"{path} must exist, but there is no such file")
+    return [path]
 
 
 def load(config: DataConfig) -> Collection:

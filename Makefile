@@ -36,6 +36,7 @@ $(PAGE)/ort/.ready: $(PAGE)/package.json $(PAGE)/package-lock.json
 
 repro: setup
 	dvc repro
+	latentmill check # fails where nothing could be exported
 
 # What the examples in Node and C++ need; where it is not there, their tests are skipped and say why.
 examples: examples/node/node_modules/.ready $(ORT)/.ready

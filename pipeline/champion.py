@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from latentmill.config import RESERVED, load_params
+from latentmill.config import RESERVED, FormName, load_params
 from latentmill.errors import one_line_errors
 from latentmill.export.bundle import Given, write_bundle
-from latentmill.export.champion import champion
+from latentmill.export.champion import Candidate, nobody, permitted, ranked
+from latentmill.export.refusal import Refused
 from latentmill.files import replacing_folder
 from latentmill.training.checkpoint import load
 
@@ -14,14 +15,39 @@ DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("ev
 
 
 def main() -> None:
-    params, metrics = load_params(), json.loads(METRICS.read_text())
-    ladder = {entry: metrics[entry] for entry in params.ladder}
-    won = champion(ladder, params.export.champion, params.export.allow_broken)
+    params = load_params()
+    metrics = json.loads(METRICS.read_text())
+    found, refusals = permitted(list(params.ladder), metrics, MODELS, params.export.allow_broken)
+    for candidate in ranked(found, params.export.champion):
+        try:
+            write(candidate, params.export.forms)
+        except Refused as refused:
+            refusals[candidate.entry] = refused
+        else:
+            return
+    refusal = nobody(refusals)
+    with replacing_folder(EXPORTS / RESERVED) as folder:
+        refusal.write(folder, RESERVED)
+    print(f"exports/champion: refused: {refusal}")
+
+
+def write(candidate: Candidate, forms: dict[FormName, float]) -> None:
     with replacing_folder(EXPORTS / RESERVED) as folder:
         write_bundle(
-            load(MODELS / won.entry), won.entry, ladder[won.entry], Given.read(DATA), folder, params.export.forms
+            load(MODELS / candidate.entry),
+            candidate.entry,
+            candidate.metrics,
+            Given.read(DATA),
+            folder,
+            forms,
+            chosen=candidate.chosen,
+            tell=tell,
         )
-    print(f"exports/champion: {won}")
+    print(f"exports/champion: {candidate}")
+
+
+def tell(step: str) -> None:
+    print(f"exports/champion/{step}", flush=True)
 
 
 if __name__ == "__main__":

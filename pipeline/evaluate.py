@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from latentmill.config import load_params
-from latentmill.data.dataset import read_labels, read_split
+from latentmill.data.dataset import read_classes, read_labels, read_split
 from latentmill.errors import one_line_errors
 from latentmill.evaluation import results
 from latentmill.evaluation.entry import Material
@@ -18,7 +18,8 @@ SPLITS = ("train", "val", "test")
 
 def main() -> None:
     params = load_params()
-    given = Material(*(read_split(DATA, of) for of in SPLITS), *(read_labels(DATA, of) for of in SPLITS))
+    images, labels = (read_split(DATA, of) for of in SPLITS), (read_labels(DATA, of) for of in SPLITS)
+    given = Material(*images, *labels, classes=read_classes(DATA))
     models = {entry: load(MODELS / entry).model for entry in params.ladder}
     found = {}
     with replacing_folder(EVALUATION) as folder, cluster(params.train.workers):

@@ -1,13 +1,15 @@
-"""export ENTRY: one entry's model as verified ONNX graphs -> exports/<entry>/."""
+"""export ENTRY: one entry's model as verified ONNX graphs, or why there are none -> exports/<entry>/."""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from latentmill.config import load_params
+from latentmill.config import ExportConfig, load_params
 from latentmill.errors import one_line_errors
 from latentmill.export.bundle import Given, told, write_bundle
 from latentmill.export.card import require_kept
+from latentmill.export.refusal import Refused, evaluated
 from latentmill.files import replacing_folder
 from latentmill.training.checkpoint import load
 
@@ -15,12 +17,27 @@ DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("ev
 
 
 def main(entry: str) -> None:
-    params, metrics = load_params(), json.loads(METRICS.read_text())[entry]
-    require_kept(entry, metrics, params.export.allow_broken)
+    config, metrics = load_params().export, json.loads(METRICS.read_text())
+    try:
+        card = write(entry, metrics, config)
+    except Refused as refused:
+        with replacing_folder(EXPORTS / entry) as folder:
+            refused.write(folder, entry, metrics.get(entry))
+        print(f"exports/{entry}: {refused.status}: {refused}")
+    else:
+        for line in told(card):
+            print(f"exports/{entry}/{line}")
+
+
+def write(entry: str, metrics: dict[str, Any], config: ExportConfig) -> dict[str, Any]:
+    found = evaluated(entry, metrics, MODELS)
+    require_kept(entry, found, config.allow_broken)
+
+    def tell(step: str) -> None:
+        print(f"exports/{entry}/{step}", flush=True)
+
     with replacing_folder(EXPORTS / entry) as folder:
-        card = write_bundle(load(MODELS / entry), entry, metrics, Given.read(DATA), folder, params.export.forms)
-    for line in told(card):
-        print(f"exports/{entry}/{line}")
+        return write_bundle(load(MODELS / entry), entry, found, Given.read(DATA), folder, config.forms, tell=tell)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Small made-up inputs of the report: what the other stages write, laid out in a folder."""
 
 import json
+import shutil
 
 import numpy as np
 import prepared_sets
@@ -147,6 +148,27 @@ def write(root, digits, entries, source="small <digits>"):
     ladder = {name: {"variant": variant, "latent": [2, 3]} for name, (variant, _) in entries.items()}
     sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
     return checked(Params, sections | {"ladder": ladder}, "params"), places
+
+
+REFUSED = "its samples fail Rule 2, they are copies of training images"
+
+
+def refuse(places, name, reason=REFUSED, evidence="", status="refused", advice=""):
+    """Leave a refusal in place of an export."""
+    shutil.rmtree(places.exports / name, ignore_errors=True)
+    told = {"reason": reason, "evidence": evidence, "advice": advice}
+    put(places.exports / name / "refused.json", {"entry": name, "status": status, "rules": {}, **told})
+
+
+def fail(places, name, reason="loss is nan", **others):
+    """Leave of an entry what a sweep leaves where none of its trials ended with a model."""
+    for folder in (places.models, places.evaluation / "pictures", places.exports):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    put(places.models / name / "failed.json", {"entry": name, "reason": reason, "trials": []})
+    metrics = json.loads((places.evaluation / "metrics.json").read_text())
+    metrics.pop(name)
+    put(places.evaluation / "metrics.json", metrics)
+    refuse(places, name, "no trial ended with a model", reason, status="failed")
 
 
 def put(path, content):

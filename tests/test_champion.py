@@ -1,5 +1,8 @@
 """Which entry goes out as the champion, and what it is chosen by."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,11 +13,11 @@ from latentmill.evaluation.features import PixelFeatures
 from latentmill.evaluation.fidelity import frechet_distance, prdc
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.evaluation.spaces import Space
-from latentmill.export.champion import champion
+from latentmill.export.champion import nobody, permitted, ranked
 
 
 def judged(rule_1="holds", rule_2="holds", **measured):
-    verdicts = {"rule_1": {"status": rule_1}, "rule_2": {"status": rule_2}}
+    verdicts = {f"rule_{rule}": {"status": status, "evidence": ""} for rule, status in ((1, rule_1), (2, rule_2))}
     worse = {"normal": {"rule_1": {"status": "broken"}, "rule_2": {"status": "broken"}, "validation": {}}}
     return {"samples": worse | {"mixture": verdicts | {"validation": measured}}, "exported_prior": "mixture"}
 
@@ -29,29 +32,56 @@ def judged(rule_1="holds", rule_2="holds", **measured):
         (judged("cannot tell", frechet_distance=9.0), judged("broken", frechet_distance=1.0)),
         (judged("broken", "cannot tell", frechet_distance=9.0), judged(rule_2="broken", frechet_distance=1.0)),
         (judged(frechet_distance=9.0), judged()),
+        (judged(), judged("cannot tell", frechet_distance=1.0)),
     ],
 )
 def test_rules_come_before_the_metric_and_rule_2_before_rule_1(better, worse):
     for ladder in ({"a": better, "b": worse}, {"b": worse, "a": better}):
-        assert champion(ladder, "frechet_distance", []).entry == "a"
+        assert ranked(ladder, "frechet_distance")[0].entry == "a"
 
 
 def test_a_share_is_better_where_it_is_larger():
     ladder = {"a": judged(coverage=0.5), "b": judged(coverage=0.7)}
-    won = champion(ladder, "coverage", [])
+    won, _ = ranked(ladder, "coverage")
     assert (won.entry, won.value) == ("b", 0.7)
-    assert str(won) == "b: rule 1 holds, rule 2 holds, coverage to validation images 0.7"
+    assert str(won) == "b: rule 1 pass, rule 2 pass, coverage to validation images 0.7"
 
 
 def test_what_is_equal_goes_by_name():
-    assert champion({"b": judged(coverage=0.5), "a": judged(coverage=0.5)}, "coverage", []).entry == "a"
+    found = ranked({"b": judged(coverage=0.5), "a": judged(coverage=0.5)}, "coverage")
+    assert [each.entry for each in found] == ["a", "b"]
 
 
-def test_a_copier_wins_only_where_it_may_be_exported():
+def test_too_few_images_for_the_metric_are_no_reason_to_choose_none():
+    won, _ = ranked({"b": judged("cannot tell", "cannot tell"), "a": judged("cannot tell", "cannot tell")}, "coverage")
+    said = "rule 1 inconclusive, rule 2 inconclusive, then by name, for there are too few images to compute coverage"
+    assert str(won) == f"a: {said}"
+
+
+def test_a_copier_is_a_candidate_only_where_it_may_be_exported():
     copier = {"copier": judged(rule_2="broken", coverage=1.0)}
-    with pytest.raises(InputError, match=r"a champion must keep Rule 2 .*, but none of copier does"):
-        champion(copier, "coverage", ["another"])
-    assert champion(copier, "coverage", ["copier"]).rules == ("holds", "broken")
+    found, refusals = permitted(["copier"], copier, Path("absent"), ["another"])
+    assert found == {}
+    assert "its samples fail Rule 2" in str(refusals["copier"])
+    assert permitted(["copier"], copier, Path("absent"), ["copier"]) == (copier, {})
+
+
+def test_where_nobody_may_go_out_the_refusal_says_why_of_each(tmp_path):
+    (tmp_path / "untrained").mkdir()
+    (tmp_path / "untrained/failed.json").write_text(json.dumps({"entry": "untrained", "reason": "loss is nan"}))
+    metrics = {"copier": judged(rule_2="broken"), "unjudged": {"failed": "out of memory"}}
+    found, refusals = permitted(["untrained", "copier", "unjudged"], metrics, tmp_path, [])
+    assert found == {}
+    assert [each.status for each in refusals.values()] == ["failed", "refused", "failed"]
+    why = nobody(refusals)
+    assert why.reason == "no entry could be exported"
+    assert "untrained: no trial ended with a model: loss is nan; copier: its samples fail Rule 2" in why.evidence
+    assert why.evidence.endswith("unjudged: its evaluation failed: out of memory")
+
+
+def test_an_entry_that_nobody_evaluated_is_an_error_and_no_refusal(tmp_path):
+    with pytest.raises(InputError, match="must hold every trained entry, but lack 'vae': run the stage evaluate"):
+        permitted(["vae"], {}, tmp_path, [])
 
 
 def test_no_entry_may_have_the_champions_name():

@@ -25,6 +25,7 @@ from latentmill.export.bundle import Given, write_bundle
 from latentmill.export.card import require_kept
 from latentmill.export.directions import directions
 from latentmill.export.graphs import Graph, export, graphs
+from latentmill.export.refusal import Refused
 from latentmill.runtime.noise import Noise
 from latentmill.training.checkpoint import TrainedModel
 from latentmill.variant import Decodes, HasPosterior, Variant
@@ -57,7 +58,8 @@ IDENTITY = {  # in the metadata of each graph too
     "data_digest",
     "weights_sha256",
 }
-CARD = IDENTITY | {"forms", "codes", "directions", "data", "metrics", "files", "measured_on"}
+CARD = IDENTITY | {"forms", "codes", "directions", "classes", "data", "metrics", "files", "measured_on"}
+CLASSES = [f"the {digit}" for digit in range(10)]
 MANIFEST = {"source": "digits", "description": "tiny digits", "counts": {"train": 500}, "digest": "b" * 64}
 THIS_MACHINE = [str(Path(__file__).parents[1]), str(Path.home()), sys.prefix, "/src/latentmill", "site-packages", ".py"]
 
@@ -79,7 +81,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def given(digits):
-    return Given(digits[:500], load_digits().target[:500], digits[500:], MANIFEST)
+    return Given(digits[:500], load_digits().target[:500], digits[500:], MANIFEST, CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -315,9 +317,12 @@ def test_directions_lead_to_the_classes_and_along_the_components():
     labels = np.repeat([3, 8], [60, 40])
     codes = rng.normal(size=(100, 4)) * [5, 1, 0.5, 0.1] + 10
     codes[labels == 8] += [0, 0, 7, 0]
-    named = {each["name"]: each for each in directions(codes, labels)}
-    assert list(named) == ["toward 3", "toward 8", *(f"component {rank}" for rank in range(1, 5))]
-    np.testing.assert_allclose(named["toward 8"]["vector"], codes[labels == 8].mean(0) - codes.mean(0), rtol=1e-5)
+    named = {each["name"]: each for each in directions(codes, labels, [*"abcdefgh", "component 1"])}
+    names = ["toward d", "toward component 1", *(f"component {rank}" for rank in range(1, 5))]
+    assert list(named) == names, "those of a class and of a component never meet"
+    np.testing.assert_allclose(
+        named["toward component 1"]["vector"], codes[labels == 8].mean(0) - codes.mean(0), rtol=1e-5
+    )
     components = [named[f"component {rank}"] for rank in range(1, 5)]
     pca = PCA(4).fit(codes)
     for each, vector, share in zip(components, pca.components_, pca.explained_variance_ratio_, strict=True):
@@ -328,12 +333,22 @@ def test_directions_lead_to_the_classes_and_along_the_components():
     assert (components[0]["low"], components[0]["high"]) == (-3, 3)
 
 
-@pytest.mark.parametrize("labels", [None, np.zeros(50), np.arange(50), np.repeat([1, 2], [49, 1])], ids=str)
-def test_without_classes_that_mean_something_there_are_components(labels):
+@pytest.mark.parametrize(
+    ("labels", "toward"),
+    [
+        (None, []),
+        (np.zeros(50, int), []),
+        (np.arange(50), []),
+        (np.repeat([1, 2], [49, 1]), ["toward class 1"]),
+        (np.repeat([1, 2], [40, 10]), ["toward class 1", "toward class 2"]),
+    ],
+    ids=str,
+)
+def test_without_classes_that_mean_something_there_are_components(labels, toward):
     codes = np.random.default_rng(0).normal(size=(50, 7))
-    names = [each["name"] for each in directions(codes, labels)]
-    assert names[-5:] == [f"component {rank}" for rank in range(1, 6)]
-    assert names[:-5] == (["toward 1"] if labels is not None and labels[0] == 1 else [])
+    classes = None if labels is None else [f"class {index}" for index in range(labels.max() + 1)]
+    names = [each["name"] for each in directions(codes, labels, classes)]
+    assert names == [*toward, *(f"component {rank}" for rank in range(1, 6))]
 
 
 def test_codes_that_are_all_the_same_have_directions_of_length_0():
@@ -436,7 +451,7 @@ def test_a_bundle_with_a_graph_above_the_tolerance_is_refused(trained, given, tm
 
 
 def test_a_copier_is_refused_unless_its_entry_is_named():
-    with pytest.raises(InputError, match=r"but copier breaks Rule 2: near copies.*name it in export\.allow_broken"):
+    with pytest.raises(Refused, match=r"fail Rule 2, .*: near copies.*; to .*, name copier in export\.allow_broken"):
         require_kept("copier", COPIER, ["other"])
     require_kept("copier", COPIER, ["other", "copier"])
     require_kept("honest", METRICS, [])
@@ -508,6 +523,106 @@ def test_a_form_that_is_not_there_is_named(formed):
     for form in ("int8", "fp8"):
         with pytest.raises(InputError, match=f"a form must be one that .* holds, fp16, uint8, but got '{form}'"):
             Decoder(formed[0], form=form)
+
+
+ODD = [
+    "Animals & Nature",
+    "a/b \\ c",
+    "\"quoted\" 'too'",
+    "<img src=x onerror=alert(1)>",
+    "`|*_#",
+    "a\nb\x1b[31m",
+    "☃ 漢字 👩‍🚀",
+]
+
+
+def test_names_of_classes_are_safe_in_the_card_and_those_too_rare_are_named(trained, digits, tmp_path):
+    model, _ = trained("vae", {"latent": 3})
+    labels = np.arange(500) % 5
+    labels[:9], labels[9:19] = 5, 6
+    given = Given(digits[:500], labels, digits[500:], MANIFEST, ODD)
+    card = write_bundle(as_trained("vae", {"latent": 3}, model), "vae", METRICS, given, tmp_path, {})
+    assert [each["name"] for each in card["classes"]] == ODD
+    assert [each["images"] for each in card["classes"]][5:] == [9, 10]
+    expected = [f"toward {name}" for name in ODD[:5] + ODD[6:]]
+    assert [each["name"] for each in Decoder(tmp_path).card["directions"]][:6] == expected
+    for name in expected:
+        assert Decoder(tmp_path).traverse(np.zeros(3, np.float32), name, steps=2).shape == (2, *IMAGE_SHAPE)
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    section = text[text.index("## Classes") : text.index("## Limits")]
+    assert "Animals &amp; Nature (" in section
+    assert "&lt;img src=x" in section
+    assert "\\`\\|\\*\\_\\#" in section
+    assert "👩‍🚀" in section
+    assert "Too rare for a direction, with fewer than 10 images: a b \\[31m (9)." in section
+    assert not set(text) & set("\x1b<")
+
+
+def test_more_classes_than_sliders_are_listed_in_the_card_without_directions(trained, digits, tmp_path):
+    model, _ = trained("vae", {"latent": 3})
+    given = Given(digits[:500], np.arange(500) % 60, digits[500:], MANIFEST, [f"kind {index}" for index in range(60)])
+    card = write_bundle(as_trained("vae", {"latent": 3}, model), "vae", METRICS, given, tmp_path, {})
+    assert not [each for each in card["directions"] if each["name"].startswith("toward")]
+    text = (tmp_path / "card.md").read_text()
+    assert "kind 49 (8) and 10 more in card.json." in text
+    assert "No directions lead toward classes: more than 20" in text
+
+
+def test_each_step_of_an_export_is_told_before_it(trained, given, tmp_path):
+    model, _ = trained("vae", {"latent": 3})
+    told = []
+    write_bundle(
+        as_trained("vae", {"latent": 3}, model), "vae", METRICS, given, tmp_path, {"fp16": 1.0}, tell=told.append
+    )
+    graphs_told = [
+        f"{name}.onnx: {step}"
+        for name in ("generator", "decoder", "encoder")
+        for step in ("translating", "comparing with torch", "timing")
+    ]
+    assert told == [
+        *graphs_told,
+        "where the codes of 500 training images lie",
+        "decoder.fp16.onnx: converting and measuring",
+    ]
+
+
+def test_a_champions_card_says_what_it_was_chosen_by(trained, given, tmp_path):
+    model, _ = trained("naive_bayes", {})
+    write_bundle(as_trained("naive_bayes", {}, model), "n", METRICS, given, tmp_path, {}, chosen="rule 1 pass, by name")
+    assert "It is the champion: rule 1 pass, by name." in (tmp_path / "card.md").read_text()
+    assert Decoder(tmp_path).card["chosen"] == "rule 1 pass, by name"
+
+
+class Untranslatable(Deaf):
+    """Does what no graph can."""
+
+    def generate(self, noise):
+        return self.image * len(noise) if noise.sum() > 0 else self.image
+
+
+def test_a_model_that_torch_cannot_translate_is_refused_in_one_line(tmp_path):
+    (graph,) = graphs(Untranslatable(True), IMAGE_SHAPE)
+    with pytest.raises(Refused, match=r"generator\.onnx must be a graph that torch can translate") as told:
+        export(graph, tmp_path / "generator.onnx", {})
+    assert "\n" not in str(told.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_is_a_folder_that_says_why(tmp_path):
+    with pytest.raises(Refused) as told:
+        require_kept("copier", COPIER, [])
+    told.value.write(tmp_path, "copier", COPIER)
+    found = json.loads((tmp_path / "refused.json").read_text())
+    assert found["entry"] == "copier"
+    assert found["status"] == "refused"
+    assert found["reason"] == "its samples fail Rule 2, they are copies of training images"
+    assert found["evidence"] == HOLDS["evidence"]
+    assert found["rules"] == {"1": "fail", "2": "fail"}
+    with pytest.raises(
+        InputError, match="must hold a model, but its export was refused: its samples fail Rule 2"
+    ) as said:
+        Decoder(tmp_path)
+    assert "\n" not in str(said.value)
 
 
 def test_a_model_without_codes_has_no_forms(trained, given, tmp_path):

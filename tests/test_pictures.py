@@ -6,6 +6,7 @@ from conftest import IMAGE_SHAPE
 from PIL import Image
 
 from latentmill.evaluation import pictures
+from latentmill.evaluation.neighbours import Neighbours
 from latentmill.runtime.images import grid
 
 
@@ -58,3 +59,57 @@ def test_the_map_of_codes_has_the_prior_behind_them(tmp_path, labels, draws):
     letters = 100  # some of their pixels are of any grey
     assert (count(image, pictures.BACKGROUND_COLOUR) > letters) == (draws is not None)
     assert (count(image, pictures.REFERENCE_COLOUR) > 0) == (labels is None)
+
+
+ODD = ["Animals & Nature", "_hidden", "$5 & $x^", "a/b\nc", '<b>"quoted"</b>', "👩\u200d🚀 漢字", "x" * 200]
+
+
+def edges(image: np.ndarray) -> list[bool]:
+    """Whether anything is drawn within two pixels of the top, bottom, left and right."""
+    return [bool((part < 250).any()) for part in (image[:2], image[-2:], image[:, :2], image[:, -2:])]
+
+
+@pytest.mark.parametrize(
+    "classes", [ODD, [f"class {index}" for index in range(20)], [f"kind {index}" for index in range(300)]], ids=len
+)
+def test_a_legend_names_classes_whatever_they_are_called_and_is_no_higher_than_the_picture(tmp_path, classes):
+    labels = np.arange(600) % len(classes)
+    pictures.draw_codes(tmp_path / "codes.png", random_images(600, 2), labels, random_images(30, 2, seed=1), classes)
+    image = pixels(tmp_path / "codes.png")
+    assert image.shape == (374, 660, 3)
+    assert edges(image) == [False] * 4
+
+
+def test_names_are_written_beside_the_map(tmp_path):
+    points, labels = random_images(50, 2), np.arange(50) % 2
+    pictures.draw_codes(tmp_path / "a.png", points, labels, classes=["i", "i"])
+    pictures.draw_codes(tmp_path / "b.png", points, labels, classes=["i", "a longer name"])
+    first, second = (pixels(tmp_path / name) for name in ("a.png", "b.png"))
+    assert (first != second).any(), "the name takes its room from the map"
+
+
+def test_the_classes_beyond_twenty_are_the_rarest_and_share_a_colour(tmp_path):
+    labels = np.concatenate([np.repeat(np.arange(19), 10), np.arange(19, 30)])
+    found = list(pictures._coloured(labels, [f"kind {index}" for index in range(30)]))
+    assert [name for _, name, _ in found] == ["11 other classes", *(f"kind {index}" for index in range(19))]
+    assert [int(chosen.sum()) for chosen, _, _ in found] == [11] + [10] * 19
+    assert len({colour for _, _, colour in found}) == 20
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_gallery_keeps_every_channel(tmp_path, channels):
+    train = np.random.default_rng(0).integers(0, 256, (7, channels, 6, 5), dtype=np.uint8)
+    nearest = Neighbours(np.ones((2, 5), np.float32), np.arange(10).reshape(2, 5) % 7)
+    pictures.draw_gallery(tmp_path / "gallery.png", train[:2] / np.float32(255), nearest, train)
+    with Image.open(tmp_path / "gallery.png") as picture:
+        assert picture.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        sheet = np.asarray(picture).reshape(12, 30, channels)
+    np.testing.assert_array_equal(sheet[6:, 5:10], train[nearest.indices[1, 0]].transpose(1, 2, 0))
+
+
+def test_a_legend_has_every_name(tmp_path, monkeypatch):
+    made, whole = [], pictures._legend
+    monkeypatch.setattr(pictures, "_legend", lambda *given: made.append(whole(*given)))
+    pictures.draw_codes(tmp_path / "codes.png", random_images(50, 2), np.arange(50) % len(ODD), classes=ODD)
+    names = [text.get_text() for text in made[0].get_texts()]
+    assert names == [*ODD[:3], "a/b c", *ODD[4:6], "x" * 23 + "…"]

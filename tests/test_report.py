@@ -1,13 +1,16 @@
 """The page from small made-up inputs: self-contained, escaped, and right about what a model cannot do."""
 
+import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pages
 import pytest
-from pages import BINARY, CALIBRATION, CODED, DENSITY, HOSTILE, PLAIN, SHOWN, drawn, put, samples
+from pages import BINARY, CALIBRATION, CODED, CURVES, DENSITY, HOSTILE, PLAIN, SHOWN, TRIALS, drawn, put, samples
 from PIL import Image
 
 from latentmill.errors import InputError
@@ -20,6 +23,7 @@ from latentmill.report.page import render
 from latentmill.report.pictures import Picture, gallery
 from latentmill.report.sections import introduction
 from latentmill.report.standing import axis, strips
+from latentmill.runtime.images import grid
 
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 LOADING = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")  # attributes that may load something
@@ -251,6 +255,156 @@ def test_marks_hide_no_other(usual):
         assert not [(a, b) for a in places for b in places if a != b and a[1] == b[1] and abs(a[0] - b[0]) < 3]
 
 
+def test_what_was_refused_is_said_first_and_why(usual):
+    params, places = usual
+    pages.refuse(places, "plain", evidence="near copies 0.31 ± 0.02", advice="to export it, name plain in x")
+    page = Page(render(read_inputs(params, places)))
+    first = page.text[: page.text.index("keeps both rules")]
+    assert "1 of 2 models exported, 1 refused." in first
+    assert f"plain was refused: {pages.REFUSED}: near copies 0.31 ± 0.02. To export it, name plain in x." in first
+    assert page.leaderboard()[0]["codes from"] == "no coderefused"
+    assert "Not exported: its samples fail Rule 2" in page.text
+    assert "There is no champion" not in page.text
+
+
+def test_an_entry_that_failed_is_told_and_the_others_are_shown(usual):
+    params, places = usual
+    pages.fail(places, "plain", HOSTILE)
+    page = Page(render(read_inputs(params, places)))
+    assert "1 of 2 models exported, 1 failed." in page.text
+    assert f"plain failed: no trial ended with a model: {HOSTILE}." in page.text
+    assert [row["entry"] for row in page.leaderboard()] == ["2coded"] * 2, "with its number on the ladder"
+    assert ["1plain", f"failed: no trial ended with a model: {HOSTILE}"] in page.rows
+
+
+def test_an_evaluation_that_failed_costs_its_entry_alone(usual):
+    params, places = usual
+    metrics = json.loads((places.evaluation / "metrics.json").read_text())
+    put(places.evaluation / "metrics.json", metrics | {"plain": {"failed": "MemoryError"}})
+    pages.refuse(places, "plain", "its evaluation failed", "MemoryError", status="failed")
+    page = Page(render(read_inputs(params, places)))
+    assert "plain failed: its evaluation failed: MemoryError." in page.text
+    assert len(page.leaderboard()) == 2
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["with what was tried", "with nothing else"])
+def test_a_page_of_failures_alone_is_a_page(usual, bare):
+    params, places = usual
+    for name in ("plain", "coded"):
+        pages.fail(places, name)
+    pages.refuse(places, "champion", "no entry could be exported")
+    if bare:
+        for name in ("calibration.json", "galleries.json"):
+            (places.evaluation / name).unlink()
+        shutil.rmtree(places.evaluation / "pictures")
+        places.trials.write_text(TRIALS.splitlines()[0] + "\n")
+        places.curves.write_text(CURVES.splitlines()[0] + "\n")
+    page = Page(render(read_inputs(params, places)))
+    assert "0 of 2 models exported, 2 failed. There is no champion." in page.text
+    assert "No model could be judged." in page.text
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    links = {attrs["href"][1:] for attrs in page.all("a")}
+    assert links <= ids, "what is not there is not linked"
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "galleries.json", "pictures"])
+def test_what_the_evaluation_could_not_make_is_left_out(usual, name):
+    params, places = usual
+    path = places.evaluation / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = Page(render(read_inputs(params, places)))
+    assert len(page.leaderboard()) == 3
+
+
+def test_a_champion_says_what_it_was_chosen_by(usual):
+    params, places = usual
+    put(places.exports / "champion/card.json", {"entry": "coded", "chosen": "rule 1 pass, then by name"})
+    page = Page(render(read_inputs(params, places)))
+    assert "(here: rule 1 pass, then by name)" in page.text
+    assert "champion" in page.text[: page.text.index("Verdicts")]
+
+
+INTAKE = {
+    "files": 3775,
+    "dropped": 12,
+    "reasons": {"truncated": 10, "no image": 2},
+    "formats": {"PNG": 3700, "GIF": 63},
+    "modes": {"RGBA": 3000, "LA": 763},
+    "sizes": {"64x64": 3763},
+    "conversions": {"alpha on white": 3763},
+}
+
+
+def describe(places, **facts):
+    path = places.data / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def test_the_data_are_shown(usual):
+    params, places = usual
+    classes = ["Animals & Nature", HOSTILE, "Component"]
+    counts = {name: {"train": train, "val": 3, "test": 4} for name, train in zip(classes, (900, 10, 5), strict=True)}
+    notes = ["classes with fewer than 10 images: Component (5)"]
+    small = ["Rule 1 and Rule 2: controls need at least 40 held-out images, but there are 15"]
+    describe(places, intake=INTAKE, classes=classes, class_counts=counts, notes=notes, too_small_for=small)
+    describe(places, duplicates_dropped={"train": 0, "val": 3, "test": 5})
+    Image.new("RGB", (70, 50), "red").save(places.data / "contact_sheet.png")
+    rows = "".join(f"{number}.png,truncated\n" for number in range(12))
+    (places.data / "dropped.csv").write_text(f"name,reason\n{rows}")
+    text = render(read_inputs(params, places))
+    page = Page(text)
+    for said in (
+        "3\u202f775",
+        "12: truncated\xa010, no image\xa02",
+        "PNG\xa03\u202f700, GIF\xa063",
+        "64\N{MULTIPLICATION SIGN}64\xa03\u202f763",
+        "alpha on white\xa03\u202f763",
+        "val\xa03, test\xa05",
+        *notes,
+        "9.png: truncated",
+        "12 files dropped, the first 10",
+        "Training images, drawn at random",
+    ):
+        assert said in page.text
+    assert "10.png" not in page.text
+    assert ["Animals & Nature", "900", "3", "4"] in page.rows
+    assert ["Componenttoo rare for a direction", "5", "3", "4"] in page.rows
+    assert [HOSTILE, "10", "3", "4"] in page.rows
+    assert HOSTILE not in text
+    assert f"The data is too small for {small[0]}" in page.text[: page.text.index("keeps both rules")]
+    assert base64.b64encode((places.data / "contact_sheet.png").read_bytes()).decode() in text
+
+
+def test_many_classes_are_folded_away(usual):
+    params, places = usual
+    classes = [f"kind {index}" for index in range(300)]
+    describe(places, classes=classes, class_counts={name: {"train": 20, "val": 3, "test": 4} for name in classes})
+    page = Page(render(read_inputs(params, places)))
+    assert "288 more classes" in page.text
+
+
+@pytest.mark.parametrize("facts", [{}, {"intake": None, "class_counts": None, "notes": None, "too_small_for": None}])
+def test_data_of_which_little_is_known_are_shown_too(usual, facts):
+    params, places = usual
+    describe(places, **facts)
+    page = Page(render(read_inputs(params, places)))
+    assert "Test images, which no model has seen" in page.text
+    assert "files seen" not in page.text
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_test_images_are_shown_with_all_their_channels(usual, channels):
+    params, places = usual
+    images = np.random.default_rng(0).integers(0, 256, (20, channels, 6, 7), dtype=np.uint8)
+    np.save(places.data / "test.npy", images)
+    text = render(read_inputs(params, places))
+    found = re.search(r'src="data:image/png;base64,([^"]+)" alt="Test images', text)
+    with Image.open(io.BytesIO(base64.b64decode(found.group(1)))) as picture:
+        assert picture.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        sheet = np.asarray(picture).reshape(*picture.size[::-1], channels)
+    np.testing.assert_array_equal(sheet, grid(images / np.float32(255), 16))
+
+
 @pytest.mark.parametrize("calibration", [{}, {"rules": {}}, {"rules": {"1": {"controls": [], "measures": []}}}])
 def test_a_page_without_calibration_says_so_or_shows_less(usual, tmp_path, calibration):
     put(tmp_path / "evaluation/calibration.json", calibration)
@@ -303,9 +457,6 @@ def test_numbers_have_three_digits_and_no_exponent(value, told):
         ("curves.csv", "train"),
         ("models/coded/trial.json", "train"),
         ("evaluation/metrics.json", "evaluate"),
-        ("evaluation/calibration.json", "evaluate"),
-        ("evaluation/galleries.json", "evaluate"),
-        ("evaluation/pictures/plain", "evaluate"),
         ("exports/coded/card.json", "export"),
         ("exports/champion/card.json", "champion"),
     ],

@@ -1,19 +1,29 @@
 """The command `latentmill`. Each subcommand imports what it needs when it runs, so that sampling starts fast."""
 
 import argparse
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
-from latentmill.errors import one_line_errors
+from latentmill.errors import InputError, one_line_errors
 
 Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand that the arguments name; the exit status is 0, 1 on bad input, 2 on bad usage."""
+    _print_anything()
     chosen = _parser().parse_args(arguments)
     with one_line_errors():
         chosen.run(chosen)
+
+
+def _print_anything() -> None:
+    """Also the name of a class that the terminal has no letters for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,6 +33,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_sample, _add_reconstruct, _add_interpolate, _add_inspect, _add_verify, _add_bench, _add_serve):
         add(commands)
+    check = commands.add_parser(
+        "check", help="say what became of each entry of params.yaml; fails if nothing was exported"
+    )
+    check.set_defaults(run=_check)
     plan = commands.add_parser("plan", help="list the trials of params.yaml, and which are trained already")
     plan.set_defaults(run=_plan)
     submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")
@@ -111,6 +125,14 @@ def _plan(chosen: argparse.Namespace) -> None:
     for fingerprint, status, label in rows(plan):
         print(f"{fingerprint}  {status:<13}  {label}")
     print(plan.summary())
+
+
+def _check(chosen: argparse.Namespace) -> None:
+    from latentmill.config import load_params
+    from latentmill.export.outcome import check
+
+    if not check(list(load_params().ladder), Path("exports")):
+        raise InputError("an entry must be exported, but none is")
 
 
 def _submit(chosen: argparse.Namespace) -> None:

@@ -49,7 +49,7 @@ Metrics = dict[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """The prepared images, uint8 (N, C, H, W), and their labels (N), if any."""
+    """The prepared images, uint8 (N, C, H, W), and their labels (N), indices into `classes`, if any."""
 
     train: np.ndarray
     val: np.ndarray
@@ -57,6 +57,7 @@ class Material:
     train_labels: np.ndarray | None
     val_labels: np.ndarray | None
     test_labels: np.ndarray | None
+    classes: list[str] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raises: InputError: there are fewer images than any evaluation needs."""
@@ -141,7 +142,7 @@ def _codes(model: Encodes, given: Material, kl: np.ndarray | None, seed: int, fo
     drawn = posterior_draws(model, Batches(given.test[:MAPPED]), seed)
     points, prior = map_to_plane(drawn, sampling.sample_codes(model, model.prior_name, MAPPED, seed))
     labels = None if given.test_labels is None else given.test_labels[:MAPPED]
-    pictures.draw_codes(folder / "codes.png", points, labels, prior)
+    pictures.draw_codes(folder / "codes.png", points, labels, prior, given.classes)
     found = {"dimensions": model.latent, "active_units": active_units(z)}
     return found | {"path_longest_step": path_longest_step(model, z, seed)} | (kl_metrics(kl) if kl is not None else {})
 

@@ -1,23 +1,36 @@
 """The evaluation's pictures: grids of images as they are, charts for what is not an image."""
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import NullLocator
-from PIL import Image
 
 from latentmill.data.batches import as_float
 from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.neighbours import Neighbours
-from latentmill.runtime.images import save
+from latentmill.files import write_bytes
+from latentmill.runtime.images import png, save
+from latentmill.runtime.text import one_line
 
 matplotlib.use("agg")  # draws without a screen
 COLUMNS = 16
 CLOSEST = 10
 SAMPLE_COLOUR, REFERENCE_COLOUR, BACKGROUND_COLOUR = "#c8553d", "#5b7db1", "#d0d0d0"
+# Of classes: matplotlib's ten, then the lighter half of its twenty.
+COLOURS = [
+    *(f"C{index}" for index in range(10)),
+    *(to_hex(matplotlib.colormaps["tab20"](2 * index + 1)) for index in range(10)),
+]
+REST_COLOUR = "#3a3a3a"  # of classes that have none of their own
+LONGEST_NAME = 24  # letters of a class's name
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -47,7 +60,7 @@ def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np
     tiles = np.concatenate([samples[:, None], others], axis=1).transpose(0, 3, 1, 4, 2)  # (N, H, K + 1, W, C)
     rows, height, columns, width, channels = tiles.shape
     sheet = np.rint(tiles.clip(0, 1) * 255).astype(np.uint8).reshape(rows * height, columns * width, channels)
-    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(path)
+    write_bytes(path, png(sheet))
 
 
 def draw_interpolations(path: Path, images: np.ndarray) -> None:
@@ -77,22 +90,68 @@ def draw_traversals(path: Path, images: np.ndarray) -> None:
     draw_interpolations(path, images)
 
 
-def draw_codes(path: Path, points: np.ndarray, labels: np.ndarray | None, draws: np.ndarray | None = None) -> None:
-    """A map of codes (N, 2), coloured by label where there are labels, before draws of the prior (M, 2) in grey.
+def draw_codes(
+    path: Path,
+    points: np.ndarray,
+    labels: np.ndarray | None,
+    draws: np.ndarray | None = None,
+    classes: list[str] | None = None,
+) -> None:
+    """A map of codes (N, 2), coloured by class where there are labels, before draws of the prior (M, 2) in grey.
 
+    `labels` (N) are indices into `classes`. Of more than 20 classes, the most frequent have a colour of their own.
     Holes are where there is grey alone; what the prior misses has no grey behind it.
     """
     axes = _axes("first principal component of the codes", "second")
+    named: list[tuple[str, Artist]] = []
     if draws is not None:
-        axes.scatter(draws[:, 0], draws[:, 1], s=9, color=BACKGROUND_COLOUR, linewidths=0, label="the prior", zorder=0)
+        x, y = draws.T
+        named.append(("the prior", axes.scatter(x, y, s=9, color=BACKGROUND_COLOUR, linewidths=0, zorder=0)))
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=4, color=REFERENCE_COLOUR, linewidths=0)
-    for label in [] if labels is None else np.unique(labels):
-        x, y = points[labels == label].T
-        axes.scatter(x, y, s=5, linewidths=0, label=str(label), color=f"C{label % 10}")
-    if labels is not None or draws is not None:
-        axes.legend(frameon=False, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
+    for chosen, name, colour in [] if labels is None else _coloured(labels, classes):
+        x, y = points[chosen].T
+        named.append((name, axes.scatter(x, y, s=5, linewidths=0, color=colour)))
+    if named:
+        _legend(axes, named)
     _finish(axes, path)
+
+
+def _coloured(labels: np.ndarray, classes: list[str] | None) -> Iterator[tuple[np.ndarray, str, str]]:
+    """Which codes (N), as booleans, have which name and colour."""
+    found, counts = np.unique(labels, return_counts=True)
+    few = len(found) <= len(COLOURS)
+    named = found if few else np.sort(found[np.argsort(-counts, kind="stable")[: len(COLOURS) - 1]])
+    rest = ~np.isin(labels, named)
+    if rest.any():
+        yield rest, f"{len(found) - len(named)} other classes", REST_COLOUR
+    for label, colour in zip(named, COLOURS, strict=False):
+        yield labels == label, str(label) if classes is None else _short(classes[label]), colour
+
+
+def _short(name: str) -> str:
+    name = one_line(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _legend(axes: Axes, named: list[tuple[str, Artist]]) -> Legend:
+    """In letters so small that it is no higher than the picture. No name is read as a formula, none as hidden."""
+    size = 10 if len(named) <= 11 else 6.5
+    legend = axes.legend(
+        [handle for _, handle in named],
+        [str(number) for number in range(len(named))],
+        fontsize=size,
+        labelspacing=0.5 if size == 10 else 0.3,
+        frameon=False,
+        markerscale=3,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        handletextpad=0.1,
+    )
+    for text, (name, _) in zip(legend.get_texts(), named, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+    return legend
 
 
 def draw_likelihood(path: Path, curve: dict[str, float], elbo: float) -> None:
@@ -126,4 +185,6 @@ def _axes(x: str, y: str) -> Axes:
 def _finish(axes: Axes, path: Path) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)  # it draws a box instead
+        figure.savefig(path, dpi=110)

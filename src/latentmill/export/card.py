@@ -1,9 +1,15 @@
 """What goes out with the graphs for people to read: what the model is, and how far it can be trusted."""
 
+import re
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
-from latentmill.errors import InputError
+from latentmill.export.directions import CLASSES, FEWEST
+from latentmill.export.refusal import Refused
+from latentmill.runtime.text import one_line
+
+LISTED = 50  # classes, at most
 
 Json = dict[str, Any]
 
@@ -12,14 +18,12 @@ def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
     """A copier goes out only where someone has said that it may.
 
     Raises:
-        InputError: the samples of the prior that is exported break Rule 2, and `allow_broken` lacks the entry.
+        Refused: the samples of the prior that is exported fail Rule 2, and `allow_broken` lacks the entry.
     """
     rule_2 = exported_samples(metrics)["rule_2"]
     if rule_2["status"] == "broken" and entry not in allow_broken:
-        raise InputError(
-            f"an export must not hand out copies of training images, but {entry} breaks Rule 2: {rule_2['evidence']}; "
-            "to export it all the same, name it in export.allow_broken"
-        )
+        advice = f"to export it all the same, name {entry} in export.allow_broken"
+        raise Refused("its samples fail Rule 2, they are copies of training images", rule_2["evidence"], advice)
 
 
 def warning(metrics: Json) -> str:
@@ -38,7 +42,7 @@ def exported_samples(metrics: Json) -> Json:
 
 def as_text(card: Json) -> str:
     """The card as Markdown."""
-    sections = (_head, _verdicts, _numbers, _files, _example, _limits)
+    sections = (_head, _verdicts, _numbers, _files, _example, _classes, _limits)
     return "\n".join(line for section in sections for line in [*section(card), ""]).rstrip() + "\n"
 
 
@@ -48,9 +52,12 @@ def _head(card: Json) -> Iterator[str]:
     data, shape = card["data"], " x ".join(map(str, card["image_shape"]))
     yield from (f"# {card['entry']}", "")
     yield f"A model of the variant `{card['variant']}`: images of {shape} (channels, height, width) in [0, 1]."
-    yield f"It was trained on {data['counts']['train']} images: {data['description']} (data `{data['digest'][:12]}`)."
+    described = f"{plain(data['description'])} (data `{data['digest'][:12]}`)"
+    yield f"It was trained on {data['counts']['train']} images: {described}."
     yield f"Codes are drawn from: {card['prior']}."
     yield f"Trial `{card['fingerprint']}`, weights `{card['weights_sha256'][:12]}`."
+    if card.get("chosen"):
+        yield f"It is the champion: {card['chosen']}."
 
 
 def _verdicts(card: Json) -> Iterator[str]:
@@ -112,6 +119,25 @@ def _example(card: Json) -> Iterator[str]:
         yield f"path = decoder.interpolate(codes[0], codes[1], steps=16)  # (16, {shape})"
         yield f"slider = decoder.traverse(codes[0], {card['directions'][0]['name']!r})  # (9, {shape})"
     yield "```"
+
+
+def _classes(card: Json) -> Iterator[str]:
+    classes = card["classes"]
+    if not classes:
+        return
+    shown = [f"{plain(each['name'])} ({each['images']})" for each in classes[:LISTED]]
+    more = f" and {len(classes) - LISTED} more in card.json" if len(classes) > LISTED else ""
+    yield from ("## Classes", "", f"Training images by class, {len(classes)}: {', '.join(shown)}{more}.")
+    rare = [f"{plain(each['name'])} ({each['images']})" for each in classes if each["images"] < FEWEST]
+    if card["latent"] and len(classes) > CLASSES:
+        yield f"No directions lead toward classes: more than {CLASSES} would make no list that is of use."
+    elif card["latent"] and rare:
+        yield f"Too rare for a direction, with fewer than {FEWEST} images: {', '.join(rare[:LISTED])}."
+
+
+def plain(text: str) -> str:
+    """Text from outside, such as the name of a class, with nothing that Markdown or HTML would read as its own."""
+    return escape(re.sub(r"([\\`*_\[\]|~#])", r"\\\1", one_line(text)), quote=False)
 
 
 def _limits(card: Json) -> Iterator[str]:

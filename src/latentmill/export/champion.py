@@ -1,11 +1,13 @@
-"""Which entry goes out as the champion: of those that keep both rules, the one nearest to the validation images."""
+"""Which entry goes out as the champion: of those that pass both rules, the one nearest to the validation images."""
 
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from typing import Any
 
 from latentmill.config import ChampionMetric
-from latentmill.errors import InputError
-from latentmill.export.card import exported_samples
+from latentmill.export.card import exported_samples, require_kept
+from latentmill.export.refusal import OUTCOMES, Refused, evaluated
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 STATUSES = ("holds", "cannot tell", "broken")  # the better first
@@ -14,45 +16,74 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The entry that won."""
+class Candidate:
+    """An entry that may go out as the champion."""
 
     entry: str
     metric: str
-    value: float
+    value: float | None  # None: there were too few images to compute the metric
     rules: tuple[str, str]  # the verdicts
+    metrics: Json
 
     def __str__(self) -> str:
-        said = f"rule 1 {self.rules[0]}, rule 2 {self.rules[1]}, {self.metric} to validation images {self.value:.4g}"
-        return f"{self.entry}: {said}"
+        return f"{self.entry}: {self.chosen}"
+
+    @property
+    def chosen(self) -> str:
+        """What it is chosen by."""
+        first, second = (OUTCOMES[status] for status in self.rules)
+        rules = f"rule 1 {first}, rule 2 {second}"
+        if self.value is None:
+            return f"{rules}, then by name, for there are too few images to compute {self.metric}"
+        return f"{rules}, {self.metric} to validation images {self.value:.4g}"
 
 
-def champion(metrics: dict[str, Json], metric: ChampionMetric, allow_broken: list[str]) -> Champion:
-    """The best of the entries: by Rule 2, then by Rule 1, then by the metric, then by name.
-
-    Where no entry keeps both rules, the best of the others is taken, and its verdicts say so; one that breaks Rule 2
-    only where it is allowed to be exported at all.
+def permitted(
+    entries: list[str], metrics: Json, models: Path, allow_broken: list[str]
+) -> tuple[dict[str, Json], dict[str, Refused]]:
+    """The metrics of the entries that may be exported, and why the others may not.
 
     Raises:
-        InputError: no entry may be exported, or none has the metric.
+        InputError: an entry has neither metrics nor a reason why.
     """
-    found = [_candidate(entry, exported_samples(each), metric) for entry, each in metrics.items()]
-    ranked = sorted(
-        (each for each in found if each and (each.rules[1] != "broken" or each.entry in allow_broken)),
+    found: dict[str, Json] = {}
+    refusals: dict[str, Refused] = {}
+    for entry in entries:
+        try:
+            found[entry] = evaluated(entry, metrics, models)
+            require_kept(entry, found[entry], allow_broken)
+        except Refused as refused:
+            found.pop(entry, None)
+            refusals[entry] = refused
+    return found, refusals
+
+
+def nobody(refusals: dict[str, Refused]) -> Refused:
+    """Why there is no champion."""
+    return Refused("no entry could be exported", "; ".join(f"{entry}: {why}" for entry, why in refusals.items()))
+
+
+def ranked(metrics: dict[str, Json], metric: ChampionMetric) -> list[Candidate]:
+    """The entries, the best first: by Rule 2, then by Rule 1, then by the metric if they have it, then by name."""
+    found = [_candidate(entry, each, metric) for entry, each in metrics.items()]
+    return sorted(
+        found,
         key=lambda each: (
             STATUSES.index(each.rules[1]),
             STATUSES.index(each.rules[0]),
-            each.value if metric in LOWER_IS_BETTER else -each.value,
+            _badness(each),
             each.entry,
         ),
     )
-    if not ranked:
-        rule = f"a champion must keep Rule 2 and have samples enough for {metric}"
-        raise InputError(f"{rule}, but none of {', '.join(metrics)} does")
-    return ranked[0]
 
 
-def _candidate(entry: str, samples: Json, metric: str) -> Champion | None:
-    value = samples["validation"].get(metric)
+def _badness(candidate: Candidate) -> float:
+    if candidate.value is None:
+        return inf
+    return candidate.value if candidate.metric in LOWER_IS_BETTER else -candidate.value
+
+
+def _candidate(entry: str, metrics: Json, metric: str) -> Candidate:
+    samples = exported_samples(metrics)
     rules = (samples["rule_1"]["status"], samples["rule_2"]["status"])
-    return None if value is None else Champion(entry, metric, value, rules)
+    return Candidate(entry, metric, samples.get("validation", {}).get(metric), rules, metrics)

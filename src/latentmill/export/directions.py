@@ -15,24 +15,33 @@ def spread(codes: np.ndarray) -> dict[str, list[float]]:
     return {"mean": _plain(codes.mean(0)), "deviation": _plain(codes.std(0))}
 
 
-def directions(codes: np.ndarray, labels: np.ndarray | None) -> list[dict[str, Any]]:
-    """Of codes (N, d): towards each class of `labels` (N), if any, and the principal components.
+def directions(
+    codes: np.ndarray, labels: np.ndarray | None = None, classes: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """Of codes (N, d): toward each of the `classes` that `labels` (N) are indices into, and the principal components.
 
     A code plus t times `vector` is what to decode, for t from `low` to `high`. A class's vector leads from the mean
     of all codes to the mean of its own (Larsen et al. 2016); a component's is one standard deviation long, and
     `explains` that share of the variance.
     """
     centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
-    return [*_classes(centred, labels), *_components(centred)]
+    toward = [] if labels is None or classes is None else _classes(centred, labels, classes)
+    return [*toward, *_components(centred)]
 
 
-def _classes(centred: np.ndarray, labels: np.ndarray | None) -> list[dict[str, Any]]:
-    names, counts = np.unique([] if labels is None else labels, return_counts=True)
-    if len(names) < 2 or len(names) > CLASSES:
+def class_counts(labels: np.ndarray, classes: list[str]) -> list[tuple[str, int]]:
+    """Each of the `classes`, with how many of `labels` (N), indices into them, it has."""
+    counts = np.bincount(labels, minlength=len(classes))
+    return [(name, int(count)) for name, count in zip(classes, counts, strict=True)]
+
+
+def _classes(centred: np.ndarray, labels: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+    counts = class_counts(labels, classes)
+    if len(classes) > CLASSES or sum(count > 0 for _, count in counts) < 2:
         return []
     return [
-        _direction(f"toward {name}", centred[labels == name].mean(0), 1.5, None)
-        for name, count in zip(names, counts, strict=True)
+        _direction(f"toward {name}", centred[labels == index].mean(0), 1.5, None)
+        for index, (name, count) in enumerate(counts)
         if count >= FEWEST
     ]
 

@@ -43,7 +43,9 @@ class Reference:
     images: np.ndarray  # the validation images, uint8 (M, C, H, W)
 
 
-def write_forms(asked: dict[FormName, float], graph: Graph, folder: Path, reference: Reference) -> Json:
+def write_forms(
+    asked: dict[FormName, float], graph: Graph, folder: Path, reference: Reference, tell: Callable[[str], None]
+) -> Json:
     """Write each form of decoder.onnx in `folder` that is within its tolerance, and return what was found of each.
 
     A tolerance is the mean difference of pixels, in levels of 255.
@@ -53,6 +55,7 @@ def write_forms(asked: dict[FormName, float], graph: Graph, folder: Path, refere
     found: Json = {}
     plain = _measured(whole, "float32", graph, reference, features)
     for form, tolerance in asked.items():
+        tell(f"decoder.{form}.onnx: converting and measuring")
         path = folder / f"decoder.{form}.onnx"
         onnx.save_model(published(_MADE[form](whole, reference), _metadata(whole)), path)
         made = _measured(path, form, graph, reference, features)

@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from latentmill.errors import InputError
+from latentmill.export.refusal import Refused
 from latentmill.nets import ImageShape
 from latentmill.variant import Decodes, Encodes, HasPosterior, Variant
 
@@ -75,15 +75,19 @@ def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
     """Write one self-contained .onnx file with `metadata` inside.
 
     Raises:
-        InputError: the graph's input or output is not what was asked for, or the values of the input go nowhere.
+        Refused: torch can't translate the model, the graph's input or output is not what was asked for, or the
+            values of the input go nowhere.
     """
-    proto = published(_translate(graph), metadata)
+    try:
+        proto = published(_translate(graph), metadata)
+    except torch.onnx.OnnxExporterError as error:
+        raise Refused(f"{path.name} must be a graph that torch can translate to ONNX", _reason(error)) from None
     found = [value.name for value in [*proto.graph.input, *proto.graph.output]]
     if found != [graph.input_name, *graph.output_names]:
         given = ", ".join(graph.output_names)
-        raise InputError(f"{path.name} must map {graph.input_name} to {given}, but has {found}")
+        raise Refused(f"{path.name} must map {graph.input_name} to {given}, but has {found}")
     if not any(graph.input_name in node.input for node in proto.graph.node if node.op_type != "Shape"):
-        raise InputError(f"{path.name} must use its input, but no operation takes the values of {graph.input_name}")
+        raise Refused(f"{path.name} must use its input, but no operation takes the values of {graph.input_name}")
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, path)
 
@@ -105,6 +109,14 @@ def _translate(graph: Graph) -> onnx.ModelProto:
         )
     assert program is not None
     return program.model_proto
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what was wrong to begin with: torch wraps it in reports of many lines."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 class _Function(nn.Module):

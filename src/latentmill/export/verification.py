@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from latentmill.errors import InputError
 from latentmill.export.graphs import Graph
+from latentmill.export.refusal import Refused
 
 BATCHES = (1, 2, 65)
 # Images are in [0, 1]. Codes have no fixed range, so a difference counts relative to the largest, if that is above 1.
@@ -19,7 +19,7 @@ def largest_difference(graph: Graph, path: Path) -> float:
     """Between torch and onnxruntime at batches 1, 2 and 65, as a share of the largest output if that is above 1.
 
     Raises:
-        InputError: it is above the tolerance.
+        Refused: it is above the tolerance.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     differences = []
@@ -31,5 +31,5 @@ def largest_difference(graph: Graph, path: Path) -> float:
             differences.append(np.abs(found - expected).max() / np.maximum(1.0, np.abs(expected).max()))
     largest = float(np.max(differences))  # NaN where one is
     if not largest <= TOLERANCE:
-        raise InputError(f"{path.name} must differ from torch by at most {TOLERANCE}, but differs by {largest:.3g}")
+        raise Refused(f"{path.name} must differ from torch by at most {TOLERANCE}, but differs by {largest:.3g}")
     return largest

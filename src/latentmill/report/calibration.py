@@ -99,17 +99,17 @@ def _rule(number: str, found: Json, inputs: Inputs) -> Rule:
         Seen(each["name"], "keeps" if each["keeps"] else "breaks", chr(ord("A") + index), None, 0)
         for index, each in enumerate(found["controls"])
     ]
-    models = [Seen(entry.name, "model", str(rank), None, 0) for rank, entry in enumerate(inputs.entries, start=1)]
+    models = [Seen(entry.name, "model", str(entry.rank), None, 0) for entry in inputs.entries]
     measures = [_measure(each, controls, inputs) for each in found["measures"]]
     return Rule(number, RULES.get(number, ""), controls, models, sorted(measures, key=lambda each: each.blind))
 
 
 def _measure(found: Json, controls: list[Seen], inputs: Inputs) -> Measure:
     seen = [_control(each, found) for each in controls]
-    for rank, entry in enumerate(inputs.entries, start=1):
+    for entry in inputs.entries:
         samples = entry.metrics["samples"][entry.metrics["exported_prior"]]
         value = samples.get("measures", {}).get(found["space"], {}).get(found["measure"], {})
-        seen.append(Seen(entry.name, "model", str(rank), value.get("value"), value.get("standard_error", 0)))
+        seen.append(Seen(entry.name, "model", str(entry.rank), value.get("value"), value.get("standard_error", 0)))
     return Measure(found["measure"], found["space"], found["better"] == "lower", seen)
 
 

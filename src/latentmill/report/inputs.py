@@ -15,6 +15,7 @@ import numpy as np
 from latentmill.config import RESERVED, Params
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import InputError
+from latentmill.export.outcome import Outcome, read_outcome
 
 Json = dict[str, Any]
 
@@ -43,16 +44,28 @@ class Curve:
 
 @dataclass(frozen=True)
 class Entry:
-    """One rung of the ladder."""
+    """One row of the ladder that was trained and evaluated."""
 
     name: str
+    rank: int  # on the ladder, from 1
     space: Json  # what params.yaml says of it
     record: Json  # of its winner: trial, criterion, history, seconds
     metrics: Json
     galleries: Json  # by way to sample: pixel distances of each shown sample to its nearest training images
-    files: Json  # name of each exported file -> its size and largest difference from torch
-    forms: Json  # of the decoder, as they were asked for -> what was found of each
+    outcome: Outcome  # of its export
     pictures: list[Path]
+
+    @property
+    def files(self) -> Json:
+        """The name of each exported file -> its size and largest difference from torch."""
+        found: Json = self.outcome.card.get("files", {})
+        return found
+
+    @property
+    def forms(self) -> Json:
+        """Of the decoder, as they were asked for -> what was found of each."""
+        found: Json = self.outcome.card.get("forms", {})
+        return found
 
 
 @dataclass(frozen=True)
@@ -61,11 +74,14 @@ class Inputs:
 
     manifest: Json
     test: np.ndarray  # uint8 (N, C, H, W)
+    sheet: bytes | None  # a PNG of some training images, if there is one
+    dropped: list[tuple[str, str]]  # name and reason of the files that are not in the data set
     trials: list[dict[str, str]]  # the rows of trials.csv
     curves: list[Curve]  # of the winners that learn by steps
     calibration: Json  # what each measure made of controls whose answer is known
-    entries: list[Entry]
-    champion: str  # the entry that goes out under that name
+    entries: list[Entry]  # those that were evaluated
+    failed: dict[int, Outcome]  # the others, by their rank on the ladder
+    champion: Outcome
     samples: int  # drawn from each model, in each way
 
 
@@ -73,33 +89,68 @@ def read_inputs(params: Params, places: Places) -> Inputs:
     """Read everything, the entries in the order of the ladder.
 
     Raises:
-        InputError: something is missing or damaged; the message names the stage that writes it.
+        InputError: something is damaged, or missing because a stage did not run; the message names it. What a stage
+            had to leave out is no error: pictures, a calibration, the graphs of what was refused.
     """
     manifest, test = read_manifest(places.data), read_split(places.data, "test")
     trials = list(csv.DictReader(io.StringIO(_read(places.trials, "train"))))
     curves = list(_read_curves(places.curves))
     metrics = _read_json(places.evaluation / "metrics.json", "evaluate")
-    missing = [name for name in params.ladder if name not in metrics]
-    if missing:
-        raise InputError(f"metrics.json must hold every ladder entry, but lacks {missing[0]!r}: run the stage evaluate")
-    calibration = _read_json(places.evaluation / "calibration.json", "evaluate")
-    galleries = _read_json(places.evaluation / "galleries.json", "evaluate")
+    calibration, galleries = (
+        _read_optional(places.evaluation / f"{name}.json") for name in ("calibration", "galleries")
+    )
+    outcomes = {name: read_outcome(places.exports, name) for name in params.ladder}
+    ladder = [(rank, name, outcomes[name]) for rank, name in enumerate(params.ladder, start=1)]
     entries = [
-        _read_entry(name, space, metrics[name], galleries.get(name, {}), places)
-        for name, space in params.ladder.items()
+        Entry(
+            name,
+            rank,
+            params.ladder[name],
+            _read_json(places.models / name / "trial.json", "train"),
+            _metrics(metrics, name),
+            galleries.get(name, {}),
+            outcome,
+            sorted((places.evaluation / "pictures" / name).glob("*.png")),
+        )
+        for rank, name, outcome in ladder
+        if outcome.status != "failed"
     ]
-    champion = _read_json(places.exports / RESERVED / "card.json", "champion")["entry"]
-    return Inputs(manifest, test, trials, curves, calibration, entries, champion, params.evaluation.samples)
+    return Inputs(
+        manifest,
+        test,
+        _read_sheet(places.data / "contact_sheet.png"),
+        _read_dropped(places.data / "dropped.csv"),
+        trials,
+        curves,
+        calibration,
+        entries,
+        {rank: outcome for rank, _, outcome in ladder if outcome.status == "failed"},
+        read_outcome(places.exports, RESERVED),
+        params.evaluation.samples,
+    )
 
 
-def _read_entry(name: str, space: Json, metrics: Json, galleries: Json, places: Places) -> Entry:
-    folder = places.evaluation / "pictures" / name
-    pictures = sorted(folder.glob("*.png"))
-    if not pictures:
-        raise InputError(f"{folder} must hold pictures, but has none: run the stage evaluate")
-    record = _read_json(places.models / name / "trial.json", "train")
-    card = _read_json(places.exports / name / "card.json", "export")
-    return Entry(name, space, record, metrics, galleries, card["files"], card["forms"], pictures)
+def _metrics(metrics: Json, name: str) -> Json:
+    if "samples" not in metrics.get(name, {}):
+        raise InputError(f"metrics.json must hold every trained entry, but lacks {name!r}: run the stage evaluate")
+    found: Json = metrics[name]
+    return found
+
+
+def _read_sheet(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _read_dropped(path: Path) -> list[tuple[str, str]]:
+    if not path.exists():
+        return []
+    rows = csv.DictReader(io.StringIO(_read(path, "prepare")))
+    return [(row.get("name") or "", row.get("reason") or "") for row in rows]
+
+
+def _read_optional(path: Path) -> Json:
+    """Nothing where the evaluation had nothing to write."""
+    return _read_json(path, "evaluate") if path.exists() else {}
 
 
 def _read_curves(path: Path) -> Iterator[Curve]:

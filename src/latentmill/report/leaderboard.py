@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from string import ascii_lowercase
 
+from latentmill.export.outcome import Outcome
 from latentmill.report.calibration import directions, having_say
 from latentmill.report.captions import route_name
 from latentmill.report.columns import FIXED, Column, Group, Shown
@@ -30,7 +31,7 @@ class Row:
     rank: int
     name: str
     route: str
-    exported: bool
+    status: str  # exported or refused; empty for the other ways to sample
     champion: bool
     cells: list[list[Cell]]  # by group
 
@@ -46,8 +47,8 @@ def rows(inputs: Inputs, columns: list[Group]) -> list[Row]:
     """In the order of the ladder."""
     spaces = sample_spaces(inputs.entries)
     return [
-        _row(rank, entry, route, columns, spaces, inputs.champion)
-        for rank, entry in enumerate(inputs.entries, start=1)
+        _row(entry, route, columns, spaces, inputs.champion)
+        for entry in inputs.entries
         for route in entry.metrics["samples"]
     ]
 
@@ -59,11 +60,14 @@ def sample_spaces(entries: list[Entry]) -> dict[str, str]:
     return dict(zip(spaces, ascii_lowercase if len(spaces) > 1 else [""] * len(spaces), strict=False))
 
 
-def _row(rank: int, entry: Entry, route: str, columns: list[Group], spaces: dict[str, str], champion: str) -> Row:
+def _row(entry: Entry, route: str, columns: list[Group], spaces: dict[str, str], champion: Outcome) -> Row:
     mark = spaces.get(entry.metrics.get("likelihood", {}).get("sample_space"), "")
     cells = [[_cell(column, entry.metrics, route, mark) for column in group.columns] for group in columns]
-    exported = route == entry.metrics["exported_prior"]
-    return Row(rank, entry.name, route_name(route), exported, exported and entry.name == champion, cells)
+    main = route == entry.metrics["exported_prior"]
+    status = entry.outcome.status if main else ""
+    return Row(
+        entry.rank, entry.name, route_name(route), status, main and champion.card.get("entry") == entry.name, cells
+    )
 
 
 def _cell(column: Column, metrics: Json, route: str, mark: str) -> Cell:

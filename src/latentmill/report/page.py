@@ -13,14 +13,12 @@ import jinja2
 from latentmill.report import numbers
 from latentmill.report.calibration import rules
 from latentmill.report.curves import HEIGHT, WIDTH, charts
+from latentmill.report.data import data
 from latentmill.report.inputs import Inputs
 from latentmill.report.leaderboard import groups, rows, sample_spaces
-from latentmill.report.pictures import strip, uri
 from latentmill.report.sections import sections
 from latentmill.report.standing import axis, strips
-from latentmill.report.verdicts import RULES, headline
-
-COLUMNS = 16  # test images in a row, as in the pictures of samples above them
+from latentmill.report.verdicts import RULES, headline, setbacks, shortfall
 
 
 def render(inputs: Inputs) -> str:
@@ -41,7 +39,11 @@ def render(inputs: Inputs) -> str:
     return environment.get_template("page.html.j2").render(
         manifest=inputs.manifest,
         samples=inputs.samples,
-        data_uri=uri(strip(inputs.test[: 2 * COLUMNS], COLUMNS)),
+        data=data(inputs),
+        setbacks=setbacks(inputs),
+        failed_entries=inputs.failed,
+        shortfall=shortfall(inputs),
+        winner=inputs.champion,
         sections=sections(inputs),
         trials=len(trials),
         seconds_in_all=sum(float(trial["seconds"] or 0) for trial in trials),

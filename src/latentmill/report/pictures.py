@@ -13,7 +13,7 @@ from PIL import Image
 
 from latentmill.report.captions import KINDS, OTHER, Kind, Subject, kind_of
 from latentmill.report.inputs import Entry, Json
-from latentmill.runtime.images import SMALLEST_CELL, grid
+from latentmill.runtime.images import SMALLEST_CELL, grid, png
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,7 @@ def gallery(sheet: str, picture: Picture, distances: list[list[float]], shape: l
 
 def strip(images: np.ndarray, columns: int) -> bytes:
     """uint8 images (N, C, H, W) side by side, as a PNG."""
-    sheet = grid(images.astype(np.float32) / 255, columns)
-    file = io.BytesIO()
-    Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet).save(file, "PNG")
-    return file.getvalue()
+    return png(grid(images.astype(np.float32) / 255, columns))
 
 
 def sheet_of(galleries: Json, route: str) -> list[list[float]]:

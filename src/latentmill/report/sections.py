@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from latentmill import variants
+from latentmill.export.outcome import Outcome
 from latentmill.report.captions import Subject, route_name, told_of_codes
 from latentmill.report.inputs import Entry, Inputs, Json
 from latentmill.report.pictures import Gallery, Picture, gallery, pictures, sheet_of
@@ -43,6 +44,7 @@ class Section:
     everything: Json  # the winner's whole configuration
     trials: int
     record: Json
+    outcome: Outcome
     files: Json
     forms: Json
     routes: list[Route]  # the exported one first
@@ -54,7 +56,7 @@ class Section:
 
 
 def sections(inputs: Inputs) -> list[Section]:
-    return [_section(rank, entry, inputs) for rank, entry in enumerate(inputs.entries, start=1)]
+    return [_section(entry, inputs) for entry in inputs.entries]
 
 
 def introduction(variant: str) -> Blocks:
@@ -68,14 +70,14 @@ def _style(line: str) -> str:
     return "blank" if not line.strip() else "formula" if line.startswith(" ") else "text"
 
 
-def _section(rank: int, entry: Entry, inputs: Inputs) -> Section:
+def _section(entry: Entry, inputs: Inputs) -> Section:
     trial = entry.record["trial"]
     everything = trial["model"] | (trial["training"] or {})
     found = pictures(entry, inputs.manifest["classes"] is not None)
     routes = sorted(entry.metrics["samples"], key=lambda route: route != entry.metrics["exported_prior"])
     others = [picture for picture in found if picture.route not in routes]
     return Section(
-        rank,
+        entry.rank,
         entry.name,
         trial["variant"],
         introduction(trial["variant"]),
@@ -83,9 +85,10 @@ def _section(rank: int, entry: Entry, inputs: Inputs) -> Section:
         everything | {"seed": trial["seed"]},
         sum(row["entry"] == entry.name for row in inputs.trials),
         entry.record,
+        entry.outcome,
         entry.files,
         entry.forms,
-        [_route(f"sheet-{rank}-{place}", route, entry, found, inputs) for place, route in enumerate(routes)],
+        [_route(f"sheet-{entry.rank}-{place}", route, entry, found, inputs) for place, route in enumerate(routes)],
         [(group, list(each)) for group, each in groupby(others, key=lambda picture: picture.group)],
     )
 

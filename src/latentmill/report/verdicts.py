@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from latentmill.report.inputs import Entry, Json
+from latentmill.export.outcome import Outcome
+from latentmill.report.inputs import Entry, Inputs, Json
 
 RULES = {"1": "samples look drawn from the data", "2": "samples are suitably different from the training data"}
 ICONS = {"holds": "✓", "broken": "✗", "cannot tell": "?"}  # so that no verdict is told by its colour alone
@@ -42,11 +43,30 @@ def verdicts(found: Json) -> list[Verdict]:
 def headline(entries: list[Entry]) -> str:
     """The answer in one sentence, about what is exported of each entry."""
     found = {entry.name: verdicts(entry.metrics["samples"][entry.metrics["exported_prior"]]) for entry in entries}
+    if not found:
+        return "No model could be judged."
     keep = [name for name, each in found.items() if all(verdict.status == "holds" for verdict in each)]
     if not keep:
         whose = f"None of the {len(found)} models" if len(found) > 1 else "No model"
         return f"{whose} is shown to keep both rules."
     return f"{len(keep)} of {len(found)} models keep{'s' if len(keep) == 1 else ''} both rules: {_listed(keep)}."
+
+
+def setbacks(inputs: Inputs) -> list[Outcome]:
+    """The entries that were not exported, in the order of the ladder."""
+    outcomes = {entry.rank: entry.outcome for entry in inputs.entries} | inputs.failed
+    return [outcomes[rank] for rank in sorted(outcomes) if not outcomes[rank].exported]
+
+
+def shortfall(inputs: Inputs) -> str:
+    """How many those are, in a sentence."""
+    short, entries = setbacks(inputs), len(inputs.entries) + len(inputs.failed)
+    refused = sum(each.status == "refused" for each in short)
+    counts = {"refused": refused, "failed": len(short) - refused}
+    told = " and ".join(f"{number} {word}" for word, number in counts.items() if number)
+    exported = f"{entries - len(short)} of {entries} models exported"
+    champion = "" if inputs.champion.exported else " There is no champion."
+    return f"{exported}{f', {told}' if told else ''}.{champion}"
 
 
 def _listed(names: list[str]) -> str:

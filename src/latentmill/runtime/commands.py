@@ -15,6 +15,7 @@ from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.folder import Folder
 from latentmill.runtime.graph import cores
 from latentmill.runtime.images import check_output, write
+from latentmill.runtime.text import one_line
 
 BATCH = 1024  # images at a time on their way to a file
 SLOW = 1.0  # seconds, after which a bar says how far it is
@@ -70,9 +71,14 @@ def inspect(model: Path) -> None:
     print(f"trained on: {card['data']['description']}")
     for rule in ("rule_1", "rule_2"):
         print(f"{rule.replace('_', ' ')}: {samples[rule]['status']} ({samples[rule]['evidence']})")
-    print(f"directions: {', '.join(each['name'] for each in card['directions']) or 'none'}")
+    print(f"directions: {', '.join(_name(each['name']) for each in card['directions']) or 'none'}")
     for name in folder.names:
         print(f"{folder.digests[name]}  {name}")
+
+
+def _name(direction: str) -> str:
+    """As Python has it where it isn't plain, so that one can copy it and tell it from the next."""
+    return repr(direction) if direction != one_line(direction) or set(direction) & set(",'\"") else direction
 
 
 def verify(model: Path) -> None:

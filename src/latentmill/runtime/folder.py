@@ -1,6 +1,8 @@
 """An exported folder, whose files are what its manifest says, byte for byte.
 
 {"format": 1, "files": {"decoder.onnx": {"sha256": "…", "bytes": 123}, …}}
+
+What was refused has a folder too, with `refused.json` in place of all that: {"entry": …, "reason": …, …}.
 """
 
 import hashlib
@@ -10,7 +12,7 @@ from typing import Any
 
 from latentmill.errors import InputError
 
-MANIFEST, CARD = "manifest.json", "card.json"
+MANIFEST, CARD, REFUSED = "manifest.json", "card.json", "refused.json"
 FORMAT = 1
 
 
@@ -21,11 +23,14 @@ class Folder:
         """Read the manifest.
 
         Raises:
-            InputError: there is no folder, or its manifest is missing, damaged or of another format.
+            InputError: there is no folder, it was refused, or its manifest is missing, damaged or of another format.
         """
         self.path = Path(path)
         if not self.path.is_dir():
             raise InputError(f"a model must be an exported folder such as exports/vae, but there is none at {path}")
+        if (self.path / REFUSED).exists():
+            found = _parsed(self._bytes(REFUSED), str(self.path / REFUSED))
+            raise InputError(f"{path} must hold a model, but its export was refused: {_reason(found)}")
         manifest = _parsed(self._bytes(MANIFEST), str(self.path / MANIFEST))
         if manifest.get("format") != FORMAT:
             raise InputError(
@@ -78,6 +83,12 @@ def _parsed(content: bytes, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{where} must be a JSON object, but is {str(found)[:40]!r}")
     return found
+
+
+def _reason(refused: dict[str, Any]) -> str:
+    """With the evidence, where there is any."""
+    told = [str(refused[key]) for key in ("reason", "evidence") if refused.get(key)]
+    return ": ".join(told) or "nobody said why"
 
 
 def _digests(files: Any, where: str) -> dict[str, str]:

@@ -1,0 +1,78 @@
+"""What became of each entry's export, as the stages left it on disk."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentmill.config import RESERVED
+from latentmill.errors import InputError
+from latentmill.export.refusal import outcomes
+from latentmill.runtime.folder import CARD, REFUSED
+from latentmill.runtime.text import one_line
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one folder of exports."""
+
+    name: str  # the entry's, or `champion`
+    status: str  # exported, refused or failed
+    reason: str  # with the evidence; empty for an export
+    advice: str  # what to do about a refusal, if anything
+    rules: dict[str, str]  # rule -> pass, fail or inconclusive
+    card: Json  # empty without an export
+
+    @property
+    def exported(self) -> bool:
+        return self.status == "exported"
+
+    def __str__(self) -> str:
+        rules = ", ".join(f"rule {rule} {outcome}" for rule, outcome in self.rules.items())
+        what = f"{self.status}: {self.reason}" if self.reason else self.status
+        if self.exported and self.name == RESERVED:
+            what = f"{self.card.get('entry')}, {self.card['chosen']}" if self.card.get("chosen") else self.card["entry"]
+        return one_line(f"{self.name}: {what}{f' ({rules})' if rules else ''}")
+
+
+def read_outcome(exports: Path, name: str) -> Outcome:
+    """Of the folder `name`.
+
+    Raises:
+        InputError: it holds neither an export nor a refusal, or what it holds is damaged.
+    """
+    folder = exports / name
+    if (folder / REFUSED).exists():
+        found = _read(folder / REFUSED, name)
+        reason = ": ".join(str(found[key]) for key in ("reason", "evidence") if found.get(key))
+        status = "failed" if found.get("status") == "failed" else "refused"
+        return Outcome(name, status, reason, str(found.get("advice", "")), found.get("rules", {}), {})
+    card = _read(folder / CARD, name)
+    return Outcome(name, "exported", "", "", outcomes(card.get("metrics", {})), card)
+
+
+def check(entries: list[str], exports: Path) -> bool:
+    """Print a line an entry and one for the champion; whether anything could be shipped.
+
+    Raises:
+        InputError: as `read_outcome`.
+    """
+    found = [read_outcome(exports, name) for name in (*entries, RESERVED)]
+    for each in found:
+        print(each)
+    return any(each.exported for each in found[:-1]) and found[-1].exported
+
+
+def _read(path: Path, name: str) -> Json:
+    stage = "champion" if name == RESERVED else "export"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} must be a readable file, but: {error.strerror}; run the stage {stage}") from None
+    except ValueError as error:
+        raise InputError(f"{path} must be JSON, but: {error}; run the stage {stage}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must be a JSON object, but got a {type(content).__name__}; run the stage {stage}")
+    return content

@@ -1,0 +1,8 @@
+"""Text from outside, such as the names of classes, made safe to print."""
+
+JOINER = "\N{ZERO WIDTH JOINER}"  # within an emoji of several parts
+
+
+def one_line(text: str) -> str:
+    """On one line, without what moves a terminal's cursor or turns the direction of writing."""
+    return " ".join("".join(each if each.isprintable() or each == JOINER else " " for each in text).split())

@@ -199,6 +199,17 @@ def assert_shown(pixels, image):
     assert (pixels[..., 3] == 255).all()
 
 
+def assert_shown_with_alpha(pixels, image):
+    """The canvas shows the image (C, H, W), to one level; a browser keeps colours as they shine through."""
+    expected = as_bytes(image[None])[0].astype(int)
+    alpha = expected[..., -1:] if len(image) in (2, 4) else np.full((*expected.shape[:2], 1), 255)
+    colours = expected[..., :3] if len(image) > 2 else expected[..., :1]
+    np.testing.assert_allclose(pixels[..., 3:], alpha, atol=1)
+    np.testing.assert_allclose(
+        pixels[..., :3] * (alpha / 255), np.repeat(colours, 3 // colours.shape[-1], -1) * (alpha / 255), atol=1.5
+    )
+
+
 # Pixels
 
 
@@ -388,7 +399,7 @@ def test_a_model_without_codes_draws(opened, no_codes):
         page = opened(address)
         assert page.locator("fieldset legend").all_inner_texts() == ["Draw from the prior"]
         shown = settled(page, page.get_by_role("button", name="Draw another").click)
-    assert_shown(shown, Decoder(no_codes).sample(1, seed=1)[0][:1])
+    assert_shown_with_alpha(shown, Decoder(no_codes).sample(1, seed=1)[0][:1])
 
 
 def test_the_keyboard_moves_a_slider(page):
@@ -439,6 +450,52 @@ def test_hostile_text_stays_text(opened, tmp_path):
         assert page.get_by_text(HOSTILE).count() >= 5
         assert page.evaluate("window.hacked") is None
         assert page.locator("img, main script").count() == 0
+
+
+ODD = ["Animals & Nature", "a/b \"c\" 'd'", "\N{SNOWMAN} 漢字 👩\u200d🚀", "component 1", "z[0]"]
+
+
+def test_classes_of_any_name_have_sliders(opened, tmp_path):
+    named = [tiny.DIRECTIONS[0] | {"name": f"toward {name}"} for name in ODD]
+    with served(tiny.write(tmp_path / "tiny", {"directions": [*named, tiny.DIRECTIONS[1]]})) as address:
+        page = opened(address)
+        shown = page.locator("#directions .name").all_inner_texts()
+        assert shown == [*(f"toward {name}" for name in ODD), "component 1"]
+        across = page.get_by_label(AXES[0])
+        across.select_option("toward component 1")
+        assert across.evaluate("each => each.selectedOptions[0].text") == "toward component 1"
+        moved = settled(page, lambda: page.locator("#directions input").nth(1).fill("1.5"))
+        decoder = Decoder(tmp_path / "tiny")
+        expected = decoder.traverse(decoder.draw(1, seed=0)[0], f"toward {ODD[1]}", steps=2, reach=(0, 1.5))[1]
+        assert_shown_with_alpha(moved, expected)
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(1, "grey"), (3, "colour"), (4, "colour with alpha")])
+def test_images_have_one_three_or_four_channels(opened, tmp_path, monkeypatch, channels, kind):
+    monkeypatch.setattr(tiny, "SHAPE", (channels, 5, 6))
+    monkeypatch.setattr(tiny, "IMAGE", ("image", tiny.SHAPE))
+    folder = tiny.write(tmp_path / "tiny", {"image_shape": list(tiny.SHAPE)})
+    decoder = Decoder(folder)
+    picture = np.random.default_rng(1).integers(60, 256, (5, 6, 4), dtype=np.uint8)
+    with served(folder) as address:
+        page = opened(address)
+        assert f"5 \N{MULTIPLICATION SIGN} 6 {kind} " in page.locator("#facts").inner_text()
+        assert_shown_with_alpha(canvas(page), decoder.sample(1, seed=0)[0])
+        given = {
+            "name": "a.png",
+            "mimeType": "image/png",
+            "buffer": png(picture if channels == 4 else picture[..., :3]),
+        }
+        settled(page, lambda: page.locator("#file").set_input_files(given))
+    grey = (picture[..., :3] @ [0.299, 0.587, 0.114] / 255).astype(np.float32)[None]
+    expected = grey if channels == 1 else picture.transpose(2, 0, 1)[:channels] / np.float32(255)
+    np.testing.assert_allclose(code(page), decoder.encode(expected[None])[0][0], atol=0.1 if channels == 4 else 1e-4)
+
+
+def test_an_export_that_was_refused_is_not_served(tmp_path):
+    (tmp_path / "refused.json").write_text(json.dumps({"entry": "vae", "reason": "it copies"}))
+    with pytest.raises(InputError, match=r"must hold a model, but its export was refused: it copies$"):
+        page_server(tmp_path, "127.0.0.1", 0)
 
 
 # What can go wrong

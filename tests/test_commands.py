@@ -1,5 +1,8 @@
 """The command `latentmill` on an exported folder: what it writes and says, and how it fails."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -91,6 +94,94 @@ def test_inspect_says_what_the_model_is(folder, capfd):
     said = capfd.readouterr().out
     for text in ("tiny: variant vae, 2x4x5", "rule 1: holds", "rule 2: holds", "toward 7, component 1", "decoder.onnx"):
         assert text in said
+
+
+def test_inspect_quotes_names_of_classes_that_are_not_plain(tmp_path, capfd):
+    names = ["Animals & Nature", "a, b", "it's", "a\x1b[31m\nb", "\N{SNOWMAN} 漢字"]
+    named = [tiny.DIRECTIONS[0] | {"name": f"toward {name}"} for name in names]
+    main(["inspect", str(tiny.write(tmp_path / "a", {"directions": named}))])
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("directions: ")]
+    quoted = ["'toward a, b'", '"toward it\'s"', r"'toward a\x1b[31m\nb'"]
+    assert line == f"directions: toward Animals & Nature, {', '.join(quoted)}, toward \N{SNOWMAN} 漢字"
+
+
+def test_names_that_a_terminal_cannot_show_are_no_crash(tmp_path):
+    named = [tiny.DIRECTIONS[0] | {"name": "toward \N{SNOWMAN} 漢字"}]
+    folder = tiny.write(tmp_path / "a", {"directions": named})
+    command = [sys.executable, "-c", "from latentmill.cli import main; main()", "inspect", folder]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True)
+    assert rb"toward \u2603 \u6f22\u5b57" in done.stdout
+
+
+REFUSED = {"entry": "copier", "status": "refused", "reason": "its samples fail Rule 2", "evidence": "near copies 0.3"}
+
+
+@pytest.mark.parametrize("command", ["sample", "interpolate", "inspect", "verify", "bench", "serve"])
+def test_every_command_says_of_a_refused_export_why_it_is_none(tmp_path, fail, command, monkeypatch):
+    refused = tmp_path / "copier"
+    refused.mkdir()
+    (refused / "refused.json").write_text(json.dumps(REFUSED))
+    if command == "serve":
+        monkeypatch.setattr("latentmill.browser.serve.ORT", ())
+    status, lines = fail([command, str(refused)])
+    assert status == 1
+    assert lines == [
+        f"error: {refused} must hold a model, but its export was refused: its samples fail Rule 2: near copies 0.3"
+    ]
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_refusal_is_an_error_of_one_line(tmp_path, fail, content):
+    (tmp_path / "refused.json").write_text(content)
+    assert "refused.json must be" in fail(["verify", str(tmp_path)])[1][0]
+
+
+@pytest.fixture
+def ladder(tmp_path, monkeypatch):
+    """A folder with params.yaml and what the stages export and champion leave of three entries."""
+    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
+    entries = ("tiny", "copier", "broken")
+    (tmp_path / "params.yaml").write_text(json.dumps(sections | {"ladder": {entry: {} for entry in entries}}))
+    tiny.write(tmp_path / "exports/tiny")
+    tiny.write(tmp_path / "exports/champion", {"chosen": "rule 1 pass, by name"})
+    put_refusal(tmp_path, "copier", rules={"1": "pass", "2": "fail"})
+    put_refusal(tmp_path, "broken", status="failed", reason="no trial ended with a model", evidence="loss is\n\x1bnan")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def put_refusal(root, entry, **facts):
+    (root / "exports" / entry).mkdir(exist_ok=True)
+    (root / "exports" / entry / "refused.json").write_text(json.dumps(REFUSED | {"entry": entry} | facts))
+
+
+def test_check_prints_a_line_an_entry_and_one_for_the_champion(ladder, capfd):
+    main(["check"])
+    assert capfd.readouterr().out.splitlines() == [
+        "tiny: exported (rule 1 pass, rule 2 pass)",
+        "copier: refused: its samples fail Rule 2: near copies 0.3 (rule 1 pass, rule 2 fail)",
+        "broken: failed: no trial ended with a model: loss is nan",
+        "champion: tiny, rule 1 pass, by name",
+    ]
+
+
+def test_check_fails_where_nothing_could_be_shipped(ladder, capfd):
+    for entry in ("tiny", "champion"):
+        shutil.rmtree(ladder / "exports" / entry)
+        put_refusal(ladder, entry)
+    with pytest.raises(SystemExit) as ending:
+        main(["check"])
+    out, error = capfd.readouterr()
+    assert ending.value.code == 1
+    assert len(out.splitlines()) == 4
+    assert error == "error: an entry must be exported, but none is\n"
+
+
+def test_check_names_the_stage_that_did_not_run(ladder, capfd):
+    shutil.rmtree(ladder / "exports/copier")
+    with pytest.raises(SystemExit):
+        main(["check"])
+    assert capfd.readouterr().err.endswith("run the stage export\n")
 
 
 def test_verify_reads_every_file(folder, capfd, fail):

@@ -477,3 +477,15 @@ def test_it_needs_numpy_and_onnxruntime_alone(folder):
     command = [sys.executable, "-W", "error", "-c", WITHOUT, folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{(3, *SHAPE)}\n", "")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_have_one_three_or_four_channels(tmp_path, monkeypatch, channels):
+    shape = (channels, 4, 5)
+    monkeypatch.setattr(tiny, "SHAPE", shape)
+    monkeypatch.setattr(tiny, "IMAGE", ("image", shape))
+    decoder = Decoder(tiny.write(tmp_path / "tiny", {"image_shape": list(shape)}))
+    codes = decoder.draw(3, seed=0)
+    np.testing.assert_allclose(decoder.sample(3, seed=0), tiny.images_of(codes), atol=1e-5)
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    np.testing.assert_allclose(decoder.encode(images)[0], tiny.codes_of(images / 255), atol=1e-4)

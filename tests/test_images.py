@@ -22,7 +22,7 @@ def test_a_grid_is_near_square(count, columns, rows):
 
 
 @pytest.mark.parametrize(("size", "scale"), [((8, 8), 7), ((28, 28), 2), ((9, 20), 3), ((56, 3), 1), ((64, 64), 1)])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_grid_shows_each_pixel_as_a_block_in_its_place(size, scale, channels):
     height, width = size
     images = np.random.default_rng(0).random((5, channels, height, width))
@@ -44,13 +44,13 @@ def test_a_grid_clips_to_black_and_white():
     assert [int(sheet[GAP, GAP + column * step, 0]) for column in range(4)] == [0, 0, 255, 255]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_png_holds_the_grid(tmp_path, channels, count):
     images = np.random.default_rng(0).random((count, channels, 8, 8), dtype=np.float32)
     save(tmp_path / "a.png", images, columns=4)
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.mode == {1: "L", 3: "RGB"}[channels]
+        assert picture.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
         pixels = np.asarray(picture)
     np.testing.assert_array_equal(pixels.reshape(*pixels.shape[:2], channels), grid(images, columns=4))
 

@@ -45,7 +45,7 @@ function describe({ card, shape, latent, threads, checked }) {
   const [channels, height, width] = shape;
   document.title = `latentmill: ${card.entry}`;
   element.entry.textContent = card.entry;
-  const kind = channels >= 3 ? "colour" : "grey";
+  const kind = `${channels >= 3 ? "colour" : "grey"}${channels === 2 || channels === 4 ? " with alpha" : ""}`;
   const prior = latent ? `codes from: ${card.prior ?? `${latent} dimensions`}` : "no codes";
   element.facts.textContent = [card.variant !== card.entry && card.variant, `${height} × ${width} ${kind}`, prior]
     .filter(Boolean)

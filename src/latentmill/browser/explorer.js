@@ -172,7 +172,7 @@ function finding({ model, goTo }) {
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture) return fault(`a file must be an image that this browser can read, but ${file.name} is not`);
     if (file !== last) return; // another came
-    const given = image(cover(element.original, picture), model.shape, element.invert.checked);
+    const given = image(cover(element.original, picture, model.shape[0]), model.shape, element.invert.checked);
     element.original.getContext("2d").putImageData(pixels(given, model.shape), 0, 0);
     goTo(await model.encode(given));
     element.given.hidden = false;

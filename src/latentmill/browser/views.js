@@ -1,6 +1,8 @@
 // Pictures of images and codes: canvases, sliders, the strip between two codes, the pad of two axes.
 
-/** One image of a batch as what a canvas holds: grey of 1 or 2 channels, colour of 3 or more. */
+const hasAlpha = (channels) => channels === 2 || channels === 4;
+
+/** One image of a batch as what a canvas holds: grey of 1 or 2 channels, colour of 3 or more; the 2nd or 4th is alpha. */
 export function pixels(images, [channels, height, width], index = 0) {
   const size = height * width;
   const start = index * channels * size;
@@ -9,19 +11,21 @@ export function pixels(images, [channels, height, width], index = 0) {
     const from = start + (channels >= 3 ? channel * size : 0);
     for (let pixel = 0; pixel < size; pixel++) found.data[4 * pixel + channel] = 255 * images[from + pixel];
   }
-  for (let pixel = 3; pixel < found.data.length; pixel += 4) found.data[pixel] = 255;
+  const alpha = start + (channels - 1) * size;
+  for (let pixel = 0; pixel < size; pixel++) found.data[4 * pixel + 3] = hasAlpha(channels) ? 255 * images[alpha + pixel] : 255;
   return found;
 }
 
-/** What `pixels` showed, as an image (C, H, W); channels beyond colour are 1. */
+/** What a canvas holds, as an image (C, H, W). */
 export function image({ data }, [channels, height, width], inverted) {
   const size = height * width;
   const found = new Float32Array(channels * size).fill(1);
   const value = inverted ? (level) => 1 - level / 255 : (level) => level / 255;
   for (let pixel = 0; pixel < size; pixel++) {
-    const [red, green, blue] = data.subarray(4 * pixel, 4 * pixel + 3);
+    const [red, green, blue, alpha] = data.subarray(4 * pixel, 4 * pixel + 4);
     if (channels < 3) found[pixel] = value(0.299 * red + 0.587 * green + 0.114 * blue);
     else [red, green, blue].forEach((level, channel) => (found[channel * size + pixel] = value(level)));
+    if (hasAlpha(channels)) found[(channels - 1) * size + pixel] = alpha / 255;
   }
   return found;
 }
@@ -41,13 +45,14 @@ export function tile(canvas, rows, columns, shape) {
   });
 }
 
-/** Fill `canvas` with the middle of a picture, without bars. */
-export function cover(canvas, picture) {
+/** Fill `canvas` with the middle of a picture, without bars; a model of so many `channels` may know no transparency. */
+export function cover(canvas, picture, channels) {
   const scale = Math.max(canvas.width / picture.width, canvas.height / picture.height);
   const [width, height] = [picture.width * scale, picture.height * scale];
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
-  context.fillRect(0, 0, canvas.width, canvas.height); // where the picture is transparent
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  if (!hasAlpha(channels)) context.fillRect(0, 0, canvas.width, canvas.height); // where the picture is transparent
   context.drawImage(picture, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }

@@ -30,10 +30,10 @@ class Outcome:
         return self.status == "exported"
 
     def __str__(self) -> str:
+        if self.card.get("chosen"):  # the champion
+            return one_line(f"{self.name}: {self.card['entry']}, {self.card['chosen']}")
         rules = ", ".join(f"rule {rule} {outcome}" for rule, outcome in self.rules.items())
         what = f"{self.status}: {self.reason}" if self.reason else self.status
-        if self.exported and self.name == RESERVED:
-            what = f"{self.card.get('entry')}, {self.card['chosen']}" if self.card.get("chosen") else self.card["entry"]
         return one_line(f"{self.name}: {what}{f' ({rules})' if rules else ''}")
 
 

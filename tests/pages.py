@@ -150,7 +150,7 @@ def write(root, digits, entries, source="small <digits>"):
     return checked(Params, sections | {"ladder": ladder}, "params"), places
 
 
-REFUSED = "its samples fail Rule 2, they are copies of training images"
+REFUSED = "its samples are copies of training images and fail Rule 2"
 
 
 def refuse(places, name, reason=REFUSED, evidence="", status="refused", advice=""):

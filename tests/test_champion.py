@@ -62,7 +62,7 @@ def test_a_copier_is_a_candidate_only_where_it_may_be_exported():
     copier = {"copier": judged(rule_2="broken", coverage=1.0)}
     found, refusals = permitted(["copier"], copier, Path("absent"), ["another"])
     assert found == {}
-    assert "its samples fail Rule 2" in str(refusals["copier"])
+    assert "copies of training images and fail Rule 2" in str(refusals["copier"])
     assert permitted(["copier"], copier, Path("absent"), ["copier"]) == (copier, {})
 
 
@@ -75,7 +75,7 @@ def test_where_nobody_may_go_out_the_refusal_says_why_of_each(tmp_path):
     assert [each.status for each in refusals.values()] == ["failed", "refused", "failed"]
     why = nobody(refusals)
     assert why.reason == "no entry could be exported"
-    assert "untrained: no trial ended with a model: loss is nan; copier: its samples fail Rule 2" in why.evidence
+    assert "untrained: no trial ended with a model: loss is nan; copier: its samples are copies" in why.evidence
     assert why.evidence.endswith("unjudged: its evaluation failed: out of memory")
 
 

@@ -451,7 +451,7 @@ def test_a_bundle_with_a_graph_above_the_tolerance_is_refused(trained, given, tm
 
 
 def test_a_copier_is_refused_unless_its_entry_is_named():
-    with pytest.raises(Refused, match=r"fail Rule 2, .*: near copies.*; to .*, name copier in export\.allow_broken"):
+    with pytest.raises(Refused, match=r"and fail Rule 2: near copies.*; to .*, name copier in export\.allow_broken"):
         require_kept("copier", COPIER, ["other"])
     require_kept("copier", COPIER, ["other", "copier"])
     require_kept("honest", METRICS, [])
@@ -615,11 +615,11 @@ def test_a_refusal_is_a_folder_that_says_why(tmp_path):
     found = json.loads((tmp_path / "refused.json").read_text())
     assert found["entry"] == "copier"
     assert found["status"] == "refused"
-    assert found["reason"] == "its samples fail Rule 2, they are copies of training images"
+    assert found["reason"] == "its samples are copies of training images and fail Rule 2"
     assert found["evidence"] == HOLDS["evidence"]
     assert found["rules"] == {"1": "fail", "2": "fail"}
     with pytest.raises(
-        InputError, match="must hold a model, but its export was refused: its samples fail Rule 2"
+        InputError, match="must hold a model, but its export was refused: its samples are copies"
     ) as said:
         Decoder(tmp_path)
     assert "\n" not in str(said.value)

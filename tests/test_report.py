@@ -263,7 +263,7 @@ def test_what_was_refused_is_said_first_and_why(usual):
     assert "1 of 2 models exported, 1 refused." in first
     assert f"plain was refused: {pages.REFUSED}: near copies 0.31 ± 0.02. To export it, name plain in x." in first
     assert page.leaderboard()[0]["codes from"] == "no coderefused"
-    assert "Not exported: its samples fail Rule 2" in page.text
+    assert "Not exported: its samples are copies" in page.text
     assert "There is no champion" not in page.text
 
 
@@ -355,11 +355,11 @@ def test_the_data_are_shown(usual):
     page = Page(text)
     for said in (
         "3\u202f775",
-        "12: truncated\xa010, no image\xa02",
-        "PNG\xa03\u202f700, GIF\xa063",
-        "64\N{MULTIPLICATION SIGN}64\xa03\u202f763",
-        "alpha on white\xa03\u202f763",
-        "val\xa03, test\xa05",
+        "12: truncated\xa0(10), no image\xa0(2)",
+        "PNG\xa0(3\u202f700), GIF\xa0(63)",
+        "64\N{MULTIPLICATION SIGN}64\xa0(3\u202f763)",
+        "alpha on white\xa0(3\u202f763)",
+        "val\xa0(3), test\xa0(5)",
         *notes,
         "9.png: truncated",
         "12 files dropped, the first 10",

@@ -12,12 +12,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import NullLocator
+from PIL import Image
 
 from latentmill.data.batches import as_float
 from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.neighbours import Neighbours
-from latentmill.files import write_bytes
-from latentmill.runtime.images import png, save
+from latentmill.runtime.images import save
 from latentmill.runtime.text import one_line
 
 matplotlib.use("agg")  # draws without a screen
@@ -60,7 +60,7 @@ def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np
     tiles = np.concatenate([samples[:, None], others], axis=1).transpose(0, 3, 1, 4, 2)  # (N, H, K + 1, W, C)
     rows, height, columns, width, channels = tiles.shape
     sheet = np.rint(tiles.clip(0, 1) * 255).astype(np.uint8).reshape(rows * height, columns * width, channels)
-    write_bytes(path, png(sheet))
+    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(path)
 
 
 def draw_interpolations(path: Path, images: np.ndarray) -> None:

@@ -23,7 +23,7 @@ def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
     rule_2 = exported_samples(metrics)["rule_2"]
     if rule_2["status"] == "broken" and entry not in allow_broken:
         advice = f"to export it all the same, name {entry} in export.allow_broken"
-        raise Refused("its samples fail Rule 2, they are copies of training images", rule_2["evidence"], advice)
+        raise Refused("its samples are copies of training images and fail Rule 2", rule_2["evidence"], advice)
 
 
 def warning(metrics: Json) -> str:

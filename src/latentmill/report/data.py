@@ -78,8 +78,8 @@ def _dropped(intake: Json) -> str:
 
 
 def _listed(found: dict[str, int] | None) -> str:
-    """{"PNG": 3700, "GIF": 5} -> "PNG 3 700, GIF 5"."""
-    return ", ".join(f"{one_line(name)}\N{NO-BREAK SPACE}{count(number)}" for name, number in (found or {}).items())
+    """{"PNG": 3700, "GIF": 5} -> "PNG (3 700), GIF (5)"."""
+    return ", ".join(f"{one_line(name)}\N{NO-BREAK SPACE}({count(number)})" for name, number in (found or {}).items())
 
 
 def _classes(manifest: Json) -> list[ClassRow]:

@@ -77,6 +77,13 @@ def test_grey_images_need_no_channel(tmp_path):
     assert found.max() == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int64, np.uint16, np.float64])
+def test_images_may_be_of_any_type_whose_white_is_known(tmp_path, dtype):
+    levels = np.random.default_rng(0).integers(0, 2, (3, *SHAPE))
+    np.save(tmp_path / "a.npy", (levels * (255 if np.issubdtype(dtype, np.integer) else 1)).astype(dtype))
+    np.testing.assert_array_equal(commands.read_images(tmp_path / "a.npy", SHAPE), levels)
+
+
 @pytest.mark.parametrize("path", ["linear", "slerp"])
 def test_interpolate_draws_a_row_for_each_way(folder, tmp_path, path):
     arguments = ["--rows", "2", "--steps", "5", "--seed", "3", "--path", path]
@@ -87,6 +94,28 @@ def test_interpolate_draws_a_row_for_each_way(folder, tmp_path, path):
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), np.concatenate(ways), atol=1e-6)
     main(["interpolate", str(folder), *arguments, "--out", str(tmp_path / "a.png")])
     assert picture(tmp_path / "a.png").shape == grid(np.concatenate(ways), columns=5).shape
+
+
+ODD = ["Animals & Nature", "a/b; $(touch x)", 'it\'s "quoted"', "\N{SNOWMAN} 漢字", "component 1"]
+
+
+def test_traverse_goes_along_directions_toward_classes_of_any_name(tmp_path, capfd):
+    named = [tiny.DIRECTIONS[0] | {"name": f"toward {name}"} for name in ODD]
+    folder = tiny.write(tmp_path / "a", {"directions": [*named, tiny.DIRECTIONS[1]]})
+    decoder = Decoder(folder)
+    (code,) = decoder.draw(1, seed=3)
+    out = str(tmp_path / "a.npy")
+    for name in ("toward component 1", "component 1", f"toward {ODD[2]}"):
+        main(["traverse", str(folder), "--direction", name, "--steps", "5", "--seed", "3", "--out", out])
+        np.testing.assert_allclose(np.load(out), decoder.traverse(code, name, 5), atol=1e-6)
+    main(["traverse", str(folder), "--out", str(tmp_path / "a.png")])
+    assert picture(tmp_path / "a.png").shape == grid(np.zeros((9 * 6, *SHAPE)), columns=9).shape
+    assert capfd.readouterr().out.splitlines()[-6] == "  toward Animals & Nature"
+
+
+def test_traverse_names_the_directions_there_are(folder, fail):
+    status, lines = fail(["traverse", str(folder), "--direction", "toward Flags"])
+    assert (status, lines) == (1, ["error: a direction must be one of toward 7, component 1, but got 'toward Flags'"])
 
 
 def test_inspect_says_what_the_model_is(folder, capfd):
@@ -237,6 +266,10 @@ BAD_IMAGES = {
     "another shape": np.zeros((2, 2, 4, 6)),
     "none": np.zeros((0, *SHAPE)),
     "too bright": np.full((1, *SHAPE), 7.0),
+    "not a number": np.full((1, *SHAPE), np.nan),
+    "too bright for a byte": np.full((1, *SHAPE), 256),
+    "black and white, or nearly black": np.ones((1, *SHAPE), np.uint8),
+    "text": np.full((1, *SHAPE), "black"),
 }
 BAD_USAGE = {
     "no command": [],

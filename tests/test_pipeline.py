@@ -138,7 +138,7 @@ def test_a_change_of_the_template_reruns_only_the_report(project):
         said = project.run("dvc", "repro")
     finally:
         template.write_text(text)
-    assert [line for line in said.splitlines() if line.startswith("Running stage")] [1:] == ["Running stage 'report':"]
+    assert [line for line in said.splitlines() if line.startswith("Running stage")][1:] == ["Running stage 'report':"]
     assert "<p>changed</p>" in (project.root / "report/index.html").read_text()
 
 

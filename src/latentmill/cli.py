@@ -31,7 +31,16 @@ def _parser() -> argparse.ArgumentParser:
         "latentmill", description="Use exported generative models of images; plan and submit their training."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_sample, _add_reconstruct, _add_interpolate, _add_inspect, _add_verify, _add_bench, _add_serve):
+    for add in (
+        _add_sample,
+        _add_reconstruct,
+        _add_interpolate,
+        _add_traverse,
+        _add_inspect,
+        _add_verify,
+        _add_bench,
+        _add_serve,
+    ):
         add(commands)
     check = commands.add_parser(
         "check", help="say what became of each entry of params.yaml; fails if nothing was exported"
@@ -74,6 +83,13 @@ def _add_interpolate(commands: Commands) -> None:
     parser.add_argument("--rows", type=int, default=8, help="how many ways (8)")
     parser.add_argument("--steps", type=int, default=12, help="images on each way (12)")
     parser.add_argument("--path", choices=("linear", "slerp"), default="linear", help="straight, or on the sphere")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
+
+
+def _add_traverse(commands: Commands) -> None:
+    parser = _add(commands, "traverse", "change a drawn image along directions", "traversals.png")
+    parser.add_argument("--direction", action="append", help='such as "toward Flags"; again for more (all)')
+    parser.add_argument("--steps", type=int, default=9, help="images along each (9)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
 
 

@@ -15,6 +15,7 @@ from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.folder import Folder
 from latentmill.runtime.graph import cores
 from latentmill.runtime.images import check_output, write
+from latentmill.runtime.levels import white_level
 from latentmill.runtime.text import one_line
 
 BATCH = 1024  # images at a time on their way to a file
@@ -61,6 +62,19 @@ def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path,
     )
     write(out, [found], found.shape, steps)
     print(f"{out}: {rows} {path} ways of {steps} images of {_size(decoder)} from {model}, seed {seed}")
+
+
+def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, seed: int) -> None:
+    """A drawn image changed along directions, a row each: those of these names, or all that the model has."""
+    check_output(out)
+    decoder = Decoder(model)
+    (code,) = decoder.draw(1, seed)
+    names = direction or [each["name"] for each in decoder.card["directions"]]
+    found = np.concatenate([decoder.traverse(code, name, steps) for name in names])
+    write(out, [found], found.shape, steps)
+    print(f"{out}: {steps} images of {_size(decoder)} from {model}, seed {seed}, along each of:")
+    for name in names:
+        print(f"  {_name(name)}")
 
 
 def inspect(model: Path) -> None:
@@ -119,8 +133,10 @@ def _bench(name: str, call: Callable[[int], object]) -> None:
 def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Images float32 (N, C, H, W) in [0, 1] of an .npy or .npz (`images`), grey also as (N, H, W), or channels last.
 
+    Booleans are black and white, integers 0 to 255, floats 0 to 1.
+
     Raises:
-        InputError: the file is none, or its images have another shape.
+        InputError: the file is none, or its images have another shape or other values.
     """
     try:
         with path.open("rb") as file:
@@ -137,7 +153,9 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         raise InputError(
             f"images in {path} must have the shape (N, {', '.join(map(str, shape))}), but have {images.shape}"
         )
-    return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+    low, high = (images.min(), images.max()) if images.dtype.kind in "buif" else (0, 0)
+    white = white_level(images.dtype, low, high, f"images in {path}")
+    return images.astype(np.float32) / np.float32(white)
 
 
 def told(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:

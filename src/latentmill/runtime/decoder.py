@@ -13,6 +13,7 @@ from latentmill.runtime.facts import read_facts
 from latentmill.runtime.folder import CARD, Folder
 from latentmill.runtime.graph import CPU, Graph
 from latentmill.runtime.noise import Noise
+from latentmill.runtime.text import one_line
 
 GENERATOR, DECODER, ENCODER = "generator.onnx", "decoder.onnx", "encoder.onnx"
 INPUTS = {GENERATOR: "noise", DECODER: "z", ENCODER: "image"}
@@ -224,7 +225,7 @@ class Decoder:
         named = {each["name"]: each for each in self.card["directions"]}
         if isinstance(given, str):
             if given not in named:
-                raise InputError(f"a direction must be one of {', '.join(named)}, but got {given!r}")
+                raise InputError(f"a direction must be one of {', '.join(map(one_line, named))}, but got {given!r}")
             return np.array(named[given]["vector"], np.float32), (named[given]["low"], named[given]["high"])
         latent = self.latent or 0
         if isinstance(given, int):

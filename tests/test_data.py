@@ -295,8 +295,8 @@ def test_only_what_may_have_changed_is_read_again(tmp_path: Path) -> None:
     assert digested() == 6, "written so short ago that they may have changed since without a change of times"
     time.sleep(2.1)
     assert (digested(), digested()) == (6, 0)
-    same_size = files[0].read_bytes()[::-1]
-    files[0].write_bytes(same_size)
+    same_size = Path(files[0]).read_bytes()[::-1]
+    Path(files[0]).write_bytes(same_size)
     os.utime(files[0], ns=(long_ago, long_ago))  # as a copying tool does, which leaves only ctime and inode to tell
     assert digested() == 1
     (tmp_path / "cache.json").write_text("{damaged")

@@ -39,6 +39,14 @@ class UnreadableError(Exception):
     """One file can't be had; the message says why, and the others go on."""
 
 
+class NoImageError(Exception):
+    """The bytes of a file are no image that can be used; the message says why."""
+
+
+class NotAnImageError(NoImageError):
+    """They do not even claim to be one."""
+
+
 @dataclass
 class Collection(ABC):
     """The images of a source."""

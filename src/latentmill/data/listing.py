@@ -21,7 +21,7 @@ RECENT = 2 * 10**9  # ns
 CHUNK = 1 << 20
 
 
-def listing(files: Iterable[Path], cache: Path, tell: Tell) -> str:
+def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
     """A line a file: digest, size, path. Digests that are still right come from `cache`, which is brought up to date.
 
     `tell` is called with how many of how many files are digested. A file that can't be read has its reason in the

@@ -13,8 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from latentmill.data.collection import Bytes, Collection, Dropped, Files, Item, Pixels, UnreadableError
-from latentmill.data.preparation.decoding import NoImageError, NotAnImageError, decode
+from latentmill.data.collection import (
+    Bytes,
+    Collection,
+    Dropped,
+    Files,
+    Item,
+    NoImageError,
+    NotAnImageError,
+    Pixels,
+    UnreadableError,
+)
+from latentmill.data.preparation.decoding import decode
 from latentmill.data.preparation.fitting import Target, fitted
 from latentmill.data.processes import Tell, mapped
 
@@ -129,9 +139,7 @@ def _decode_chunk(work: list[tuple[int, Any]], read: Any, target: Target, path: 
 def _decode_one(read: Any, locator: Any, target: Target, row: Bytes) -> Outcome:
     try:
         decoded = decode(read(locator))
-    except UnreadableError as error:
-        return Outcome(str(error))
-    except NotAnImageError as error:
+    except (UnreadableError, NotAnImageError) as error:
         return Outcome(str(error), is_image=False)
     except NoImageError as error:
         return Outcome(str(error))

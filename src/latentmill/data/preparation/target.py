@@ -6,8 +6,8 @@ from math import gcd
 import numpy as np
 
 from latentmill.config import MIN_SIDE, DataConfig
-from latentmill.data.collection import Collection, Files, Pixels, UnreadableError
-from latentmill.data.preparation.decoding import NoImageError, probe
+from latentmill.data.collection import Collection, Files, NoImageError, Pixels, UnreadableError
+from latentmill.data.preparation.decoding import probe
 from latentmill.data.preparation.fitting import Target
 from latentmill.errors import InputError
 

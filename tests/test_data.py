@@ -43,7 +43,7 @@ def folder_of(root: Path, images: Any, classes: int = 2) -> Path:
 
 def prepared(folder: Path, **settings: Any) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    return prepare(DataConfig(**settings), folder, lambda done, total: None, processes=0)
+    return prepare(DataConfig(**settings), folder, lambda what, done, total: None, processes=0)
 
 
 def dropped(folder: Path) -> dict[str, str]:
@@ -85,7 +85,7 @@ def test_processes_make_the_same_of_it(tmp_path: Path) -> None:
         folder = tmp_path / str(processes)
         folder.mkdir()
         config = DataConfig(source="folder", path=str(path))
-        manifests.append(prepare(config, folder, lambda done, total: None, processes))
+        manifests.append(prepare(config, folder, lambda what, done, total: None, processes))
     assert manifests[0] == manifests[1]
     assert list(dropped(tmp_path / "2")) == ["class 0/broken.png"]
 
@@ -288,7 +288,7 @@ def test_only_what_may_have_changed_is_read_again(tmp_path: Path) -> None:
 
     def digested() -> int:
         told.clear()
-        listing(files, tmp_path / "cache.json", lambda done, total: told.append(total))
+        listing(files, tmp_path / "cache.json", lambda what, done, total: told.append(total))
         return len(told)
 
     assert digested() == 6

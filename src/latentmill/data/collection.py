@@ -12,6 +12,7 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
+Tell = Callable[[str, int, int], None]  # (what, done, of how many)
 Locator = Any  # where a reader finds one file: picklable and small
 
 

@@ -61,10 +61,8 @@ def plain(image: Image.Image) -> Converted:
 def _without_palette(image: Image.Image) -> Image.Image:
     alpha = image.mode == "PA" or "transparency" in image.info
     profile = image.info.get("icc_profile")
-    if image.mode in ("1", "L"):
-        image = image.convert("LA")
-    else:
-        image = _grey(image.convert("RGBA" if alpha else "RGB"))
+    is_grey = image.mode in ("1", "L")
+    image = image.convert("LA") if is_grey else _grey(image.convert("RGBA" if alpha else "RGB"))
     image.info = {"icc_profile": profile} if profile else {}
     return image
 

@@ -11,7 +11,7 @@ from latentmill.data.preparation.decoding import probe
 from latentmill.data.preparation.fitting import Target
 from latentmill.errors import InputError
 
-PROBED = 2_000  # images whose headers are read for the commonest size
+PROBED = 500  # images whose headers are read for the commonest size
 LARGEST_SIDE = 512  # pixels, that a size which nobody asked for may have
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 

@@ -30,8 +30,8 @@ def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
     paths = sorted({os.fspath(path) for path in files})
     known, now = _read(cache), time.time_ns()
     found = {path: _stat(path) for path in paths}
-    stale = [path for path in paths if found[path] is not None and _is_stale(known.get(path), found[path])]
-    fresh: dict[str, Entry] = {path: known[path] for path in paths if path in known and path not in set(stale)}
+    fresh = {path: known[path] for path in paths if path in known and known[path][:4] == found[path]}
+    stale = [path for path in paths if found[path] is not None and path not in fresh]
     with ThreadPoolExecutor(cores()) as pool:
         for done, (path, digest) in enumerate(zip(stale, pool.map(_digest, stale), strict=True), start=1):
             fresh[path] = (*found[path], digest)  # type: ignore[misc]  # of the four numbers none is None
@@ -56,10 +56,6 @@ def _stat(path: str) -> tuple[int, int, int, int] | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def _is_stale(known: Entry | None, found: tuple[int, int, int, int] | None) -> bool:
-    return known is None or tuple(known[:4]) != found
 
 
 def _digest(path: str) -> str:

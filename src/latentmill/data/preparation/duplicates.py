@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 from latentmill.data.collection import Bytes, Tell
-from latentmill.data.dataset import SPLITS, Tell
+from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.looks import SHIFTS, UNMOVED, Looks, differences
 from latentmill.data.preparation.splits import Rows
 

@@ -13,7 +13,7 @@ import numpy as np
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
 from latentmill.data.collection import Collection, Tell
-from latentmill.data.dataset import SPLITS, Tell
+from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.classes import class_counts, class_names
 from latentmill.data.preparation.duplicates import Twins, without_copies
 from latentmill.data.preparation.intake import Taken, take

@@ -1,6 +1,8 @@
 """prepare: the images that params.yaml names -> data/prepared/: arrays, labels, manifest, dropped.csv."""
 
+import signal
 from pathlib import Path
+from typing import Any
 
 from latentmill.config import load_params
 from latentmill.data.preparation.prepare import prepare
@@ -14,11 +16,17 @@ PREPARED = Path("data/prepared")
 
 def main() -> None:
     """Decode, split, write; then say what there is."""
+    signal.signal(signal.SIGTERM, _end)
     config = load_params().data
-    with replacing_folder(PREPARED) as folder, Progress("images decoded") as progress:
+    with replacing_folder(PREPARED) as folder, Progress() as progress:
         manifest = prepare(config, folder, progress.tell)
     lines(manifest, print)
     print(f"{PREPARED}: {manifest['digest'][:12]}")
+
+
+def _end(*signalled: Any) -> None:
+    """As an exception, so that what is half written goes, and the processes that decode."""
+    raise SystemExit("error: ended by SIGTERM")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ LISTING, CACHE = Path("data/listing.txt"), Path(".latentmill/scan.json")
 def main() -> None:
     config = load_params().data
     LISTING.parent.mkdir(exist_ok=True)
-    with Progress("files digested") as progress:
+    with Progress() as progress:
         found = listing(sources.files(config), CACHE, progress.tell)
     write_text(LISTING, found)
     print(f"{LISTING}: {found.count(chr(10)):,} files")

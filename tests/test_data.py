@@ -43,7 +43,7 @@ def folder_of(root: Path, images: Any, classes: int = 2) -> Path:
 
 def prepared(folder: Path, **settings: Any) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    return prepare(DataConfig(**settings), folder, lambda done, total: None, processes=0)
+    return prepare(DataConfig(**settings), folder, lambda what, done, total: None, processes=0)
 
 
 def dropped(folder: Path) -> dict[str, str]:
@@ -85,7 +85,7 @@ def test_processes_make_the_same_of_it(tmp_path: Path) -> None:
         folder = tmp_path / str(processes)
         folder.mkdir()
         config = DataConfig(source="folder", path=str(path))
-        manifests.append(prepare(config, folder, lambda done, total: None, processes))
+        manifests.append(prepare(config, folder, lambda what, done, total: None, processes))
     assert manifests[0] == manifests[1]
     assert list(dropped(tmp_path / "2")) == ["class 0/broken.png"]
 
@@ -288,15 +288,15 @@ def test_only_what_may_have_changed_is_read_again(tmp_path: Path) -> None:
 
     def digested() -> int:
         told.clear()
-        listing(files, tmp_path / "cache.json", lambda done, total: told.append(total))
+        listing(files, tmp_path / "cache.json", lambda what, done, total: told.append(total))
         return len(told)
 
     assert digested() == 6
     assert digested() == 6, "written so short ago that they may have changed since without a change of times"
     time.sleep(2.1)
     assert (digested(), digested()) == (6, 0)
-    same_size = files[0].read_bytes()[::-1]
-    files[0].write_bytes(same_size)
+    same_size = Path(files[0]).read_bytes()[::-1]
+    Path(files[0]).write_bytes(same_size)
     os.utime(files[0], ns=(long_ago, long_ago))  # as a copying tool does, which leaves only ctime and inode to tell
     assert digested() == 1
     (tmp_path / "cache.json").write_text("{damaged")

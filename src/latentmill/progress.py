@@ -12,15 +12,15 @@ SECONDS = 5.0  # between two lines
 
 
 class Progress:
-    """Within the block, `tell(done, total)` shows how much is done and what time is left."""
+    """Within the block, `tell(what, done, total)` shows how much is done and what time is left, a phase at a time."""
 
-    def __init__(self, what: str) -> None:
-        self.what, self.started = what, time.monotonic()
+    def __init__(self) -> None:
+        self.what, self.started = "", time.monotonic()
         self.said = self.started
         console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Bar(*columns, console=console, transient=True) if console.is_terminal else None
-        self.task = self.bar.add_task(what, total=None) if self.bar else None
+        self.task = self.bar.add_task("", total=None) if self.bar else None
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -33,12 +33,18 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def tell(self, done: int, total: int) -> None:
-        """So many are done."""
+    def tell(self, what: str, done: int, total: int) -> None:
+        """So many of so many are done; a new `what` begins a new phase."""
         now = time.monotonic()
+        begins, self.what = what != self.what, what
+        if begins:
+            self.started = now
         if self.bar and self.task is not None:
+            if begins:
+                self.bar.reset(self.task, description=what)
             self.bar.update(self.task, completed=done, total=total)
         elif now - self.said >= SECONDS:
             self.said = now
-            left = (now - self.started) * (total - done) / max(done, 1)
-            print(f"{done:,} of {total:,} {self.what}, {left:.0f} s left", flush=True)
+            spent = now - self.started
+            left = f", {spent * (total - done) / done:.0f} s left" if done and not begins else ""
+            print(f"{done:,} of {total:,} {what}{left}", flush=True)

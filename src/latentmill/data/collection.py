@@ -12,6 +12,7 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
+Tell = Callable[[str, int, int], None]  # (what, done, of how many)
 Locator = Any  # where a reader finds one file: picklable and small
 
 
@@ -37,6 +38,14 @@ class Dropped:
 
 class UnreadableError(Exception):
     """One file can't be had; the message says why, and the others go on."""
+
+
+class NoImageError(Exception):
+    """The bytes of a file are no image that can be used; the message says why."""
+
+
+class NotAnImageError(NoImageError):
+    """They do not even claim to be one."""
 
 
 @dataclass

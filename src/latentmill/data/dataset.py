@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latentmill.data.collection import Array, Bytes
+from latentmill.data.collection import Array, Bytes, Tell
 from latentmill.data.numpy_files import read_npy
 from latentmill.errors import InputError
 
@@ -22,8 +22,13 @@ MANIFEST, DROPPED, CONTACT_SHEET = "manifest.json", "dropped.csv", "contact_shee
 BLOCK = 1_000  # images written at a time
 
 
-def write_images(path: Path, images: Bytes, rows: npt.NDArray[np.int64], channels: int) -> str:
-    """Write the first `channels` of these rows of M×C×H×W as a .npy file; the digest of its content."""
+def write_images(
+    path: Path, images: Bytes, rows: npt.NDArray[np.int64], channels: int, tell: Tell = lambda *of: None
+) -> str:
+    """Write the first `channels` of these rows of M×C×H×W as a .npy file; the digest of its content.
+
+    `tell` is called with what, how many of it are written, and how many there are.
+    """
     shape = (len(rows), channels, *images.shape[2:])
     written = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     state = hashlib.sha256(f"{written.dtype.str} {shape} ".encode())
@@ -31,6 +36,7 @@ def write_images(path: Path, images: Bytes, rows: npt.NDArray[np.int64], channel
         block = np.ascontiguousarray(images[rows[start : start + BLOCK], :channels])
         written[start : start + BLOCK] = block
         state.update(block.data)
+        tell(f"images of {path.stem} written", start + len(block), len(rows))
     written.flush()
     return state.hexdigest()
 

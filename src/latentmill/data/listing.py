@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from latentmill.data.processes import Tell, cores
+from latentmill.data.collection import Tell
+from latentmill.data.processes import cores
 
 Entry = tuple[int, int, int, int, str]  # size, mtime and ctime in ns, inode; digest
 # A file that was written this short a time before it was read may be written again without a change of its times.
@@ -21,21 +22,20 @@ RECENT = 2 * 10**9  # ns
 CHUNK = 1 << 20
 
 
-def listing(files: Iterable[Path], cache: Path, tell: Tell) -> str:
+def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
     """A line a file: digest, size, path. Digests that are still right come from `cache`, which is brought up to date.
 
-    `tell` is called with how many of how many files are digested. A file that can't be read has its reason in the
-    digest's place.
+    `tell` is called as the files are digested. A file that can't be read has its reason in the digest's place.
     """
     paths = sorted({os.fspath(path) for path in files})
     known, now = _read(cache), time.time_ns()
     found = {path: _stat(path) for path in paths}
-    stale = [path for path in paths if found[path] is not None and _is_stale(known.get(path), found[path])]
-    fresh: dict[str, Entry] = {path: known[path] for path in paths if path in known and path not in set(stale)}
+    fresh = {path: known[path] for path in paths if path in known and known[path][:4] == found[path]}
+    stale = [path for path in paths if found[path] is not None and path not in fresh]
     with ThreadPoolExecutor(cores()) as pool:
         for done, (path, digest) in enumerate(zip(stale, pool.map(_digest, stale), strict=True), start=1):
             fresh[path] = (*found[path], digest)  # type: ignore[misc]  # of the four numbers none is None
-            tell(done, len(stale))
+            tell("files digested", done, len(stale))
     if stale or known.keys() != fresh.keys():
         _write(cache, {path: entry for path, entry in fresh.items() if max(entry[1:3]) < now - RECENT})
     return "".join(f"{_told(path, fresh)}\n" for path in paths)
@@ -62,10 +62,6 @@ def _stat(path: str) -> tuple[int, int, int, int] | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def _is_stale(known: Entry | None, found: tuple[int, int, int, int] | None) -> bool:
-    return known is None or tuple(known[:4]) != found
 
 
 def _digest(path: str) -> str:

@@ -9,7 +9,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-Tell = Callable[[int, int], None]  # (done, of how many)
 Task = list[Any]
 WAITING = 3  # tasks handed out for each process, so that none waits for the next
 
@@ -24,7 +23,7 @@ def mapped(
 ) -> Iterator[tuple[Task, list[Any] | None]]:
     """Each task, a list, with `function(task, *arguments)`, as they end; 0 processes compute here.
 
-    Where a process dies, what it was at is tried again an element at a time, and the one that it dies of gives None.
+    Where a process dies, what it was at is tried again an element at a time, and one that two die of gives None.
     """
     if processes == 0:
         yield from ((task, function(task, *arguments)) for task in tasks)
@@ -33,8 +32,9 @@ def mapped(
     while lost := (yield from _until_one_dies(function, waiting, processes, WAITING, arguments)):
         singles = iter([[element] for task in lost for element in task])
         # One at a time, so that it is known who did it.
-        while culprit := (yield from _until_one_dies(function, singles, 1, 1, arguments)):
-            yield culprit[0], None
+        while suspects := (yield from _until_one_dies(function, singles, 1, 1, arguments)):
+            for culprit in (yield from _until_one_dies(function, iter(suspects), 1, 1, arguments)):
+                yield culprit, None
 
 
 def _until_one_dies(
@@ -42,6 +42,7 @@ def _until_one_dies(
 ) -> Generator[tuple[Task, list[Any] | None], None, list[Task]]:
     """Returns the tasks that were handed out when a process died; none where all have ended."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
     running: dict[Future[list[Any]], Task] = {}
     refused: list[Task] = []  # by a pool that is broken already
@@ -57,13 +58,19 @@ def _until_one_dies(
                 del running[future]
     except BrokenProcessPool:
         return [*running.values(), *refused]
+    except BaseException:  # as Ctrl-C: what is being computed is of no use
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:
-    """In each process: Ctrl-C is its parent's to handle, and it ends with its parent."""
+    """In each process: Ctrl-C is its parent's to handle, it ends with its parent, and libraries in C say nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells of each damaged file, whose reason is told already
     parent = multiprocessing.parent_process()
     assert parent is not None
 

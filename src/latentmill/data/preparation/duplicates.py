@@ -1,30 +1,30 @@
 """Images of a later split that an earlier one has, exactly or nearly: resized, encoded anew, or shifted by a pixel.
 
 Such twins let a model be rewarded for memory, and a copier pass for one that generalises. Candidates are found by
-thumbnails of 8x8 grey values, then pixels decide.
+blurred thumbnails, then pixels decide. docs/decisions.md has what the limits rest on.
 """
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
 
-from latentmill.data.collection import Bytes
+from latentmill.data.collection import Bytes, Tell
 from latentmill.data.dataset import SPLITS
+from latentmill.data.preparation.looks import SHIFTS, UNMOVED, Looks, differences
 from latentmill.data.preparation.splits import Rows
 
-THUMBNAIL = 8  # pixels a side
-CANDIDATES = 8  # nearest thumbnails whose pixels are looked at
-CLOSE_THUMBNAIL = 10.0  # root mean square difference of two thumbnails, of 255, above which pixels cannot agree
-# Root mean square difference of two images at `SIDE` pixels, of 255, up to which they are one. Encoded anew as JPEG of
-# quality 75, images of MNIST, Fashion-MNIST and 64-pixel emoji differ by 2.2 to 3.5 (99 % by less than 5.6) from what
-# they were; no two different images of MNIST by less than 6.9, one in a thousand of Fashion-MNIST by less than 8.
-SAME = 6.0
-SIDE = 16  # pixels at which images are compared; smaller ones as they are
-SHIFTS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-SHIFTED_FROM = 16  # pixels a side; below that a pixel is a large part of the image
-BLOCK = 2_000  # images at a time
+CANDIDATES = 8  # nearest thumbnails whose pixels are looked at …
+CANDIDATES_MOVED = 2  # … and of the image moved by a pixel
+CLOSE = 10.0  # root mean square difference of two thumbnails, of 255, above which pixels can't agree
+SAME = 6.0  # root mean square difference of two images, of 255, up to which they are one
+ALIKE = 9.0  # the same, where it is also less than …
+MUCH_NEARER = 0.3  # … this times that to the farthest of the candidates
+INDEXED_FROM = 20_000  # images, above which only the cells of the index that are nearest are searched
+CELLS, PROBES = 1_000, 8
+BLOCK = 1_000  # images at a time
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Twins:
     originals: np.ndarray  # int64 (n)
 
 
-def without_copies(images: Bytes, rows: Rows, near: bool) -> tuple[Rows, dict[str, Twins]]:
+def without_copies(images: Bytes, rows: Rows, near: bool, tell: Tell) -> tuple[Rows, dict[str, Twins]]:
     """The rows of each split without what an earlier split has, and what was left out; copies within a split stay.
 
     `images` are uint8 M×C×H×W; with `near`, near-duplicates are left out too.
     """
-    digests = {row: hashlib.sha256(images[row].tobytes()).digest() for name in SPLITS for row in rows[name].tolist()}
+    digests = _digests(images, np.concatenate([rows[name] for name in SPLITS]), tell)
     first: dict[bytes, int] = {}
     kept: Rows = {}
     left_out = {}
     for name in SPLITS:
         exact = {row: first[digests[row]] for row in rows[name].tolist() if digests[row] in first}
         fresh = np.array([row for row in rows[name].tolist() if row not in exact], np.int64)
-        twins = _near(images, fresh, np.concatenate([*kept.values()])) if near and kept else {}
+        twins = _near(images, fresh, np.concatenate([*kept.values()]), tell) if near and kept else {}
         found = exact | twins
         left_out[name] = Twins(np.array([*found], np.int64), np.array([*found.values()], np.int64))
         kept[name] = np.array([row for row in fresh.tolist() if row not in twins], np.int64)
@@ -56,60 +56,73 @@ def without_copies(images: Bytes, rows: Rows, near: bool) -> tuple[Rows, dict[st
     return kept, left_out
 
 
-def _near(images: Bytes, later: np.ndarray, earlier: np.ndarray) -> dict[int, int]:
-    """Of each of `later` that is nearly one of `earlier`: that one."""
-    if not len(later) or not len(earlier):
-        return {}
-    index = faiss.IndexFlatL2(THUMBNAIL**2)
-    for start in range(0, len(earlier), BLOCK):
-        index.add(_thumbnails(images[earlier[start : start + BLOCK]].astype(np.float32)))
-    found: dict[int, int] = {}
-    for start in range(0, len(later), BLOCK):
-        chosen = later[start : start + BLOCK]
-        block = images[chosen].astype(np.float32)
-        for shift in SHIFTS if min(images.shape[2:]) >= SHIFTED_FROM else [(0, 0)]:
-            shifted = _shifted(block, *shift)
-            squared, places = index.search(_thumbnails(shifted), min(CANDIDATES, len(earlier)))
-            close = squared < CLOSE_THUMBNAIL**2 * THUMBNAIL**2
-            for query, rank in zip(*np.nonzero(close), strict=True):
-                original = int(earlier[places[query, rank]])
-                if int(chosen[query]) not in found and _same(shifted[query], images[original], *shift):
-                    found[int(chosen[query])] = original
+def _digests(images: Bytes, rows: np.ndarray, tell: Tell) -> dict[int, bytes]:
+    found = {}
+    for done, row in enumerate(rows.tolist()):
+        found[row] = hashlib.sha256(images[row].tobytes()).digest()
+        if done % BLOCK == 0:
+            tell("images compared", done, len(rows))
     return found
 
 
-def _thumbnails(images: np.ndarray) -> np.ndarray:
-    """float32 N×C×H×W -> N×64."""
-    return np.ascontiguousarray(_pooled(_colour(images).mean(1), THUMBNAIL).reshape(len(images), -1))
+def _near(images: Bytes, later: np.ndarray, earlier: np.ndarray, tell: Tell) -> dict[int, int]:
+    """Of each of `later` that is nearly one of `earlier`: that one."""
+    if not len(later) or not len(earlier):
+        return {}
+    looks = Looks(*images.shape[2:])
+    index = _index(images, earlier, looks, tell)
+    found: dict[int, int] = {}
+    for start in range(0, len(later), BLOCK):
+        block = later[start : start + BLOCK]
+        twins = _twins(images, block, earlier, index, looks)
+        found |= {int(block[place]): original for place, original in twins.items()}
+        tell("images looked for among earlier splits", start + len(block), len(later))
+    return found
 
 
-def _same(shifted: np.ndarray, original: Bytes, down: int, right: int) -> bool:
-    """Whether an image, moved by a shift, agrees with the original, but for the edge that the shift brought in."""
-    both = np.stack([shifted, original.astype(np.float32)])
-    height, width = both.shape[2:]
-    both = both[..., max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
-    ours, theirs = _pooled(both, SIDE) if max(both.shape[2:]) > SIDE else both
-    return float(np.sqrt(np.square(ours - theirs).mean())) <= SAME
+def _index(images: Bytes, rows: np.ndarray, looks: Looks, tell: Tell) -> Any:
+    thumbnails = np.empty((len(rows), looks.thumbnail_size), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        thumbnails[start : start + BLOCK] = looks.thumbnails(images[rows[start : start + BLOCK]])
+        tell("thumbnails", min(start + BLOCK, len(rows)), len(rows))
+    flat = faiss.IndexFlatL2(looks.thumbnail_size)
+    if len(rows) <= INDEXED_FROM:
+        flat.add(thumbnails)
+        return flat
+    index = faiss.IndexIVFFlat(flat, looks.thumbnail_size, CELLS)
+    index.cp.max_points_per_centroid = 40
+    index.train(thumbnails)
+    index.add(thumbnails)
+    index.nprobe = PROBES
+    return index
 
 
-def _shifted(images: np.ndarray, down: int, right: int) -> np.ndarray:
-    return np.roll(images, (down, right), axis=(2, 3)) if down or right else images
+def _twins(images: Bytes, block: np.ndarray, earlier: np.ndarray, index: Any, looks: Looks) -> dict[int, int]:
+    """By place in the block, the row that an image is nearly."""
+    ours = images[block]
+    least = np.full(len(block), np.inf)
+    originals = np.full(len(block), -1, np.int64)
+    reference = np.zeros((len(block), 0), np.int64)
+    for shift in SHIFTS if looks.may_move else [UNMOVED]:
+        asked = CANDIDATES if shift == UNMOVED else CANDIDATES_MOVED
+        squared, places = index.search(looks.thumbnails(ours, shift), min(asked, len(earlier)))
+        if shift == UNMOVED:
+            reference = places
+        close = (places >= 0) & (squared < CLOSE**2 * looks.thumbnail_size)
+        queries, ranks = np.nonzero(close)
+        rows = earlier[places[queries, ranks]]
+        found = differences(looks, ours, queries, images, rows, shift)
+        for query, row, difference in zip(queries.tolist(), rows.tolist(), found.tolist(), strict=True):
+            if difference < least[query]:
+                least[query], originals[query] = difference, row
+    for query in np.nonzero((least > SAME) & (least <= ALIKE))[0].tolist():
+        others = earlier[reference[query][reference[query] >= 0]]
+        if least[query] > MUCH_NEARER * _farthest(looks, ours[query], images, others):
+            least[query] = np.inf
+    return {place: int(originals[place]) for place in np.nonzero(least <= ALIKE)[0].tolist()}
 
 
-def _colour(images: np.ndarray) -> np.ndarray:
-    return images[:, :3] if images.shape[1] == 4 else images
-
-
-def _pooled(images: np.ndarray, side: int) -> np.ndarray:
-    """(..., H, W) -> (..., at most side, at most side), by means over equal parts."""
-    down, across = (_parts(length, min(side, length)) for length in images.shape[-2:])
-    return np.asarray(down @ images @ across.T, dtype=np.float32)
-
-
-def _parts(length: int, parts: int) -> np.ndarray:
-    """(parts, length): the share of each pixel in each part, rows of sum 1."""
-    edges = np.linspace(0, length, parts + 1)
-    pixels = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    shares = overlap.clip(0)
-    return np.asarray(shares / shares.sum(1, keepdims=True), dtype=np.float32)
+def _farthest(looks: Looks, image: Bytes, images: Bytes, rows: np.ndarray) -> float:
+    """The root mean square difference of an image to the farthest of `rows`."""
+    ours, theirs = looks.pixels(image[None])[0], looks.pixels(images[rows])[0]
+    return float(np.sqrt(np.square(ours - theirs).mean((1, 2, 3))).max(initial=0))

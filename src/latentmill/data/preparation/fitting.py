@@ -38,8 +38,11 @@ def fitted(image: Image.Image, target: Target) -> tuple[Bytes, tuple[str, ...]]:
         image = _resized(image, target)
     if image.mode != MODES[target.channels]:
         image = image.convert(MODES[target.channels])
-    pixels = np.asarray(image)
-    return np.atleast_3d(pixels).transpose(2, 0, 1), tuple(told)
+    pixels = np.atleast_3d(np.asarray(image))
+    if target.channels == 4:
+        clear = pixels[..., 3:] == 0  # of some colour that nobody sees, other ones in other files
+        pixels = np.where(clear, np.array([*target.background, 0], np.uint8), pixels)
+    return pixels.transpose(2, 0, 1), tuple(told)
 
 
 def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
@@ -68,8 +71,9 @@ def _resized(image: Image.Image, target: Target) -> Image.Image:
     if target.fit == "crop":
         scale = min(width / target.width, height / target.height)
         kept = (target.width * scale, target.height * scale)  # of the image, around its middle
-        left, top = (width - kept[0]) / 2, (height - kept[1]) / 2
-        return image.resize(size, LANCZOS, box=(left, top, left + kept[0], top + kept[1]))
+        left, top = max(0.0, (width - kept[0]) / 2), max(0.0, (height - kept[1]) / 2)  # never less by a rounding error
+        box = (left, top, min(width, left + kept[0]), min(height, top + kept[1]))
+        return image.resize(size, LANCZOS, box=box)
     scale = min(target.width / width, target.height / height)
     inner = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), LANCZOS)
     return _padded(inner, target)

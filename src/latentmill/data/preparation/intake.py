@@ -6,19 +6,29 @@ No file ends the run: what can't be used is dropped with its reason.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from latentmill.data.collection import Bytes, Collection, Dropped, Files, Item, Pixels, UnreadableError
-from latentmill.data.preparation.decoding import NoImageError, NotAnImageError, decode
+from latentmill.data.collection import (
+    Bytes,
+    Collection,
+    Dropped,
+    Files,
+    Item,
+    NoImageError,
+    NotAnImageError,
+    Pixels,
+    Tell,
+    UnreadableError,
+)
+from latentmill.data.preparation.decoding import decode
 from latentmill.data.preparation.fitting import Target, fitted
-from latentmill.data.processes import Tell, mapped
+from latentmill.data.processes import mapped
 
-CHUNK = 64  # images a task
+CHUNK, CHUNK_BYTES = 64, 1 << 23  # images a task, and bytes where they are read before they are handed out
 SOURCE_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -63,7 +73,7 @@ class Taken:
 
 
 def take(collection: Collection, target: Target, path: Path, processes: int, tell: Tell) -> Taken:
-    """Decode into a new .npy file at `path`; `tell` is called with how many of how many images are done.
+    """Decode into a new .npy file at `path`; `tell` is called as it goes on.
 
     `processes` decode at a time; 0 decodes in this one.
     """
@@ -95,13 +105,19 @@ def _decoded(collection: Files, target: Target, path: Path, processes: int, tell
         for (row, _), outcome in zip(task, outcomes or [Outcome("it ends the decoder's process")], strict=True):
             found[row] = outcome
         done += len(task)
-        tell(done, len(found))
+        tell("images decoded", done, len(found))
     return found
 
 
-def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    waiting = iter(values)
-    while chunk := list(islice(waiting, CHUNK)):
+def _chunks(work: Iterable[tuple[int, Any]]) -> Iterator[list[Any]]:
+    chunk, size = list[Any](), 0
+    for row, content in work:
+        chunk.append((row, content))
+        size += len(content) if isinstance(content, bytes) else 0
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk
 
 
@@ -129,9 +145,7 @@ def _decode_chunk(work: list[tuple[int, Any]], read: Any, target: Target, path: 
 def _decode_one(read: Any, locator: Any, target: Target, row: Bytes) -> Outcome:
     try:
         decoded = decode(read(locator))
-    except UnreadableError as error:
-        return Outcome(str(error))
-    except NotAnImageError as error:
+    except (UnreadableError, NotAnImageError) as error:
         return Outcome(str(error), is_image=False)
     except NoImageError as error:
         return Outcome(str(error))
@@ -149,7 +163,8 @@ def _converted(collection: Pixels, target: Target, images: Bytes, tell: Tell) ->
     channels, height, width = collection.shape
     mode, size = SOURCE_MODES[channels], (width, height)
     found = []
-    for chunk in _chunks(range(len(collection.items))):
+    for start in range(0, len(collection.items), CHUNK):
+        chunk = range(start, min(start + CHUNK, len(collection.items)))
         block = collection.block(np.array(chunk, np.int64))
         for row, pixels in zip(chunk, block, strict=True):
             changes: tuple[str, ...] = ()
@@ -158,7 +173,7 @@ def _converted(collection: Pixels, target: Target, images: Bytes, tell: Tell) ->
             else:
                 images[row], changes = fitted(_picture(pixels), target)
             found.append(Outcome(None, True, "array", mode, size, changes, _is_grey(images[row])))
-        tell(len(found), len(collection.items))
+        tell("images converted", len(found), len(collection.items))
     return found
 
 

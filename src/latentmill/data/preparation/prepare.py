@@ -12,7 +12,7 @@ import numpy as np
 
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
-from latentmill.data.collection import Collection
+from latentmill.data.collection import Collection, Tell
 from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.classes import class_counts, class_names
 from latentmill.data.preparation.duplicates import Twins, without_copies
@@ -21,7 +21,7 @@ from latentmill.data.preparation.splits import Rows, split
 from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.data.preparation.summary import kinds, seen
 from latentmill.data.preparation.target import target
-from latentmill.data.processes import Tell, cores
+from latentmill.data.processes import cores
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json, write_text
 from latentmill.runtime.images import grid, png
@@ -33,7 +33,7 @@ SHOWN, COLUMNS = 64, 16  # images on the contact sheet
 def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None = None) -> dict[str, Any]:
     """Write the data set that `config` asks for into `folder`, an empty one; returns the manifest.
 
-    `tell` is called with how many of how many images are decoded; `processes` decode at a time, by default one a core.
+    `tell` is called as the work goes on; `processes` decode at a time, by default one a core.
 
     Raises:
         InputError: the source has no such images, more of them are unreadable than may be, or too few are left.
@@ -43,8 +43,8 @@ def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None 
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
         taken = take(collection, target(collection, config), Path(scratch) / "all.npy", processes, tell)
         _require_readable(taken, config.max_dropped)
-        rows, twins = _split(taken, config)
-        manifest = _write(folder, taken, rows, twins, config, collection)
+        rows, twins = _split(taken, config, tell)
+        manifest = _write(folder, taken, rows, twins, config, collection, tell)
     write_text(folder / dataset.DROPPED, _dropped_csv(taken, twins))
     write_json(folder / dataset.MANIFEST, manifest)
     return manifest
@@ -71,10 +71,10 @@ def _require_readable(taken: Taken, most: float) -> None:
         raise InputError(f"{rule}, but {share} are: {reasons}{first}")
 
 
-def _split(taken: Taken, config: DataConfig) -> tuple[Rows, dict[str, Twins]]:
+def _split(taken: Taken, config: DataConfig, tell: Tell) -> tuple[Rows, dict[str, Twins]]:
     """Rows of `taken.images` by split, and the copies that were left out."""
     dealt = {name: taken.rows[places] for name, places in split(taken.items, config).items()}
-    rows, twins = without_copies(taken.images, dealt, config.drop_near_duplicates)
+    rows, twins = without_copies(taken.images, dealt, config.drop_near_duplicates, tell)
     for name, kept in rows.items():
         if len(kept) < MIN_IMAGES:
             dropped = f"{len(twins[name].rows)} dropped as copies from an earlier split"
@@ -84,11 +84,17 @@ def _split(taken: Taken, config: DataConfig) -> tuple[Rows, dict[str, Twins]]:
 
 
 def _write(
-    folder: Path, taken: Taken, rows: Rows, twins: dict[str, Twins], config: DataConfig, collection: Collection
+    folder: Path,
+    taken: Taken,
+    rows: Rows,
+    twins: dict[str, Twins],
+    config: DataConfig,
+    collection: Collection,
+    tell: Tell,
 ) -> dict[str, Any]:
     channels = 1 if config.channels == "auto" and taken.is_grey else taken.images.shape[1]
     digests = {
-        name: dataset.write_images(folder / f"{name}.npy", taken.images, rows[name], channels) for name in SPLITS
+        name: dataset.write_images(folder / f"{name}.npy", taken.images, rows[name], channels, tell) for name in SPLITS
     }
     places = {int(row): place for place, row in enumerate(taken.rows)}
     items = {name: [taken.items[places[row]] for row in rows[name].tolist()] for name in SPLITS}

@@ -6,12 +6,12 @@ from math import gcd
 import numpy as np
 
 from latentmill.config import MIN_SIDE, DataConfig
-from latentmill.data.collection import Collection, Files, Pixels, UnreadableError
-from latentmill.data.preparation.decoding import NoImageError, probe
+from latentmill.data.collection import Collection, Files, NoImageError, Pixels, UnreadableError
+from latentmill.data.preparation.decoding import probe
 from latentmill.data.preparation.fitting import Target
 from latentmill.errors import InputError
 
-PROBED = 2_000  # images whose headers are read for the commonest size
+PROBED = 500  # images whose headers are read for the commonest size
 LARGEST_SIDE = 512  # pixels, that a size which nobody asked for may have
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 

@@ -32,11 +32,11 @@ def load(config: DataConfig) -> Collection:
     return collection
 
 
-def files(config: DataConfig) -> list[Path]:
+def files(config: DataConfig) -> list[str | Path]:
     """Every file that the images come from: where one of them changes, the data is prepared anew.
 
     Raises:
         InputError: data.path is missing or is not what the source needs.
     """
-    found: list[Path] = SOURCES[config.source].files(config)
+    found: list[str | Path] = SOURCES[config.source].files(config)
     return found

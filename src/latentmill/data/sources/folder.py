@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,16 +10,17 @@ from pathlib import Path
 from latentmill.config import DataConfig
 from latentmill.data.collection import Collection, Dropped, Files, UnreadableError
 from latentmill.data.sources import tree
-from latentmill.data.sources.paths import required_path
+from latentmill.data.sources.paths import printable, required_path
 from latentmill.errors import InputError
 
 LARGEST_FILE = 1 << 28  # bytes; no image that a model here can learn from is as large
+MOST_VISITS = 8  # of one folder: folders that link to one another have more paths than can be walked
 
 
-def files(config: DataConfig) -> list[Path]:
+def files(config: DataConfig) -> list[str]:
     """What the images depend on."""
     root = _root(config)
-    return [root / path for path, reason in walk(root) if reason is None]
+    return [f"{root}/{path}" for path, reason in walk(root) if reason is None]
 
 
 def load(config: DataConfig) -> Collection:
@@ -33,16 +35,17 @@ def load(config: DataConfig) -> Collection:
         [path for path, reason in listed if reason is None], partial(_read_small, root), config, str(root)
     )
     dropped = [Dropped(path, reason) for path, reason in listed if reason is not None] + found.dropped
-    locators = [str(root / path) for path in found.paths]
+    locators = [f"{root}/{path}" for path in found.paths]
     return Files(f"images of the user, from {root}", found.items, dropped, locators, read=read_file)
 
 
 def walk(root: Path) -> Iterator[tuple[str, str | None]]:
     """Every file below `root`, as a path relative to it, with the reason where it is none that can be read.
 
-    Links are followed, but not into a folder that they lie in.
+    Links are followed, but not into a folder that they lie in, nor into one folder from ever more places.
     """
-    waiting = [("", {_identity(root.stat())})]
+    waiting = [("", frozenset({_identity(root.stat())}))]
+    visits = Counter[tuple[int, int]]()
     while waiting:
         folder, above = waiting.pop()
         try:
@@ -51,23 +54,26 @@ def walk(root: Path) -> Iterator[tuple[str, str | None]]:
             yield folder, f"unreadable folder: {error.strerror}"
             continue
         for entry in entries:
-            path = f"{folder}/{entry.name}".removeprefix("/")
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if (readable := printable(path)) != path:
+                yield readable, "its name is not UTF-8"
+                continue
             try:
-                path.encode()
-                found = entry.stat()
+                found = entry.stat() if entry.is_symlink() or not entry.is_file() else None
             except OSError as error:
                 yield path, f"unreadable: {error.strerror}"
                 continue
-            except UnicodeEncodeError:
-                yield path.encode(errors="backslashreplace").decode(), "its name is not UTF-8"
-                continue
-            if stat.S_ISDIR(found.st_mode):
-                if _identity(found) in above:
-                    yield path, "a link to a folder that it lies in"
-                else:
-                    waiting.append((path, above | {_identity(found)}))
+            if found is None or stat.S_ISREG(found.st_mode):
+                yield path, None
+            elif not stat.S_ISDIR(found.st_mode):
+                yield path, "no regular file"
+            elif (identity := _identity(found)) in above:
+                yield path, "a link to a folder that it lies in"
+            elif visits[identity] == MOST_VISITS:
+                yield path, f"a link to a folder that is read from {MOST_VISITS} places already"
             else:
-                yield path, None if stat.S_ISREG(found.st_mode) else "no regular file"
+                visits[identity] += 1
+                waiting.append((path, above | {identity}))
 
 
 def read_file(path: str) -> bytes:

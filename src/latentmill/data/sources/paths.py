@@ -1,4 +1,4 @@
-"""data.path, for the sources that need one."""
+"""data.path, for the sources that need one, and names of files as text."""
 
 from pathlib import Path
 
@@ -22,3 +22,8 @@ def require_no_path(config: DataConfig) -> None:
     if config.path is not None:
         rule = f"data.path must be left out for {config.source}, which a library carries"
         raise InputError(f"{rule}, but got {config.path!r}")
+
+
+def printable(name: str) -> str:
+    """The same name; bytes in it that are not UTF-8 as backslashes and numbers."""
+    return name.encode("utf-8", "backslashreplace").decode()

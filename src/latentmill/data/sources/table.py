@@ -5,25 +5,22 @@ An image is its bytes, a struct of `bytes` and `path` as Hugging Face has it, or
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from latentmill.config import DataConfig
 from latentmill.data.collection import Collection, Files, Item, Locator, UnreadableError
+from latentmill.data.sources import cells
 from latentmill.data.sources.folder import read_file
+from latentmill.data.sources.metadata import LABEL_COLUMNS, as_text
 from latentmill.data.sources.paths import required_path
-from latentmill.data.sources.tree import LABEL_COLUMNS, SPLIT_FOLDERS
+from latentmill.data.sources.tree import SPLIT_FOLDERS
 from latentmill.errors import InputError
 
 SUFFIXES = (".parquet", ".arrow")
-DAMAGE = (OSError, ValueError, NotImplementedError)  # what pyarrow's errors are
-ROWS = 256  # of a Parquet file, decoded at a time
+Names = list[str | None]
 
 
 def files(config: DataConfig) -> list[Path]:
@@ -33,8 +30,7 @@ def files(config: DataConfig) -> list[Path]:
         InputError: there are none.
     """
     tables = _tables(config)
-    named = [Path(path) for table in tables for path in _paths(table, config)]
-    return tables + [path for path in named if path.is_file()]
+    return tables + [path for table in tables for path in _named_files(table, config) if path.is_file()]
 
 
 def load(config: DataConfig) -> Collection:
@@ -43,13 +39,16 @@ def load(config: DataConfig) -> Collection:
     Raises:
         InputError: a file is missing or damaged, or has no such column as `config` names.
     """
+    tables, root = _tables(config), Path(str(config.path))
     items, locators = [], []
-    for path in _tables(config):
-        names = _columns(path, config)
-        for row, (label, group) in enumerate(_labels(path, names)):
-            items.append(Item(f"{path.name} row {row}", label, group, _split(path, config)))
+    for path in tables:
+        labels, groups = _names(path, config)
+        split, name = _split(path, config), path.relative_to(root) if path != root else path.name
+        for row, (label, group) in enumerate(zip(labels, groups, strict=True)):
+            items.append(Item(f"{name} row {row}", label, group, split))
             locators.append((str(path), config.image, row))
-    return Files(f"images of the user, from {config.path}", items, [], locators, read=read_cell, in_order=True)
+    in_order = any(path.suffix == ".parquet" for path in tables)  # an Arrow file is read at any place
+    return Files(f"images of the user, from {root}", items, [], locators, read=read_cell, in_order=in_order)
 
 
 def read_cell(locator: Locator) -> bytes:
@@ -60,62 +59,16 @@ def read_cell(locator: Locator) -> bytes:
     """
     path, column, row = locator
     try:
-        value = _cells(path, column)[row]
-    except (*DAMAGE, StopIteration) as error:
+        value = cells.cell(path, column, row)
+    except cells.DAMAGE as error:
         raise UnreadableError(f"unreadable in the table: {' '.join(str(error).split())}") from None
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         return read_file(str(Path(path).parent / value))
     if not isinstance(value, bytes):
         raise UnreadableError("an empty cell")
     return value
-
-
-class _Parquet:
-    """The cells of a column of a Parquet file, cheap in ascending order: a few rows are held at a time."""
-
-    def __init__(self, path: str, column: str) -> None:
-        self.file, self.column = pq.ParquetFile(path, memory_map=True), column
-        self._restart()
-
-    def _restart(self) -> None:
-        self.first, self.cells = 0, list[Any]()
-        self.batches = self.file.iter_batches(ROWS, columns=[self.column])
-
-    def __getitem__(self, row: int) -> Any:
-        if row < self.first:
-            self._restart()
-        while row >= self.first + len(self.cells):
-            self.first += len(self.cells)
-            self.cells = next(self.batches).column(0).to_pylist()
-        return self.cells[row - self.first]
-
-
-class _Arrow:
-    """The same of an Arrow file, which is mapped into memory."""
-
-    def __init__(self, path: str, column: str) -> None:
-        self.batches = [batch.column(column) for batch in _arrow_batches(path)]
-        self.starts = np.cumsum([0, *map(len, self.batches)])
-
-    def __getitem__(self, row: int) -> Any:
-        index = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self.batches[index][row - int(self.starts[index])].as_py()
-
-
-@lru_cache(maxsize=1)
-def _cells(path: str, column: str) -> _Parquet | _Arrow:
-    return _Parquet(path, column) if path.endswith(".parquet") else _Arrow(path, column)
-
-
-def _arrow_batches(path: str) -> list[pa.RecordBatch]:
-    source = pa.memory_map(path)
-    try:
-        return list(pa.ipc.open_stream(source))  # what Hugging Face writes
-    except pa.ArrowInvalid:
-        reader = pa.ipc.open_file(pa.memory_map(path))
-        return [reader.get_batch(index) for index in range(reader.num_record_batches)]
 
 
 def _tables(config: DataConfig) -> list[Path]:
@@ -127,90 +80,95 @@ def _tables(config: DataConfig) -> list[Path]:
         found = [path] if path.suffix in SUFFIXES else []
     if not found or not all(each.is_file() for each in found):
         reason = "has none" if path.exists() else "does not exist"
-        raise InputError(
-            f"data.path must be or hold {' or '.join(SUFFIXES)} files for the source table, but {path} {reason}"
-        )
+        rule = f"data.path must be or hold {' or '.join(SUFFIXES)} files for the source table"
+        raise InputError(f"{rule}, but {path} {reason}")
     return found
 
 
 def _split(path: Path, config: DataConfig) -> str | None:
-    """The split that a saved data set has in a folder of its name."""
-    return SPLIT_FOLDERS.get(path.parent.name) if config.splits == "folders" else None
+    """The split that a table has by the name of its folder, or its own: train-00000-of-00001.parquet."""
+    if config.splits != "folders":
+        return None
+    for name in (path.name.partition("-")[0].partition(".")[0], path.parent.name):
+        if name in SPLIT_FOLDERS:
+            return SPLIT_FOLDERS[name]
+    rule = "data.splits: folders needs every table in a folder train/, val/ or test/, or called so"
+    raise InputError(f"{rule}, but got {path}")
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns there are, and the names of classes where the table's metadata has them."""
-
-    names: list[str]
-    classes: dict[str, list[str]]  # by column
-    label: str | None
-    group: str | None
-
-
-def _columns(path: Path, config: DataConfig) -> _Columns:
-    try:
-        schema = pq.read_schema(path) if path.suffix == ".parquet" else _arrow_batches(str(path))[0].schema
-    except (*DAMAGE, IndexError) as error:
-        raise InputError(
-            f"{path} must be a whole {path.suffix} file with rows, but: {' '.join(str(error).split())}"
-        ) from None
-    names = list(schema.names)
+def _names(path: Path, config: DataConfig) -> tuple[Names, Names]:
+    """The label and the group of each row."""
+    schema = cells.schema(path)
     for key in ("image", "label", "group"):
-        asked = getattr(config, key)
-        if isinstance(asked, int):
-            raise InputError(f"data.{key} must be a column for the source table, but got {asked}")
-        if asked not in (None, "auto") and asked not in names:
-            raise InputError(f"data.{key} must be a column of {path}, but {asked!r} is none of {', '.join(names)}")
-    label = next((name for name in LABEL_COLUMNS if name in names), None) if config.label == "auto" else config.label
-    assert not isinstance(label, int)
-    assert not isinstance(config.group, int)
-    return _Columns(names, _class_names(schema), label, config.group)
+        _require_column(getattr(config, key), key, schema, path)
+    _require_images(schema.field(config.image).type, config.image, path)
+    label = config.label
+    if label == "auto":
+        label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+    return _column(path, label, schema), _column(path, config.group, schema)
+
+
+def _require_column(asked: str | int | None, key: str, schema: pa.Schema, path: Path) -> None:
+    if isinstance(asked, int):
+        raise InputError(f"data.{key} must be a column for the source table, but got {asked}")
+    if asked not in (None, "auto") and asked not in schema.names:
+        known = ", ".join(schema.names)
+        raise InputError(f"data.{key} must be a column of {path}, but {asked!r} is none of {known}")
+
+
+def _require_images(kind: pa.DataType, name: str, path: Path) -> None:
+    """Raises: InputError: the column can't hold encoded images."""
+    if not (_is_bytes(kind) or _is_text(kind) or _parts(kind) & {"bytes", "path"}):
+        rule = "data.image must be a column of bytes, of paths, or of both as Hugging Face has it"
+        raise InputError(f"{rule}, but {name} of {path} is {str(kind)[:80]}")
+
+
+def _column(path: Path, name: str | int | None, schema: pa.Schema) -> Names:
+    if not isinstance(name, str):
+        return [None] * cells.count(path)
+    classes = _class_names(schema).get(name)
+    if classes is None:
+        return [as_text(value) for value in cells.column(path, name)]
+    known = dict(enumerate(classes))
+    return [known.get(value) for value in cells.column(path, name)]  # -1 is no class
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Of each column that Hugging Face's metadata calls a ClassLabel."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return {name: each["names"] for name, each in features.items() if each.get("_type") == "ClassLabel"}
+        return {
+            name: list(map(str, each["names"])) for name, each in features.items() if each.get("_type") == "ClassLabel"
+        }
     except (ValueError, AttributeError, KeyError, TypeError):  # other metadata than Hugging Face's
         return {}
 
 
-def _labels(path: Path, columns: _Columns) -> Iterator[tuple[str | None, str | None]]:
-    """The label and the group of each row."""
-    asked = [name for name in (columns.label, columns.group) if name is not None]
-    known = {name: _read_column(path, name, columns.classes.get(name)) for name in asked}
-    if not asked:
-        known = {"": [None] * _count(path)}
-    labels, groups = (known.get(name or "") for name in (columns.label, columns.group))
-    count = len(next(iter(known.values())))
-    return zip(labels or [None] * count, groups or [None] * count, strict=True)
+def _named_files(path: Path, config: DataConfig) -> Iterator[Path]:
+    """The files that the images of a table are, where it has paths."""
+    schema = cells.schema(path)
+    if config.image not in schema.names:
+        return
+    kind = schema.field(config.image).type
+    if _is_text(kind) or "path" in _parts(kind):
+        part = None if _is_text(kind) else "path"
+        yield from (path.parent / name for name in cells.column(path, config.image, part) if name)
 
 
-def _read_column(path: Path, name: str, classes: list[str] | None) -> list[str | None]:
-    try:
-        if path.suffix == ".parquet":
-            values = pq.read_table(path, columns=[name]).column(0).to_pylist()
-        else:
-            values = [cell for batch in _arrow_batches(str(path)) for cell in batch.column(name).to_pylist()]
-    except DAMAGE as error:
-        raise InputError(f"{path}: the column {name} must be readable, but: {' '.join(str(error).split())}") from None
-    if classes is not None:
-        return [classes[value] if isinstance(value, int) and 0 <= value < len(classes) else None for value in values]
-    return [None if value is None else str(value) for value in values]
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(test(_content(kind)) for test in tests)
 
 
-def _count(path: Path) -> int:
-    if path.suffix == ".parquet":
-        return int(pq.read_metadata(path).num_rows)
-    return sum(len(batch) for batch in _arrow_batches(str(path)))
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return any(test(_content(kind)) for test in (types.is_string, types.is_large_string, types.is_string_view))
 
 
-def _paths(path: Path, config: DataConfig) -> list[Path]:
-    """The files that the images of a table are, where it has paths alone."""
-    columns = _columns(path, config)
-    schema = pq.read_schema(path) if path.suffix == ".parquet" else _arrow_batches(str(path))[0].schema
-    if not pa.types.is_string(schema.field(config.image).type) or config.image not in columns.names:
-        return []
-    return [path.parent / name for name in _read_column(path, config.image, None) if name]
+def _content(kind: Any) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _parts(kind: Any) -> set[str]:
+    return {field.name for field in kind} if pa.types.is_struct(kind) else set()

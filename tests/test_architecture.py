@@ -13,8 +13,8 @@ PACKAGE = SOURCE / "latentmill"
 STAGES = ("prepare", "train", "evaluate", "export", "champion", "report")
 # Each layer may import from those to its left, and from within itself.
 LAYERS = (
-    ("errors", "files", "storage", "config", "densities", "draws", "runtime", "browser"),
-    ("nets", "observations", "priors", "data", "variant"),
+    ("errors", "files", "storage", "config", "densities", "draws", "heartbeat", "memory", "runtime", "browser"),
+    ("nets", "observations", "priors", "components", "data", "variant"),
     ("variants",),
     ("training",),
     ("sweep", "evaluation", "export"),

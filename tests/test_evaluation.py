@@ -55,7 +55,7 @@ def judged(trained, given, judge):
         key = str((name, model_config))
         if key not in made:
             model, _ = trained(name, model_config)
-            normal = usual(given, CONFIG.samples, seed=0)
+            normal = usual(given, seed=0)
             found = {of: judge_samples(model, of, given, normal, judge, CONFIG) for of in sampling.routes(model)}
             made[key] = model, found | {MODEL: judge_model(model, given, CONFIG)}
         return made[key]
@@ -114,7 +114,7 @@ def judge_test(found) -> Neighbours:
 def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, judged, given, judge):
     """Samples, neighbours and verdicts of each way to sample, put together again."""
     model, found = judged(name, config)
-    index, normal = TrainingSet(given.train), usual(given, CONFIG.samples, seed=0)
+    index, normal = TrainingSet(given.train), usual(given, seed=0)
     for route in sampling.routes(model):
         samples = sampling.sample(model, route, CONFIG.samples, CONFIG.seed)
         nearest, metrics = index.nearest(samples), found[route].metrics
@@ -144,7 +144,7 @@ def test_a_few_images_are_enough_to_be_drawn_and_too_few_to_be_judged(trained, d
     few = Material(*(digits[part] for part in parts), *(None if labels is None else labels[part] for part in parts))
     config = EvaluationConfig(samples=7, importance_samples=1)
     judge = judge_of(few, ["pixels"] if labels is None else ["pixels", "classifier"], seed=0)
-    found = judge_samples(model, "normal", few, usual(few, 7, 0), judge, config).metrics
+    found = judge_samples(model, "normal", few, usual(few, 0), judge, config).metrics
     json.dumps([found, judge_model(model, few, config).metrics, results.calibration(judge)], allow_nan=False)
     assert found["rule_2"]["status"] == "cannot tell"
     assert found["measures"] == {}

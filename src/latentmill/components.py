@@ -25,13 +25,13 @@ class Components:
     rest: float  # the mean variance along the other D - d
 
 
-def principal_components(chunks: Chunks, count: int) -> Components:
+def principal_components(chunks: Chunks, count: int, passes: int = PASSES) -> Components:
     """The first `count` components, fewer than images and pixels.
 
     Exact up to `DENSE_PIXELS`; beyond, by subspace iteration from random directions (Halko et al. 2011, algorithm 4.4).
     """
     pixels = next(iter(chunks())).shape[1]
-    return _from_covariance(chunks, count) if pixels <= DENSE_PIXELS else _searched(chunks, count)
+    return _from_covariance(chunks, count) if pixels <= DENSE_PIXELS else _searched(chunks, count, passes)
 
 
 def _from_covariance(chunks: Chunks, count: int) -> Components:
@@ -42,10 +42,10 @@ def _from_covariance(chunks: Chunks, count: int) -> Components:
     return _components(moments, values.flip(0)[:count], vectors.flip(1)[:, :count])
 
 
-def _searched(chunks: Chunks, count: int) -> Components:
+def _searched(chunks: Chunks, count: int, passes: int) -> Components:
     """Each pass multiplies the directions by the covariance, and so turns them toward its leading eigenvectors."""
     directions = None
-    for _ in range(PASSES):
+    for _ in range(passes):
         moments = _Moments()
         for chunk in chunks():
             if directions is None:

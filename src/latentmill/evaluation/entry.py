@@ -15,6 +15,7 @@ from latentmill.config import EvaluationConfig
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, sampling
+from latentmill.evaluation.candidates import Reduced
 from latentmill.evaluation.copies import near_copy_metrics, near_copy_threshold
 from latentmill.evaluation.features import Features, PixelFeatures
 from latentmill.evaluation.fidelity import TooFew
@@ -32,8 +33,8 @@ from latentmill.evaluation.latent import (
     posterior_draws,
     traversals,
 )
-from latentmill.evaluation.likelihood import evaluate_likelihood
-from latentmill.evaluation.neighbours import K, Neighbours, Reduced, TrainingSet, nearest_metrics
+from latentmill.evaluation.likelihood import affordable, evaluate_likelihood
+from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, nearest_metrics
 from latentmill.evaluation.reconstruction import compare_all, reconstruct, reconstruction_metrics
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.priors import Mixture
@@ -91,16 +92,16 @@ class Usual:
 
     test: Neighbours  # of the test images
     near: float  # the relative distance below which an image is a near copy
-    reduced: Reduced | None  # of the training images, where there are too many for an exact search
+    reduced: Reduced | None  # of the training images, where these are large
     pixels: Features  # fitted to the training images
 
 
-def usual(given: Material, samples: int, seed: int) -> Usual:
-    """From the test images, and from some training images among the others; for searches of so many `samples`."""
+def usual(given: Material, seed: int) -> Usual:
+    """From the test images, and from some training images among the others."""
     index = TrainingSet(given.train)
     chosen = np.random.default_rng(seed).permutation(len(given.train))[:COMPARED]
     test, near = index.nearest(given.test), near_copy_threshold(index.others(chosen))
-    return Usual(test, near, index.reduced_for(samples), PixelFeatures.fit(given.train))
+    return Usual(test, near, index.reduced, PixelFeatures.fit(given.train))
 
 
 def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Findings:
@@ -110,7 +111,7 @@ def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Fi
         InputError: what the model yields is not finite.
     """
     metrics: Metrics = {"exported_prior": sampling.default_route(model)}
-    some = Batches(given.test[: config.likelihood_images])
+    some = Batches(affordable(given.test, config.likelihood_images, config.importance_samples))
     kl = None
     with TemporaryDirectory() as name:
         folder = Path(name)

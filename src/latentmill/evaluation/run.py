@@ -29,7 +29,7 @@ class Evaluation:
         names = config.features or usual_features(given)
         copied, whole = ([start(fit, name, part, shared, seed) for name in names] for part in (True, False))
         calibrations = [start(calibrate, rule, features, shared, seed) for features in copied for rule in RULES]
-        self._usual = start(usual, shared, config.samples, seed)
+        self._usual = start(usual, shared, seed)
         self._judge = start(assemble, len(names), shared, seed, *copied, *whole, *calibrations)
         self._of_data = [*copied, *whole, *calibrations, self._usual, self._judge]
         self._asked = {}

@@ -7,15 +7,28 @@ from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
+from latentmill.heartbeat import Heartbeat, tell
 from latentmill.sweep.display import Display
 from latentmill.sweep.lifetime import alone, ending_in_order
 from latentmill.sweep.run import run
 from latentmill.sweep.search import optuna_rounds
+from latentmill.training.checkpoint import save_failure
 from latentmill.training.parallel import parallel_csv
 from latentmill.training.plan import Plan
-from latentmill.training.results import Outcome, Ranked, curves_csv, outcomes, ranking, require_winners, trials_csv
+from latentmill.training.results import (
+    Outcome,
+    Ranked,
+    curves_csv,
+    losers,
+    outcomes,
+    ranking,
+    reason,
+    require_a_model,
+    summary,
+    trials_csv,
+)
 from latentmill.training.store import TrialStore
-from latentmill.training.trials import bring_home
+from latentmill.training.trials import UnfitError, bring_home
 
 DATA, MODELS = Path("data/prepared"), Path("models")
 
@@ -29,7 +42,8 @@ def main() -> None:
 
 def sweep(params: Params, store: TrialStore) -> list[Outcome]:
     """Train what is missing in the store; what became of every trial."""
-    plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds)
+    with Heartbeat("planning"):
+        plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds)
     tell(plan.summary())
     if plan.missing:
         with Display(plan) as display:
@@ -40,29 +54,44 @@ def sweep(params: Params, store: TrialStore) -> list[Outcome]:
 
 
 def write(tried: list[Outcome], store: TrialStore) -> None:
-    """Write the tables, even where an entry has no winner, then bring the winners home from the store."""
+    """Write the tables, even where no entry has a winner, then a folder for each entry: its winner, or why it has none.
+
+    Raises:
+        InputError: no entry has a model, or what is kept of one is damaged.
+    """
     ranked = ranking(tried)
     best = {entry: found[0].best for entry, found in ranked.items()}
     write_text(Path("trials.csv"), trials_csv(tried, ranked))
     write_text(Path("curves.csv"), curves_csv(best.values()))
     write_text(Path("parallel.csv"), parallel_csv(tried, best.values()))
-    require_winners(tried, ranked)
-    images, val = (Batches(read_split(DATA, split)) for split in ("train", "val"))
-    with replacing_folder(MODELS) as folder:
-        for entry, winner in best.items():
+    lost = losers(tried, ranked)
+    failed = {entry: reason(trials) for entry, trials in lost.items()}
+    require_a_model(failed, best.keys() | lost.keys())
+    with replacing_folder(MODELS) as folder, Heartbeat("fitting priors"):
+        for entry in best.keys() | lost.keys():
             (folder / entry).mkdir()
-            bring_home(store, winner.record["fingerprint"], folder / entry, images, val)
-            tell(f"models/{entry}: {winner.planned.label}, {result(ranked[entry][0])}")
+        for entry, found in ranked.items():
+            try:
+                write_winner(folder / entry, found[0], store)
+            except UnfitError as error:
+                failed[entry], lost[entry] = str(error), found[0].trials
+        for entry, trials in lost.items():
+            save_failure(folder / entry, entry, failed[entry], [summary(outcome) for outcome in trials])
+            tell(f"models/{entry}: failed: {failed[entry]}")
+        require_a_model(failed, best.keys() | lost.keys())
+
+
+def write_winner(folder: Path, winner: Ranked, store: TrialStore) -> None:
+    """The model of an entry's winner, ready for use."""
+    images, val = (Batches(read_split(DATA, split)) for split in ("train", "val"))
+    bring_home(store, winner.best.record["fingerprint"], folder, images, val)
+    tell(f"models/{folder.name}: {winner.best.planned.label}, {result(winner)}")
 
 
 def result(winner: Ranked) -> str:
     if winner.standard_error is None:
         return f"{winner.mean:.2f} nats on val"
     return f"{winner.mean:.2f} ± {winner.standard_error:.2f} nats on val over {len(winner.trials)} seeds"
-
-
-def tell(sentence: str) -> None:
-    print(sentence, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,11 @@ PACKAGE = SOURCE / "latentmill"
 STAGES = ("scan", "prepare", "train", "evaluate", "export", "champion", "report")
 # Each layer may import from those to its left, and from within itself.
 LAYERS = (
-    ("errors", "files", "progress", "storage", "config", "densities", "draws", "runtime", "browser"),
-    ("nets", "observations", "priors", "data", "variant"),
+    (
+        *("errors", "files", "progress", "storage", "config", "densities", "draws"),
+        *("heartbeat", "memory", "runtime", "browser"),
+    ),
+    ("nets", "observations", "priors", "components", "data", "variant"),
     ("variants",),
     ("training",),
     ("sweep", "evaluation", "export"),

@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import gaussian_filter
 from scipy.stats import beta
 from sklearn.neighbors import NearestNeighbors
 
+from latentmill.data.batches import as_float
+from latentmill.evaluation import candidates
 from latentmill.evaluation import neighbours as neighbours_module
 from latentmill.evaluation.copies import (
     Cells,
@@ -52,6 +55,58 @@ def test_neighbours_are_those_of_scikit_learn(monkeypatch, chunk, queries, train
     distances, indices = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(known.astype(float)).kneighbors(asked)
     np.testing.assert_allclose(found.distances, distances, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found.indices, indices)
+
+
+def smooth_images(count: int, seed: int = 0, shape=(3, 16, 12)) -> np.ndarray:
+    """uint8 (count, C, H, W), of few factors and a little noise, as images are."""
+    rng = np.random.default_rng(seed)
+    factors = gaussian_filter(np.random.default_rng(9).normal(size=(200, *shape)), (0, 0, 2, 2))
+    mixed = np.tensordot(rng.normal(size=(count, 200)) * 0.97 ** np.arange(200), factors, 1)
+    return np.clip(128 + 300 * mixed + rng.normal(0, 3, mixed.shape), 0, 255).astype(np.uint8)
+
+
+def far_images(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, 3, 16, 12), np.uint8)
+
+
+@pytest.mark.parametrize("products", [10**12, 1], ids=["exact", "proposed"])
+@pytest.mark.parametrize("make", [smooth_images, far_images])
+def test_neighbours_of_large_images_are_the_nearest_in_pixels(monkeypatch, products, make):
+    """Also of noise, of which components tell next to nothing."""
+    monkeypatch.setattr(neighbours_module, "EXACT_PRODUCTS", products)
+    monkeypatch.setattr(candidates, "VALUES", 20_000)  # 34 images at a time
+    known, asked = smooth_images(900), make(60) if make is far_images else make(60, seed=1)
+    found = TrainingSet(known).nearest(asked)
+    rows = [images.reshape(len(images), -1) / 255 for images in (known, asked)]
+    distances, indices = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(rows[0]).kneighbors(rows[1])
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-5)
+    np.testing.assert_array_equal(found.indices, indices)
+
+
+@pytest.mark.parametrize("products", [10**12, 1], ids=["exact", "proposed"])
+def test_of_copies_the_first_come_first_at_no_distance(monkeypatch, products):
+    monkeypatch.setattr(neighbours_module, "EXACT_PRODUCTS", products)
+    known = np.concatenate([smooth_images(300), far_images(4), far_images(4)])
+    found = TrainingSet(known).nearest(known[300:304])
+    np.testing.assert_array_equal(found.indices[:, :2], np.arange(300, 304)[:, None] + [0, 4])
+    np.testing.assert_array_equal(found.distances[:, :2], 0)
+    others = TrainingSet(known).others(np.array([301, 305]))
+    assert others.indices[:, 0].tolist() == [305, 301]
+
+
+def test_bytes_and_floats_have_the_same_neighbours():
+    known, asked = smooth_images(300), smooth_images(20, seed=1)
+    one, other = TrainingSet(known).nearest(asked), TrainingSet(as_float(known)).nearest(as_float(asked))
+    np.testing.assert_array_equal(one.indices, other.indices)
+    np.testing.assert_array_equal(one.distances, other.distances)
+
+
+def test_an_index_takes_what_another_made_of_its_images():
+    known, asked = smooth_images(300), smooth_images(20, seed=1)
+    first = TrainingSet(known)
+    second = TrainingSet(known, first.reduced)
+    assert second.reduced is first.reduced
+    np.testing.assert_array_equal(second.nearest(asked).indices, first.nearest(asked).indices)
 
 
 @some

@@ -28,14 +28,14 @@ class Clock:
 def shown(tmp_path):
     """Makes a display over a plan of four trials: (display, plan, clock, what was written)."""
 
-    def shown(terminal):
+    def shown(terminal, ladder=LADDER):
         sections = {
             "data": {"source": "digits"},
             "trial": {},
             "train": {},
             "evaluation": {},
             "export": {},
-            "ladder": LADDER,
+            "ladder": ladder,
         }
         plan = Plan(Params.model_validate(sections), "a" * 64, TrialStore(tmp_path), optuna_rounds)
         clock, written = Clock(), io.StringIO()
@@ -65,11 +65,60 @@ def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
         clock.now += SECONDS_BETWEEN_LINES
         display.progressed(trials[3], {"epoch": 5, "epochs": 9, "val_loss": 11.5})
     assert written.getvalue().splitlines() == [
-        "[1/4] 3 running, 9.0 s left; vae latent=4: 30.00 nats on val, 2.0 s",
-        "[3/4] 1 running, 1 failed, 1.0 s left; vae latent=3: 30.00 nats on val, 2.0 s",
+        "[1/4] 3 running, 6.0 s left; vae latent=4: 30.00 nats on val, 2.0 s",
+        "[3/4] 1 running, 1 failed, 0.0 s left; vae latent=3: 30.00 nats on val, 2.0 s",
         "vae latent=2: diverged: the loss must be finite, but got nan at step 7 after 5",
-        "[3/4] 1 running, 1 failed, 2.7 s left; naive_bayes: epoch 5 of 9, validation loss 11.50",
+        "[3/4] 1 running, 1 failed, 0.0 s left; naive_bayes: epoch 5 of 9, validation loss 11.50",
     ]
+
+
+COSTS = {"vae": 2.0, "slow": 6.0, "short": 2.0}  # seconds of an epoch
+
+
+@pytest.mark.parametrize(
+    ("ladder", "stops_at"),
+    [
+        ({"vae": {"latent": list(range(2, 12))}}, 1.0),
+        ({"vae": {"latent": list(range(2, 12))}}, 0.4),
+        (
+            {
+                "naive_bayes": {},
+                "vae": {"latent": [2, 3]},
+                "slow": {"variant": "vae", "latent": [2, 3], "network": "conv"},
+                "short": {"variant": "autoencoder", "latent": list(range(2, 8)), "epochs": 40},
+            },
+            0.7,
+        ),
+    ],
+    ids=["all epochs", "early stopping", "of all kinds"],
+)
+def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
+    """Two workers; each trial reports after every epoch and ends after a share of those it may have."""
+    display, plan, clock, _ = shown(terminal=False, ladder=ladder)
+    told, running = [], {}
+    while plan.missing:
+        while len(running) < 2 and plan.waiting:
+            (planned,) = plan.take()
+            display.started(planned)
+            running[planned] = 0
+        clock.now += 1
+        for planned in list(running):
+            running[planned] += 1
+            allowed = (planned.trial.training or {"epochs": 1})["epochs"]
+            epoch = int(running[planned] / COSTS.get(planned.entry, 1.0))
+            if epoch >= stops_at * allowed:
+                del running[planned]
+                end(display, plan, planned)
+            elif epoch:
+                display.progressed(planned, {"epoch": epoch, "epochs": allowed, "val_loss": 1.0})
+        told.append((clock.now, display.left.seconds(display.share_done())))
+    known = [(clock.now - now, left) for now, left in told if left is not None]
+    lefts = [left for _, left in known]
+    assert len(known) > 0.9 * len(told)
+    assert lefts == sorted(lefts, reverse=True), "it never rises"
+    assert len(set(lefts)) > 0.5 * len(lefts), "it falls"
+    near_the_end = [(actual, left) for actual, left in known if 20 < actual < 180]
+    assert all(0.3 * actual < left < 4 * actual for actual, left in near_the_end)
 
 
 def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import IMAGE_SHAPE
 from PIL import Image
 
 from latentmill.evaluation import pictures
@@ -18,15 +17,6 @@ def pixels(path) -> np.ndarray:
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         return np.asarray(picture.convert("RGB"))
-
-
-@pytest.mark.parametrize("count", [1, 16, 40])
-def test_the_worst_are_sixteen_pairs_at_most(tmp_path, count):
-    images, others = random_images(count, *IMAGE_SHAPE), random_images(count, *IMAGE_SHAPE, seed=1)
-    pictures.draw_worst(tmp_path / "worst.png", images, others)
-    shown = min(count, 16)
-    expected = grid(np.concatenate([images[:shown], others[:shown]]), columns=shown)
-    np.testing.assert_array_equal(pixels(tmp_path / "worst.png")[..., :1], expected)
 
 
 def test_a_traversal_is_a_row(tmp_path):

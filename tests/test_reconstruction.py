@@ -7,8 +7,16 @@ from conftest import IMAGE_SHAPE
 from scipy.ndimage import uniform_filter
 
 from latentmill.data.batches import Batches
+from latentmill.errors import InputError
 from latentmill.evaluation import reconstruction
-from latentmill.evaluation.reconstruction import compare, reconstruct, reconstruction_metrics, scale_weights, window
+from latentmill.evaluation.reconstruction import (
+    compare,
+    compare_all,
+    reconstruct,
+    reconstruction_metrics,
+    scale_weights,
+    window,
+)
 
 SHAPES = [(1, 28, 28), (3, 9, 12), (1, 8, 8), (1, 6, 8), (1, 5, 7), (1, 4, 4), (3, 33, 64)]
 TINY = [(1, 1, 1), (1, 2, 2), (3, 1, 9), (1, 3, 3)]
@@ -153,7 +161,23 @@ def test_the_parts_are_put_together_in_order(monkeypatch):
 
 def test_reconstructions_are_decoded_codes_in_order(trained, digits):
     model, _ = trained("vae", {"latent": 3})
-    images = Batches(digits)  # more than one chunk
+    images = Batches(digits)[:]
     with torch.no_grad():
-        expected = model.decode(model.encode(images[:])).numpy()
+        expected = model.decode(model.encode(images)).numpy()
     np.testing.assert_allclose(reconstruct(model, images), expected, atol=1e-6)
+
+
+def test_images_are_compared_with_their_reconstructions_some_at_a_time(trained, digits):
+    model, _ = trained("vae", {"latent": 3})
+    images = Batches(digits)  # more than one chunk
+    found = compare_all(model, images)
+    whole = compare(images[:].numpy(), reconstruct(model, images[:]))
+    for name in ("mse", "psnr_db", "ssim", "ms_ssim"):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-5)
+
+
+def test_reconstructions_that_are_not_finite_are_refused(trained, digits, monkeypatch):
+    model, _ = trained("vae", {"latent": 3})
+    monkeypatch.setattr(model, "decode", lambda z: torch.full((len(z), *IMAGE_SHAPE), torch.nan))
+    with pytest.raises(InputError, match="reconstructions must be finite, but 128 of 128"):
+        reconstruct(model, Batches(digits)[:2])

@@ -4,7 +4,17 @@ import pytest
 from test_trials import vae
 
 from latentmill.errors import InputError
-from latentmill.training.results import Outcome, curves_csv, outcomes, ranking, require_winners, trials_csv
+from latentmill.training.results import (
+    Outcome,
+    curves_csv,
+    losers,
+    outcomes,
+    ranking,
+    reason,
+    require_a_model,
+    summary,
+    trials_csv,
+)
 from latentmill.training.study import Planned
 
 
@@ -46,18 +56,24 @@ def test_diverged_and_stopped_trials_are_never_ranked():
     assert winners(tried) == {}
 
 
-def test_an_entry_without_a_finished_trial_is_named_with_its_error():
-    tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x"), outcome("b", "3", error="Bang: y")]
-    require_winners(tried[:2], ranking(tried[:2]))
-    with pytest.raises(InputError, match=r"these have none: ladder\.b: Bang: y$"):
-        require_winners(tried, ranking(tried))
+def test_an_entry_without_a_finished_trial_says_why_each_reason_once():
+    tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x")]
+    tried += [outcome("b", "3", error="Bang: y"), outcome("b", "4", error="Bang: y", status="diverged")]
+    lost = losers(tried, ranking(tried))
+    assert {entry: reason(trials) for entry, trials in lost.items()} == {"b": "Bang: y"}
+    assert summary(lost["b"][1]) == {"fingerprint": "4", "label": "b", "status": "diverged", "error": "Bang: y"}
 
 
 def test_a_trial_without_a_record_is_unfinished():
     (lost,) = outcomes([Planned("a", "1", vae(), "1", "a")], {"2": {"status": "finished"}})
     assert lost.record == {"status": "unfinished"}
-    with pytest.raises(InputError, match=r"ladder\.a: unfinished"):
-        require_winners([lost], ranking([lost]))
+    assert reason([lost]) == "unfinished"
+
+
+def test_some_entry_must_have_a_model():
+    require_a_model({"b": "Bang: y"}, ["a", "b"])
+    with pytest.raises(InputError, match=r"but none has: ladder\.a: Boom: x; ladder\.b: Bang: y$"):
+        require_a_model({"a": "Boom: x", "b": "Bang: y"}, ["b", "a"])
 
 
 def test_the_tables_have_a_row_for_every_trial_and_every_epoch():

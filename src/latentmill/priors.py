@@ -85,8 +85,11 @@ class Mixture(Prior):
         `held_out` (M, d) become less likely, of those that leave `CODES_A_COMPONENT` different codes to each; else 1.
 
         Raises:
-            InputError: there are fewer codes than components, or than the 2 that a variance needs.
+            InputError: there are fewer codes than components, or than the 2 that a variance needs, or they are not
+                finite.
         """
+        if not (np.isfinite(codes).all() and np.isfinite(held_out).all()):
+            raise InputError("a prior must be fitted to finite codes, but some are NaN or infinite")
         if len(codes) < 2:
             raise InputError(f"a prior must be fitted to at least 2 training images, but got {len(codes)}")
         if len(codes) < (self.wanted or 1):
@@ -136,8 +139,10 @@ def _candidates(codes: np.ndarray) -> list[int]:
 def _fitted(components: int, codes: np.ndarray, seed: int) -> "GaussianMixture":
     from sklearn.exceptions import ConvergenceWarning  # here, because only training needs them and they load slowly
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     mixture = GaussianMixture(components, reg_covar=SMALLEST_VARIANCE, random_state=seed, max_iter=ITERATIONS, tol=1e-3)
-    with warnings.catch_warnings():
+    # One thread: the products are so small that others only wait, 13 times as long where the cores are busy.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # ITERATIONS are enough, converged or not
         return mixture.fit(codes)

@@ -15,9 +15,11 @@ from latentmill.config import EvaluationConfig
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, sampling
+from latentmill.evaluation.candidates import Reduced
 from latentmill.evaluation.copies import near_copy_metrics, near_copy_threshold
-from latentmill.evaluation.features import PixelFeatures
+from latentmill.evaluation.features import Features, PixelFeatures
 from latentmill.evaluation.fidelity import TooFew
+from latentmill.evaluation.finite import require_finite_metrics
 from latentmill.evaluation.holes import prior_metrics, told_apart
 from latentmill.evaluation.judge import Judge, Judgement
 from latentmill.evaluation.latent import (
@@ -31,16 +33,16 @@ from latentmill.evaluation.latent import (
     posterior_draws,
     traversals,
 )
-from latentmill.evaluation.likelihood import evaluate_likelihood
+from latentmill.evaluation.likelihood import affordable, evaluate_likelihood
 from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, nearest_metrics
-from latentmill.evaluation.reconstruction import compare, reconstruct, reconstruction_metrics
+from latentmill.evaluation.reconstruction import compare_all, reconstruct, reconstruction_metrics
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.priors import Mixture
-from latentmill.variant import Decodes, Encodes, HasPosterior, PriorName, Variant
+from latentmill.variant import Decodes, Encodes, HasPosterior, PriorName, Variant, float_array
 
 PAIRS, WORST = 32, 16  # reconstructions shown
 COMPARED = 5_000  # training images, for what is usual among them; codes, beside draws from a prior
-SHOWN = 48  # samples that the report shows beside their neighbours
+SAMPLES_SHOWN, SHOWN = 64, 48  # samples in a picture; those that the report shows beside their neighbours
 MAPPED = 3_000  # codes on the map; more are only ink
 INTERPOLATIONS, STEPS = 6, 16
 
@@ -87,23 +89,30 @@ class Findings:
 
 @dataclass(frozen=True)
 class Usual:
-    """What is usual of the pixel distances to the nearest training images."""
+    """What is usual of the pixel distances to the nearest training images, and what all entries need of these."""
 
     test: Neighbours  # of the test images
     near: float  # the relative distance below which an image is a near copy
+    reduced: Reduced | None  # of the training images, where these are large
+    pixels: Features  # fitted to the training images
 
 
 def usual(given: Material, seed: int) -> Usual:
     """From the test images, and from some training images among the others."""
-    index = TrainingSet(as_float(given.train))
+    index = TrainingSet(given.train)
     chosen = np.random.default_rng(seed).permutation(len(given.train))[:COMPARED]
-    return Usual(index.nearest(as_float(given.test)), near_copy_threshold(index.others(chosen)))
+    test, near = index.nearest(given.test), near_copy_threshold(index.others(chosen))
+    return Usual(test, near, index.reduced, PixelFeatures.fit(given.train))
 
 
 def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Findings:
-    """The questions that need no samples. What a model cannot do is left out."""
+    """The questions that need no samples. What a model cannot do is left out.
+
+    Raises:
+        InputError: what the model yields is not finite.
+    """
     metrics: Metrics = {"exported_prior": sampling.default_route(model)}
-    some = Batches(given.test[: config.likelihood_images])
+    some = Batches(affordable(given.test, config.likelihood_images, config.importance_samples))
     kl = None
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -118,15 +127,16 @@ def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Fi
             metrics["likelihood"] = likelihood.metrics()
         if likelihood and likelihood.curve and likelihood.elbo:
             pictures.draw_likelihood(folder / "likelihood.png", likelihood.curve, likelihood.elbo.nats)
+        require_finite_metrics(metrics)
         return Findings(metrics, _read(folder), kl=kl)
 
 
 def _reconstructions(model: Encodes, given: Material, folder: Path) -> Metrics:
-    images, made = as_float(given.test), reconstruct(model, Batches(given.test))
-    found = compare(images, made)
-    worst = found.worst(WORST)
-    pictures.draw_pairs(folder / "reconstructions.png", images[:PAIRS], made[:PAIRS])
-    pictures.draw_worst(folder / "worst.png", images[worst], made[worst])
+    images = Batches(given.test)
+    found = compare_all(model, images)
+    for name, shown in (("reconstructions", slice(PAIRS)), ("worst", found.worst(WORST))):
+        some = images[shown]
+        pictures.draw_pairs(folder / f"{name}.png", float_array(some), reconstruct(model, some))
     return reconstruction_metrics(found)
 
 
@@ -150,28 +160,32 @@ def _codes(model: Encodes, given: Material, kl: np.ndarray | None, seed: int, fo
 def judge_samples(
     model: Variant, route: str, given: Material, usual: Usual, judge: Judge, config: EvaluationConfig
 ) -> Findings:
-    """Both rules, of the samples drawn under one prior."""
+    """Both rules, of the samples drawn under one prior.
+
+    Raises:
+        InputError: a sample, or what follows from it, is not finite.
+    """
     samples = sampling.sample(model, route, config.samples, config.seed)
-    nearest = TrainingSet(as_float(given.train)).nearest(samples)
+    nearest = TrainingSet(given.train, usual.reduced).nearest(samples)
     metrics = _told(judge.judge(samples)) | {
         "near_copies": near_copy_metrics(nearest, usual.test, usual.near),
         "nearest": nearest_metrics(nearest, usual.test),
-        "validation": selection_metrics(samples, as_float(given.val), judge.spaces[1]),
+        "validation": selection_metrics(samples, given.val, judge.spaces[1]),
     }
     if isinstance(model, Encodes) and isinstance(model, Decodes):
-        metrics |= _prior(model, route, given, config.seed)
+        metrics |= _prior(model, route, given, usual.pixels, config.seed)
+    require_finite_metrics(metrics)
     with TemporaryDirectory() as folder:
         _draw_samples(Path(folder), route, samples, nearest, given, usual)
         drawn = _read(Path(folder))
     return Findings(metrics, drawn, distances=nearest.distances[:, 0], shown=nearest.distances[:SHOWN].tolist())
 
 
-def _prior(model: Encodes, route: str, given: Material, seed: int) -> Metrics:
+def _prior(model: Encodes, route: str, given: Material, features: Features, seed: int) -> Metrics:
     """How the prior meets the codes of images, which is what the decoder was made for."""
     assert isinstance(model, Decodes)
     seen, unseen = (posterior_draws(model, Batches(images[:COMPARED]), seed) for images in (given.train, given.test))
     draws = sampling.sample_codes(model, route, COMPARED, seed)
-    features = PixelFeatures.fit(given.train)
     found: Metrics = {"prior": prior_metrics(draws, unseen)}
     with suppress(TooFew):
         found["hole"] = {
@@ -195,7 +209,7 @@ def _told(judgement: Judgement) -> Metrics:
 def _draw_samples(
     folder: Path, route: str, samples: np.ndarray, nearest: Neighbours, given: Material, usual: Usual
 ) -> None:
-    pictures.draw_samples(folder / f"samples_{route}.png", samples)
+    pictures.draw_samples(folder / f"samples_{route}.png", as_float(samples[:SAMPLES_SHOWN]))
     pictures.draw_closest(folder / f"closest_{route}.png", samples, nearest, given.train)
     pictures.draw_distances(folder / f"distances_{route}.png", nearest, usual.test)
     pictures.draw_gallery(folder / f"gallery_{route}.png", samples[:SHOWN], nearest[:SHOWN], given.train)

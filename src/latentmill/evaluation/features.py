@@ -1,6 +1,6 @@
 """Feature spaces: what images are turned into before samples are compared with real ones.
 
-Training images are uint8 (N, C, H, W), as prepared. Images to be judged are float32 (N, C, H, W) in [0, 1].
+Images are uint8 (N, C, H, W), as prepared, or float32 in [0, 1].
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentmill.data.batches import Batches
+from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.nets import ImageShape
 from latentmill.variant import float_array
@@ -42,7 +42,7 @@ class Features(Protocol):
         """SHA-256 of what defines the map, in hexadecimal: values compare only where it is the same."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """float32 (N, C, H, W) in [0, 1] -> float32 (N, D)."""
+        """(N, C, H, W), uint8 or float32 in [0, 1] -> float32 (N, D)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,8 @@ class PixelFeatures:
         return cls(_digest(pca.mean_, pca.components_), pca)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self.pca.transform(_rows(images)), dtype=np.float32)
+        parts = [self.pca.transform(_rows(_floats(images[at : at + CHUNK]))) for at in range(0, len(images), CHUNK)]
+        return np.concatenate(parts).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +193,12 @@ def _load_timm(model_name: str) -> tuple[nn.Module, dict[str, Any]]:
 
 @torch.no_grad()
 def _apply(network: Callable[[Tensor], Tensor], images: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
-    parts = [torch.tensor(images[start : start + chunk]) for start in range(0, len(images), chunk)]
+    parts = (torch.tensor(_floats(images[start : start + chunk])) for start in range(0, len(images), chunk))
     return np.concatenate([float_array(network(part)) for part in parts])
+
+
+def _floats(images: np.ndarray) -> np.ndarray:
+    return as_float(images) if images.dtype == np.uint8 else images
 
 
 def _rows(images: np.ndarray) -> np.ndarray:

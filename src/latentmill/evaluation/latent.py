@@ -11,12 +11,13 @@ import torch
 from latentmill.data.batches import Batches
 from latentmill.densities import kl_from_standard_normal
 from latentmill.evaluation.fidelity import TooFew
-from latentmill.variant import Decodes, Encodes, HasPosterior, drawn_codes, float_array
+from latentmill.evaluation.finite import require_finite
+from latentmill.variant import Decodes, Encodes, HasPosterior, codes_of, drawn_codes, float_array
 
 LEAST_NATS = 0.01  # a dimension whose KL is below this has collapsed: it carries nothing
 LEAST_VARIANCE = 0.01  # of the codes of different images, in a dimension that is active (Burda et al. 2016)
 LINES, STEPS = 200, 16  # of the lines whose steps are measured
-CHUNK = 500  # codes decoded at a time
+CHUNK = 500  # codes decoded at a time, at most
 
 
 @torch.no_grad()
@@ -44,13 +45,25 @@ def active_units(z: np.ndarray) -> int:
 
 @torch.no_grad()
 def codes(model: Encodes, images: Batches) -> np.ndarray:
-    """The code of each image, without noise: (N, d)."""
-    return np.concatenate([float_array(model.encode(chunk)) for chunk in images.chunks()])
+    """The code of each image, without noise: (N, d).
+
+    Raises:
+        InputError: a code is not finite.
+    """
+    z = codes_of(model, images)
+    require_finite("codes", z)
+    return z
 
 
 def posterior_draws(model: Encodes, images: Batches, seed: int) -> np.ndarray:
-    """The code of each image, (N, d): where there is a posterior, a draw from it. They compare with a prior's draws."""
-    return float_array(drawn_codes(model, images, torch.Generator(images.device).manual_seed(seed)))
+    """The code of each image, (N, d): where there is a posterior, a draw from it. They compare with a prior's draws.
+
+    Raises:
+        InputError: a code is not finite.
+    """
+    z = float_array(drawn_codes(model, images, torch.Generator(images.device).manual_seed(seed)))
+    require_finite("codes", z)
+    return z
 
 
 @torch.no_grad()

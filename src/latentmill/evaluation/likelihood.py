@@ -12,17 +12,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from latentmill.data.batches import Batches
+from latentmill.data.batches import Batches, chunk_size
 from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log_mean_exp
 from latentmill.draws import standard_normal
 from latentmill.observations import Observation
 from latentmill.variant import HasLikelihood, HasPosterior, Variant
 
-CODES_AT_A_TIME = 4_000  # that the decoder sees, of one image or of several
+CODES_AT_A_TIME, VALUES = 4_000, 2**22  # that the decoder sees, of one image or of several, and values it makes of them
 IMAGES_AT_A_TIME = 500  # where the likelihood is exact
+AFFORDED, FEWEST = 2**29, 20  # pixel values that are decoded for a bound, about; images it is taken over at least
 CURVE = (1, 10, 100, 1_000)  # numbers of samples at which the bound is reported on its way to K
 
 
@@ -63,6 +65,14 @@ class Bound:
     kl: Tensor  # KL(q(z | x) || N(0, I))
 
 
+def affordable(images: np.ndarray, most: int, samples: int) -> np.ndarray:
+    """The first `most` of `images` (N, C, H, W), fewer of large ones, whose bounds with so many samples take long.
+
+    The same for every model, also where its likelihood is exact, so that their numbers compare.
+    """
+    return images[: min(most, max(FEWEST, AFFORDED // (samples * math.prod(images.shape[1:]))))]
+
+
 @torch.no_grad()
 def evaluate_likelihood(model: Variant, images: Batches, samples: int, seed: int) -> Likelihood | None:
     """The exact likelihood where a model has one, else the bound with K = `samples`; None where it has neither.
@@ -86,7 +96,7 @@ def evaluate_likelihood(model: Variant, images: Batches, samples: int, seed: int
 @torch.no_grad()
 def importance_bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Bound:
     """The bound on log p(x) of observed x (N, C, H, W), with exactly K = `samples` codes an image."""
-    parts = [_bound(model, chunk, samples, generator) for chunk in x.split(max(1, CODES_AT_A_TIME // samples))]
+    parts = [_bound(model, chunk, samples, generator) for chunk in x.split(max(1, _codes_at_a_time(x) // samples))]
     curve = {number: torch.cat([part.curve[number] for part in parts]) for number in parts[0].curve}
     return Bound(curve, torch.cat([part.log_p_x_given_z for part in parts]), torch.cat([part.kl for part in parts]))
 
@@ -106,11 +116,16 @@ def _parts(
     model: HasPosterior, x: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes an image as are taken at a time."""
-    for some in noise.split(max(1, CODES_AT_A_TIME // len(x))):  # (k, B, d)
+    for some in noise.split(max(1, _codes_at_a_time(x) // len(x))):  # (k, B, d)
         z = mean + torch.exp(0.5 * log_variance) * some
         log_p_z = gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
-        log_q_z = gaussian_log_prob(z, mean, log_variance).sum(-1)
+        # By the noise, not by z: where a variance is tiny, z rounds to the mean, and 0 over it need not be a number.
+        log_q_z = (gaussian_log_prob(some, torch.zeros_like(some), torch.zeros_like(some)) - 0.5 * log_variance).sum(-1)
         yield model.log_p_x_given_z(x, z), log_p_z - log_q_z
+
+
+def _codes_at_a_time(x: Tensor) -> int:
+    return chunk_size(x.shape[1:], CODES_AT_A_TIME, VALUES)
 
 
 def _of_groups(log_weights: Tensor, number: int) -> Tensor:

@@ -35,8 +35,8 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def draw_samples(path: Path, samples: np.ndarray) -> None:
-    """The first 64 samples (N, C, H, W), unselected."""
-    save(path, samples[:64], columns=COLUMNS)
+    """Some samples (N, C, H, W), unselected."""
+    save(path, samples, columns=COLUMNS)
 
 
 def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
@@ -49,17 +49,20 @@ def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
 
 
 def draw_closest(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
-    """The ten samples that stand out as nearest to one training image, each over that; uint8 `train`."""
+    """The ten samples that stand out as nearest to one training image, each over that; all uint8."""
     closest = np.argsort(relative_distances(nearest), kind="stable")[:CLOSEST]
-    draw_pairs(path, samples[closest], as_float(train[nearest.indices[closest, 0]]))
+    draw_pairs(path, as_float(samples[closest]), as_float(train[nearest.indices[closest, 0]]))
 
 
 def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
-    """A row a sample, then its nearest training images, pixel for pixel and without gaps: for a page to cut up."""
-    others = as_float(train[nearest.indices])  # (N, K, C, H, W)
+    """A row a sample, then its nearest training images, pixel for pixel and without gaps: for a page to cut up.
+
+    All images are uint8.
+    """
+    others = train[nearest.indices]  # (N, K, C, H, W)
     tiles = np.concatenate([samples[:, None], others], axis=1).transpose(0, 3, 1, 4, 2)  # (N, H, K + 1, W, C)
     rows, height, columns, width, channels = tiles.shape
-    sheet = np.rint(tiles.clip(0, 1) * 255).astype(np.uint8).reshape(rows * height, columns * width, channels)
+    sheet = np.ascontiguousarray(tiles).reshape(rows * height, columns * width, channels)
     Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(path)
 
 
@@ -78,11 +81,6 @@ def draw_distances(path: Path, samples: Neighbours, test: Neighbours) -> None:
         axes.hist(found.distances[:, 0], list(bins), weights=weights, color=colour, alpha=0.6, label=name)
     axes.legend(frameon=False)
     _finish(axes, path)
-
-
-def draw_worst(path: Path, images: np.ndarray, reconstructions: np.ndarray) -> None:
-    """The worst reconstructed images (N, C, H, W), the worst first, each over its reconstruction; at most 16."""
-    draw_pairs(path, images[:COLUMNS], reconstructions[:COLUMNS])
 
 
 def draw_traversals(path: Path, images: np.ndarray) -> None:

@@ -4,7 +4,7 @@ Images are float32 (N, C, H, W) in [0, 1]; N images, C channels, H, W pixels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from latentmill.data.batches import Batches
+from latentmill.data.batches import Batches, chunk_size
+from latentmill.evaluation.finite import require_finite
 from latentmill.variant import Decodes, Encodes, float_array
 
 SMALLEST_MSE = 1e-10  # 100 dB: an image given back perfectly would have an infinite ratio
@@ -37,10 +38,24 @@ class Reconstruction:
 
 
 @torch.no_grad()
-def reconstruct(model: Encodes, images: Batches) -> np.ndarray:
-    """Decode the codes of the images, without noise."""
+def reconstruct(model: Encodes, images: Tensor) -> np.ndarray:
+    """Decode the codes of images (B, C, H, W), without noise.
+
+    Raises:
+        InputError: the reconstructions are not finite.
+    """
     assert isinstance(model, Decodes)
-    return np.concatenate([float_array(model.decode(model.encode(chunk))) for chunk in images.chunks()])
+    made = float_array(model.decode(model.encode(images)))
+    require_finite("reconstructions", made)
+    return made
+
+
+def compare_all(model: Encodes, images: Batches) -> Reconstruction:
+    """All images against their reconstructions, of which only some are held at a time."""
+    parts = [compare(float_array(chunk), reconstruct(model, chunk)) for chunk in images.chunks()]
+    return Reconstruction(
+        *(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Reconstruction))
+    )
 
 
 @torch.no_grad()
@@ -99,7 +114,7 @@ def scale_weights(height: int, width: int) -> tuple[float, ...]:
 
 def _pairs(images: np.ndarray, others: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     """Float32, in which similarities come out up to 0.0003 off in flat white areas: float64 is ten times slower."""
-    size = max(1, CHUNK_PIXELS // images[0].size)
+    size = chunk_size(images.shape[1:], len(images), CHUNK_PIXELS)
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
         yield torch.tensor(images[rows]), torch.tensor(others[rows])

@@ -15,13 +15,24 @@ MODEL = ""  # stands for a route where findings are of the model itself
 Found = dict[tuple[str, str], Findings]  # by entry, and route or `MODEL`
 
 
-def write(folder: Path, entries: list[str], found: Found, judge: Judge, test: Neighbours) -> None:
-    """Everything, into an empty folder. The order of `found` does not matter."""
-    found = {key: found[key] for key in sorted(found, key=lambda key: entries.index(key[0]))}
-    by_entry = {entry: {route: each for (of, route), each in found.items() if of == entry} for entry in entries}
+def write(
+    folder: Path, entries: list[str], found: Found, judge: Judge, test: Neighbours, failed: dict[str, str] | None = None
+) -> None:
+    """Everything, into an empty folder. The order of `found` does not matter.
+
+    Of entries that `failed`, by the reason, there are no findings but that.
+    """
+    failed = failed or {}
+    found = {key: found[key] for key in sorted(found, key=lambda key: entries.index(key[0])) if key[0] not in failed}
+    judged = [entry for entry in entries if entry not in failed]
+    (folder / "pictures").mkdir()
+    by_entry = {entry: {route: each for (of, route), each in found.items() if of == entry} for entry in judged}
     for entry, findings in by_entry.items():
         _draw(folder / "pictures" / entry, findings)
-    write_json(folder / "metrics.json", {entry: _metrics(findings) for entry, findings in by_entry.items()})
+    metrics = {
+        entry: _metrics(by_entry[entry]) if entry in by_entry else {"failed": failed[entry]} for entry in entries
+    }
+    write_json(folder / "metrics.json", metrics)
     write_json(folder / "galleries.json", {entry: _shown(findings) for entry, findings in by_entry.items()})
     write_json(folder / "calibration.json", calibration(judge))
     write_text(folder / "distances.csv", distances_csv(found, test.distances[:, 0]))
@@ -74,7 +85,7 @@ def _shown(findings: dict[str, Findings]) -> dict[str, Any]:
 
 
 def _draw(folder: Path, findings: dict[str, Findings]) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir()
     for each in findings.values():
         for name, picture in each.pictures.items():
             write_bytes(folder / name, picture)

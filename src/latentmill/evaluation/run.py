@@ -1,10 +1,11 @@
 """The evaluation of a whole ladder: every question of every entry a task of its own, on all cores at a time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from latentmill.config import EvaluationConfig
-from latentmill.data.batches import as_float
+from latentmill.errors import InputError
 from latentmill.evaluation.calibration import Calibration
 from latentmill.evaluation.entry import Findings, Material, Usual, judge_model, judge_samples, usual
 from latentmill.evaluation.features import Features, feature_space
@@ -13,6 +14,8 @@ from latentmill.evaluation.measures import RULES
 from latentmill.evaluation.results import MODEL
 from latentmill.evaluation.sampling import routes
 from latentmill.evaluation.spaces import Space
+from latentmill.heartbeat import TimeLeft, duration
+from latentmill.sweep.mapped import placed
 from latentmill.sweep.tasks import in_order_of_end, result, share, start
 from latentmill.variant import Variant
 
@@ -21,12 +24,14 @@ class Evaluation:
     """Starts all tasks when made; within a `cluster`. What has ended can be had while the others run."""
 
     def __init__(self, models: dict[str, Variant], given: Material, config: EvaluationConfig) -> None:
-        shared, seed = share(given), config.seed
+        train, val, test = (placed(images) for images in (given.train, given.val, given.test))
+        shared, seed = share(replace(given, train=train, val=val, test=test)), config.seed
         names = config.features or usual_features(given)
         copied, whole = ([start(fit, name, part, shared, seed) for name in names] for part in (True, False))
         calibrations = [start(calibrate, rule, features, shared, seed) for features in copied for rule in RULES]
         self._usual = start(usual, shared, seed)
         self._judge = start(assemble, len(names), shared, seed, *copied, *whole, *calibrations)
+        self._of_data = [*copied, *whole, *calibrations, self._usual, self._judge]
         self._asked = {}
         for entry, model in models.items():
             of = share(model)
@@ -34,6 +39,8 @@ class Evaluation:
             for route in routes(model):
                 asked = start(judge_samples, of, route, shared, self._usual, self._judge, config)
                 self._asked[asked] = entry, route
+        self._done, self._left = 0, TimeLeft()
+        self._left.start()
 
     @property
     def usual(self) -> Usual:
@@ -45,10 +52,28 @@ class Evaluation:
         found: Judge = result(self._judge)
         return found
 
-    def findings(self) -> Iterator[tuple[str, str, Findings]]:
-        """Entry, route or `MODEL`, and what was found, each as soon as it is there."""
-        for ended in in_order_of_end(self._asked):
-            yield *self._asked[ended], result(ended)
+    def findings(self) -> Iterator[tuple[str, str, Findings | InputError]]:
+        """Entry, route or `MODEL`, and what was found or why nothing was, each as soon as it is there.
+
+        Raises:
+            InputError: what all entries rest on can't be had.
+        """
+        for ended in in_order_of_end([*self._of_data, *self._asked]):
+            self._done += 1
+            if ended not in self._asked:
+                result(ended)
+                continue
+            try:
+                found = result(ended)
+            except InputError as error:
+                found = error
+            yield *self._asked[ended], found
+
+    def status(self) -> str:
+        """How far it has come, in one line."""
+        total = len(self._of_data) + len(self._asked)
+        left = self._left.seconds(self._done / total)
+        return f"[{self._done}/{total}] evaluating" + ("" if left is None else f", {duration(left)} left")
 
 
 def usual_features(given: Material) -> list[str]:
@@ -84,10 +109,10 @@ def assemble(names: int, given: Material, seed: int, *made: Any) -> Judge:
     found = [each for of_space in calibrations for each in of_space]
     if not found:  # there are too few images, also for spaces
         return Judge({rule: [] for rule in RULES}, [], calibrator.size)
-    test, known = as_float(given.test), as_float(given.train[calibrator.copied])
+    known = given.train[calibrator.copied]
     spaces = {
-        1: [Space(features, known, test, seed) for features in copied],
-        2: [Space(features, as_float(given.train), test, seed) for features in whole],
+        1: [Space(features, known, given.test, seed) for features in copied],
+        2: [Space(features, given.train, given.test, seed) for features in whole],
     }
     confirmed = [
         each

@@ -14,7 +14,7 @@ COMPARED = 2_000  # images of each set: the time of most measures grows with the
 def selection_metrics(samples: np.ndarray, val: np.ndarray, spaces: list[Space]) -> dict[str, Any]:
     """The measures of `config.ChampionMetric`, of as many samples as there are validation images, in the last space.
 
-    Both are float32 (N, C, H, W) in [0, 1]. Where there are too few images, there are none.
+    Both are uint8 (N, C, H, W). Where there are too few images, there are none.
     """
     if not spaces:
         return {}

@@ -18,6 +18,11 @@ from latentmill.storage import Storage
 PACKAGE = Path(__file__).parents[1]
 
 
+def is_private() -> bool:
+    """Whether it is of this machine alone, and so its processes see the same files."""
+    return "RAY_ADDRESS" not in os.environ
+
+
 @contextmanager
 def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
     """Connected to Ray within the block; a private cluster, of so many cores or all, ends with it.

@@ -1,5 +1,6 @@
 """What one sees of a sweep: a live table on a terminal, plain lines elsewhere."""
 
+import statistics
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -10,9 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from latentmill.heartbeat import Heartbeat, TimeLeft, duration, said
 from latentmill.training.checkpoint import Record
 from latentmill.training.plan import Plan
-from latentmill.training.study import Planned
+from latentmill.training.study import Planned, length
 
 ROWS = 12  # running trials shown: a stack of many would fill a terminal
 SECONDS_BETWEEN_LINES = 5.0  # in a log: endings in between are counted, failures are always told
@@ -25,10 +27,11 @@ class Display:
         """`console` is stdout, unless given."""
         self.plan, self.clock = plan, clock
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self.started_at = clock()
+        self.left = TimeLeft(clock)
+        self.heartbeat = Heartbeat(self.summary, self._line)
         self.running: dict[str, tuple[Planned, dict[str, Any], float]] = {}
         self.best: dict[str, tuple[float, str]] = {}  # by entry: criterion, label
-        self.done = self.failed = 0
+        self.done = self.failed = self.epochs_done = 0
         self.next_line = 0.0
         self.untold: list[str] = []
         self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=2, transient=True)
@@ -38,6 +41,8 @@ class Display:
     def __enter__(self) -> Self:
         if self.console.is_terminal:
             self.live.start()
+        else:
+            self.heartbeat.__enter__()
         return self
 
     def __exit__(
@@ -45,9 +50,12 @@ class Display:
     ) -> None:
         if self.console.is_terminal:
             self.live.stop()
+        else:
+            self.heartbeat.__exit__(kind, error, trace)
         self._tell_untold()
 
     def started(self, planned: Planned) -> None:
+        self.left.start()
         self.running[planned.fingerprint] = planned, {}, self.clock()
 
     def progressed(self, planned: Planned, result: dict[str, Any]) -> None:
@@ -59,6 +67,7 @@ class Display:
     def ended(self, planned: Planned, record: Record) -> None:
         self.running.pop(planned.fingerprint, None)
         self.done += 1
+        self.epochs_done += length(planned) or 1
         self._rank(planned, record)
         line = f"{planned.label}: {outcome_of(record)}"
         if record["status"] in ("finished", "stopped"):
@@ -72,23 +81,31 @@ class Display:
     def noted(self, sentence: str) -> None:
         """Told at once: it is about something that went wrong."""
         self._tell_untold()
-        self.console.print(sentence, markup=False)
+        self._print(sentence)
 
     def summary(self) -> str:
         """`[3/12] 2 running, 1 failed, 40 s left`, as far as that can be told."""
         parts = [f"[{self.done}/{self.done + self.plan.missing + self.plan.unasked}] {len(self.running)} running"]
         if self.failed:
             parts.append(f"{self.failed} failed")
-        left = self.seconds_left()
+        left = self.left.seconds(self.share_done())
         if left is not None:
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)
 
-    def seconds_left(self) -> float | None:
-        """At the pace so far; None until a trial has ended."""
-        if not self.done:
-            return None
-        return (self.clock() - self.started_at) / self.done * (self.plan.missing + self.plan.unasked)
+    def share_done(self) -> float:
+        """Of the sweep, by the epochs that each trial may have; one without epochs counts as one epoch.
+
+        As long as trials end before their last epoch, as many do, this is too low, and the time left too long.
+        """
+        missing = [planned for planned in self.plan.planned if planned.fingerprint in self.plan.open]
+        lengths = {planned.fingerprint: length(planned) or 1 for planned in missing}
+        running = [(planned, result) for planned, result, _ in list(self.running.values()) if result]
+        done = self.epochs_done + sum(
+            lengths.get(planned.fingerprint, 0) * result["epoch"] / result["epochs"] for planned, result in running
+        )
+        unasked = self.plan.unasked * statistics.fmean(lengths.values() or [1])
+        return done / (self.epochs_done + sum(lengths.values()) + unasked or 1)
 
     def table(self) -> RenderableType:
         running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -114,14 +131,18 @@ class Display:
             self.best[planned.entry] = min(found, self.best.get(planned.entry, found))
 
     def _line(self, line: str) -> None:
-        self.console.print(line, markup=False)
+        self._print(line)
         self.next_line = self.clock() + SECONDS_BETWEEN_LINES
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False)
+        said()
 
     def _tell_untold(self) -> None:
         """One line for the trials that ended since the last one; each by name on a terminal, and where it is alone."""
         if self.console.is_terminal:
             for line in self.untold:
-                self.console.print(line, markup=False)
+                self._print(line)
         elif self.untold:
             others = f" (and {len(self.untold) - 1} more)" if len(self.untold) > 1 else ""
             self._line(f"{self.summary()}; {self.untold[-1]}{others}")
@@ -140,12 +161,3 @@ def outcome_of(record: Record) -> str:
 
 def progress_of(result: dict[str, Any]) -> str:
     return f"epoch {result['epoch']} of {result['epochs']}, validation loss {result['val_loss']:.2f}"
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `42 s`, `3:07`, `2:03:07`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -22,6 +22,7 @@ from latentmill.sweep import worker
 from latentmill.sweep.cluster import cluster, on_this_node, require_shared
 from latentmill.sweep.halving import Halving
 from latentmill.sweep.loggers import loggers
+from latentmill.sweep.mapped import placed
 from latentmill.sweep.search import InOrder, Observer, PlanSearch
 from latentmill.sweep.stacks import stack_sizes
 from latentmill.training.plan import Plan
@@ -32,7 +33,9 @@ for _module in (actor_manager, tune_controller):
 
 
 def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> None:
-    """Train what the plan has to train. `images` and `val`, uint8 (N, C, H, W), go to each node once.
+    """Train what the plan has to train.
+
+    `images` and `val`, uint8 (N, C, H, W), go to each node once; a file that they are mapped from, its workers map too.
 
     Raises:
         InputError: the cluster can't be reached or used.
@@ -43,7 +46,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
         require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
-        material = worker.Material(ray.put(images), ray.put(val), plan.data_digest, config, halving)
+        material = worker.Material(ray.put(placed(images)), ray.put(placed(val)), plan.data_digest, config, halving)
         del images, val  # the driver's copy; its caller should keep none
         trainable = tune.with_parameters(worker.train, material=material)
         search = PlanSearch(plan, observer, stack_sizes(config, material, _slots(), plan.waiting), halving)

@@ -5,9 +5,11 @@ from typing import Any, TypeVar
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from latentmill.errors import InputError
+from latentmill.memory import is_out_of_memory
+from latentmill.sweep.mapped import refusal
 
 T = TypeVar("T")
 
@@ -29,14 +31,21 @@ def result(started: Any) -> Any:
     """What the function returned.
 
     Raises:
-        InputError: as the function did; any other error comes as Ray's, with where it was raised.
+        InputError: as the function did, or there was too little memory for it; any other error comes as Ray's, with
+            where it was raised.
     """
     try:
         return ray.get(started)
     except RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise error.cause from None
-        raise
+        refused = refusal(error)
+        if refused:
+            raise refused from None
+        if not is_out_of_memory(error.cause):
+            raise
+        said = error.cause
+    except (OutOfMemoryError, WorkerCrashedError) as error:  # the latter where the kernel ended it
+        said = error
+    raise InputError(f"a task must fit into memory, but {' '.join(str(said).split())[:200]}")
 
 
 def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:

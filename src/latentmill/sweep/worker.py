@@ -11,10 +11,13 @@ import ray
 import torch
 from ray import train as ray_train
 from ray import tune
+from ray.exceptions import RaySystemError
 
 from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
+from latentmill.errors import InputError
 from latentmill.storage import Storage
+from latentmill.sweep.mapped import refusal
 from latentmill.sweep.process import use_one_core
 from latentmill.training import together, trials
 from latentmill.training.endings import StoppedError
@@ -22,7 +25,7 @@ from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, DataParallel, Team
 from latentmill.training.trial import Trial
-from latentmill.training.trials import Context, Watch
+from latentmill.training.trials import Context, Watch, fail
 
 SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so an epoch of milliseconds must not make one each
 Report = Callable[[dict[str, Any]], None]
@@ -30,7 +33,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Material:
-    """What every trial of a sweep is given. The images, uint8 (N, C, H, W), stand once in each node's memory."""
+    """What every trial of a sweep is given. The images, uint8 (N, C, H, W), are in each node's memory once."""
 
     images: ray.ObjectRef[np.ndarray]  # for training
     val: ray.ObjectRef[np.ndarray]
@@ -39,7 +42,11 @@ class Material:
     halving: Any = None  # the actor that is asked which trials are behind, if any is
 
     def batches(self, device: str) -> tuple[Batches, Batches]:
-        images, val = ray.get([self.images, self.val])
+        """Raises: InputError: they are not those that the driver has."""
+        try:
+            images, val = ray.get([self.images, self.val])
+        except RaySystemError as error:
+            raise refusal(error) or error from None
         return Batches(images, device), Batches(val, device)
 
 
@@ -92,15 +99,20 @@ def _member(given: dict[str, Any]) -> None:
 def run(asked: dict[str, Any], material: Material, team: Team, report: Report, pause: float) -> list[str]:
     """Train; returns what there is to tell of damaged files."""
     use_one_core()
-    images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
     settings, notes = material.settings, list[str]()
     chosen = [Trial(**each["trial"]) for each in asked["asked"]]
+    store = TrialStore(settings.storage, notes.append)
+    try:
+        images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
+    except InputError as error:
+        for trial in chosen:
+            fail(store, trial, material.data_digest, error)
+        raise
     reports = Reports(report, 0.0 if settings.loggers else pause, len(chosen))
     watches = [
         watch(trial, each["entry"], each["fingerprint"], len(images), material, team, reports)
         for trial, each in zip(chosen, asked["asked"], strict=True)
     ]
-    store = TrialStore(settings.storage, notes.append)
     context = Context(images, val, material.data_digest, store, settings.halve_batch, settings.compile)
     if len(chosen) == 1:
         trials.run(chosen[0], context, watches[0], team)

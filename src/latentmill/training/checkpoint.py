@@ -1,4 +1,7 @@
-"""A trained model as files: `model.safetensors` for the weights, `trial.json` for all that is said about it."""
+"""A trained model as files: `model.safetensors` for the weights, `trial.json` for all that is said about it.
+
+Where an entry has none, `failed.json` stands in their place.
+"""
 
 import hashlib
 import json
@@ -12,11 +15,11 @@ from safetensors.torch import save as save_tensors
 
 from latentmill import variants
 from latentmill.errors import InputError
-from latentmill.files import write_bytes
+from latentmill.files import write_bytes, write_json
 from latentmill.nets import ImageShape
 from latentmill.variant import Variant
 
-WEIGHTS, RECORD = "model.safetensors", "trial.json"
+WEIGHTS, RECORD, FAILED = "model.safetensors", "trial.json", "failed.json"
 Record = dict[str, Any]  # JSON
 
 
@@ -59,6 +62,25 @@ def load(folder: Path) -> TrainedModel:
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder} must fit the variant {trial['variant']}, but {error}") from None
     return TrainedModel(model.eval(), record)
+
+
+def save_failure(folder: Path, entry: str, reason: str, trials: list[Record]) -> None:
+    """Say in an existing folder why the entry has no model, and what became of its trials."""
+    write_json(folder / FAILED, {"entry": entry, "reason": reason, "trials": trials})
+
+
+def failure(folder: Path) -> str | None:
+    """Why the entry has no model; None where it has one.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return str(json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / FAILED} must say why there is no model, but {error!r}") from None
 
 
 def weights_bytes(model: Variant) -> bytes:

@@ -42,9 +42,14 @@ class Plan:
             self._next_round(study, [])
 
     @property
+    def open(self) -> set[str]:
+        """The fingerprints of the trials to train in the open rounds; a search that learns may add more."""
+        return set[str]().union(*(study.open for study in self.studies))
+
+    @property
     def missing(self) -> int:
-        """Trials to train in the open rounds; a search that learns may add more."""
-        return len({fingerprint for study in self.studies for fingerprint in study.open})
+        """How many these are."""
+        return len(self.open)
 
     @property
     def unasked(self) -> int:

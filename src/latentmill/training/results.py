@@ -75,17 +75,35 @@ def _ranked(trials: list[Outcome]) -> Ranked:
     return Ranked([*finished, *(each for each in trials if not each.finished)], statistics.fmean(criteria), spread)
 
 
-def require_winners(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> None:
-    """Every entry has a winner.
+def losers(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> dict[str, list[Outcome]]:
+    """The trials of each entry that has no winner."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in tried:
+        if outcome.planned.entry not in ranked:
+            found.setdefault(outcome.planned.entry, []).append(outcome)
+    return found
+
+
+def reason(trials: Iterable[Outcome]) -> str:
+    """Why none of an entry's trials has finished, each error once."""
+    return "; ".join(dict.fromkeys(str(outcome.record.get("error", outcome.record["status"])) for outcome in trials))
+
+
+def summary(outcome: Outcome) -> Record:
+    """How a trial ended."""
+    told = {key: outcome.record[key] for key in ("status", "error") if key in outcome.record}
+    return {"fingerprint": outcome.planned.fingerprint, "label": outcome.planned.label} | told
+
+
+def require_a_model(failed: dict[str, str], entries: Iterable[str]) -> None:
+    """Some of the entries has not failed; `failed` has their reasons.
 
     Raises:
-        InputError: an entry has none; the message names its errors.
+        InputError: all have.
     """
-    losers = [outcome for outcome in tried if outcome.planned.entry not in ranked]
-    errors = {outcome.record.get("error", outcome.record["status"]): outcome for outcome in losers}
-    if errors:
-        told = "; ".join(f"ladder.{outcome.planned.entry}: {error}" for error, outcome in errors.items())
-        raise InputError(f"every entry must have a trial that finishes, but these have none: {told}")
+    if set(entries) <= failed.keys():
+        told = "; ".join(f"ladder.{entry}: {reason}" for entry, reason in failed.items())
+        raise InputError(f"some entry must have a trial that finishes, but none has: {told}")
 
 
 def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]]) -> str:

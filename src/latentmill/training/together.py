@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
+from latentmill.memory import is_out_of_memory
 from latentmill.training.loop import begin, optimise
 from latentmill.training.store import SETTLED
 from latentmill.training.team import Alone
@@ -11,7 +12,6 @@ from latentmill.training.trials import (
     Context,
     StoredProgress,
     Watch,
-    is_out_of_memory,
     keep,
     record_of,
     result_of,

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from latentmill.data.batches import Batches
+from latentmill.errors import InputError
+from latentmill.memory import is_out_of_memory
 from latentmill.training import checkpoint
 from latentmill.training.checkpoint import Record, weights_bytes
 from latentmill.training.endings import EndedError
@@ -42,7 +42,6 @@ class Watch:
 
 UNWATCHED = Watch()
 Save = Callable[[int, Callable[[], None]], None]
-SAID_WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 class StoredProgress:
@@ -84,6 +83,10 @@ def run(trial: Trial, context: Context, watch: Watch = UNWATCHED, team: Team | N
         _attempt(twin, context, watch, team, {})
 
 
+class UnfitError(InputError):
+    """A trained model can't be made ready for use with this data."""
+
+
 def bring_home(store: TrialStore, fingerprint: str, folder: Path, images: Batches, val: Batches) -> None:
     """Make a finished trial a model that is ready for use, in `folder`, which must exist.
 
@@ -91,11 +94,17 @@ def bring_home(store: TrialStore, fingerprint: str, folder: Path, images: Batche
     winners' are used.
 
     Raises:
-        InputError: what is kept of the trial is damaged; the next sweep redoes it. Or a prior can't be fitted.
+        UnfitError: a prior can't be fitted; the folder is left empty.
+        InputError: what is kept of the trial is damaged; the next sweep redoes it.
     """
     store.fetch(fingerprint, folder)
     trained = checkpoint.load(folder)
-    complete(trained.model, images, val, trained.record["trial"]["seed"])
+    try:
+        complete(trained.model, images, val, trained.record["trial"]["seed"])
+    except InputError as error:
+        for path in folder.iterdir():
+            path.unlink()
+        raise UnfitError(str(error)) from None
     checkpoint.save(folder, trained.model, trained.record)
 
 
@@ -123,6 +132,13 @@ def record_of(trial: Trial, context: Context) -> Record:
     digest, images = context.data_digest, context.images
     record = {"fingerprint": trial.fingerprint(digest), "trial": asdict(trial), "data_digest": digest}
     return record | {"image_shape": images.image_shape, "device": str(images.device)}
+
+
+def fail(store: TrialStore, trial: Trial, data_digest: str, error: Exception) -> None:
+    """Keep that a trial could not be run at all."""
+    fingerprint = trial.fingerprint(data_digest)
+    record = {"fingerprint": fingerprint, "trial": asdict(trial), "data_digest": data_digest}
+    store.end(fingerprint, record | {"status": "failed", "error": sentence(error)})
 
 
 def keep(store: TrialStore, record: Record, weights: bytes | None) -> None:
@@ -168,12 +184,6 @@ def _finished(found: Fitted, seconds: float) -> Record:
 def stand_in(record: Record | None) -> str | None:
     """The fingerprint of the trial that was run in place of this one, if one was."""
     return record.get("retried_as") if record else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """torch has a class for it; its CPU allocator and the libraries below it raise a RuntimeError, Python its own."""
-    said = any(words in str(error) for words in SAID_WITHOUT_MEMORY)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
 
 
 def sentence(error: BaseException) -> str:

@@ -40,7 +40,9 @@ class NaiveBayes(Variant, HasLikelihood):
         self.register_buffer("thresholds", torch.zeros(image_shape))
 
     def before_training(self, images: Batches, generator: torch.Generator) -> None:
-        total = torch.stack([chunk.double().sum(0) for chunk in images.chunks()]).sum(0)
+        total = torch.zeros(images.image_shape, dtype=torch.float64, device=images.device)
+        for chunk in images.chunks():
+            total += chunk.sum(0, dtype=torch.float64)
         p = (total + self.pseudocount) / (len(images) + 2 * self.pseudocount)
         self.logits.copy_(torch.logit(p))
         self.thresholds.copy_(torch.special.ndtri(p))

@@ -8,20 +8,21 @@ Its samples are ghostly overlays: factors add up, they do not exclude one anothe
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 
+from latentmill.components import principal_components
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
 from latentmill.draws import Generator
 from latentmill.errors import InputError
 from latentmill.nets import ImageShape
 from latentmill.observations import Gaussian, dequantised
-from latentmill.variant import HasLikelihood, HasPosterior, LatentConfig, LatentVariant, float_array
+from latentmill.variant import HasLikelihood, HasPosterior, LatentConfig, LatentVariant
 
-DENSE_PIXELS = 2_500  # above this many pixels the covariance itself is too large, and a randomised SVD is used
+SMALLEST_VARIANCE = 1e-12  # of the noise: with none, as where there is hardly an image more than factors, no density
 
 
 class Ppca(LatentVariant, HasLikelihood, HasPosterior):
@@ -45,18 +46,24 @@ class Ppca(LatentVariant, HasLikelihood, HasPosterior):
         self.register_buffer("noise_variance", torch.ones(()))
 
     def before_training(self, images: Batches, generator: torch.Generator) -> None:
-        x = torch.cat([dequantised(chunk, generator).flatten(1) for chunk in images.chunks()])
-        if self.latent >= min(x.shape):
+        smallest = min(len(images), len(self.mu))
+        if self.latent >= smallest:
             raise InputError(
-                f"latent must be below the number of images and of pixels, {min(x.shape)}, but got latent={self.latent}"
+                f"latent must be below the number of images and of pixels, {smallest}, but got latent={self.latent}"
             )
-        solver = "covariance_eigh" if x.shape[1] <= DENSE_PIXELS else "randomized"
-        pca = PCA(self.latent, svd_solver=solver, random_state=0).fit(float_array(x).astype("float64"))
-        self.mu.copy_(torch.from_numpy(pca.mean_))
-        self.directions.copy_(torch.from_numpy(pca.components_.T.copy()))
-        self.variances.copy_(torch.from_numpy(pca.explained_variance_))
-        self.noise_variance.fill_(float(pca.noise_variance_))
-        self.observation.log_variance.data.fill_(math.log(pca.noise_variance_))
+        state = generator.get_state()
+
+        def observed() -> Iterator[Tensor]:
+            generator.set_state(state)  # at each look at the images the noise is the same
+            return (dequantised(chunk, generator).flatten(1) for chunk in images.chunks())
+
+        found = principal_components(observed, self.latent)
+        noise_variance = max(found.rest, SMALLEST_VARIANCE)
+        self.mu.copy_(found.mean)
+        self.directions.copy_(found.directions)
+        self.variances.copy_(found.variances)
+        self.noise_variance.fill_(noise_variance)
+        self.observation.log_variance.data.fill_(math.log(noise_variance))
 
     def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
         return {"loss": -self.log_p_x(self.observation.observe(images, generator)).mean()}

@@ -1,0 +1,24 @@
+"""What a model yields must be finite, or nothing can be said of it."""
+
+from typing import Any
+
+import numpy as np
+
+from latentmill.errors import InputError
+
+
+def require_finite(what: str, values: np.ndarray) -> None:
+    """Raises: InputError: some are NaN or infinite."""
+    bad = np.size(values) - np.count_nonzero(np.isfinite(values))
+    if bad:
+        raise InputError(f"{what} must be finite, but {bad} of {np.size(values)} values are NaN or infinite")
+
+
+def require_finite_metrics(metrics: dict[str, Any], where: str = "") -> None:
+    """Raises: InputError: a number below `where` is NaN or infinite."""
+    for name, value in metrics.items():
+        path = f"{where}.{name}" if where else name
+        if isinstance(value, dict):
+            require_finite_metrics(value, path)
+        elif isinstance(value, float) and not np.isfinite(value):
+            raise InputError(f"metrics must be finite, but {path} is {value}")

@@ -1,0 +1,84 @@
+"""Lines that show that a long computation goes on: one at least every ten seconds, also into a log."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+SILENCE = 8.0  # seconds after which something is said
+
+_said_at = time.monotonic()
+
+
+def tell(line: str) -> None:
+    """Print a line, at once also into a pipe."""
+    print(line, flush=True)
+    said()
+
+
+def said() -> None:
+    """Something was printed just now, by other means than `tell`."""
+    global _said_at
+    _said_at = time.monotonic()
+
+
+class Heartbeat:
+    """While it is entered, tells what is being done whenever nothing else was told for `SILENCE` seconds."""
+
+    def __init__(self, doing: str | Callable[[], str], say: Callable[[str], None] = tell) -> None:
+        """`doing` is a text, to which the time so far is added, or makes a whole line."""
+        self.doing, self.say = doing, say
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(max(0.05, _said_at + SILENCE - time.monotonic())):
+            if time.monotonic() >= _said_at + SILENCE:
+                so_far = f" ({duration(time.monotonic() - self._started)} so far)"
+                self.say(self.doing + so_far if isinstance(self.doing, str) else self.doing())
+                said()
+
+
+class TimeLeft:
+    """An estimate from the pace so far. It never rises: a wait that grows tells nobody anything."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.started_at: float | None = None
+        self.least: float | None = None  # that was told
+
+    def start(self) -> None:
+        """The work begins; later calls change nothing."""
+        self.started_at = self.clock() if self.started_at is None else self.started_at
+
+    def seconds(self, done: float) -> float | None:
+        """After a share of the work, in [0, 1], is done; None where that tells nothing yet."""
+        elapsed = 0.0 if self.started_at is None else self.clock() - self.started_at
+        if elapsed > 0 and done >= LEAST_DONE:
+            estimate = elapsed * (1 - done) / done
+            self.least = estimate if self.least is None else min(estimate, self.least)
+        return self.least
+
+
+LEAST_DONE = 0.02  # of the work: less is a bad measure of its pace
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `42 s`, `3:07`, `2:03:07`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

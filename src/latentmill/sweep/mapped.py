@@ -1,0 +1,61 @@
+"""Images that are in a machine's memory once: its processes map the same file."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from ray.exceptions import RaySystemError, RayTaskError
+
+from latentmill.errors import InputError
+from latentmill.sweep.cluster import is_private
+
+Seen = tuple[int, int, int]  # what a file's size, time of change and number tell of it
+
+
+def placed(array: np.ndarray) -> np.ndarray:
+    """`array` as it best goes to the tasks of the cluster that one is connected to, or will be.
+
+    Mapped from a file, on a private cluster: as the path, and each process maps the file itself. Else as its content,
+    which Ray brings to each node once; a node of another machine may not see the file, or see another.
+    """
+    if isinstance(array, np.memmap) and array.filename is not None and is_private():
+        path = Path(array.filename).absolute()
+        return Mapped.open(path, _seen(path))
+    return np.asarray(array)
+
+
+class Mapped(np.ndarray[Any, Any]):
+    """A whole .npy file, read-only, that is pickled as its path. A part of it is pickled as usual."""
+
+    origin: tuple[Path, Seen] | None = None
+
+    @classmethod
+    def open(cls, path: Path, seen: Seen) -> Self:
+        """Raises: InputError: it is another file than the one that was `seen`."""
+        if _seen(path) != seen:
+            raise InputError(
+                f"the prepared data must stay as it is while it is used, but {path} has changed: run again"
+            )
+        mapped = np.asarray(np.lib.format.open_memmap(path, mode="r")).view(cls)
+        mapped.origin = path, seen
+        return mapped
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (self.open, self.origin) if self.origin else np.asarray(self).__reduce_ex__(protocol)
+
+
+def refusal(error: RaySystemError | RayTaskError) -> InputError | None:
+    """The `InputError` behind what Ray raises where a task, or bringing it its arguments, did."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    found = cause.client_exc if isinstance(cause, RaySystemError) else cause
+    return found if isinstance(found, InputError) else None
+
+
+def _seen(path: Path) -> Seen:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(
+            f"the prepared data must stay where it is while it is used, but {path}: {error.strerror}"
+        ) from None
+    return found.st_size, found.st_mtime_ns, found.st_ino

@@ -1,0 +1,55 @@
+"""What is said while a long computation goes on, and how much time is said to be left."""
+
+import itertools
+import time
+
+import pytest
+
+from latentmill import heartbeat
+from latentmill.heartbeat import Heartbeat, TimeLeft, tell
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.2)
+    heartbeat.said()
+
+
+def test_a_silence_is_broken_and_no_more_often_than_needed(hurried):
+    lines = []
+    with Heartbeat("fitting", lines.append):
+        time.sleep(0.9)
+    assert 3 <= len(lines) <= 4
+    assert lines[0].startswith("fitting (0.2 s so far)")
+
+
+def test_what_is_told_meanwhile_counts(hurried, capsys):
+    lines = []
+    with Heartbeat("fitting", lines.append):
+        for step in range(10):
+            time.sleep(0.05)
+            tell(f"step {step}")
+    assert lines == []
+    assert capsys.readouterr().out.startswith("step 0\nstep 1\n")
+
+
+def test_a_line_may_be_made_when_it_is_told(hurried):
+    counter, lines = itertools.count(), []
+    with Heartbeat("starting", lines.append) as beat:
+        beat.doing = lambda: f"{next(counter)} done"
+        time.sleep(0.5)
+    assert lines == ["0 done", "1 done"]
+
+
+def test_the_time_left_is_by_the_pace_and_never_rises():
+    now = 100.0
+    left = TimeLeft(lambda: now)
+    assert left.seconds(0.5) is None, "before it starts"
+    left.start()
+    now = 110.0
+    assert left.seconds(0.0) is None
+    assert left.seconds(0.2) == pytest.approx(40)
+    now = 140.0
+    assert left.seconds(0.2) == pytest.approx(40), "a pause, which by the pace would be 160 s"
+    assert left.seconds(0.8) == pytest.approx(10)
+    assert left.seconds(1.0) == 0

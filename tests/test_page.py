@@ -43,14 +43,29 @@ def files(tmp_path_factory, digits):
     ladders = {
         "usual": {"plain": ("naive_bayes", PLAIN), "coded_by_a_network_with_a_long_name": ("vae", CODED)},
         "hostile": {HOSTILE: ("naive_bayes", hostile), "coded": ("vae", CODED)},
+        "short": dict.fromkeys(("copier", "broken", "plain"), ("naive_bayes", PLAIN)),
     }
     found = {}
     for name, entries in ladders.items():
         root = tmp_path_factory.mktemp(name)
         inputs = pages.write(root, digits, entries, source=HOSTILE if name == "hostile" else "small digits")
+        if name == "short":
+            short_of_much(inputs[1])
         found[name] = root / "index.html"
         found[name].write_text(render(read_inputs(*inputs)), encoding="utf-8")
     return found
+
+
+def short_of_much(places):
+    """One entry was refused, one failed, and of the data there is much to say."""
+    pages.refuse(
+        places, "copier", evidence="near copies 0.31 ± 0.02, broken above 0.025", advice="to export it, name it"
+    )
+    pages.fail(places, "broken", f"x{'_' * 100}x")
+    classes = ["Animals & Nature", HOSTILE, *(f"kind {index}" for index in range(30))]
+    counts = {name: {"train": 9, "val": 3, "test": 4} for name in classes}
+    facts = {"classes": classes, "class_counts": counts, "too_small_for": ["Rule 1: there are 15 images"]}
+    pages.describe(places, intake=pages.INTAKE, **facts)
 
 
 @pytest.fixture
@@ -224,7 +239,20 @@ def test_focus_is_visible(visit):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-@pytest.mark.parametrize("name", ["usual", "hostile"])
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_what_went_wrong_is_on_the_first_screen(visit, viewport):
+    page = visit("short", viewport)
+    for said in (
+        "1 of 3 models exported, 1 refused and 1 failed.",
+        "copier was refused: its samples",
+        "broken failed: ",
+    ):
+        box = page.get_by_role("note").get_by_text(said).bounding_box()
+        assert box["y"] + box["height"] < viewport["height"], said
+    assert page.get_by_role("note").locator("li").count() == 3
+
+
+@pytest.mark.parametrize("name", ["usual", "hostile", "short"])
 def test_a_phone_scrolls_down_only(visit, name):
     page = visit(name, PHONE)
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")

@@ -324,30 +324,14 @@ def test_a_champion_says_what_it_was_chosen_by(usual):
     assert "champion" in page.text[: page.text.index("Verdicts")]
 
 
-INTAKE = {
-    "files": 3775,
-    "dropped": 12,
-    "reasons": {"truncated": 10, "no image": 2},
-    "formats": {"PNG": 3700, "GIF": 63},
-    "modes": {"RGBA": 3000, "LA": 763},
-    "sizes": {"64x64": 3763},
-    "conversions": {"alpha on white": 3763},
-}
-
-
-def describe(places, **facts):
-    path = places.data / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
-
-
 def test_the_data_are_shown(usual):
     params, places = usual
     classes = ["Animals & Nature", HOSTILE, "Component"]
     counts = {name: {"train": train, "val": 3, "test": 4} for name, train in zip(classes, (900, 10, 5), strict=True)}
     notes = ["classes with fewer than 10 images: Component (5)"]
     small = ["Rule 1 and Rule 2: controls need at least 40 held-out images, but there are 15"]
-    describe(places, intake=INTAKE, classes=classes, class_counts=counts, notes=notes, too_small_for=small)
-    describe(places, duplicates_dropped={"train": 0, "val": 3, "test": 5})
+    pages.describe(places, intake=pages.INTAKE, classes=classes, class_counts=counts, notes=notes, too_small_for=small)
+    pages.describe(places, duplicates_dropped={"train": 0, "val": 3, "test": 5})
     Image.new("RGB", (70, 50), "red").save(places.data / "contact_sheet.png")
     rows = "".join(f"{number}.png,truncated\n" for number in range(12))
     (places.data / "dropped.csv").write_text(f"name,reason\n{rows}")
@@ -378,7 +362,7 @@ def test_the_data_are_shown(usual):
 def test_many_classes_are_folded_away(usual):
     params, places = usual
     classes = [f"kind {index}" for index in range(300)]
-    describe(places, classes=classes, class_counts={name: {"train": 20, "val": 3, "test": 4} for name in classes})
+    pages.describe(places, classes=classes, class_counts={name: {"train": 20, "val": 3, "test": 4} for name in classes})
     page = Page(render(read_inputs(params, places)))
     assert "288 more classes" in page.text
 
@@ -386,7 +370,7 @@ def test_many_classes_are_folded_away(usual):
 @pytest.mark.parametrize("facts", [{}, {"intake": None, "class_counts": None, "notes": None, "too_small_for": None}])
 def test_data_of_which_little_is_known_are_shown_too(usual, facts):
     params, places = usual
-    describe(places, **facts)
+    pages.describe(places, **facts)
     page = Page(render(read_inputs(params, places)))
     assert "Test images, which no model has seen" in page.text
     assert "files seen" not in page.text

@@ -6,6 +6,7 @@ import { element, fault, listen } from "./elements.js";
 import { between, clamp, cover, image, pad, pixels, resize, slider, tile } from "./views.js";
 
 const SHOWN = 24; // dimensions that are not folded away
+const LONGEST_NAME = 26; // letters of a direction's name that have room
 const CELLS = 9; // images of the strip
 const PATIENCE = 1500; // ms that the map behind the pad may take
 
@@ -68,6 +69,8 @@ const byDeviation = (deviation) => [...deviation.keys()].sort((a, b) => deviatio
 /** Of every axis: directions first, then dimensions, those beyond `SHOWN` folded away. */
 function sliders(axes, directions, changed) {
   if (!directions) element.named.remove();
+  const longest = Math.max(0, ...axes.slice(0, directions).map(({ name }) => [...name].length));
+  element.directions.style.setProperty("--name", `${Math.min(longest, LONGEST_NAME)}ch`);
   const extra = axes.length - directions - SHOWN;
   element.rest.hidden = extra <= 0;
   element.rest.querySelector("summary").textContent = `${extra} more`;

@@ -6,9 +6,11 @@ from pathlib import Path
 from latentmill.config import RESERVED, FormName, load_params
 from latentmill.errors import one_line_errors
 from latentmill.export.bundle import Given, write_bundle
-from latentmill.export.champion import Candidate, nobody, permitted, ranked
+from latentmill.export.champion import Candidate, ranked
+from latentmill.export.permission import nobody, permitted
 from latentmill.export.refusal import Refused
 from latentmill.files import replacing_folder
+from latentmill.heartbeat import Heartbeat, tell
 from latentmill.training.checkpoint import load
 
 DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("evaluation/metrics.json"), Path("exports")
@@ -28,11 +30,11 @@ def main() -> None:
     refusal = nobody(refusals)
     with replacing_folder(EXPORTS / RESERVED) as folder:
         refusal.write(folder, RESERVED)
-    print(f"exports/champion: refused: {refusal}")
+    tell(f"exports/champion: refused: {refusal}")
 
 
 def write(candidate: Candidate, forms: dict[FormName, float]) -> None:
-    with replacing_folder(EXPORTS / RESERVED) as folder:
+    with replacing_folder(EXPORTS / RESERVED) as folder, Heartbeat(f"exporting {candidate.entry}"):
         write_bundle(
             load(MODELS / candidate.entry),
             candidate.entry,
@@ -41,13 +43,9 @@ def write(candidate: Candidate, forms: dict[FormName, float]) -> None:
             folder,
             forms,
             chosen=candidate.chosen,
-            tell=tell,
+            tell=lambda step: tell(f"exports/champion/{step}"),
         )
-    print(f"exports/champion: {candidate}")
-
-
-def tell(step: str) -> None:
-    print(f"exports/champion/{step}", flush=True)
+    tell(f"exports/champion: {candidate}")
 
 
 if __name__ == "__main__":

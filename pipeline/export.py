@@ -8,9 +8,10 @@ from typing import Any
 from latentmill.config import ExportConfig, load_params
 from latentmill.errors import one_line_errors
 from latentmill.export.bundle import Given, told, write_bundle
-from latentmill.export.card import require_kept
-from latentmill.export.refusal import Refused, evaluated
+from latentmill.export.permission import evaluated, require_kept
+from latentmill.export.refusal import Refused
 from latentmill.files import replacing_folder
+from latentmill.heartbeat import Heartbeat, tell
 from latentmill.training.checkpoint import load
 
 DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("evaluation/metrics.json"), Path("exports")
@@ -23,21 +24,25 @@ def main(entry: str) -> None:
     except Refused as refused:
         with replacing_folder(EXPORTS / entry) as folder:
             refused.write(folder, entry, metrics.get(entry))
-        print(f"exports/{entry}: {refused.status}: {refused}")
+        tell(f"exports/{entry}: {refused.status}: {refused}")
     else:
         for line in told(card):
-            print(f"exports/{entry}/{line}")
+            tell(f"exports/{entry}/{line}")
 
 
 def write(entry: str, metrics: dict[str, Any], config: ExportConfig) -> dict[str, Any]:
     found = evaluated(entry, metrics, MODELS)
     require_kept(entry, found, config.allow_broken)
-
-    def tell(step: str) -> None:
-        print(f"exports/{entry}/{step}", flush=True)
-
-    with replacing_folder(EXPORTS / entry) as folder:
-        return write_bundle(load(MODELS / entry), entry, found, Given.read(DATA), folder, config.forms, tell=tell)
+    with replacing_folder(EXPORTS / entry) as folder, Heartbeat(f"exporting {entry}"):
+        return write_bundle(
+            load(MODELS / entry),
+            entry,
+            found,
+            Given.read(DATA),
+            folder,
+            config.forms,
+            tell=lambda step: tell(f"exports/{entry}/{step}"),
+        )
 
 
 if __name__ == "__main__":

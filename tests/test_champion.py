@@ -13,7 +13,8 @@ from latentmill.evaluation.features import PixelFeatures
 from latentmill.evaluation.fidelity import frechet_distance, prdc
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.evaluation.spaces import Space
-from latentmill.export.champion import nobody, permitted, ranked
+from latentmill.export.champion import ranked
+from latentmill.export.permission import nobody, permitted
 
 
 def judged(rule_1="holds", rule_2="holds", **measured):

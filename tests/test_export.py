@@ -22,9 +22,9 @@ from latentmill.config import Model
 from latentmill.errors import InputError
 from latentmill.export import latency, verification
 from latentmill.export.bundle import Given, write_bundle
-from latentmill.export.card import require_kept
 from latentmill.export.directions import directions
 from latentmill.export.graphs import Graph, export, graphs
+from latentmill.export.permission import require_kept
 from latentmill.export.refusal import Refused
 from latentmill.runtime.noise import Noise
 from latentmill.training.checkpoint import TrainedModel

@@ -6,24 +6,11 @@ from html import escape
 from typing import Any
 
 from latentmill.export.directions import CLASSES, FEWEST
-from latentmill.export.refusal import Refused
 from latentmill.runtime.text import one_line
 
 LISTED = 50  # classes, at most
 
 Json = dict[str, Any]
-
-
-def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
-    """A copier goes out only where someone has said that it may.
-
-    Raises:
-        Refused: the samples of the prior that is exported fail Rule 2, and `allow_broken` lacks the entry.
-    """
-    rule_2 = exported_samples(metrics)["rule_2"]
-    if rule_2["status"] == "broken" and entry not in allow_broken:
-        advice = f"to export it all the same, name {entry} in export.allow_broken"
-        raise Refused("its samples are copies of training images and fail Rule 2", rule_2["evidence"], advice)
 
 
 def warning(metrics: Json) -> str:

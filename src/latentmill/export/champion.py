@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from latentmill.config import ChampionMetric
-from latentmill.export.card import exported_samples, require_kept
-from latentmill.export.refusal import OUTCOMES, Refused, evaluated
+from latentmill.export.card import exported_samples
+from latentmill.export.refusal import OUTCOMES
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 STATUSES = ("holds", "cannot tell", "broken")  # the better first
@@ -36,31 +35,6 @@ class Candidate:
         if self.value is None:
             return f"{rules}, then by name, for there are too few images to compute {self.metric}"
         return f"{rules}, {self.metric} to validation images {self.value:.4g}"
-
-
-def permitted(
-    entries: list[str], metrics: Json, models: Path, allow_broken: list[str]
-) -> tuple[dict[str, Json], dict[str, Refused]]:
-    """The metrics of the entries that may be exported, and why the others may not.
-
-    Raises:
-        InputError: an entry has neither metrics nor a reason why.
-    """
-    found: dict[str, Json] = {}
-    refusals: dict[str, Refused] = {}
-    for entry in entries:
-        try:
-            found[entry] = evaluated(entry, metrics, models)
-            require_kept(entry, found[entry], allow_broken)
-        except Refused as refused:
-            found.pop(entry, None)
-            refusals[entry] = refused
-    return found, refusals
-
-
-def nobody(refusals: dict[str, Refused]) -> Refused:
-    """Why there is no champion."""
-    return Refused("no entry could be exported", "; ".join(f"{entry}: {why}" for entry, why in refusals.items()))
 
 
 def ranked(metrics: dict[str, Json], metric: ChampionMetric) -> list[Candidate]:

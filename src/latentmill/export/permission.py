@@ -1,0 +1,65 @@
+"""Which entries may be exported."""
+
+from pathlib import Path
+from typing import Any
+
+from latentmill.errors import InputError
+from latentmill.export.card import exported_samples
+from latentmill.export.refusal import Refused
+from latentmill.training.checkpoint import failure
+
+Json = dict[str, Any]
+
+
+def evaluated(entry: str, metrics: Json, models: Path) -> Json:
+    """What the evaluation found of an entry.
+
+    Raises:
+        Refused: the entry has no trained model, or its evaluation failed.
+        InputError: it has neither metrics nor a reason why.
+    """
+    if reason := failure(models / entry):
+        raise Refused("no trial ended with a model", reason, status="failed")
+    if entry not in metrics:
+        raise InputError(f"the metrics must hold every trained entry, but lack {entry!r}: run the stage evaluate")
+    found: Json = metrics[entry]
+    if "samples" not in found:
+        raise Refused("its evaluation failed", str(found.get("failed", "no reason is given")), status="failed")
+    return found
+
+
+def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
+    """A copier goes out only where someone has said that it may.
+
+    Raises:
+        Refused: the samples of the prior that is exported fail Rule 2, and `allow_broken` lacks the entry.
+    """
+    rule_2 = exported_samples(metrics)["rule_2"]
+    if rule_2["status"] == "broken" and entry not in allow_broken:
+        advice = f"to export it all the same, name {entry} in export.allow_broken"
+        raise Refused("its samples are copies of training images and fail Rule 2", rule_2["evidence"], advice)
+
+
+def permitted(
+    entries: list[str], metrics: Json, models: Path, allow_broken: list[str]
+) -> tuple[dict[str, Json], dict[str, Refused]]:
+    """The metrics of the entries that may be exported, and why the others may not.
+
+    Raises:
+        InputError: an entry has neither metrics nor a reason why.
+    """
+    found: dict[str, Json] = {}
+    refusals: dict[str, Refused] = {}
+    for entry in entries:
+        try:
+            found[entry] = evaluated(entry, metrics, models)
+            require_kept(entry, found[entry], allow_broken)
+        except Refused as refused:
+            found.pop(entry, None)
+            refusals[entry] = refused
+    return found, refusals
+
+
+def nobody(refusals: dict[str, Refused]) -> Refused:
+    """Why there is no champion."""
+    return Refused("no entry could be exported", "; ".join(f"{entry}: {why}" for entry, why in refusals.items()))

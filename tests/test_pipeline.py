@@ -179,20 +179,75 @@ def test_bad_parameters_end_in_one_line_and_spoil_nothing(project, change, told)
     assert project.outputs() == before
 
 
-def test_an_entry_whose_trials_all_fail_fails_the_stage_and_is_recorded(project):
-    before = project.outputs()
-    project.write_params(SMALL | {"ladder": SMALL["ladder"] | {"ppca": {"latent": 64}}})
-    try:
-        said = project.run("dvc", "repro", status=255)
-    finally:
-        project.write_params(SMALL)
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert (
-        "these have none: ladder.ppca: InputError: latent must be below the number of images and of pixels, 64" in line
-    )
-    rows = (project.root / "trials.csv").read_text().splitlines()
+@pytest.fixture
+def with_failures(project):
+    """The same with an entry that cannot be trained, and one that copies, which has graphs of an earlier run."""
+    ladder = SMALL["ladder"] | {"ppca": {"latent": 64}, "copier": {}}
+    (project.root / "src/latentmill/variants/copier.py").write_text(COPIER)
+    (project.root / "exports/copier").mkdir()
+    (project.root / "exports/copier/generator.onnx").write_bytes(b"of an earlier run")
+    project.write_params(SMALL | {"ladder": ladder})
+    yield project
+    (project.root / "src/latentmill/variants/copier.py").unlink()
+    project.write_params(SMALL)
+
+
+def test_what_fails_or_is_refused_costs_no_other_entry_nor_the_report(with_failures):
+    project, root = with_failures, with_failures.root
+    project.run("dvc", "repro")
+    rows = (root / "trials.csv").read_text().splitlines()
     assert [row for row in rows if ",failed," in row and "latent must be below" in row]
-    assert project.outputs() == before
+    refusals = {name: json.loads((root / f"exports/{name}/refused.json").read_text()) for name in ("ppca", "copier")}
+    assert refusals["ppca"]["status"] == "failed"
+    assert "latent must be below" in refusals["ppca"]["evidence"]
+    assert refusals["copier"]["status"] == "refused"
+    assert refusals["copier"]["rules"]["2"] == "fail"
+    assert [path.name for path in (root / "exports/copier").iterdir()] == ["refused.json"]
+    assert json.loads((root / "exports/champion/card.json").read_text())["entry"] in ("naive_bayes", "vae")
+    page = (root / "report/index.html").read_text(encoding="utf-8")
+    assert "2 of 4 models exported, 1 refused and 1 failed." in page
+    assert "</b> was refused: its samples are copies of training images" in page
+    lines = project.run("latentmill", "check").splitlines()
+    assert [line.split(" ")[:2] for line in lines[:4]] == [
+        ["naive_bayes:", "exported"],
+        ["vae:", "exported"],
+        ["ppca:", "failed:"],
+        ["copier:", "refused:"],
+    ]
+    assert lines[4].startswith("champion: ")
+    assert "was refused: its samples are copies" in project.run("latentmill", "verify", "exports/copier", status=1)
+    assert "up to date" in project.run("dvc", "repro"), "what was refused is not tried again"
+
+
+COPIER = '''"""Hands out some of its training images."""
+
+import torch
+
+from latentmill.config import Model
+from latentmill.variant import Variant
+
+
+class Copier(Variant):
+    closed_form = True
+    Config = Model
+    noise_width = 200
+
+    def __init__(self, config, image_shape):
+        super().__init__(config, image_shape)
+        self.register_buffer("images", torch.zeros(self.noise_width, *image_shape))
+
+    def before_training(self, images, generator):
+        self.images.copy_(torch.cat(list(images.chunks()))[: self.noise_width])
+
+    def forward(self, images, generator):
+        return {"loss": images.mean()}
+
+    def criterion(self, images, generator):
+        return self(images, generator)["loss"]
+
+    def generate(self, noise):
+        return self.images[noise.argmax(1)]
+'''
 
 
 def heed_interrupts() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from latentmill.config import RESERVED, Params
-from latentmill.data.dataset import read_manifest, read_split
+from latentmill.data.dataset import CONTACT_SHEET, DROPPED, read_manifest, read_split
 from latentmill.errors import InputError
 from latentmill.export.outcome import Outcome, read_outcome
 
@@ -99,35 +99,24 @@ def read_inputs(params: Params, places: Places) -> Inputs:
     calibration, galleries = (
         _read_optional(places.evaluation / f"{name}.json") for name in ("calibration", "galleries")
     )
-    outcomes = {name: read_outcome(places.exports, name) for name in params.ladder}
-    ladder = [(rank, name, outcomes[name]) for rank, name in enumerate(params.ladder, start=1)]
+    ladder = [(rank, read_outcome(places.exports, name)) for rank, name in enumerate(params.ladder, start=1)]
+    failed = {rank: outcome for rank, outcome in ladder if outcome.status == "failed"}
     entries = [
-        Entry(
-            name,
-            rank,
-            params.ladder[name],
-            _read_json(places.models / name / "trial.json", "train"),
-            _metrics(metrics, name),
-            galleries.get(name, {}),
-            outcome,
-            sorted((places.evaluation / "pictures" / name).glob("*.png")),
-        )
-        for rank, name, outcome in ladder
-        if outcome.status != "failed"
+        _read_entry(rank, outcome, params.ladder[outcome.name], metrics, galleries.get(outcome.name, {}), places)
+        for rank, outcome in ladder
+        if rank not in failed
     ]
-    return Inputs(
-        manifest,
-        test,
-        _read_sheet(places.data / "contact_sheet.png"),
-        _read_dropped(places.data / "dropped.csv"),
-        trials,
-        curves,
-        calibration,
-        entries,
-        {rank: outcome for rank, _, outcome in ladder if outcome.status == "failed"},
-        read_outcome(places.exports, RESERVED),
-        params.evaluation.samples,
-    )
+    sheet, dropped = _read_sheet(places.data / CONTACT_SHEET), _read_dropped(places.data / DROPPED)
+    champion = read_outcome(places.exports, RESERVED)
+    samples = params.evaluation.samples
+    return Inputs(manifest, test, sheet, dropped, trials, curves, calibration, entries, failed, champion, samples)
+
+
+def _read_entry(rank: int, outcome: Outcome, space: Json, metrics: Json, galleries: Json, places: Places) -> Entry:
+    name = outcome.name
+    record = _read_json(places.models / name / "trial.json", "train")
+    pictures = sorted((places.evaluation / "pictures" / name).glob("*.png"))
+    return Entry(name, rank, space, record, _metrics(metrics, name), galleries, outcome, pictures)
 
 
 def _metrics(metrics: Json, name: str) -> Json:

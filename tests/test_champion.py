@@ -54,9 +54,10 @@ def test_what_is_equal_goes_by_name():
 
 
 def test_too_few_images_for_the_metric_are_no_reason_to_choose_none():
-    won, _ = ranked({"b": judged("cannot tell", "cannot tell"), "a": judged("cannot tell", "cannot tell")}, "coverage")
-    said = "rule 1 inconclusive, rule 2 inconclusive, then by name, for there are too few images to compute coverage"
-    assert str(won) == f"a: {said}"
+    unsure = judged("cannot tell", "cannot tell")
+    won, *_ = ranked({"b": unsure, "a": unsure, "c": judged("broken", "cannot tell")}, "coverage")
+    said = "rule 1 inconclusive, rule 2 inconclusive, the last of these on the ladder, for there are too few images"
+    assert str(won) == f"a: {said} for coverage"
 
 
 def test_a_copier_is_a_candidate_only_where_it_may_be_exported():

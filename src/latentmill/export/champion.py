@@ -33,20 +33,23 @@ class Candidate:
         first, second = (OUTCOMES[status] for status in self.rules)
         rules = f"rule 1 {first}, rule 2 {second}"
         if self.value is None:
-            return f"{rules}, then by name, for there are too few images to compute {self.metric}"
+            return f"{rules}, the last of these on the ladder, for there are too few images for {self.metric}"
         return f"{rules}, {self.metric} to validation images {self.value:.4g}"
 
 
 def ranked(metrics: dict[str, Json], metric: ChampionMetric) -> list[Candidate]:
-    """The entries, the best first: by Rule 2, then by Rule 1, then by the metric if they have it, then by name."""
-    found = [_candidate(entry, each, metric) for entry, each in metrics.items()]
+    """The entries, the best first: by Rule 2, then by Rule 1, then by the metric, then by name.
+
+    Those without the metric come last among their like; the later on the ladder, the order of `metrics`, first.
+    """
+    found = [_candidate(entry, each, metric) for entry, each in reversed(metrics.items())]
     return sorted(
         found,
         key=lambda each: (
             STATUSES.index(each.rules[1]),
             STATUSES.index(each.rules[0]),
             _badness(each),
-            each.entry,
+            "" if each.value is None else each.entry,  # sorting keeps the order of what is equal
         ),
     )
 

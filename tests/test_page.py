@@ -64,7 +64,7 @@ def short_of_much(places):
     pages.fail(places, "broken", f"x{'_' * 100}x")
     classes = ["Animals & Nature", HOSTILE, *(f"kind {index}" for index in range(30))]
     counts = {name: {"train": 9, "val": 3, "test": 4} for name in classes}
-    facts = {"classes": classes, "class_counts": counts, "too_small_for": ["Rule 1: there are 15 images"]}
+    facts = {"classes": classes, "class_counts": counts, "too_small_for": ["verdicts need 40 images for controls"]}
     pages.describe(places, intake=pages.INTAKE, **facts)
 
 

@@ -329,7 +329,7 @@ def test_the_data_are_shown(usual):
     classes = ["Animals & Nature", HOSTILE, "Component"]
     counts = {name: {"train": train, "val": 3, "test": 4} for name, train in zip(classes, (900, 10, 5), strict=True)}
     notes = ["classes with fewer than 10 images: Component (5)"]
-    small = ["Rule 1 and Rule 2: controls need at least 40 held-out images, but there are 15"]
+    small = ["verdicts need 40 images for controls, but a third of train and val are 38: both rules stay inconclusive"]
     pages.describe(places, intake=pages.INTAKE, classes=classes, class_counts=counts, notes=notes, too_small_for=small)
     pages.describe(places, duplicates_dropped={"train": 0, "val": 3, "test": 5})
     Image.new("RGB", (70, 50), "red").save(places.data / "contact_sheet.png")
@@ -355,7 +355,7 @@ def test_the_data_are_shown(usual):
     assert ["Componenttoo rare for a direction", "5", "3", "4"] in page.rows
     assert [HOSTILE, "10", "3", "4"] in page.rows
     assert HOSTILE not in text
-    assert f"The data is too small for {small[0]}" in page.text[: page.text.index("keeps both rules")]
+    assert f"Too little data: {small[0]}." in page.text[: page.text.index("keeps both rules")]
     assert base64.b64encode((places.data / "contact_sheet.png").read_bytes()).decode() in text
 
 

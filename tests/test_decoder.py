@@ -496,10 +496,4 @@ def test_images_have_one_three_or_four_channels(tmp_path, monkeypatch, channels)
     codes = decoder.draw(3, seed=0)
     np.testing.assert_allclose(decoder.sample(3, seed=0), tiny.images_of(codes), atol=1e-5)
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
-    for dtype in (np.uint8, np.int64, ">i2"):
-        np.testing.assert_allclose(decoder.encode(images.astype(dtype))[0], tiny.codes_of(images / 255), atol=1e-4)
-
-
-def test_images_may_be_black_and_white(decoder):
-    images = np.random.default_rng(0).integers(0, 2, (3, *SHAPE)).astype(bool)
-    np.testing.assert_allclose(decoder.encode(images)[0], tiny.codes_of(images.astype(float)), atol=1e-4)
+    np.testing.assert_allclose(decoder.encode(images)[0], tiny.codes_of(images / 255), atol=1e-4)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import browser, decoder, neighbours, packing, pipeline, stacks, sweep, training
+from benchmarks import browser, decoder, intake, neighbours, packing, pipeline, stacks, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
@@ -26,6 +26,7 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "decoder": decoder.measure,
     "browser": browser.measure,
     "neighbours": neighbours.measure,
+    "intake": intake.measure,
     "sweep": sweep.measure,
     "repro": pipeline.measure_default,
     "full": pipeline.measure_full,

@@ -145,8 +145,8 @@ def _one(value: float, dtype: str = "float32") -> Any:
     [
         (_one(np.nan), "must be finite, but some values are NaN or infinite"),
         (_one(np.inf), "must be finite, but some values"),
-        (_one(1.5), r"floats must lie within 0\.\.1, but got values from 0.0 to 1.5"),
-        (_one(-0.25), r"floats must lie within 0\.\.1, but got values from -0.25 to 0.0"),
+        (_one(1.5), r"floats must lie within 0\.\.1, but got values from 0 to 1.5"),
+        (_one(-0.25), r"floats must lie within 0\.\.1, but got values from -0.25 to 0"),
         (_one(256, "int32"), r"integers must lie within 0\.\.255, but got values from 0 to 256"),
         (_one(-1, "int8"), r"integers must lie within 0\.\.255, but got values from -1 to 0"),
         (np.zeros((4, 4, 4), complex), "must be booleans, integers or floats, but got dtype complex128"),

@@ -86,7 +86,13 @@ def test_codes_are_drawn_decoded_and_encoded(decoder, z):
 
 def test_images_may_be_bytes(decoder):
     images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), dtype=np.uint8)
-    np.testing.assert_allclose(decoder.encode(images)[0], tiny.codes_of(images / 255), atol=1e-4)
+    for dtype in (np.uint8, np.int64, ">i2"):
+        np.testing.assert_allclose(decoder.encode(images.astype(dtype))[0], tiny.codes_of(images / 255), atol=1e-4)
+
+
+def test_images_may_be_black_and_white(decoder):
+    images = np.random.default_rng(0).integers(0, 2, (3, *SHAPE)).astype(bool)
+    np.testing.assert_allclose(decoder.encode(images)[0], tiny.codes_of(images.astype(float)), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
@@ -228,11 +234,13 @@ def test_codes_that_are_no_finite_numbers_are_an_error(decoder, value, message):
     [
         (np.zeros(SHAPE), r"images must have the shape \(N, 2, 4, 5\) with N at least 1, but got \(2, 4, 5\)"),
         (np.zeros((0, *SHAPE)), "with N at least 1"),
-        (np.full((1, *SHAPE), 255.0), r"images must be in \[0, 1\], but got 255 to 255"),
-        (np.full((1, *SHAPE), -0.1), r"images must be in \[0, 1\], but got -0.1 to -0.1"),
+        (np.full((1, *SHAPE), 255.0), "images of floats must lie within 0..1, but got values from 255 to 255"),
+        (np.full((1, *SHAPE), -0.1), r"images of floats must lie within 0..1, but got values from -0.1 to -0.1"),
         (np.full((1, *SHAPE), np.nan), "images must be finite"),
+        (np.full((1, *SHAPE), 256), "images of integers must lie within 0..255, but got values from 256 to 256"),
+        (np.ones((1, *SHAPE), np.uint8), "images of integers must have a value above 1"),
     ],
-    ids=["one", "none", "bytes as floats", "below", "nan"],
+    ids=["one", "none", "bytes as floats", "below", "nan", "above", "ambiguous"],
 )
 def test_what_is_no_image_is_not_encoded(decoder, images, message):
     with pytest.raises(InputError, match=message):

@@ -38,20 +38,18 @@ def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
             tell("files digested", done, len(stale))
     if stale or known.keys() != fresh.keys():
         _write(cache, {path: entry for path, entry in fresh.items() if max(entry[1:3]) < now - RECENT})
-    return "".join(f"{_told(path, fresh)}\n" for path in paths)
+    here = f"{Path.cwd()}/"
+    return "".join(f"{_told(path, fresh.get(path), here)}\n" for path in paths)
 
 
-def _told(path: str, fresh: dict[str, Entry]) -> str:
-    if path not in fresh:
-        return f"{'no regular file':64} {0:12} {json.dumps(_named(path))}"
-    size, *_, digest = fresh[path]
-    return f"{digest:64} {size:12} {json.dumps(_named(path))}"  # as JSON: a name may hold a line break
-
-
-def _named(path: str) -> str:
+def _told(path: str, entry: Entry | None, here: str) -> str:
     """Without what differs between checkouts: below the working directory, or below a folder of packages."""
     inside = path.rpartition("/site-packages/")[2]
-    return inside if inside != path else path.removeprefix(f"{Path.cwd()}/")
+    name = json.dumps(inside if inside != path else path.removeprefix(here))  # as JSON: it may hold a line break
+    if entry is None:
+        return f"{'no regular file':64} {0:12} {name}"
+    size, *_, digest = entry
+    return f"{digest:64} {size:12} {name}"
 
 
 def _stat(path: str) -> tuple[int, int, int, int] | None:

@@ -7,9 +7,13 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from operator import length_hint
 from typing import Any
 
+from latentmill.errors import InputError
+
 Task = list[Any]
+MOST_IN_A_ROW = 3  # elements that processes die of, one after the other from the first
 WAITING = 3  # tasks handed out for each process, so that none waits for the next
 
 
@@ -24,16 +28,23 @@ def mapped(
     """Each task, a list, with `function(task, *arguments)`, as they end; 0 processes compute here.
 
     Where a process dies, what it was at is tried again an element at a time, and one that two die of gives None.
+
+    Raises:
+        InputError: processes end before they have computed anything.
     """
     if processes == 0:
         yield from ((task, function(task, *arguments)) for task in tasks)
         return
-    waiting = iter(tasks)
+    waiting, culprits = iter(tasks), 0
     while lost := (yield from _until_one_dies(function, waiting, processes, WAITING, arguments)):
-        singles = iter([[element] for task in lost for element in task])
+        elements = [[element] for task in lost for element in task]
+        singles = iter(elements)
         # One at a time, so that it is known who did it.
         while suspects := (yield from _until_one_dies(function, singles, 1, 1, arguments)):
             for culprit in (yield from _until_one_dies(function, iter(suspects), 1, 1, arguments)):
+                culprits += 1
+                if culprits == len(elements) - length_hint(singles) == MOST_IN_A_ROW:
+                    raise InputError(f"processes must be able to start here, but {2 * culprits} ended at once")
                 yield culprit, None
 
 

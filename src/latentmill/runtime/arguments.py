@@ -3,6 +3,7 @@
 import numpy as np
 
 from latentmill.errors import InputError
+from latentmill.runtime.levels import white_level
 
 
 def numbers(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -24,14 +25,12 @@ def numbers(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pixels(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Images (N, C, H, W) in [0, 1], or as bytes, as float32 in [0, 1].
+    """Images (N, C, H, W) as float32 in [0, 1]: of booleans, floats in [0, 1], or integers to 255.
 
     Raises:
-        InputError: as `numbers`, or a value is outside.
+        InputError: as `numbers`, or a value is outside, or integers up to 1 may be meant either way.
     """
-    found = numbers("images", given, shape)
-    if np.asarray(given).dtype == np.uint8:
-        return found / np.float32(255)
-    if found.min() < 0 or found.max() > 1:
-        raise InputError(f"images must be in [0, 1], but got {found.min():.4g} to {found.max():.4g}")
-    return found
+    array = np.asarray(given)
+    found = numbers("images", array.astype(np.uint8) if array.dtype == bool else array, shape)
+    white = white_level(array.dtype, found.min().item(), found.max().item(), "images")
+    return found if white == 1 else found / np.float32(white)

@@ -20,8 +20,9 @@ def white_level(dtype: np.dtype, low: float, high: float, where: str, white: int
     level = white if white is not None else 1 if dtype.kind in "bf" else 255
     kind = {"b": "booleans", "f": "floats"}.get(dtype.kind, "integers")
     if low < 0 or high > level:
-        hint = "" if white is not None or dtype.kind in "bf" else "; if white is another value, set data.white"
-        raise InputError(f"{where} of {kind} must lie within 0..{level}, but got values from {low} to {high}{hint}")
+        hint = "; save them as floats, or set data.white" if white is None and dtype.kind in "iu" else ""
+        got = f"got values from {low:.6g} to {high:.6g}{hint}"
+        raise InputError(f"{where} of {kind} must lie within 0..{level}, but {got}")
     if dtype.kind in "iu" and high <= 1 and white is None:
         raise InputError(
             f"{where} of integers must have a value above 1, but got values from {low} to {high}: if 1 is white, save "

@@ -12,6 +12,7 @@ from latentmill.data.preparation.fitting import Target
 from latentmill.errors import InputError
 
 PROBED = 500  # images whose headers are read for the commonest size
+COMMON, MANY = 0.05, 40  # share of images that the commonest size must have, where there are so many
 LARGEST_SIDE = 512  # pixels, that a size which nobody asked for may have
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 
@@ -20,7 +21,7 @@ def target(collection: Collection, config: DataConfig) -> Target:
     """The shape that is asked for, or the commonest size; colour, where grey is not asked for or known.
 
     Raises:
-        InputError: no image can be read, or the commonest size is not one that a model here can learn from.
+        InputError: no image can be read, or no size is common, or the commonest is not one to learn from here.
     """
     height, width = config.size or _commonest(collection, config.seed)
     return Target(_channels(collection, config), height, width, config.fit, config.background)
@@ -66,7 +67,12 @@ def _commonest_of_files(collection: Files, seed: int) -> tuple[int, int]:
             reason = reason or f"{collection.items[row].name}: {error}"
     if not sizes:
         raise InputError(f"{collection.description} must hold images, but of {len(rows)} none can be read; {reason}")
-    most = max(sizes.values())
+    most, seen = max(sizes.values()), sum(sizes.values())
+    if seen >= MANY and most < COMMON * seen:
+        raise InputError(
+            f"data.size must be set where no size is common: the commonest is that of {most} in {seen} images, "
+            "for example data.size: 64"
+        )
     return max((size for size, number in sizes.items() if number == most), key=lambda size: (size[0] * size[1], size))
 
 

@@ -26,8 +26,8 @@ def load(config: DataConfig) -> Collection:
     """
     collection: Collection = SOURCES[config.source].load(config)
     if not collection.items:
-        first = f", the first of {len(collection.dropped)} files left out: {collection.dropped[0].reason}"
-        found = first if collection.dropped else ""
+        out = collection.dropped
+        found = f"; of {len(out)} files left out, the first is {out[0].name}: {out[0].reason}" if out else ""
         raise InputError(f"{collection.description} must hold at least 1 image, but holds none{found}")
     return collection
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import browser, decoder, neighbours, packing, pipeline, stacks, sweep, training
+from benchmarks import browser, decoder, memory, neighbours, packing, pipeline, stacks, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
@@ -27,6 +27,7 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "browser": browser.measure,
     "neighbours": neighbours.measure,
     "sweep": sweep.measure,
+    "memory": memory.measure,
     "repro": pipeline.measure_default,
     "full": pipeline.measure_full,
 }

@@ -40,7 +40,7 @@ class Pace:
             run.ended, run.epoch = self.clock(), len(record.get("history", [])) or max(1, run.epoch)
 
     def seconds_left(self, missing: Iterable[Planned], unasked: int) -> float | None:
-        """Until all `missing` trials and the `unasked`, of which no more is known, have trained; None without a pace."""
+        """Until all `missing` trials, and the `unasked` that are not known yet, have trained; None without a pace."""
         now, runs = self.clock(), list(self.runs.values())
         known = [run for run in runs if run.epoch]
         if not known or now <= known[0].began:

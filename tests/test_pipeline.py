@@ -179,20 +179,22 @@ def test_bad_parameters_end_in_one_line_and_spoil_nothing(project, change, told)
     assert project.outputs() == before
 
 
-def test_an_entry_whose_trials_all_fail_fails_the_stage_and_is_recorded(project):
-    before = project.outputs()
+def test_an_entry_whose_trials_all_fail_is_an_output_and_costs_no_other(project):
     project.write_params(SMALL | {"ladder": SMALL["ladder"] | {"ppca": {"latent": 64}}})
     try:
-        said = project.run("dvc", "repro", status=255)
+        said = project.run("dvc", "repro", "evaluate")
     finally:
         project.write_params(SMALL)
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert (
-        "these have none: ladder.ppca: InputError: latent must be below the number of images and of pixels, 64" in line
-    )
+    told = "InputError: latent must be below the number of images and of pixels, 64, but got latent=64"
+    assert f"models/ppca: failed: {told}" in said.splitlines()
+    failed = json.loads((project.root / "models/ppca/failed.json").read_text())
+    assert {key: failed[key] for key in ("entry", "reason")} == {"entry": "ppca", "reason": told}
+    assert [(trial["status"], trial["error"]) for trial in failed["trials"]] == [("failed", told)]
+    metrics = json.loads((project.root / "evaluation/metrics.json").read_text())
+    assert metrics["ppca"] == {"failed": told}
+    assert all("samples" in metrics[entry] for entry in SMALL["ladder"])
     rows = (project.root / "trials.csv").read_text().splitlines()
     assert [row for row in rows if ",failed," in row and "latent must be below" in row]
-    assert project.outputs() == before
 
 
 def heed_interrupts() -> None:

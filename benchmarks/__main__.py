@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import browser, decoder, intake, neighbours, packing, pipeline, stacks, sweep, training
+from benchmarks import browser, decoder, intake, memory, neighbours, packing, pipeline, stacks, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
@@ -28,6 +28,7 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "neighbours": neighbours.measure,
     "intake": intake.measure,
     "sweep": sweep.measure,
+    "memory": memory.measure,
     "repro": pipeline.measure_default,
     "full": pipeline.measure_full,
 }

@@ -3,8 +3,10 @@
 Ray's processes outlive and leave their parent, so they are found by a mark in the environment, which all inherit.
 """
 
+import itertools
 import os
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,7 +16,6 @@ from pathlib import Path
 import psutil
 
 MARK = "LATENTMILL_BENCHMARK"
-SHARED = "/dev/shm"  # where Ray keeps its objects
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Run:
 
     output: str  # stdout and stderr
     seconds: float
-    peak_bytes: int  # of all its processes together
+    peak_bytes: int  # of all its processes together: proportional set sizes, which count shared pages once
+    silence: float  # the longest time without a line, in seconds
 
 
 def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Run:
@@ -32,22 +34,46 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Run
     Raises:
         CalledProcessError: the exit status is not 0.
     """
-    mark, peak, log = uuid.uuid4().hex, 0, folder / ".benchmark.log"
-    shared_before = psutil.disk_usage(SHARED).used
+    mark, peak = uuid.uuid4().hex, 0
     started = time.perf_counter()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**environment, MARK: mark}, stdout=output, stderr=subprocess.STDOUT
-        )
-        while not ended(process):
-            peak = max(peak, sum(proportional_bytes(mark)) + psutil.disk_usage(SHARED).used - shared_before)
-    seconds, said = time.perf_counter() - started, log.read_text()
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**environment, MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    listener = Listener(process, started)
+    listener.start()
+    while not ended(process):
+        # Ray's object store is mapped by its daemon, and so counted among the pages of that.
+        peak = max(peak, sum(proportional_bytes(mark)))
+    seconds = time.perf_counter() - started
+    listener.join()
+    said = "".join(listener.lines)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output=said[-4000:])
-    return Run(said, seconds, peak)
+    times = [0.0, *listener.times, seconds]
+    return Run(said, seconds, peak, max(later - earlier for earlier, later in itertools.pairwise(times)))
 
 
-def ended(process: "subprocess.Popen[bytes]") -> bool:
+class Listener(threading.Thread):
+    """Reads what a process says, and notes when."""
+
+    def __init__(self, process: "subprocess.Popen[str]", started: float) -> None:
+        super().__init__(daemon=True)
+        self.process, self.started = process, started
+        self.lines, self.times = list[str](), list[float]()
+
+    def run(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            self.times.append(time.perf_counter() - self.started)
+
+
+def ended(process: "subprocess.Popen[str]") -> bool:
     """Whether `process` ended within the next second."""
     try:
         process.wait(timeout=1)

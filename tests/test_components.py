@@ -22,17 +22,22 @@ def chunks_of(rows: torch.Tensor, size: int):
     return lambda: iter(rows.split(size))
 
 
-@pytest.mark.parametrize("most", [components.DENSE_PIXELS, 10], ids=["covariance", "search"])
-def test_components_are_those_of_scikit_learn(digits, monkeypatch, most):
+EITHER = pytest.mark.parametrize(
+    ("most", "off"), [(components.DENSE_PIXELS, 1e-5), (10, 1e-3)], ids=["covariance", "search"]
+)
+
+
+@EITHER
+def test_components_are_those_of_scikit_learn(digits, monkeypatch, most, off):
     monkeypatch.setattr(components, "DENSE_PIXELS", most)
     rows = torch.from_numpy(digits.reshape(len(digits), -1).astype(np.float32) / 255)
     found = principal_components(chunks_of(rows, 400), 20)
     expected = PCA(20, svd_solver="full").fit(rows.double().numpy())
     np.testing.assert_allclose(found.mean, expected.mean_, atol=1e-6)
-    np.testing.assert_allclose(found.variances, expected.explained_variance_, rtol=1e-4)
+    np.testing.assert_allclose(found.variances, expected.explained_variance_, rtol=off)
     alignment = np.abs(np.diag(found.directions.numpy().T @ expected.components_.T))
-    np.testing.assert_allclose(alignment, 1, atol=1e-3)
-    assert found.rest == pytest.approx(expected.noise_variance_, rel=1e-4)
+    np.testing.assert_allclose(alignment, 1, atol=10 * off)
+    assert found.rest == pytest.approx(expected.noise_variance_, rel=off)
 
 
 @pytest.mark.parametrize("most", [components.DENSE_PIXELS, 10], ids=["covariance", "search"])
@@ -53,8 +58,8 @@ def test_fewer_images_than_pixels_leave_nothing_beside_the_last_component(monkey
     np.testing.assert_allclose(found.directions.T @ found.directions, np.eye(7), atol=1e-6)
 
 
-@pytest.mark.parametrize("most", [components.DENSE_PIXELS, 10], ids=["covariance", "search"])
-def test_ppca_is_fitted_to_the_observed_images_under_one_draw_of_their_noise(digits, monkeypatch, most):
+@EITHER
+def test_ppca_is_fitted_to_the_observed_images_under_one_draw_of_their_noise(digits, monkeypatch, most, off):
     monkeypatch.setattr(components, "DENSE_PIXELS", most)
     images = Batches(digits)
     model = variants.build("ppca", {"latent": 20}, (1, 28, 28))
@@ -63,8 +68,8 @@ def test_ppca_is_fitted_to_the_observed_images_under_one_draw_of_their_noise(dig
     x = torch.cat([dequantised(chunk, generator).flatten(1) for chunk in images.chunks()]).double().numpy()
     expected = PCA(20, svd_solver="full").fit(x)
     np.testing.assert_allclose(model.mu, expected.mean_, atol=1e-6)
-    np.testing.assert_allclose(model.variances, expected.explained_variance_, rtol=1e-4)
-    assert float(model.noise_variance) == pytest.approx(expected.noise_variance_, rel=1e-4)
+    np.testing.assert_allclose(model.variances, expected.explained_variance_, rtol=off)
+    assert float(model.noise_variance) == pytest.approx(expected.noise_variance_, rel=off)
     model.eval()
     log_p = model.log_p_x(torch.from_numpy(x).float()).double().mean()
-    assert float(log_p) == pytest.approx(expected.score(x), rel=1e-4)
+    assert float(log_p) == pytest.approx(expected.score(x), rel=off)

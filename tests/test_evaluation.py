@@ -9,8 +9,9 @@ import pytest
 from conftest import IMAGE_SHAPE, each_variant
 from PIL import Image
 
-from latentmill.config import EvaluationConfig
-from latentmill.data.batches import as_float
+from latentmill import variants
+from latentmill.config import EvaluationConfig, TrainingConfig
+from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, results, sampling
 from latentmill.evaluation.copies import near_copy_metrics
@@ -20,6 +21,7 @@ from latentmill.evaluation.plots import BINS, distances_csv, kl_csv
 from latentmill.evaluation.results import MODEL
 from latentmill.evaluation.run import judge_of
 from latentmill.runtime.images import grid
+from latentmill.training.loop import complete, train
 from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior
 
 CONFIG = EvaluationConfig(samples=150, importance_samples=11, likelihood_images=12, features=["pixels"])
@@ -154,6 +156,27 @@ def test_a_few_images_are_enough_to_be_drawn_and_too_few_to_be_judged(trained, d
 def test_fewer_images_are_refused(digits, train, test, told):
     with pytest.raises(InputError, match=f"an evaluation needs at least {told}"):
         Material(digits[:train], digits[:2], digits[:test], None, None, None)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 24), (3, 12, 30), (4, 17, 9)], ids=str)
+@each_variant
+def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape):
+    """test_setbacks.py has their verdicts."""
+    parts = [
+        np.rint(255 * random_images(count, shape, seed)).astype(np.uint8) for seed, count in enumerate((60, 20, 20))
+    ]
+    given = Material(*parts, None, None, None)
+    model = variants.build(name, config | ({"components": 2} if "latent" in config else {}), shape)
+    training = None if model.closed_form else TrainingConfig(epochs=1, batch_size=50)
+    images, val = Batches(given.train), Batches(given.val)
+    train(model, images, val, training, seed=0)
+    complete(model, images, val, seed=0)
+    found = judge_model(model.eval(), given, EvaluationConfig(importance_samples=3, likelihood_images=5))
+    assert ("reconstruction" in found.metrics) == isinstance(model, Encodes)
+    for route in sampling.routes(model):
+        samples = sampling.sample(model, route, 12, seed=0)
+        assert samples.shape == (12, *shape)
+        assert TrainingSet(given.train).nearest(samples).distances.shape == (12, 5)
 
 
 # Pictures

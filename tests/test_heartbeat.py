@@ -41,15 +41,6 @@ def test_a_line_may_be_made_when_it_is_told(hurried):
     assert lines == ["0 done", "1 done"]
 
 
-def test_the_time_left_is_by_the_pace_and_never_rises():
-    now = 100.0
-    left = TimeLeft(lambda: now)
-    assert left.seconds(0.5) is None, "before it starts"
-    left.start()
-    now = 110.0
-    assert left.seconds(0.0) is None
-    assert left.seconds(0.2) == pytest.approx(40)
-    now = 140.0
-    assert left.seconds(0.2) == pytest.approx(40), "a pause, which by the pace would be 160 s"
-    assert left.seconds(0.8) == pytest.approx(10)
-    assert left.seconds(1.0) == 0
+def test_the_time_left_never_rises():
+    left = TimeLeft()
+    assert [left.told(estimate) for estimate in (None, 40.0, 160.0, None, 10.0, 12.0)] == [None, 40, 40, 40, 10, 10]

@@ -197,6 +197,13 @@ def test_what_fails_or_is_refused_costs_no_other_entry_nor_the_report(with_failu
     project.run("dvc", "repro")
     rows = (root / "trials.csv").read_text().splitlines()
     assert [row for row in rows if ",failed," in row and "latent must be below" in row]
+    told = "InputError: latent must be below the number of images and of pixels, 64, but got latent=64"
+    failed = json.loads((root / "models/ppca/failed.json").read_text())
+    assert {key: failed[key] for key in ("entry", "reason")} == {"entry": "ppca", "reason": told}
+    assert [(trial["status"], trial["error"]) for trial in failed["trials"]] == [("failed", told)]
+    metrics = json.loads((root / "evaluation/metrics.json").read_text())
+    assert metrics["ppca"] == {"failed": told}
+    assert all("samples" in metrics[entry] for entry in SMALL["ladder"])
     refusals = {name: json.loads((root / f"exports/{name}/refused.json").read_text()) for name in ("ppca", "copier")}
     assert refusals["ppca"]["status"] == "failed"
     assert "latent must be below" in refusals["ppca"]["evidence"]

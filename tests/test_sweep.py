@@ -1,10 +1,12 @@
 """The sweep on a real, private Ray cluster."""
 
+import numpy as np
 import psutil
 import pytest
 from safetensors.numpy import load_file
 
 from latentmill.config import Params
+from latentmill.sweep.mapped import placed
 from latentmill.sweep.run import run
 from latentmill.sweep.search import optuna_rounds
 from latentmill.training.plan import Plan
@@ -89,6 +91,25 @@ def test_one_worker_and_two_give_the_same_winners_and_weights(twice):
 def test_no_process_of_ray_is_left(twice):
     ours = psutil.Process().children(recursive=True)
     assert [process.name() for process in ours if "ray" in process.name()] == []
+
+
+def test_workers_that_find_other_data_than_the_driver_has_refuse(digits, tmp_path, monkeypatch):
+    np.save(tmp_path / "train.npy", digits)
+
+    def replaced(images):
+        """Mapped, and then another file under its path."""
+        found = placed(np.lib.format.open_memmap(tmp_path / "train.npy", mode="r"))
+        found.origin = (found.origin[0], (1, 2, 3))
+        return found
+
+    monkeypatch.setattr("latentmill.sweep.run.placed", replaced)
+    plan, listener = swept(digits, tmp_path / "store", {"naive_bayes": {}, "vae": {"latent": 2}}, workers=1)
+    told = {record["error"] for record in plan.records.values()}
+    assert told == {
+        f"InputError: the prepared data must stay as it is while it is used, but {tmp_path}/train.npy has changed: "
+        "run again"
+    }
+    assert {status for _, status in listener.ends} == {"failed"}
 
 
 def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path):

@@ -52,27 +52,16 @@ class Heartbeat:
 
 
 class TimeLeft:
-    """An estimate from the pace so far. It never rises: a wait that grows tells nobody anything."""
+    """What is told of estimates of the time left: never more than before, for a wait that grows tells nothing."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self.started_at: float | None = None
-        self.least: float | None = None  # that was told
+    def __init__(self) -> None:
+        self.least: float | None = None
 
-    def start(self) -> None:
-        """The work begins; later calls change nothing."""
-        self.started_at = self.clock() if self.started_at is None else self.started_at
-
-    def seconds(self, done: float) -> float | None:
-        """After a share of the work, in [0, 1], is done; None where that tells nothing yet."""
-        elapsed = 0.0 if self.started_at is None else self.clock() - self.started_at
-        if elapsed > 0 and done >= LEAST_DONE:
-            estimate = elapsed * (1 - done) / done
+    def told(self, estimate: float | None) -> float | None:
+        """Seconds; None as long as there is no estimate."""
+        if estimate is not None:
             self.least = estimate if self.least is None else min(estimate, self.least)
         return self.least
-
-
-LEAST_DONE = 0.02  # of the work: less is a bad measure of its pace
 
 
 def duration(seconds: float) -> str:

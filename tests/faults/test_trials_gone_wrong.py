@@ -36,11 +36,18 @@ def test_a_trial_that_diverges_is_kept_as_such_never_ranked_and_not_trained_agai
     assert site.finished() == before
 
 
-def test_a_sweep_in_which_all_trials_of_an_entry_diverge_fails_in_a_line(prepared, tmp_path):
+def test_an_entry_of_which_all_trials_diverge_says_so_in_place_of_a_model(prepared, tmp_path):
     site = Site(tmp_path).prepare(prepared, {"naive_bayes": {}, "wild": SMALL | {"learning_rate": 1e30}})
+    last = site.run().splitlines()[-1]
+    assert last.startswith("models/wild: failed: the loss must be finite")
+    assert [path.name for path in (site.root / "models/wild").iterdir()] == ["failed.json"]
+    assert (site.root / "models/naive_bayes/model.safetensors").exists()
+
+
+def test_a_sweep_in_which_all_trials_diverge_fails_in_a_line(prepared, tmp_path):
+    site = Site(tmp_path).prepare(prepared, {"wild": SMALL | {"learning_rate": 1e30}})
     last = site.run(status=1).splitlines()[-1]
-    assert last.startswith("error: every entry must have a trial that finishes, but these have none: ladder.wild")
-    assert "the loss must be finite" in last
+    assert last.startswith("error: some entry must have a trial that finishes, but none has: ladder.wild: the loss")
 
 
 @pytest.mark.parametrize("halve", [False, True])

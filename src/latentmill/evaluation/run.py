@@ -1,5 +1,6 @@
 """The evaluation of a whole ladder: every question of every entry a task of its own, on all cores at a time."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -39,8 +40,7 @@ class Evaluation:
             for route in routes(model):
                 asked = start(judge_samples, of, route, shared, self._usual, self._judge, config)
                 self._asked[asked] = entry, route
-        self._done, self._left = 0, TimeLeft()
-        self._left.start()
+        self._done, self._left, self._started = 0, TimeLeft(), time.monotonic()
 
     @property
     def usual(self) -> Usual:
@@ -72,8 +72,11 @@ class Evaluation:
     def status(self) -> str:
         """How far it has come, in one line."""
         total = len(self._of_data) + len(self._asked)
-        left = self._left.seconds(self._done / total)
-        return f"[{self._done}/{total}] evaluating" + ("" if left is None else f", {duration(left)} left")
+        so_far = time.monotonic() - self._started
+        left = self._left.told(so_far / self._done * (total - self._done) if self._done else None)
+        return f"[{self._done}/{total}] evaluating, {duration(so_far)} so far" + (
+            "" if left is None else f", {duration(left)} left"
+        )
 
 
 def usual_features(given: Material) -> list[str]:

@@ -37,7 +37,8 @@ def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
     if address is None:
         # Without "local", Ray joins what a `ray start` of anyone on this machine has left a note of.
         settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
-        settings["_system_config"] = {"prestart_worker_first_driver": for_tasks}
+        # A task for which memory does not suffice would be tried for ever.
+        settings["_system_config"] = {"prestart_worker_first_driver": for_tasks, "task_oom_retries": 1}
     elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a job's code is there already
         settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
     if address is not None:

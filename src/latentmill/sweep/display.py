@@ -1,6 +1,5 @@
 """What one sees of a sweep: a live table on a terminal, plain lines elsewhere."""
 
-import statistics
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -12,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from latentmill.heartbeat import Heartbeat, TimeLeft, duration, said
+from latentmill.sweep.pace import Pace
 from latentmill.training.checkpoint import Record
 from latentmill.training.plan import Plan
-from latentmill.training.study import Planned, length
+from latentmill.training.study import Planned
 
 ROWS = 12  # running trials shown: a stack of many would fill a terminal
 SECONDS_BETWEEN_LINES = 5.0  # in a log: endings in between are counted, failures are always told
@@ -27,11 +27,11 @@ class Display:
         """`console` is stdout, unless given."""
         self.plan, self.clock = plan, clock
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self.left = TimeLeft(clock)
+        self.pace, self.left = Pace(clock), TimeLeft()
         self.heartbeat = Heartbeat(self.summary, self._line)
         self.running: dict[str, tuple[Planned, dict[str, Any], float]] = {}
         self.best: dict[str, tuple[float, str]] = {}  # by entry: criterion, label
-        self.done = self.failed = self.epochs_done = 0
+        self.done = self.failed = 0
         self.next_line = 0.0
         self.untold: list[str] = []
         self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=2, transient=True)
@@ -55,19 +55,20 @@ class Display:
         self._tell_untold()
 
     def started(self, planned: Planned) -> None:
-        self.left.start()
+        self.pace.started(planned)
         self.running[planned.fingerprint] = planned, {}, self.clock()
 
     def progressed(self, planned: Planned, result: dict[str, Any]) -> None:
         _, _, since = self.running[planned.fingerprint]
         self.running[planned.fingerprint] = planned, result, since
+        self.pace.progressed(planned, result["epoch"], result["epochs"])
         if not self.console.is_terminal and self.clock() >= self.next_line and not self.untold:
             self._line(f"{self.summary()}; {planned.label}: {progress_of(result)}")
 
     def ended(self, planned: Planned, record: Record) -> None:
         self.running.pop(planned.fingerprint, None)
         self.done += 1
-        self.epochs_done += length(planned) or 1
+        self.pace.ended(planned, record)
         self._rank(planned, record)
         line = f"{planned.label}: {outcome_of(record)}"
         if record["status"] in ("finished", "stopped"):
@@ -88,24 +89,16 @@ class Display:
         parts = [f"[{self.done}/{self.done + self.plan.missing + self.plan.unasked}] {len(self.running)} running"]
         if self.failed:
             parts.append(f"{self.failed} failed")
-        left = self.left.seconds(self.share_done())
+        left = self.seconds_left()
         if left is not None:
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)
 
-    def share_done(self) -> float:
-        """Of the sweep, by the epochs that each trial may have; one without epochs counts as one epoch.
-
-        As long as trials end before their last epoch, as many do, this is too low, and the time left too long.
-        """
-        missing = [planned for planned in self.plan.planned if planned.fingerprint in self.plan.open]
-        lengths = {planned.fingerprint: length(planned) or 1 for planned in missing}
-        running = [(planned, result) for planned, result, _ in list(self.running.values()) if result]
-        done = self.epochs_done + sum(
-            lengths.get(planned.fingerprint, 0) * result["epoch"] / result["epochs"] for planned, result in running
-        )
-        unasked = self.plan.unasked * statistics.fmean(lengths.values() or [1])
-        return done / (self.epochs_done + sum(lengths.values()) + unasked or 1)
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None until there is one."""
+        still = self.plan.open
+        missing = {planned.fingerprint: planned for planned in self.plan.planned if planned.fingerprint in still}
+        return self.left.told(self.pace.seconds_left(missing.values(), self.plan.unasked))
 
     def table(self) -> RenderableType:
         running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")

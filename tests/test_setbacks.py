@@ -1,0 +1,122 @@
+"""What goes wrong with one entry costs no other: train and evaluate, of images that are neither square nor opaque."""
+
+import json
+import sys
+
+import numpy as np
+import prepared_sets
+import pytest
+from ruamel.yaml import YAML
+from scipy.ndimage import gaussian_filter
+from sites import ROOT, Site
+
+from latentmill.training import checkpoint
+
+SHAPE = (4, 40, 24)
+COUNTS = {"train": 90, "val": 40, "test": 40}
+FEW = {"samples": 60, "importance_samples": 5, "likelihood_images": 20, "features": ["pixels"]}
+LADDER = {
+    "naive_bayes": {},
+    "ppca": {"latent": 5, "components": 2},
+    "impossible": {"variant": "ppca", "latent": 90},  # as many factors as images
+    "autoencoder": {"latent": 3, "components": 2},
+    "unfit": {"variant": "autoencoder", "latent": 3, "components": 500},  # more than there are images
+    "vae": {"latent": 3, "components": 2},
+    "conv": {"variant": "vae", "network": "conv", "latent": 3, "components": 2, "observation": "gaussian"},
+    "spoilt": {"variant": "vae", "latent": 2, "components": 2},
+}
+MADE = [entry for entry in LADDER if entry not in ("impossible", "unfit")]
+
+
+class Evaluated(Site):
+    command = (sys.executable, str(ROOT / "pipeline/evaluate.py"))
+
+
+def images(count: int, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(count, *SHAPE))
+    return np.clip(128 + 400 * gaussian_filter(noise, (0, 0, 3, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    root = tmp_path_factory.mktemp("setbacks")
+    splits = {name: images(count, seed) for seed, (name, count) in enumerate(COUNTS.items())}
+    prepared_sets.write(root / "data/prepared", splits)
+    sections = {"data": {"source": "digits"}, "trial": {"epochs": 1}, "evaluation": FEW, "export": {}}
+    YAML().dump(sections | {"ladder": LADDER, "train": {"workers": 2}}, root / "params.yaml")
+    return Site(root)
+
+
+@pytest.fixture(scope="module")
+def trained(site):
+    return site.run()
+
+
+@pytest.fixture(scope="module")
+def evaluated(site, trained):
+    """After a model of which nothing finite comes has taken the place of one: what was said, and the metrics."""
+    spoilt = checkpoint.load(site.root / "models/spoilt")
+    for weight in spoilt.model.decoder.parameters():
+        weight.data.fill_(float("nan"))
+    checkpoint.save(site.root / "models/spoilt", spoilt.model, spoilt.record)
+    said = Evaluated(site.root).run()
+    return said, json.loads((site.root / "evaluation/metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("entry", "told", "status"),
+    [
+        ("impossible", "InputError: latent must be below the number of images and of pixels, 90, but got", "failed"),
+        ("unfit", "components must be at most the number of training images, 90, but got components=500", "finished"),
+    ],
+)
+def test_an_entry_without_a_model_says_why_in_its_place(site, trained, entry, told, status):
+    folder = site.root / "models" / entry
+    assert [path.name for path in folder.iterdir()] == ["failed.json"]
+    content = json.loads((folder / "failed.json").read_text())
+    assert content["entry"] == entry
+    assert content["reason"].startswith(told)
+    assert [trial["status"] for trial in content["trials"]] == [status]
+    assert checkpoint.failure(folder) == content["reason"]
+    assert f"models/{entry}: failed: {content['reason']}" in trained.splitlines()
+
+
+def test_the_others_have_theirs(site, trained):
+    for entry in MADE:
+        assert checkpoint.failure(site.root / "models" / entry) is None
+        assert checkpoint.load(site.root / "models" / entry).image_shape == SHAPE
+
+
+def test_the_evaluation_tells_of_what_failed_and_judges_the_rest(evaluated):
+    said, metrics = evaluated
+    assert list(metrics) == list(LADDER)
+    failed = {entry: found["failed"] for entry, found in metrics.items() if "samples" not in found}
+    assert set(failed) == {"impossible", "unfit", "spoilt"}
+    assert "must be finite, but" in failed["spoilt"]
+    assert [line for line in said.splitlines() if line.startswith("spoilt: failed:")] == [
+        f"spoilt: failed: {failed['spoilt']}"
+    ]
+    assert "Traceback" not in said
+
+
+def test_tables_and_pictures_are_of_the_rest(site, evaluated):
+    judged = {"naive_bayes", "ppca", "autoencoder", "vae", "conv"}
+    assert {path.name for path in (site.root / "evaluation/pictures").iterdir()} == judged
+    assert set(json.loads((site.root / "evaluation/galleries.json").read_text())) == judged
+    assert "spoilt" not in (site.root / "evaluation/distances.csv").read_text()
+
+
+def test_a_damaged_reason_is_refused(tmp_path):
+    (tmp_path / "failed.json").write_text("{")
+    with pytest.raises(checkpoint.InputError, match=r"failed\.json must say why there is no model"):
+        checkpoint.failure(tmp_path)
+
+
+def test_without_any_model_the_stage_fails_and_the_tables_say_why(tmp_path, site):
+    other = site.copied(tmp_path)
+    (other.root / "params.yaml").write_text((site.root / "params.yaml").read_text())
+    params = YAML(typ="safe").load(other.root / "params.yaml")
+    YAML().dump(params | {"ladder": {"impossible": LADDER["impossible"]}}, other.root / "params.yaml")
+    last = other.run(status=1).splitlines()[-1]
+    assert last.startswith("error: some entry must have a trial that finishes, but none has: ladder.impossible: Input")
+    assert "latent must be below" in (other.root / "trials.csv").read_text()

@@ -95,7 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.calibration", description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="*", help=f"of {', '.join(REPETITIONS)}; all of them if left out")
     parser.add_argument(
-        "--images", type=Path, help="others: a prepared folder, or .npz of `images` (N, C, H, W), `labels` (N)"
+        "--images", type=Path, help="others: a prepared folder, or .npz of images (N, C, H, W), labels (N)"
     )
     parser.add_argument("--name", help="what they are called in the results")
     parser.add_argument("--without-labels", action="store_true")
@@ -124,9 +124,9 @@ def everything(name: str) -> Source:
 def elsewhere(path: Path, name: str | None) -> Source:
     """What `prepare` made of any source, in a folder; or an .npz file."""
     if path.is_dir():
-        images, labels = ([read(path, split) for split in SPLITS] for read in (read_split, read_labels))
-        known = None if labels[0] is None else np.concatenate(labels)
-        return once(name or path.stem, np.concatenate(images), known)
+        images = np.concatenate([read_split(path, split) for split in SPLITS])
+        labels = [found for split in SPLITS if (found := read_labels(path, split)) is not None]
+        return once(name or path.stem, images, np.concatenate(labels) if labels else None)
     with np.load(path, allow_pickle=False) as found:
         return once(name or path.stem, found["images"], found.get("labels"))
 

@@ -179,7 +179,7 @@ def test_near_twins_among_the_data_cost_no_more_than_they_are():
 def test_where_copies_and_real_images_overlap_the_threshold_tells_a_mixture_best():
     """No other threshold has as many standard deviations between q and p."""
     rng = np.random.default_rng(0)
-    real, copies = rng.beta(4, 2, 5_000), rng.beta(2, 8, 5_000)
+    real, copies = rng.beta(3, 2, 5_000), rng.beta(2, 5, 5_000)
     found = near_copy_threshold(relative(*real), relative(*copies))
 
     def deviations(threshold):

@@ -231,8 +231,6 @@ BLIND = (  # (3.5 * 0.2 / 0.2)² = 12.25 times as many
     "about 3,700 and 1,300 would do"
 )
 HOPELESS = "no measure tells broken 1 from real images in these feature spaces, and no number of images would do"
-    "no measure tells broken 1 from real images in these feature spaces, and no number of images would change that"
-)
 
 
 def estimates(*values, error=0.01, told=((3, 0.1), (5, 0.1))):

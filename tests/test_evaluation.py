@@ -43,7 +43,7 @@ def given(digits) -> Material:
 
 @pytest.fixture(scope="module")
 def judge(given):
-    return judge_of(given, ["pixels"], seed=0)
+    return judge_of(given, ["pixels"], seed=0, samples=CONFIG.samples)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,17 @@ Each step is a function of its arguments, so that they may run at a time, wherev
 
 from typing import Any
 
+import numpy as np
+
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.entry import Material
 from latentmill.evaluation.features import Features, feature_space
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.measures import RULES
-from latentmill.evaluation.spaces import CopySpace
+from latentmill.evaluation.spaces import CopySpace, some_of
 
 SAMPLES = 10_000  # as in params.yaml
+FITTED = 20_000  # training images: more than a small network sees in its training
 
 
 def chosen_features(names: list[str] | None, given: Material) -> dict[int, list[str]]:
@@ -36,12 +39,13 @@ def judge_of(given: Material, names: list[str] | None, seed: int, samples: int =
 
 
 def fit(name: str, copied: bool, given: Material, seed: int) -> Features:
-    """Features fitted to all training images, or to those alone that are copied among the controls."""
-    train, labels = given.train, given.train_labels
+    """Features fitted to training images, or to those alone that are copied among the controls: `FITTED` at most."""
+    chosen = np.arange(len(given.train))
     if copied:
-        chosen = Calibrator(train, given.val, given.known_labels, seed).copied
-        train, labels = train[chosen], None if labels is None else labels[chosen]
-    return feature_space(name, train, labels, seed)
+        chosen = Calibrator(given.train, given.val, given.known_labels, seed).copied
+    chosen = np.sort(some_of(chosen, FITTED, seed))
+    labels = None if given.train_labels is None else given.train_labels[chosen]
+    return feature_space(name, np.asarray(given.train[chosen]), labels, seed)
 
 
 def calibrate(rule: int, features: Features, given: Material, seed: int, samples: int) -> Calibrated:

@@ -70,7 +70,9 @@ class Calibrator:
         """Rule 1 or 2 in one feature space; `test` is uint8 (M, C, H, W). Nothing where there are too few images."""
         if self.draws.few < FEWEST:
             return Calibrated(None, [])
-        space = self.space(features, test) if rule == 1 else CopySpace(features, self._copied(), test, self.seed)
+        space = (
+            self.space(features, test) if rule == 1 else CopySpace(features, self._train, test, self.seed, self.copied)
+        )
         found: dict[str, dict[Control, list[float]]] = {}
         for control, values in self._draws(rule, space):
             for name, value in values.items():
@@ -118,9 +120,6 @@ class Calibrator:
         of_val = 1 / min(size, val) if calibration.most is not None else 1 / size + 1 / val
         return sqrt((1 / size + of_val) / (1 / size + 1 / new))
 
-    def _copied(self) -> np.ndarray:
-        return self._train if len(self.copied) == len(self._train) else self._train[self.copied]
-
     def _draws(self, rule: int, space: Space | CopySpace) -> Iterator[tuple[Control, dict[str, float]]]:
         rng = np.random.default_rng([self.seed, rule])
         made = self._controls(rule, space)
@@ -135,7 +134,8 @@ class Calibrator:
     def _controls(self, rule: int, space: Any) -> Controls:
         view = space.view(self._new)
         if rule == 2:
-            return controls.for_rule_2(self._new, view.cells, some_of(self._copied(), POOL, self.seed), self.seed)
+            copied = np.sort(some_of(self.copied, POOL, self.seed))
+            return controls.for_rule_2(self._new, view.cells, np.asarray(self._train[copied]), self.seed)
         groups = self._labels if isinstance(space.groups, Classes) else view.groups
         assert groups is not None  # there are no classes without labels
         return controls.for_rule_1(self._new, groups, self.seed)

@@ -44,9 +44,9 @@ def in_chunks(make: Callable[[np.ndarray], np.ndarray], count: int, size: int = 
 
 
 @torch.no_grad()
-def apply(network: Callable[[Tensor], Tensor], images: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
+def apply(network: Callable[[Tensor], Tensor], images: np.ndarray, chunk: int | None = None) -> np.ndarray:
     """Of images uint8 (N, C, H, W), or float32 in [0, 1], which may be mapped from disk: float32 (N, D)."""
-    size = max(1, min(chunk, CHUNK_VALUES // max(1, images[:1].size)))
+    size = max(1, min(chunk or CHUNK, CHUNK_VALUES // max(1, images[:1].size)))
     return in_chunks(lambda some: float_array(network(_floats(images[some[0] : some[-1] + 1]))), len(images), size)
 
 

@@ -120,14 +120,19 @@ class Space:
 class CopySpace:
     """A feature space, with the training images that may be copied in it, for rule 2."""
 
-    def __init__(self, features: Features, train: np.ndarray, test: np.ndarray, seed: int) -> None:
-        """Images are (N, C, H, W), uint8 or float32 in [0, 1]; at least as many of `train` as `TrainingSet` needs.
+    def __init__(
+        self, features: Features, train: np.ndarray, test: np.ndarray, seed: int, known: np.ndarray | None = None
+    ) -> None:
+        """Images are uint8 (N, C, H, W); of `train` those that are `known`, indices, or all.
+
+        These are at least as many as `TrainingSet` needs.
 
         Raises:
             TooFew: there are fewer than 2 test images.
         """
         self.name, self.digest, self.features = features.name, features.digest, features
-        rows = features(train)
+        train, known = np.asarray(train), np.arange(len(train)) if known is None else known
+        rows = in_chunks(lambda some: features(train[known[some]]), len(known))
         self.dimensions = rows.shape[1]
         self._index, self._cells = TrainingSet(rows), Cells(rows, CELLS, seed)
         self._own = np.full(len(rows), np.nan, np.float32)
@@ -135,7 +140,7 @@ class CopySpace:
         self.some_train = rows[chosen[:REFERENCE]]  # float32 (R, D)
         usual = np.sort(chosen[:USUAL])
         among_themselves = self._index.others(usual)
-        self.near = near_copy_threshold(among_themselves, self._noisy_copies(train, usual, seed))
+        self.near = near_copy_threshold(among_themselves, self._noisy_copies(train, known[usual], seed))
         self.exact = exact_copy_distance(among_themselves)
         self.test = self.view(some_of(test, LARGEST, seed))
         self.some_test = self.test.features[:REFERENCE]  # float32 (R, D)

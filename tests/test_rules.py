@@ -225,12 +225,13 @@ def test_what_a_value_moves_by_between_two_fits_takes_the_say_from_a_measure():
 
 # Verdicts
 
-DRAWS = Draws(few=100, many=100, held_out=300)
+DRAWS = Draws(few=100, many=100, held_out=300, most=6_000)
 BLIND = (  # (3.5 * 0.2 / 0.2)² = 12.25 times as many
-    "no measure tells broken 0 from real images with 300 held-out images and 100 samples; "
-    "about 3,700 and 1,300 would do"
+    "no measure tells broken 0 from real images; "
+    "about 3,700 held-out images instead of 300, and 1,300 samples instead of 100, would do"
 )
-HOPELESS = "no measure tells broken 1 from real images in these feature spaces, and no number of images would do"
+AND_NONE = "and no number of images that can be used would do"
+HOPELESS = f"no measure tells broken 1 from real images in these feature spaces, {AND_NONE}"
 
 
 def estimates(*values, error=0.01, told=((3, 0.1), (5, 0.1))):
@@ -251,7 +252,7 @@ def test_a_rule_holds_where_each_control_is_surely_excluded():
     ("value", "error", "told", "evidence"),
     [
         (1.0, 0.01, ((1.2, 0.1), (5, 0.1)), BLIND),
-        (1.5, 0.5, ((3, 0.1), (5, 0.1)), "no measure excludes broken 0 with 100 samples; about 400 samples would do"),
+        (1.5, 0.5, ((3, 0.1), (5, 0.1)), "no measure excludes broken 0 with 100 samples; about 400 would do"),
         (1.0, 0.01, ((1.2, 0.1), (0.9, 0.1)), f"{BLIND}; {HOPELESS}"),
     ],
     ids=["too few images", "the interval reaches the threshold", "no number would do"],
@@ -393,6 +394,15 @@ def test_too_few_images_make_no_controls(data):
     found = few.judge(as_float(images[60:200]))
     assert {each.status for each in found.verdicts.values()} == {"cannot tell"}
     assert "too few images for controls of at least 20" in found.verdicts[1].evidence
+
+
+def test_where_no_mode_could_be_missed_rule_1_can_not_hold(data):
+    images = data[0]
+    few = judge_of(Material(images[:60], images[60:80], images[80:140], None, None, None), ["pixels"], 0, samples=200)
+    assert all(controls.LOST not in {seen.control for seen in each.seen} for each in few.calibrations)
+    found = few.judge(as_float(images[200:400])).verdicts[1]
+    assert found.status == "cannot tell"
+    assert "40 held-out images and 200 samples are too few, or too much alike, for the control one" in found.evidence
 
 
 def test_images_that_are_all_the_same_have_defined_results():

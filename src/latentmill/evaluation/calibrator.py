@@ -64,7 +64,7 @@ class Calibrator:
         self._labels = None if labels is None else labels[np.concatenate([np.sort(taken), len(train) + of_val])]
         self._random = len(of_val) / max(1, len(self._new))  # the share of the pool that is not drawn by class
         many = min(samples, MANY)
-        self.draws = Draws(min(ROWS, many, len(self._new) // 2), many, len(self._new))
+        self.draws = Draws(min(ROWS, many, len(self._new) // 2), many, len(self._new), POOL)
 
     def calibrate(self, rule: int, features: Features, test: np.ndarray) -> Calibrated:
         """Rule 1 or 2 in one feature space; `test` is uint8 (M, C, H, W). Nothing where there are too few images."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from latentmill.evaluation.calibration import Calibration
+from latentmill.evaluation.controls import LOST
 from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.measures import RULES, measured, named
 from latentmill.evaluation.spaces import CopySpace, CopyView, Space, View
@@ -81,4 +82,7 @@ class Judge:
         if not estimates:
             return Verdict("cannot tell", f"it takes at least {self.size} samples", samples)
         seen = next(each.seen for each in self.calibrations if each.rule == rule)
-        return verdict(estimates, [each.control for each in seen if not each.keeps], samples, self.draws)
+        asked = [each.control for each in seen if not each.keeps]
+        if rule == 1 and LOST not in asked:  # then no rule says that none is
+            asked.append(LOST)
+        return verdict(estimates, asked, samples, self.draws)

@@ -19,6 +19,7 @@ class Draws:
     few: int  # images of a draw, for measures that take few at a time
     many: int  # for the others: as many as there are samples
     held_out: int  # images to draw from
+    most: int  # that could be used
 
     @property
     def effective(self) -> int:
@@ -91,21 +92,24 @@ def verdict(estimates: list[Estimate], controls: list[str], samples: int, draws:
     return Verdict("holds", _told([found for found in excluded.values() if found]), samples)
 
 
-def _unsure(control: str, estimates: list[Estimate], samples: int, draws: Draws) -> str:
-    """Why `control` can't be excluded, and how many images would do."""
-    told = [(each, each.calibration.told().get(control)) for each in estimates]
+def _unsure(control: str, estimates: list[Estimate], judged: int, draws: Draws) -> str:
+    """Why `control` can't be excluded by so many samples that were judged, and how many images would do."""
+    known = [each for each in estimates if control in {seen.control for seen in each.calibration.seen}]
+    given = f"{draws.held_out} held-out images and {draws.many} samples"
+    if not known:
+        return f"{given} are too few, or too much alike, for the control {control}"
+    told = [(each, each.calibration.told().get(control)) for each in known]
     near = [each.needed(line) for each, line in told if line is not None]
     if near:
-        more = _about(samples * min(near))
-        return f"no measure excludes {control} with {samples} samples; about {more} samples would do"
-    needed = [found for each in estimates if (found := each.calibration.needed(control)) is not None]
+        return f"no measure excludes {control} with {judged} samples; about {_about(judged * min(near))} would do"
+    needed = [found for each in known if (found := each.calibration.needed(control)) is not None]
     blind = f"no measure tells {control} from real images"
-    if not needed:
-        return f"{blind} in these feature spaces, and no number of images would do"
-    more = f"about {min(needed):.2g} times"
+    images, samples = (count * min(needed, default=np.inf) for count in (draws.held_out, draws.many))
+    if images > draws.most:
+        return f"{blind} in these feature spaces, and no number of images that can be used would do"
     return (
-        f"{blind} with {draws.held_out} held-out images and {draws.many} samples; "
-        f"about {_about(draws.held_out * min(needed))} and {_about(draws.many * min(needed))} would do"
+        f"{blind}; about {_about(images)} held-out images instead of {draws.held_out}, "
+        f"and {_about(samples)} samples instead of {draws.many}, would do"
     )
 
 

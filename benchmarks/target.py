@@ -33,9 +33,9 @@ class Target:
         bound = f"≥ {self.at_least:g}" if self.at_least > float("-inf") else f"≤ {self.at_most:g}"
         return f"{bound} {self.unit}"
 
-    def result(self, figure: float) -> Result:
+    def result(self, figure: float, note: str = "") -> Result:
         holds = self.at_least <= figure <= self.at_most
-        return Result(self.name, round(figure, 3), str(self), self.unit, holds)
+        return Result(self.name, round(figure, 3), str(self), self.unit, holds, note)
 
     def not_measured(self, needs: str) -> Result:
         """What cannot be measured counts as falling short."""

@@ -93,7 +93,7 @@ def test_no_entry_may_have_the_champions_name():
 
 def test_it_is_chosen_by_validation_images(digits):
     train, val, test = digits[:300], as_float(digits[300:400]), as_float(digits[400:])
-    space = Space(PixelFeatures.fit(train), as_float(train), test, seed=0)
+    space = Space(PixelFeatures.fit(train), test, seed=0)
     found = selection_metrics(test, val, [space])
     ours, theirs = space.features(test[:100]), space.features(val)
     assert found["space"] == "pixels"

@@ -14,12 +14,12 @@ from latentmill.config import EvaluationConfig, TrainingConfig
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, results, sampling
+from latentmill.evaluation.assembly import judge_of
 from latentmill.evaluation.copies import near_copy_metrics
 from latentmill.evaluation.entry import SHOWN, Findings, Material, judge_model, judge_samples, usual
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, nearest_metrics
 from latentmill.evaluation.plots import BINS, distances_csv, kl_csv
 from latentmill.evaluation.results import MODEL
-from latentmill.evaluation.run import judge_of
 from latentmill.runtime.images import grid
 from latentmill.training.loop import complete, train
 from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior
@@ -45,7 +45,7 @@ def given(digits) -> Material:
 
 @pytest.fixture(scope="module")
 def judge(given):
-    return judge_of(given, ["pixels"], seed=0)
+    return judge_of(given, ["pixels"], seed=0, samples=CONFIG.samples)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from latentmill.errors import InputError
-from latentmill.evaluation import features
+from latentmill.evaluation import controls, encoder, features, fidelity, self_supervised
 from latentmill.evaluation.features import ClassifierFeatures, PixelFeatures, TimmFeatures, feature_space
+from latentmill.evaluation.self_supervised import SelfSupervisedFeatures
 
 SHAPES = [(1, 8, 8), (3, 11, 9), (1, 28, 28), (3, 20, 24), (1, 2, 3)]
 
@@ -42,25 +43,26 @@ def classifier(labelled) -> ClassifierFeatures:
 def brief(monkeypatch):
     """Training that is soon over."""
     monkeypatch.setattr(features, "STEPS", 50)
+    monkeypatch.setattr(self_supervised, "STEPS", 50)
 
 
 # What all have in common
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", ["pixels", "classifier"])
+@pytest.mark.parametrize("name", ["pixels", "classifier", "self-supervised"])
 def test_any_images_become_rows_of_finite_numbers(brief, name, shape):
     train, labels = random_bytes(20, shape), np.arange(20) % 3
     space = feature_space(name, train, labels, seed=0)
     found = space(as_float(random_bytes(7, shape, seed=1)))
     assert space.name == name
-    assert found.shape == (7, {"pixels": min(19, np.prod(shape)), "classifier": 64}[name])
+    assert found.shape == (7, min(19, np.prod(shape)) if name == "pixels" else 64)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
     assert len(np.unique(found, axis=0)) == 7
 
 
-@pytest.mark.parametrize("name", ["pixels", "classifier"])
+@pytest.mark.parametrize("name", ["pixels", "classifier", "self-supervised"])
 def test_the_digest_tells_the_spaces_apart_and_is_repeated(brief, labelled, name):
     images, labels = labelled
     first, again = (feature_space(name, images, labels, seed=0) for _ in range(2))
@@ -70,7 +72,7 @@ def test_the_digest_tells_the_spaces_apart_and_is_repeated(brief, labelled, name
     np.testing.assert_array_equal(first(as_float(images)), again(as_float(images)))
 
 
-@pytest.mark.parametrize("name", ["pixels", "classifier"])
+@pytest.mark.parametrize("name", ["pixels", "classifier", "self-supervised"])
 def test_features_of_an_image_are_its_own(monkeypatch, brief, labelled, name):
     """Neither the other images nor the chunk matter; images may be read-only; nothing is drawn from global state."""
     images, labels = labelled
@@ -79,14 +81,16 @@ def test_features_of_an_image_are_its_own(monkeypatch, brief, labelled, name):
     asked = as_float(images[:50])
     asked.setflags(write=False)
     whole = space(asked)
-    monkeypatch.setattr(features, "CHUNK", 7)
+    monkeypatch.setattr(encoder, "CHUNK", 7)
     np.testing.assert_allclose(space(asked[20:]), whole[20:], atol=1e-5)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", ["pixel", "timm:", "timm", "classifier:2", ""])
 def test_other_names_are_refused(name):
-    with pytest.raises(InputError, match=f"must be pixels, classifier or timm:<model>, but got '{name}'"):
+    with pytest.raises(
+        InputError, match=f"must be pixels, classifier, self-supervised or timm:<model>, but got '{name}'"
+    ):
         feature_space(name, random_bytes(3, (1, 8, 8)), None, seed=0)
 
 
@@ -155,6 +159,55 @@ def test_labels_may_be_words_or_all_the_same(brief):
 def test_a_classifier_needs_labels():
     with pytest.raises(InputError, match="need labels, but the images have none"):
         feature_space("classifier", random_bytes(3, (1, 8, 8)), None, seed=0)
+
+
+# Features that teach themselves
+
+
+@pytest.fixture(scope="module")
+def taught(labelled) -> SelfSupervisedFeatures:
+    images, _ = labelled
+    return SelfSupervisedFeatures.fit(images[:450], seed=0)
+
+
+def test_what_teaches_itself_brings_classes_together_that_it_was_never_told_of(taught, labelled):
+    images, labels = labelled
+    found = taught(images)
+    nearest = [np.argsort(np.square(found[:450] - point).sum(1))[0] for point in found[450:]]
+    assert (labels[:450][nearest] == labels[450:]).mean() > 0.9
+    assert (found.std(0) > 0.01).mean() > 0.9, "hardly a unit is dead"
+
+
+def test_it_goes_on_to_see_blur(taught, labelled):
+    """Which no view has, else it would be trained to overlook it."""
+    images = as_float(labelled[0][300:])
+    real, blurred = taught(images), taught(controls.blurred(images))
+    assert fidelity.classifier_accuracy(blurred[::2], real[1::2], seed=0) > 0.7
+    assert fidelity.classifier_accuracy(real[::2], real[1::2], seed=0) < 0.6
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 20, 24), (4, 5, 9)], ids=str)
+def test_views_have_the_shape_of_images_and_are_repeated(shape):
+    images = torch.rand(6, *shape, generator=torch.Generator().manual_seed(0))
+    first, again, other = (self_supervised.view(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == images.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_an_image_drawn_twice_is_no_other_image():
+    """Its rows are all the same, so that any part of the loss that pushed them apart would be large."""
+    rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0]]), dim=1)
+    assert self_supervised._unlike(rows, torch.tensor([7, 7])) == pytest.approx(0, abs=1e-4)
+    assert self_supervised._unlike(rows, torch.tensor([7, 8])) == pytest.approx(np.log(3), abs=1e-4)
+
+
+def test_large_images_are_averaged_down_before_the_network(brief):
+    large = random_bytes(12, (3, 64, 64))
+    space = SelfSupervisedFeatures.fit(large, seed=0)
+    by_hand = torch.nn.functional.avg_pool2d(torch.tensor(as_float(large)), 3, ceil_mode=True)
+    with torch.no_grad():
+        np.testing.assert_allclose(space(large), space.body[1:](by_hand), atol=1e-5)
 
 
 # timm, which stands in for itself: its weights are not to be had without a network

@@ -1,6 +1,7 @@
 """The two rules: controls are as they are called, measures have a say only where they tell them, verdicts are right."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,15 +9,25 @@ from sklearn.datasets import load_digits
 
 from latentmill.data.batches import as_float
 from latentmill.evaluation import controls, results
-from latentmill.evaluation.calibration import MARGIN, Calibration, Control, Seen
+from latentmill.evaluation.assembly import chosen_features, judge_of
+from latentmill.evaluation.calibration import (
+    MARGIN,
+    Calibration,
+    Control,
+    Seen,
+    factor_with_replacement,
+    factor_without_replacement,
+)
+from latentmill.evaluation.calibrator import Calibrator
 from latentmill.evaluation.entry import Material
 from latentmill.evaluation.features import feature_space
-from latentmill.evaluation.judge import FEWEST, SUBSETS, Calibrator, Judge
+from latentmill.evaluation.groups import Classes, Clusters
+from latentmill.evaluation.judge import FEWEST, Judge
 from latentmill.evaluation.measures import HIGHER_IS_BETTER, RULES, measured
-from latentmill.evaluation.run import judge_of
-from latentmill.evaluation.spaces import Space
-from latentmill.evaluation.verdict import Estimate, verdict
+from latentmill.evaluation.spaces import CopySpace
+from latentmill.evaluation.verdict import Draws, Estimate, verdict
 
+SPOILT = ("strongly blurred", "held-out images with noise", "independent pixels", "mean images", "blends of two")
 NAMES = [name for measures in RULES.values() for names in measures for name in names.split(", ")]
 
 
@@ -32,7 +43,7 @@ def make_judge(images, labels, names, seed=0):
     """Of 1 000 training, 200 validation and 250 test images."""
     parts = (slice(1000), slice(1000, 1200), slice(1200, 1450))
     known = [None if labels is None else labels[part] for part in parts]
-    return judge_of(Material(*(images[part] for part in parts), *known), names, seed)
+    return judge_of(Material(*(images[part] for part in parts), *known), names, seed, samples=270)
 
 
 @pytest.fixture(scope="module")
@@ -48,51 +59,90 @@ def held_out(data):
 # Controls
 
 
+def rows_of(images):
+    return {row.tobytes() for row in images}
+
+
+def drawn(made, name, count=100, seed=0):
+    """Images of one draw."""
+    return made.images(name, np.random.default_rng(seed), count)
+
+
 def test_controls_are_what_they_are_called(data):
-    images, rng = as_float(data[0][:300]), np.random.default_rng(0)
-    train = as_float(data[0][300:600])
-    rows = {row.tobytes() for row in images}
-    copied = {row.tobytes() for row in train}
-    made = {each.name: each.draw(rng, 100) for each in controls.for_rule_2(images, train)}
-    assert {name: sum(image.tobytes() in rows for image in drawn) for name, drawn in made.items()} == {
+    images, train = data[0][:300], data[0][300:600]
+    made = controls.for_rule_2(images, data[1][:300], train, seed=0)
+    new, copied = rows_of(as_float(images)), rows_of(as_float(train))
+    found = {each.name: drawn(made, each.name) for each in made.controls}
+    assert {name: sum(row.tobytes() in new for row in rows) for name, rows in found.items()} == {
         "held-out images": 100,
         "held-out images, blurred": 0,
+        "strongly blurred": 0,
+        "held-out images with noise": 0,
+        "independent pixels": 0,
+        "mean images": 0,
+        "blends of two": 0,
         "training images": 0,
         "training images with noise": 0,
         "5 % training images": 95,
         "20 % with noise": 80,
     }
-    copies = {name: sum(image.tobytes() in copied for image in drawn) for name, drawn in made.items()}
-    assert (copies["training images"], copies["5 % training images"], copies["training images with noise"]) == (
-        100,
-        5,
-        0,
-    )
-    assert all(drawn.min() >= 0 and drawn.max() <= 1 and drawn.dtype == np.float32 for drawn in made.values())
+    copies = {name: sum(row.tobytes() in copied for row in rows) for name, rows in found.items()}
+    assert {name: count for name, count in copies.items() if count} == {
+        "training images": 100,
+        "5 % training images": 5,
+    }
+    assert all(rows.min() >= 0 and rows.max() <= 1 and rows.dtype == np.float32 for rows in found.values())
+    assert [each.name for each in made.controls if not each.keeps] == [
+        "training images",
+        "training images with noise",
+        "5 % training images",
+        "20 % with noise",
+    ]
 
 
-def test_a_dropped_class_is_missing_and_the_others_are_not(data):
-    images, labels = as_float(data[0][:600]), data[1][:600]
-    by_name = {each.name: each for each in controls.for_rule_1(images, labels)}
-    of = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
-    for seed in range(5):
-        drawn = by_name["one class dropped"].draw(np.random.default_rng(seed), 250)
-        assert len({of[image.tobytes()] for image in drawn}) == 9
-    assert len({of[image.tobytes()] for image in by_name["real images"].draw(np.random.default_rng(0), 250)}) == 10
+def test_a_lost_mode_is_missing_and_the_others_are_not(data):
+    images, labels = data[0][:600], data[1][:600]
+    made = controls.for_rule_1(images, labels, seed=0)
+    (lost,) = (each for each in made.controls if each.name == controls.LOST)
+    choose = controls.with_replacement(np.random.default_rng(0))
+    missing = []
+    for turn in range(lost.repeats):
+        ((population, indices),) = lost.draw(choose, 400, turn)
+        assert population == "real"
+        missing.append(set(range(10)) - set(labels[indices]))
+    assert all(len(each) == 1 for each in missing)
+    assert sorted(label for each in missing for label in each) == sorted([*range(10)] * 2), "each in its turn"
 
 
-def test_one_class_alone_can_not_be_dropped(data):
-    names = [each.name for each in controls.for_rule_1(as_float(data[0][:50]), np.zeros(50))]
+def test_one_group_alone_can_not_be_lost(data):
+    names = [each.name for each in controls.for_rule_1(data[0][:50], np.zeros(50), seed=0).controls]
     assert names == ["real images", "blurred", "independent pixels"]
 
 
 def test_independent_pixels_keep_each_pixels_values_and_lose_what_joins_them(data):
-    images = as_float(data[0][:600])
-    drawn = controls.for_rule_1(images, data[1][:600])[2].draw(np.random.default_rng(0), 2_000)
-    np.testing.assert_allclose(drawn.mean(0), images.mean(0), atol=0.05)
-    joined, lost = (np.corrcoef(each[:, 0, 3, 3], each[:, 0, 3, 4])[0, 1] for each in (images, drawn))
+    images = data[0][:600]
+    found = controls.independent_pixels(images, np.random.default_rng(0), 2_000)
+    np.testing.assert_allclose(found.mean(0), as_float(images).mean(0), atol=0.05)
+    joined, lost = (np.corrcoef(each[:, 0, 3, 3], each[:, 0, 3, 4])[0, 1] for each in (as_float(images), found))
     assert abs(joined) > 0.3
     assert abs(lost) < 0.1
+
+
+def test_means_are_of_one_group_and_blends_of_two_different_images():
+    images = np.repeat([0, 100, 200], 20).astype(np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
+    groups = np.repeat([0, 1, 2], 20)
+    means = controls.means(images, groups, np.random.default_rng(0), 50)
+    assert set(np.rint(means[:, 0, 0, 0] * 255)) == {0, 100, 200}
+    different = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
+    blends = controls.blends(different, np.arange(6), np.random.default_rng(0)) * 255
+    assert all(blend[0, 0, 0] != index for index, blend in enumerate(blends))
+
+
+def test_images_of_a_population_are_the_same_at_each_look(data):
+    made = controls.spoilt_images(data[0][:60], data[1][:60], seed=3)
+    for name, population in made.items():
+        first, again = (population.make(np.arange(60)) for _ in range(2))
+        np.testing.assert_array_equal(first, again, err_msg=name)
 
 
 # Calibration
@@ -123,29 +173,45 @@ def test_a_blind_measure_has_no_threshold():
     assert seen([(1, 0.1)], [(1.2, 0.1), (0, 0.1)]).threshold is None
 
 
-def test_draws_from_a_pool_vary_less_than_the_world():
+NUMBERS = Control("numbers", True, 20, 1, lambda choose, count, turn: [("numbers", choose(100, count))])
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_draws_from_a_pool_vary_less_than_the_world(replace):
     """The deviation makes up for it, as simulated: between a fresh mean and the mean of many draws from one pool."""
     rng, pool_size, size = np.random.default_rng(0), 100, 40
+    factor = (factor_with_replacement if replace else factor_without_replacement)(size / pool_size)
     errors, deviations = [], []
-    control = Control("numbers", True, lambda rng, count: rng.normal(size=count))
     for _ in range(400):
         pool = rng.normal(size=pool_size)
-        draws = [rng.choice(pool, size, replace=False).mean() for _ in range(20)]
-        deviations.append(Seen.of(control, draws, size / pool_size).deviation)
+        draws = [rng.choice(pool, size, replace=replace).mean() for _ in range(20)]
+        deviations.append(Seen.of(NUMBERS, draws, False, factor).deviation)
         errors.append(rng.normal(size=size).mean() - np.mean(draws))
     assert np.sqrt(np.mean(np.square(deviations))) == pytest.approx(np.std(errors), rel=0.1)
 
 
-def test_draws_from_a_pool_with_the_shares_of_the_world_vary_less_than_the_world_alone():
-    """As simulated, for the share of one of two classes, where the pool has the world's shares."""
-    rng, pool, size = np.random.default_rng(0), np.repeat([0, 1], [70, 30]), 40
-    errors, deviations = [], []
-    control = Control("classes", True, lambda rng, count: rng.binomial(1, 0.3, size=count))
-    for _ in range(400):
-        draws = [rng.choice(pool, size, replace=False).mean() for _ in range(20)]
-        deviations.append(Seen.of(control, draws, size / len(pool), stratified=True).deviation)
-        errors.append(control.draw(rng, size).mean() - np.mean(draws))
-    assert np.sqrt(np.mean(np.square(deviations))) == pytest.approx(np.std(errors), rel=0.1)
+def test_of_kinds_that_take_turns_the_hardest_counts_with_the_deviation_within_kinds():
+    control = Control("lost", False, 4, 2, NUMBERS.draw)
+    values = [0.0, 5.0, 2.0, 5.0]  # kinds of mean 1 and 5
+    easy_and_hard = {higher: Seen.of(control, values, higher) for higher in (False, True)}
+    assert (easy_and_hard[False].mean, easy_and_hard[True].mean) == (1.0, 5.0)
+    assert easy_and_hard[True].deviation == pytest.approx(1.0)  # of squares 1, 1, 0 and 0, two degrees of freedom
+
+
+def test_what_a_measure_may_only_exclude_it_does_not_find():
+    plain = seen([(1, 0.1)], [(3, 0.1), (9, 0.1)])
+    modest = replace(plain, only_excludes=frozenset({"broken 0"}))
+    assert set(modest.told()) == {"broken 0", "broken 1"}
+    assert modest.threshold == plain.told()["broken 1"] > plain.threshold
+
+
+def test_how_many_times_the_images_would_tell_a_control():
+    """Ten times as far apart as the margins is a hundredth of the images; what looks no worse is never told."""
+    apart = seen([(0, 0.1)], [(2 * MARGIN, 0.1)])
+    assert apart.needed("broken 0") == pytest.approx(0.01)
+    assert seen([(0, 1.0)], [(MARGIN, 1.0)]).needed("broken 0") == pytest.approx(4)
+    assert seen([(1, 0.1)], [(1, 0.1)]).needed("broken 0") is None
+    assert replace(seen([(0, 1.0)], [(MARGIN, 1.0)]), size=500, most=500).needed("broken 0") is None
 
 
 def test_what_a_value_moves_by_between_two_fits_takes_the_say_from_a_measure():
@@ -159,50 +225,60 @@ def test_what_a_value_moves_by_between_two_fits_takes_the_say_from_a_measure():
 
 # Verdicts
 
+DRAWS = Draws(few=100, many=100, held_out=300, most=6_000)
+BLIND = (  # (3.5 * 0.2 / 0.2)² = 12.25 times as many
+    "no measure tells broken 0 from real images; "
+    "about 3,700 held-out images instead of 300, and 1,300 samples instead of 100, would do"
+)
+AND_NONE = "and no number of images that can be used would do"
+HOPELESS = f"no measure tells broken 1 from real images in these feature spaces, {AND_NONE}"
+
 
 def estimates(*values, error=0.01, told=((3, 0.1), (5, 0.1))):
     return [Estimate(value, error, seen([(1, 0.1)], told)) for value in values]
 
 
 def test_a_value_beyond_the_threshold_breaks_the_rule():
-    found = verdict(estimates(1.0, 2.5), ["broken 0", "broken 1"], 100)
+    found = verdict(estimates(1.0, 2.5), ["broken 0", "broken 1"], 100, DRAWS)
     assert (found.status, found.samples) == ("broken", 100)
     assert found.evidence.startswith("measure (pixels) 2.5 ± 0.02, broken above ")
 
 
 def test_a_rule_holds_where_each_control_is_surely_excluded():
-    assert verdict(estimates(1.0), ["broken 0", "broken 1"], 100).status == "holds"
+    assert verdict(estimates(1.0), ["broken 0", "broken 1"], 100, DRAWS).status == "holds"
 
 
 @pytest.mark.parametrize(
-    ("value", "error", "told", "unsure"),
+    ("value", "error", "told", "evidence"),
     [
-        (1.0, 0.01, ((1.2, 0.1), (5, 0.1)), "broken 0"),  # which it is blind to
-        (1.5, 0.5, ((3, 0.1), (5, 0.1)), "broken 0"),  # the interval reaches the threshold
-        (1.0, 0.01, ((1.2, 0.1), (1.2, 0.1)), "broken 0 or broken 1"),
+        (1.0, 0.01, ((1.2, 0.1), (5, 0.1)), BLIND),
+        (1.5, 0.5, ((3, 0.1), (5, 0.1)), "no measure excludes broken 0 with 100 samples; about 400 would do"),
+        (1.0, 0.01, ((1.2, 0.1), (0.9, 0.1)), f"{BLIND}; {HOPELESS}"),
     ],
+    ids=["too few images", "the interval reaches the threshold", "no number would do"],
 )
-def test_else_it_can_not_tell(value, error, told, unsure):
-    found = verdict(estimates(value, error=error, told=told), ["broken 0", "broken 1"], 100)
-    assert (found.status, found.evidence) == ("cannot tell", f"no measure excludes {unsure} with 100 samples")
+def test_else_it_can_not_tell_and_says_how_many_images_would_do(value, error, told, evidence):
+    found = verdict(estimates(value, error=error, told=told), ["broken 0", "broken 1"], 100, DRAWS)
+    assert (found.status, found.evidence) == ("cannot tell", evidence)
 
 
 def test_a_blind_measure_has_no_say():
     """Whatever it says: another excludes all."""
     blind = Estimate(1e6, 0.01, seen([(1, 0.1)], [(1.2, 0.1), (0, 0.1)]))
-    assert verdict([blind, *estimates(1.0)], ["broken 0", "broken 1"], 100).status == "holds"
-    assert verdict([blind], ["broken 0", "broken 1"], 100).status == "cannot tell"
+    assert verdict([blind, *estimates(1.0)], ["broken 0", "broken 1"], 100, DRAWS).status == "holds"
+    assert verdict([blind], ["broken 0", "broken 1"], 100, DRAWS).status == "cannot tell"
 
 
 def test_without_controls_nothing_can_be_told():
-    assert verdict(estimates(1.0), [], 100).status == "cannot tell"
+    assert verdict(estimates(1.0), [], 100, DRAWS).status == "cannot tell"
 
 
 def test_an_estimate_of_several_subsets_by_hand():
     calibration = seen([(1, 0.1), (1, 0.3)], [(3, 0.1)])
-    found = Estimate.of([1.0, 2.0, 3.0], calibration)
-    assert (found.value, found.standard_error) == (2.0, pytest.approx(1 / np.sqrt(3)))
-    assert Estimate.of([1.0], calibration).standard_error == pytest.approx(0.3), "as real images vary"
+    found = Estimate.of([1.0, 2.0, 3.0, 4.0, 5.0], calibration)
+    assert (found.value, found.standard_error) == (3.0, pytest.approx(np.sqrt(2.5 / 5)))
+    assert Estimate.of([1.0], calibration).standard_error == pytest.approx(0.1), "as real images vary"
+    assert Estimate.of([1.0, 1.0], calibration).standard_error == pytest.approx(0.1 / np.sqrt(2)), "of few, at least"
 
 
 # The judge
@@ -218,7 +294,7 @@ def copier(held_out, train, share, noise, seed=0):
 def test_held_out_images_keep_both_rules(judge, held_out):
     found = judge.judge(held_out).verdicts
     assert (found[1].status, found[2].status) == ("holds", "holds")
-    assert found[1].samples == judge.size
+    assert found[1].samples == len(held_out) // judge.size * judge.size
 
 
 def test_blur_breaks_rule_1_and_is_no_copying(judge, held_out):
@@ -248,9 +324,36 @@ def test_validation_images_are_among_what_keeps_rule_2_alone(judge):
 def test_without_validation_images_rule_2_has_its_other_controls(data):
     calibrator = Calibrator(data[0][:1000], data[0][:0], None, seed=0)
     pixels = feature_space("pixels", data[0][:1000], None, seed=0)
-    space = Space(pixels, as_float(data[0][:1000]), as_float(data[0][1000:1200]), seed=0)
+    space = CopySpace(pixels, data[0][:1000], data[0][1000:1200], seed=0)
     found = [Calibration(2, "near copies", "pixels", False, ())]
     assert calibrator.confirm(found, space) == found
+
+
+@pytest.mark.parametrize("name", [*SPOILT])
+def test_what_is_bad_without_copying_is_no_copying(judge, data, name):
+    population = controls.spoilt_images(data[0][1450:], data[1][1450:], seed=0)[name]
+    found = judge.judge(population.make(np.arange(population.count))).verdicts
+    assert found[2].status == "holds"
+
+
+def test_a_measure_that_accuses_what_is_bad_without_copying_has_no_say(data):
+    """Means of clusters are nearer to the training images than digits are: to C_T they are copies, so it is blind."""
+    pixels = feature_space("pixels", data[0][:1000], None, seed=0)
+    calibrator = Calibrator(data[0][:1000], data[0][1000:1200], data[1][:1200], seed=0, samples=300)
+    found = {each.measure: each for each in calibrator.calibrate(2, pixels, data[0][1200:1450]).calibrations}
+    of = {each.control: each for each in found["C_T"].seen}
+    assert of["mean images"].mean < of["5 % training images"].mean < of["held-out images"].mean
+    assert "5 % training images" not in found["C_T"].told()
+    alone = [each for each in found["C_T"].seen if each.control != "mean images"]
+    assert replace(found["C_T"], seen=tuple(alone)).told().keys() >= {"training images"}
+
+
+def generators(held_out, train):
+    return {
+        "held out": held_out,
+        "blurred": controls.blurred(held_out),
+        "noisy copies": copier(held_out, as_float(train), 0.2, noise=True),
+    }
 
 
 def test_noise_breaks_rule_1_and_is_no_copying(judge):
@@ -264,8 +367,13 @@ def test_the_same_samples_get_the_same_verdict_whatever_came_before(judge, held_
 
 def test_many_samples_are_judged_in_subsets(judge, held_out):
     found = judge.judge(np.concatenate([held_out] * 20))
-    assert found.verdicts[1].samples == SUBSETS * judge.size
+    assert found.verdicts[1].samples == 20 * len(held_out) // judge.size * judge.size
     assert {each.calibration.measure for each in found.estimates[1] + found.estimates[2]} == set(NAMES)
+
+
+def test_one_rule_alone_can_be_judged(judge, held_out):
+    both, one = judge.judge(held_out), judge.judge(held_out, [2])
+    assert (one.estimates, one.verdicts) == ({2: both.estimates[2]}, {2: both.verdicts[2]})
 
 
 def test_too_few_samples_are_not_judged(judge, held_out):
@@ -279,37 +387,93 @@ def test_too_few_samples_are_not_judged(judge, held_out):
 def test_too_few_images_make_no_controls(data):
     images = data[0]
     calibrator = Calibrator(images[:20], images[20:30], None, seed=0)
-    assert calibrator.size < FEWEST
+    assert calibrator.draws.few < FEWEST
     pixels = feature_space("pixels", images[:20], None, seed=0)
-    assert calibrator.calibrate(1, pixels, images[30:60]) == []
-    space = Space(pixels, as_float(images[:20]), as_float(images[30:60]), seed=0)
-    few = Judge({1: [space], 2: [space]}, [], calibrator.size)
+    assert calibrator.calibrate(1, pixels, images[30:60]).calibrations == []
+    few = Judge([], [], [], calibrator.draws)
     found = few.judge(as_float(images[60:200]))
     assert {each.status for each in found.verdicts.values()} == {"cannot tell"}
     assert "too few images for controls of at least 20" in found.verdicts[1].evidence
 
 
-def test_without_labels_clusters_stand_in_for_classes(data):
-    found = make_judge(data[0], None, ["pixels"])
-    assert "one class dropped" in {each.control for each in found.calibrations[0].seen}
+def test_where_no_mode_could_be_missed_rule_1_can_not_hold(data):
+    images = data[0]
+    few = judge_of(Material(images[:60], images[60:80], images[80:140], None, None, None), ["pixels"], 0, samples=200)
+    assert all(controls.LOST not in {seen.control for seen in each.seen} for each in few.calibrations)
+    found = few.judge(as_float(images[200:400])).verdicts[1]
+    assert found.status == "cannot tell"
+    assert "40 held-out images and 200 samples are too few, or too much alike, for the control one" in found.evidence
 
 
 def test_images_that_are_all_the_same_have_defined_results():
     images = np.full((150, 1, 8, 8), 7, np.uint8)
-    calibrator = Calibrator(images[:90], images[90:120], None, seed=0)
-    pixels = feature_space("pixels", images[calibrator.copied], None, seed=0)
-    found = [each for rule in RULES for each in calibrator.calibrate(rule, pixels, images[120:])]
-    space = Space(pixels, as_float(images[:90]), as_float(images[120:]), seed=0)
-    same = Judge({1: [space], 2: [space]}, found, calibrator.size)
+    given = Material(images[:90], images[90:120], images[120:], None, None, None)
+    same = judge_of(given, ["pixels"], seed=0, samples=50)
     judged = same.judge(as_float(images))
     assert {each.status for each in judged.verdicts.values()} <= {"cannot tell", "broken"}
     json.dumps(results.calibration(same), allow_nan=False)
     assert all(np.isfinite(each.value) for each in judged.estimates[1] + judged.estimates[2])
 
 
+# Modes
+
+
+def test_a_lost_class_is_found_where_classes_are_told_apart(judge, data, held_out):
+    assert isinstance(judge.fidelity_spaces[1].groups, Classes)
+    for label in range(10):
+        kept = held_out[data[1][1450:] != label]
+        assert judge.judge(kept, [1]).verdicts[1].status == "broken", label
+
+
+def test_where_classes_overlap_a_lost_cluster_is_found(data, held_out):
+    """Labels that say nothing: no class of them could be missed."""
+    found = make_judge(data[0], np.random.default_rng(0).integers(3, size=len(data[0])), ["classifier"])
+    (space,) = found.fidelity_spaces
+    assert isinstance(space.groups, Clusters)
+    groups = space.view(held_out).groups
+    for group in np.unique(groups):
+        kept = held_out[groups != group]
+        judged = found.judge(np.concatenate([kept, kept]), [1]).verdicts[1]
+        assert (judged.status, "rarest group" in judged.evidence) == ("broken", True)
+
+
+def test_without_labels_an_encoder_that_teaches_itself_finds_what_is_wrong(data, held_out):
+    found = make_judge(data[0], None, None)
+    assert [space.name for space in found.fidelity_spaces] == ["pixels", "self-supervised"]
+    judged = {name: found.judge(made).verdicts for name, made in generators(held_out, data[0][:1000]).items()}
+    assert (judged["held out"][1].status, judged["held out"][2].status) == ("holds", "holds")
+    assert (judged["blurred"][1].status, judged["blurred"][2].status) == ("broken", "holds")
+    assert judged["noisy copies"][2].status == "broken"
+    clusters = found.fidelity_spaces[1].view(held_out).groups
+    kept = held_out[clusters != 0]
+    assert found.judge(np.concatenate([kept, kept]), [1]).verdicts[1].status == "broken"
+
+
+def test_images_mapped_from_disk_are_judged_as_those_in_memory(data, held_out, tmp_path):
+    def mapped(name, images):
+        np.save(tmp_path / f"{name}.npy", images)
+        return np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+
+    parts = {"train": slice(400), "val": slice(400, 500), "test": slice(500, 650)}
+    there = [data[0][part] for part in parts.values()]
+    here = [mapped(name, data[0][part]) for name, part in parts.items()]
+    found = [judge_of(Material(*images, None, None, None), ["pixels"], 0, 200) for images in (there, here)]
+    assert found[0].calibrations == found[1].calibrations
+    assert found[0].judge(held_out) == found[1].judge(held_out)
+
+
+def test_the_automatic_choice_of_features():
+    images = np.zeros((10, 1, 4, 4), np.uint8)
+    labelled = Material(images, images, images, *[np.zeros(10)] * 3)
+    bare = Material(images, images, images, None, None, None)
+    assert chosen_features(None, labelled) == {1: ["pixels", "classifier"], 2: ["pixels"]}
+    assert chosen_features(None, bare) == {1: ["pixels", "self-supervised"], 2: ["pixels"]}
+    assert chosen_features(["classifier"], labelled) == {1: ["classifier"], 2: ["classifier"]}
+
+
 def test_a_measure_that_needs_more_images_says_so_and_gives_none(judge, held_out):
-    space = judge.spaces[1][0]
-    found = measured(1, space.view(held_out[:3]), space)
+    space, few = judge.fidelity_spaces[0], judge.fidelity_spaces[0].view(held_out[:3])
+    found = measured(1, few, few, space)
     assert "precision" not in found.values
     assert any(
         each.startswith("precision, recall, density, coverage: the measure needs at least") for each in found.silent
@@ -328,6 +492,7 @@ def test_the_calibration_is_told_whole(judge):
     assert all(len(each["digest"]) == 64 for each in told["spaces"].values())
     for rule, names in RULES.items():
         rows = told["rules"][str(rule)]["measures"]
+        assert all(set(row["excludes"]) >= set(row["tells"]) for row in rows)
         assert len(rows) == 2 * len(", ".join(names).split(", "))
         named = {each["name"] for each in told["rules"][str(rule)]["controls"]}
         assert all(set(row["seen"]) == named >= set(row["tells"]) for row in rows)

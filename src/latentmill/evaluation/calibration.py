@@ -10,13 +10,16 @@ from math import sqrt
 
 import numpy as np
 
-# Draws of each control; more of those that keep the rule, for the honest must not be blamed.
-REPEATS_KEPT, REPEATS_BROKEN = 24, 8
+# Draws of each control; more of real images, for the honest must not be blamed.
+REPEATS_PASSING, REPEATS_SPOILT, REPEATS_FAILING = 24, 8, 8
+REPEATS_LOST = 2  # of each group
 # Standard deviations that must lie between a control and the threshold: with a deviation known from 24 draws, Student's
 # t asks for 3.5 for an error of 0.1 %, which each of some twenty measures may make.
 MARGIN = 3.5
 
-Draw = Callable[[np.random.Generator, int], np.ndarray]
+Parts = list[tuple[str, np.ndarray]]  # populations, and the indices (n) that are taken of each
+Choice = Callable[[int, int], np.ndarray]  # (below, count) -> indices (count)
+Draw = Callable[[Choice, int, int], Parts]
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,9 @@ class Control:
 
     name: str
     keeps: bool
-    draw: Draw  # (generator, count) -> images, float32 (count, C, H, W) in [0, 1]
-
-    @property
-    def repeats(self) -> int:
-        return REPEATS_KEPT if self.keeps else REPEATS_BROKEN
+    repeats: int
+    kinds: int  # that it takes turns at; what counts of them is the one hardest to tell
+    draw: Draw  # (how indices are chosen, count, which of the repeats) -> what `count` images are taken of
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,33 @@ class Seen:
     deviation: float  # between one more draw, from the world, and the mean
 
     @staticmethod
-    def of(control: Control, values: list[float], share: float, least: float = 0.0, stratified: bool = False) -> "Seen":
-        """Each draw took that `share` of a pool of images, below 1; the deviation is at least `least`.
+    def of(
+        control: Control, values: list[float], higher_is_better: bool, factor: float = 1.0, least: float = 0.0
+    ) -> "Seen":
+        """From the values of draws, in their order.
 
-        Draws from a pool vary 1 - share as much as draws from the world, and the pool's own mean is off by as much as
-        the mean of 1 / share draws: for a mean, variances of (1 - share) and (1 + share) times that of one draw. Where
-        the pool is `stratified` by what is measured, its own mean is that of the world.
+        Draws from a pool deviate less than draws from the world, by that `factor`; the deviation is at least `least`.
         """
-        of_pool = 0 if stratified else share
-        deviation = float(np.std(values, ddof=1)) * sqrt((1 + of_pool) / (1 - share))
-        return Seen(control.name, control.keeps, float(np.mean(values)), max(deviation, least))
+        of_kinds = [values[kind :: control.kinds] for kind in range(control.kinds)]
+        means = [float(np.mean(each)) for each in of_kinds]
+        within = np.concatenate([np.subtract(each, mean) for each, mean in zip(of_kinds, means, strict=True)])
+        deviation = factor * float(np.sqrt(np.square(within).sum() / max(1, len(values) - control.kinds)))
+        hardest = max(means) if higher_is_better else min(means)
+        return Seen(control.name, control.keeps, hardest, max(deviation, least))
+
+
+def factor_without_replacement(share: float) -> float:
+    """For draws that each take that `share` of a pool, below 1, each image once.
+
+    They vary 1 - share as much as draws from the world, and the pool's own mean is off by as much as the mean of
+    1 / share draws: for a mean, variances of (1 - share) and (1 + share) times that of one draw.
+    """
+    return sqrt((1 + share) / (1 - share))
+
+
+def factor_with_replacement(share: float) -> float:
+    """For draws of that `share` of a pool, or many times as many: only the pool's own mean is off."""
+    return sqrt(1 + share)
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,9 @@ class Calibration:
     space: str
     higher_is_better: bool
     seen: tuple[Seen, ...]
+    size: int = 0  # images of a draw
+    most: int | None = None  # images of a draw that the measure can use; None: all
+    only_excludes: frozenset[str] = frozenset()  # controls that it may exclude, but not find
 
     @property
     def name(self) -> str:
@@ -79,19 +100,38 @@ class Calibration:
         lowest = {each.control: self.badness(each.mean) - MARGIN * each.deviation for each in broken}
         return {name: self.badness((kept + low) / 2) for name, low in lowest.items() if low > kept}
 
+    def needed(self, control: str) -> float | None:
+        """With about how many times the images the control would be told: deviations fall as the square root of these.
+
+        None where no number would do, because it looks no worse than something that keeps the rule, or the measure
+        uses no more images than it has.
+        """
+        (broken,) = (each for each in self.seen if each.control == control)
+        kept = [each for each in self.seen if each.keeps]
+        gaps = [self.badness(broken.mean) - self.badness(each.mean) for each in kept]
+        if min(gaps) <= 0:
+            return None
+        margins = (MARGIN * (each.deviation + broken.deviation) / gap for each, gap in zip(kept, gaps, strict=True))
+        times = max(margins) ** 2
+        return None if self.most is not None and times * self.size > self.most else times
+
     def confirmed(self, values: dict[str, float], factor: float) -> "Calibration":
-        """With further sets of images that keep the rule: by name the value of each, in the order of those that do so.
+        """With further sets of images that keep the rule: by name the value of each, in the order of the first such.
 
         Their deviations are `factor` times those of the ones known.
         """
         kept = [each for each in self.seen if each.keeps]
         more = [
             Seen(name, True, value, factor * before.deviation)
-            for (name, value), before in zip(values.items(), kept, strict=True)
+            for (name, value), before in zip(values.items(), kept, strict=False)
         ]
         return replace(self, seen=(*self.seen, *more))
 
+    def finds(self) -> dict[str, float]:
+        """Those of `told` that it says are there: of the others it can only say that they are not."""
+        return {name: threshold for name, threshold in self.told().items() if name not in self.only_excludes}
+
     @property
     def threshold(self) -> float | None:
-        """The value from which it says that the rule is broken; None where it tells no control, so has no say."""
-        return min(self.told().values(), key=self.badness, default=None)
+        """The value from which it says that the rule is broken; None where it finds no control, so has no say."""
+        return min(self.finds().values(), key=self.badness, default=None)

@@ -7,12 +7,12 @@ that no model has copied: training images among one another, and held-out ones.
 import numpy as np
 from scipy.special import logsumexp, softmax
 from scipy.stats import binomtest, mannwhitneyu
-from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import euclidean_distances
 
 from latentmill.evaluation.neighbours import Neighbours
 
-CLOSE_SHARE, MUCH_CLOSER = 0.01, 0.7
+THRESHOLDS = np.linspace(0.01, 0.99, 99)  # of relative distances
+SAME = 0.01  # of the median distance between training images: less than the rounding to bytes
 CELL_SIZE = 10  # samples, and test images, that a cell needs to be compared
 EM_STEPS = 10
 SMALLEST_DEVIATION = 1e-2  # of a feature, beside the largest
@@ -30,12 +30,27 @@ def relative_distances(neighbours: Neighbours) -> np.ndarray:
     return np.divide(nearest, last, out=np.ones_like(nearest), where=last > 0)
 
 
-def near_copy_threshold(among_themselves: Neighbours) -> float:
-    """The relative distance below which an image is a near copy: 0.7 of the one that 1 % of training images fall below.
+def near_copy_threshold(among_themselves: Neighbours, copies: Neighbours) -> float:
+    """The relative distance below which an image is a near copy: it tells real images mixed with `copies` best.
 
-    So near copies are rare among the training images themselves; a quantile that rare would be known too badly.
+    `among_themselves` are training images and their others, `copies` noisy copies of training images. Of a share p of
+    one and q of the other below the threshold, (q - p) / sqrt(p (1 - p)) is largest: by so many standard deviations, up
+    to a factor, a few copies among many images stand out. So near twins among the data cost only what they are many.
     """
-    return MUCH_CLOSER * float(np.quantile(relative_distances(among_themselves), CLOSE_SHARE))
+    real, copied = (np.sort(relative_distances(each)) for each in (among_themselves, copies))
+    p = (np.searchsorted(real, THRESHOLDS) + 1) / (len(real) + 2)  # never known to be 0
+    q = np.searchsorted(copied, THRESHOLDS) / len(copied)
+    return float(THRESHOLDS[((q - p) / np.sqrt(p * (1 - p))).argmax()])
+
+
+def exact_copy_distance(among_themselves: Neighbours) -> float:
+    """The distance below which an image is the same as a training image: a hundredth of the median between these."""
+    return SAME * float(np.median(among_themselves.distances[:, 0]))
+
+
+def are_exact_copies(neighbours: Neighbours, distance: float) -> np.ndarray:
+    """Which images are a training image, but for rounding: bool (N)."""
+    return neighbours.distances[:, 0] <= distance
 
 
 def are_near_copies(neighbours: Neighbours, threshold: float) -> np.ndarray:
@@ -51,26 +66,13 @@ def near_copy_metrics(samples: Neighbours, test: Neighbours, threshold: float) -
     return {"share": copied / len(samples), "low": interval.low, "high": interval.high, "held_out": held_out}
 
 
-def authenticity(samples: Neighbours, among_themselves: Neighbours) -> float:
+def authenticity(samples: Neighbours, own: np.ndarray) -> float:
     """The share of samples that are farther from their nearest training image than that is from its own nearest.
 
-    Alaa et al. 2022, in [0, 1]; about a half for new images from the same distribution.
+    Alaa et al. 2022, in [0, 1]; about a half for new images from the same distribution. `own` (N) is the distance of
+    each sample's nearest training image to its own nearest.
     """
-    own = among_themselves.distances[samples.indices[:, 0], 0]
     return float((samples.distances[:, 0] > own).mean())
-
-
-class Cells:
-    """A partition of the feature space by k-means on the training features, for C_T."""
-
-    def __init__(self, train: np.ndarray, cells: int, seed: int) -> None:
-        """`train` (N, D); fewer cells than asked for where it has fewer different rows."""
-        different = len(np.unique(train, axis=0))
-        self._means = KMeans(min(cells, different), n_init=1, random_state=seed).fit(train)
-
-    def of(self, features: np.ndarray) -> np.ndarray:
-        """The cell of each of `features` (N, D): (N)."""
-        return np.asarray(self._means.predict(features))
 
 
 def c_t(samples: Neighbours, sample_cells: np.ndarray, test: Neighbours, test_cells: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.candidates import Reduced
+from latentmill.evaluation.controls import noisy
 from latentmill.evaluation.copies import near_copy_metrics, near_copy_threshold
 from latentmill.evaluation.features import Features, PixelFeatures
 from latentmill.evaluation.fidelity import TooFew
@@ -101,8 +102,9 @@ def usual(given: Material, seed: int) -> Usual:
     """From the test images, and from some training images among the others."""
     index = TrainingSet(given.train)
     chosen = np.random.default_rng(seed).permutation(len(given.train))[:COMPARED]
-    test, near = index.nearest(given.test), near_copy_threshold(index.others(chosen))
-    return Usual(test, near, index.reduced, PixelFeatures.fit(given.train))
+    copies = index.nearest(noisy(as_float(given.train[chosen]), np.random.default_rng(seed)))
+    near = near_copy_threshold(index.others(chosen), copies)
+    return Usual(index.nearest(given.test), near, index.reduced, PixelFeatures.fit(given.train))
 
 
 def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Findings:
@@ -170,7 +172,7 @@ def judge_samples(
     metrics = _told(judge.judge(samples)) | {
         "near_copies": near_copy_metrics(nearest, usual.test, usual.near),
         "nearest": nearest_metrics(nearest, usual.test),
-        "validation": selection_metrics(samples, given.val, judge.spaces[1]),
+        "validation": selection_metrics(samples, given.val, judge.fidelity_spaces),
     }
     if isinstance(model, Encodes) and isinstance(model, Decodes):
         metrics |= _prior(model, route, given, usual.pixels, config.seed)

@@ -1,11 +1,10 @@
 """Feature spaces: what images are turned into before samples are compared with real ones.
 
-Images are uint8 (N, C, H, W), as prepared, or float32 in [0, 1].
+Training images are uint8 (N, C, H, W), as prepared. Images to be judged are the same, or float32 (N, C, H, W) in
+[0, 1]. Either may be mapped from disk: only a chunk at a time is held as floats.
 """
 
-import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -18,16 +17,16 @@ from torch.nn import functional as F
 
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
-from latentmill.nets import ImageShape
+from latentmill.evaluation.encoder import WIDTH, apply, digest, digest_of_weights, encoder
+from latentmill.evaluation.self_supervised import SelfSupervisedFeatures
 from latentmill.variant import float_array
 
 COMPONENTS = 64  # at most, of the pixels
-FITTED = 10_000  # training images that the components are fitted to: more only cost memory
+FITTED, FITTED_VALUES = 10_000, 20_000_000  # training images that the components are fitted to, and their pixels
 EXACT_PIXELS = 1_024  # images of up to this many have exact components; the covariance of larger ones is too large
 
-WIDTH = 64  # features of the classifier
 LEARNING_RATE, STEPS, BATCH = 3e-3, 400, 128  # of its training: the same work whatever the number of images
-CHUNK, TIMM_CHUNK = 500, 50  # images at a time
+TIMM_CHUNK = 50  # images at a time
 
 
 class Features(Protocol):
@@ -42,7 +41,7 @@ class Features(Protocol):
         """SHA-256 of what defines the map, in hexadecimal: values compare only where it is the same."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """(N, C, H, W), uint8 or float32 in [0, 1] -> float32 (N, D)."""
+        """uint8 (N, C, H, W), or float32 in [0, 1] -> float32 (N, D)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +55,15 @@ class PixelFeatures:
     @classmethod
     def fit(cls, train: np.ndarray) -> "PixelFeatures":
         """Fit the components to training images, at least 2: no more components than pixels, or than images less 1."""
-        rows = _rows(train[:FITTED].astype(np.float32) / 255)
+        some = min(FITTED, max(COMPONENTS + 1, FITTED_VALUES // train[0].size))
+        rows = _rows(as_float(train[:some]))
         exact = rows.shape[1] <= EXACT_PIXELS
         solver = "covariance_eigh" if exact else "randomized"
         pca = PCA(min(COMPONENTS, rows.shape[1], len(rows) - 1), svd_solver=solver, random_state=0).fit(rows)
-        return cls(_digest(pca.mean_, pca.components_), pca)
+        return cls(digest(pca.mean_, pca.components_), pca)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        parts = [self.pca.transform(_rows(_floats(images[at : at + CHUNK]))) for at in range(0, len(images), CHUNK)]
-        return np.concatenate(parts).astype(np.float32, copy=False)
+        return apply(lambda chunk: torch.from_numpy(self.pca.transform(chunk.flatten(1).numpy())), images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +86,18 @@ class ClassifierFeatures:
         names, targets = np.unique(labels, return_inverse=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            body, head = _body((train.shape[1], train.shape[2], train.shape[3])), nn.Linear(WIDTH, len(names))
+            body, head = encoder((train.shape[1], train.shape[2], train.shape[3])), nn.Linear(WIDTH, len(names))
         network = nn.Sequential(body, head)
         _train(network, Batches(train), torch.from_numpy(targets), torch.Generator().manual_seed(seed))
-        return cls(_digest_of_weights(network), names, body, head)
+        return cls(digest_of_weights(network), names, body, head)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return _apply(self.body, images)
+        return apply(self.body, images)
 
     def classes(self, features: np.ndarray) -> np.ndarray:
         """The most probable class of each row (N, D), as an index into `class_names`: int64 (N)."""
-        return _apply(self.head, features).argmax(1)
+        with torch.no_grad():
+            return float_array(self.head(torch.tensor(features))).argmax(1)
 
 
 class TimmFeatures:
@@ -111,12 +111,12 @@ class TimmFeatures:
         """
         self.name = f"timm:{model_name}"
         self._network, config = _load_timm(model_name)
-        self.digest = _digest_of_weights(self._network)
+        self.digest = digest_of_weights(self._network)
         self._size: tuple[int, int] = tuple(config["input_size"][1:])
         self._mean, self._std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))  # (3, 1, 1)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return _apply(lambda chunk: self._network(self._prepared(chunk)), images, chunk=TIMM_CHUNK)
+        return apply(lambda chunk: self._network(self._prepared(chunk)), images, chunk=TIMM_CHUNK)
 
     def _prepared(self, images: Tensor) -> Tensor:
         """(B, 1 or 3, H, W) in [0, 1] -> (B, 3, *size), as the network was trained to see them."""
@@ -125,7 +125,7 @@ class TimmFeatures:
 
 
 def feature_space(name: str, train: np.ndarray, labels: np.ndarray | None, seed: int) -> Features:
-    """The features called "pixels", "classifier" or "timm:<model>", fitted to training images where they need it.
+    """The features of that name, fitted to training images where they need it.
 
     Raises:
         InputError: there are no such features, or not for these images.
@@ -135,31 +135,13 @@ def feature_space(name: str, train: np.ndarray, labels: np.ndarray | None, seed:
         return TimmFeatures(model_name)
     if name == "pixels":
         return PixelFeatures.fit(train)
+    if name == "self-supervised":
+        return SelfSupervisedFeatures.fit(train, seed)
     if name != "classifier":
-        raise InputError(f"features must be pixels, classifier or timm:<model>, but got {name!r}")
+        raise InputError(f"features must be pixels, classifier, self-supervised or timm:<model>, but got {name!r}")
     if labels is None:
         raise InputError("features from a classifier need labels, but the images have none")
     return ClassifierFeatures.fit(train, labels, seed)
-
-
-def _body(image_shape: ImageShape) -> nn.Module:
-    """(B, C, H, W) -> (B, WIDTH), for any size; the normalisation keeps units from dying, which a feature must not."""
-    body = nn.Sequential(
-        *_convolution(image_shape[0], 16, nn.MaxPool2d(2, ceil_mode=True)),  # (B, 16, H/2, W/2)
-        *_convolution(16, 32, nn.MaxPool2d(2, ceil_mode=True)),  #              (B, 32, H/4, W/4)
-        *_convolution(32, 64, nn.AdaptiveMaxPool2d(2)),  #                      (B, 64, 2, 2)
-        nn.Flatten(),
-        nn.Linear(256, WIDTH, bias=False),
-        nn.BatchNorm1d(WIDTH),
-        nn.ReLU(),
-    )
-    body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third less time; torch's stub lacks it
-    return body
-
-
-def _convolution(inputs: int, outputs: int, pool: nn.Module) -> tuple[nn.Module, ...]:
-    """Pooled before the rest, which is then a quarter of the work."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), pool, nn.BatchNorm2d(outputs), nn.ReLU()
 
 
 def _train(network: nn.Module, images: Batches, targets: Tensor, generator: torch.Generator) -> None:
@@ -191,28 +173,5 @@ def _load_timm(model_name: str) -> tuple[nn.Module, dict[str, Any]]:
     return network, timm_data.resolve_model_data_config(network)
 
 
-@torch.no_grad()
-def _apply(network: Callable[[Tensor], Tensor], images: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
-    parts = (torch.tensor(_floats(images[start : start + chunk])) for start in range(0, len(images), chunk))
-    return np.concatenate([float_array(network(part)) for part in parts])
-
-
-def _floats(images: np.ndarray) -> np.ndarray:
-    return as_float(images) if images.dtype == np.uint8 else images
-
-
 def _rows(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)
-
-
-def _digest_of_weights(network: nn.Module) -> str:
-    return _digest(*(float_array(weight) for weight in network.state_dict().values()))
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    """SHA-256 of arrays, their shapes and types included."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.dtype} {array.shape} ".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()

@@ -38,18 +38,20 @@ class Prdc:
     coverage: float  # real images whose ball holds some sample
 
 
-def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5) -> Prdc:
+def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5, real_radii: np.ndarray | None = None) -> Prdc:
     """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), in O(N + M) memory.
 
     A ball is around an image and reaches to its k-th nearest other image of the same set, without its surface. So
-    an image with k copies has an empty ball, and where all points are the same, all four are 0.
+    an image with k copies has an empty ball, and where all points are the same, all four are 0. `real_radii` (M) are
+    the real images' `radii`, if they are known.
 
     Raises:
         TooFew: there are no k others.
     """
     _require(k + 1, samples, real)
     x, y = (torch.tensor(points, dtype=torch.float32) for points in (samples, real))
-    x_radii, y_radii = _radii(x, k), _radii(y, k)  # (N), (M)
+    x_radii = torch.from_numpy(radii(samples, k))  # (N)
+    y_radii = torch.from_numpy(radii(real, k) if real_radii is None else real_radii)  # (M)
     balls = torch.zeros(len(x), dtype=torch.float64)  # of real images, around each sample
     recalled, covered = (torch.zeros(len(y), dtype=torch.bool) for _ in range(2))
     for start in range(0, len(x), CHUNK):
@@ -62,6 +64,18 @@ def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5) -> Prdc:
     precision = (balls > 0).double().mean()
     shares = (precision, recalled.double().mean(), balls.mean() / k, covered.double().mean())
     return Prdc(*(float(share) for share in shares))
+
+
+def radii(points: np.ndarray, k: int = 5) -> np.ndarray:
+    """From each of `points` (N, D) to its k-th nearest other: float32 (N).
+
+    Raises:
+        TooFew: there are no k others.
+    """
+    _require(k + 1, points)
+    rows = torch.tensor(points, dtype=torch.float32)
+    nearest = [_distances(some, rows).kthvalue(k + 1, dim=1).values for some in rows.split(CHUNK)]
+    return np.asarray(torch.cat(nearest))  # itself is the first
 
 
 def frechet_distance(samples: np.ndarray, real: np.ndarray) -> float:
@@ -184,12 +198,6 @@ def _require(fewest: int, *sets: np.ndarray) -> None:
     if min(len(points) for points in sets) < fewest:
         sizes = " and ".join(str(len(points)) for points in sets)
         raise TooFew(f"the measure needs at least {fewest} images of each set, but got {sizes}")
-
-
-def _radii(points: torch.Tensor, k: int) -> torch.Tensor:
-    """From each of `points` (N, D) to its k-th nearest other: (N)."""
-    nearest = [_distances(rows, points).kthvalue(k + 1, dim=1).values for rows in points.split(CHUNK)]
-    return torch.cat(nearest)  # itself is the first
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -67,7 +67,8 @@ def _rule(calibrations: list[Calibration]) -> dict[str, Any]:
                 "measure": each.measure,
                 "space": each.space,
                 "better": "higher" if each.higher_is_better else "lower",
-                "tells": each.told(),
+                "tells": each.finds(),
+                "excludes": each.told(),
                 "seen": {seen.control: {"mean": seen.mean, "deviation": seen.deviation} for seen in each.seen},
             }
             for each in calibrations

@@ -3,18 +3,15 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from latentmill.config import EvaluationConfig
 from latentmill.errors import InputError
-from latentmill.evaluation.calibration import Calibration
+from latentmill.evaluation.assembly import assemble, calibrate, chosen_features, fit
 from latentmill.evaluation.entry import Findings, Material, Usual, judge_model, judge_samples, usual
-from latentmill.evaluation.features import Features, feature_space
-from latentmill.evaluation.judge import Calibrator, Judge
+from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.measures import RULES
 from latentmill.evaluation.results import MODEL
 from latentmill.evaluation.sampling import routes
-from latentmill.evaluation.spaces import Space
 from latentmill.heartbeat import TimeLeft, duration
 from latentmill.sweep.mapped import placed
 from latentmill.sweep.tasks import in_order_of_end, result, share, start
@@ -27,12 +24,17 @@ class Evaluation:
     def __init__(self, models: dict[str, Variant], given: Material, config: EvaluationConfig) -> None:
         train, val, test = (placed(images) for images in (given.train, given.val, given.test))
         shared, seed = share(replace(given, train=train, val=val, test=test)), config.seed
-        names = config.features or usual_features(given)
-        copied, whole = ([start(fit, name, part, shared, seed) for name in names] for part in (True, False))
-        calibrations = [start(calibrate, rule, features, shared, seed) for features in copied for rule in RULES]
+        chosen = chosen_features(config.features, given)
+        copied = {name: start(fit, name, True, shared, seed) for name in chosen[1]}
+        calibrated = [
+            start(calibrate, rule, copied[name], shared, seed, config.samples)
+            for rule in RULES
+            for name in chosen[rule]
+        ]
+        whole = [start(fit, name, False, shared, seed) for name in chosen[2]]
         self._usual = start(usual, shared, seed)
-        self._judge = start(assemble, len(names), shared, seed, *copied, *whole, *calibrations)
-        self._of_data = [*copied, *whole, *calibrations, self._usual, self._judge]
+        self._judge = start(assemble, shared, seed, config.samples, len(chosen[1]), *calibrated, *whole)
+        self._of_data = [*copied.values(), *calibrated, *whole, self._usual, self._judge]
         self._asked = {}
         for entry, model in models.items():
             of = share(model)
@@ -77,49 +79,3 @@ class Evaluation:
         return f"[{self._done}/{total}] evaluating, {duration(so_far)} so far" + (
             "" if left is None else f", {duration(left)} left"
         )
-
-
-def usual_features(given: Material) -> list[str]:
-    """The feature spaces of images that nothing is said about."""
-    return ["pixels"] if given.train_labels is None else ["pixels", "classifier"]
-
-
-def judge_of(given: Material, names: list[str], seed: int) -> Judge:
-    """The judge that `Evaluation` makes, here and now."""
-    copied, whole = ([fit(name, part, given, seed) for name in names] for part in (True, False))
-    calibrations = [calibrate(rule, features, given, seed) for features in copied for rule in RULES]
-    return assemble(len(names), given, seed, *copied, *whole, *calibrations)
-
-
-def fit(name: str, copied: bool, given: Material, seed: int) -> Features:
-    """Features fitted to all training images, or to those alone that are copied among the controls."""
-    train, labels = given.train, given.train_labels
-    if copied:
-        chosen = Calibrator(train, given.val, given.known_labels, seed).copied
-        train, labels = train[chosen], None if labels is None else labels[chosen]
-    return feature_space(name, train, labels, seed)
-
-
-def calibrate(rule: int, features: Features, given: Material, seed: int) -> list[Calibration]:
-    """What the measures of a rule make of the controls in one feature space."""
-    return Calibrator(given.train, given.val, given.known_labels, seed).calibrate(rule, features, given.test)
-
-
-def assemble(names: int, given: Material, seed: int, *made: Any) -> Judge:
-    """`made` are `copied`, `whole` and calibrations, one after the other: Ray looks for what is started only there."""
-    copied, whole, calibrations = made[:names], made[names : 2 * names], made[2 * names :]
-    calibrator = Calibrator(given.train, given.val, given.known_labels, seed)
-    found = [each for of_space in calibrations for each in of_space]
-    if not found:  # there are too few images, also for spaces
-        return Judge({rule: [] for rule in RULES}, [], calibrator.size)
-    known = given.train[calibrator.copied]
-    spaces = {
-        1: [Space(features, known, given.test, seed) for features in copied],
-        2: [Space(features, given.train, given.test, seed) for features in whole],
-    }
-    confirmed = [
-        each
-        for space in spaces[2]
-        for each in calibrator.confirm([each for each in found if (each.rule, each.space) == (2, space.name)], space)
-    ]
-    return Judge(spaces, [each for each in found if each.rule == 1] + confirmed, calibrator.size)

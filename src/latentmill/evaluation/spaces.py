@@ -1,61 +1,178 @@
 """What every measure compares with: the training and test images, as one feature space shows them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from latentmill.evaluation.copies import Cells, near_copy_threshold
-from latentmill.evaluation.features import ClassifierFeatures, Features
-from latentmill.evaluation.fidelity import bandwidth
+from latentmill.data.batches import as_float
+from latentmill.evaluation.controls import Population, noisy
+from latentmill.evaluation.copies import exact_copy_distance, near_copy_threshold
+from latentmill.evaluation.encoder import in_chunks
+from latentmill.evaluation.features import Features
+from latentmill.evaluation.fidelity import bandwidth, radii, vendi_score
+from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, Cells, Clusters, Groups
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet
 
-CELLS = 10  # of C_T, and clusters that stand in for classes
+CELLS = 10  # of C_T
 REFERENCE = 1_000  # test images, and training images, for measures whose time grows with their square
+USUAL = 2_000  # training images that show what is usual among them
+LARGEST = 5_000  # test images
+
+Chosen = np.ndarray | slice
 
 
 @dataclass(frozen=True)
 class View:
-    """Images as one feature space shows them."""
+    """Images as rule 1 looks at them."""
 
     features: np.ndarray  # float32 (N, D)
-    nearest: Neighbours  # training images
-    cells: np.ndarray  # (N), by k-means
-    groups: np.ndarray  # (N), classes where the space knows any, else the cells
+    groups: np.ndarray  # (N)
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, chosen: slice) -> "View":
-        return View(self.features[chosen], self.nearest[chosen], self.cells[chosen], self.groups[chosen])
+    def __getitem__(self, chosen: Chosen) -> "View":
+        return View(self.features[chosen], self.groups[chosen])
+
+
+@dataclass(frozen=True)
+class CopyView:
+    """Images as rule 2 looks at them."""
+
+    features: np.ndarray  # float32 (N, D)
+    nearest: Neighbours  # training images
+    own: np.ndarray  # float32 (N), how far the nearest of them is from its own nearest
+    cells: np.ndarray  # (N), by k-means
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, chosen: Chosen) -> "CopyView":
+        return CopyView(self.features[chosen], self.nearest[chosen], self.own[chosen], self.cells[chosen])
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Views of one kind, one after the other."""
+    kind, values = type(parts[0]), [vars(part) for part in parts]
+    return kind(**{name: _joined([each[name] for each in values]) for name in values[0]})
+
+
+def _joined(parts: list[Any]) -> Any:
+    if isinstance(parts[0], Neighbours):
+        return Neighbours(*(np.concatenate([getattr(part, of) for part in parts]) for of in ("distances", "indices")))
+    return np.concatenate(parts)
 
 
 class Space:
-    """A feature space, with the training and the test images in it."""
+    """A feature space, with real images in it, for rule 1."""
 
-    def __init__(self, features: Features, train: np.ndarray, test: np.ndarray, seed: int) -> None:
-        """Images are float32 (N, C, H, W) in [0, 1]; at least as many of `train` as `TrainingSet` needs.
+    def __init__(self, features: Features, test: np.ndarray, seed: int, size: int = 500) -> None:
+        """`test` is (M, C, H, W), uint8 or float32 in [0, 1]. Groups are clusters to be missed among `size` images.
+
+        Neither the features nor the images judged must know the test images: then both see them alike.
+
+        Raises:
+            TooFew: there are fewer than 2 of them.
+        """
+        self.name, self.digest, self.features = features.name, features.digest, features
+        rows = features(some_of(test, LARGEST, seed))
+        self.dimensions = rows.shape[1]
+        self.some_test = rows[:REFERENCE]  # float32 (R, D)
+        self.bandwidth = bandwidth(self.some_test)
+        self.groups: Groups = Clusters.fit(rows, FEWEST_OF_A_CLUSTER / size, seed)
+        self.test = self.view_of(rows)
+        self.real_groups = self.test.groups  # (N)
+        self._vendi_scores: dict[int, float] = {}  # by the number of test images
+
+    def group_by(self, groups: Groups, more: np.ndarray) -> None:
+        """With the features (N, D) of `more` real images whose shares of the groups are those of the world."""
+        self.groups = groups
+        self.test = self.view_of(self.test.features)
+        self.real_groups = np.concatenate([self.test.groups, groups.of(more)])
+
+    @cached_property
+    def radii(self) -> np.ndarray:
+        """Of `some_test`, (R)."""
+        return radii(self.some_test)
+
+    def test_vendi_score(self, count: int) -> float:
+        """Of the first `count` of `some_test`."""
+        if count not in self._vendi_scores:
+            self._vendi_scores[count] = vendi_score(self.some_test[:count], self.bandwidth)
+        return self._vendi_scores[count]
+
+    def view(self, images: np.ndarray) -> View:
+        """Images (N, C, H, W), as this space shows them."""
+        return self.view_of(self.features(images))
+
+    def look_at(self, population: Population) -> View:
+        """All of its images."""
+        return self.view_of(in_chunks(lambda some: self.features(population.make(some)), population.count))
+
+    def view_of(self, features: np.ndarray) -> View:
+        """(N, D)."""
+        return View(features, self.groups.of(features))
+
+
+class CopySpace:
+    """A feature space, with the training images that may be copied in it, for rule 2."""
+
+    def __init__(
+        self, features: Features, train: np.ndarray, test: np.ndarray, seed: int, known: np.ndarray | None = None
+    ) -> None:
+        """Images are uint8 (N, C, H, W); of `train` those that are `known`, indices, or all.
+
+        These are at least as many as `TrainingSet` needs.
 
         Raises:
             TooFew: there are fewer than 2 test images.
         """
-        self.name, self.digest = features.name, features.digest
-        self.features = features
-        rows = features(train)
+        self.name, self.digest, self.features = features.name, features.digest, features
+        train, known = np.asarray(train), np.arange(len(train)) if known is None else known
+        rows = in_chunks(lambda some: features(train[known[some]]), len(known))
         self.dimensions = rows.shape[1]
         self._index, self._cells = TrainingSet(rows), Cells(rows, CELLS, seed)
-        self.among_themselves = self._index.among_themselves
-        self.near = near_copy_threshold(self.among_themselves)
-        self.some_train = rows[np.random.default_rng(seed).permutation(len(rows))[:REFERENCE]]  # float32 (R, D)
-        self.test = self.view(test)
-        self.groups = np.concatenate([self._groups(rows), self.test.groups])  # of real images (N)
+        self._own = np.full(len(rows), np.nan, np.float32)
+        chosen = np.random.default_rng(seed).permutation(len(rows))
+        self.some_train = rows[chosen[:REFERENCE]]  # float32 (R, D)
+        usual = np.sort(chosen[:USUAL])
+        among_themselves = self._index.others(usual)
+        self.near = near_copy_threshold(among_themselves, self._noisy_copies(train, known[usual], seed))
+        self.exact = exact_copy_distance(among_themselves)
+        self.test = self.view(some_of(test, LARGEST, seed))
         self.some_test = self.test.features[:REFERENCE]  # float32 (R, D)
-        self.bandwidth = bandwidth(self.some_test)
 
-    def view(self, images: np.ndarray) -> View:
-        """Images float32 (N, C, H, W) in [0, 1], as this space shows them."""
-        features = self.features(images)
-        return View(features, self._index.nearest(features), self._cells.of(features), self._groups(features))
+    def view(self, images: np.ndarray) -> CopyView:
+        """Images (N, C, H, W), as this space shows them."""
+        return self.view_of(self.features(images))
 
-    def _groups(self, features: np.ndarray) -> np.ndarray:
-        of = self.features
-        return of.classes(features) if isinstance(of, ClassifierFeatures) else self._cells.of(features)
+    def look_at(self, population: Population) -> CopyView:
+        """All of its images."""
+        return self.view_of(in_chunks(lambda some: self.features(population.make(some)), population.count))
+
+    def view_of(self, features: np.ndarray) -> CopyView:
+        """(N, D)."""
+        nearest = self._index.nearest(features)
+        return CopyView(features, nearest, self._own_distances(nearest.indices[:, 0]), self._cells.of(features))
+
+    def _own_distances(self, indices: np.ndarray) -> np.ndarray:
+        """Of training images to their nearest others, (N), looked up once."""
+        unknown = np.unique(indices[np.isnan(self._own[indices])])
+        if len(unknown):
+            self._own[unknown] = self._index.others(unknown).distances[:, 0]
+        return self._own[indices]
+
+    def _noisy_copies(self, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
+        rng = np.random.default_rng(seed)
+        rows = in_chunks(lambda some: self.features(noisy(as_float(train[chosen[some]]), rng)), len(chosen))
+        return self._index.nearest(rows)
+
+
+def some_of(images: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """All, or as many in a random order."""
+    if len(images) <= most:
+        return images
+    return np.asarray(images[np.random.default_rng(seed).permutation(len(images))[:most]])

@@ -9,6 +9,22 @@ from latentmill.evaluation.calibration import Calibration
 
 Status = Literal["holds", "broken", "cannot tell"]
 INTERVAL = 2.0  # standard errors to either side
+KNOWN = 5  # subsets, for their spread to be known
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How many images a calibration had, and what limits that."""
+
+    few: int  # images of a draw, for measures that take few at a time
+    many: int  # for the others: as many as there are samples
+    held_out: int  # images to draw from
+    most: int  # that could be used
+
+    @property
+    def effective(self) -> int:
+        """As many as one draw of the world, without a pool, would be worth."""
+        return max(1, round(1 / (1 / max(1, self.many) + 1 / max(1, self.held_out))))
 
 
 @dataclass(frozen=True)
@@ -21,9 +37,10 @@ class Estimate:
 
     @staticmethod
     def of(values: list[float], calibration: Calibration) -> "Estimate":
-        """The mean; of one subset alone, the spread is that of the controls that keep the rule."""
-        kept = max(each.deviation for each in calibration.seen if each.keeps)
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else kept
+        """The mean; of few subsets, the spread is at least that of real images, which is known better."""
+        real = next(each.deviation for each in calibration.seen if each.keeps)
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        deviation = spread if len(values) >= KNOWN else max(spread, real)
         return Estimate(float(np.mean(values)), deviation / float(np.sqrt(len(values))), calibration)
 
     def is_beyond(self, threshold: float) -> bool:
@@ -35,6 +52,11 @@ class Estimate:
         """How far the worst value of the interval is from the threshold, on its better side, in standard errors."""
         badness, error = self.calibration.badness, max(self.standard_error, 1e-12)
         return (badness(threshold) - badness(self.value)) / error - INTERVAL
+
+    def needed(self, threshold: float) -> float:
+        """How many times as many samples would have an interval that ends before the threshold."""
+        badness = self.calibration.badness
+        return (INTERVAL * self.standard_error / (badness(threshold) - badness(self.value))) ** 2
 
     def against(self, threshold: float) -> str:
         """In words."""
@@ -52,7 +74,7 @@ class Verdict:
     samples: int
 
 
-def verdict(estimates: list[Estimate], controls: list[str], samples: int) -> Verdict:
+def verdict(estimates: list[Estimate], controls: list[str], samples: int, draws: Draws) -> Verdict:
     """Of `samples` images; `controls` are those that break the rule.
 
     `broken` where a measure that has a say is beyond its threshold. `holds` where for each control some measure that
@@ -65,8 +87,36 @@ def verdict(estimates: list[Estimate], controls: list[str], samples: int) -> Ver
     excluded = {control: _excluding(control, estimates) for control in controls}
     unsure = [control for control, found in excluded.items() if found is None]
     if unsure or not controls:
-        return Verdict("cannot tell", f"no measure excludes {' or '.join(unsure)} with {samples} samples", samples)
+        reasons = [_unsure(control, estimates, samples, draws) for control in unsure] or ["there are no controls"]
+        return Verdict("cannot tell", "; ".join(reasons), samples)
     return Verdict("holds", _told([found for found in excluded.values() if found]), samples)
+
+
+def _unsure(control: str, estimates: list[Estimate], judged: int, draws: Draws) -> str:
+    """Why `control` can't be excluded by so many samples that were judged, and how many images would do."""
+    known = [each for each in estimates if control in {seen.control for seen in each.calibration.seen}]
+    given = f"{draws.held_out} held-out images and {draws.many} samples"
+    if not known:
+        return f"{given} are too few, or too much alike, for the control {control}"
+    told = [(each, each.calibration.told().get(control)) for each in known]
+    near = [each.needed(line) for each, line in told if line is not None]
+    if near:
+        return f"no measure excludes {control} with {judged} samples; about {_about(judged * min(near))} would do"
+    needed = [found for each in known if (found := each.calibration.needed(control)) is not None]
+    blind = f"no measure tells {control} from real images"
+    images, samples = (count * min(needed, default=np.inf) for count in (draws.held_out, draws.many))
+    if images > draws.most:
+        return f"{blind} in these feature spaces, and no number of images that can be used would do"
+    return (
+        f"{blind}; about {_about(images)} held-out images instead of {draws.held_out}, "
+        f"and {_about(samples)} samples instead of {draws.many}, would do"
+    )
+
+
+def _about(count: float) -> str:
+    """Rounded up to two digits."""
+    unit = 10 ** max(0, len(str(int(count))) - 2)
+    return f"{int(-(-count // unit) * unit):,}"
 
 
 def _excluding(control: str, estimates: list[Estimate]) -> tuple[Estimate, float] | None:

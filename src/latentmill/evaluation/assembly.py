@@ -1,0 +1,70 @@
+"""How a judge is made: features are fitted, measures calibrated, and both put together.
+
+Each step is a function of its arguments, so that they may run at a time, wherever there is a core.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from latentmill.evaluation.calibrator import Calibrated, Calibrator
+from latentmill.evaluation.entry import Material
+from latentmill.evaluation.features import Features, feature_space
+from latentmill.evaluation.judge import Judge
+from latentmill.evaluation.measures import RULES
+from latentmill.evaluation.spaces import CopySpace, some_of
+
+SAMPLES = 10_000  # as in params.yaml
+FITTED = 20_000  # training images: more than a small network sees in its training
+
+
+def chosen_features(names: list[str] | None, given: Material) -> dict[int, list[str]]:
+    """The feature spaces of each rule: all `names`, or those that tell the controls best where nothing is said.
+
+    For rule 1 pixels and a network: the labels' classifier, or one that teaches itself. For rule 2 pixels alone.
+    """
+    if names is not None:
+        return dict.fromkeys(RULES, names)
+    return {1: ["pixels", "self-supervised" if given.train_labels is None else "classifier"], 2: ["pixels"]}
+
+
+def judge_of(given: Material, names: list[str] | None, seed: int, samples: int = SAMPLES) -> Judge:
+    """The judge that `Evaluation` makes, here and now; of models that are judged by so many `samples`."""
+    chosen = chosen_features(names, given)
+    copied = {name: fit(name, True, given, seed) for name in chosen[1]}
+    calibrated = [calibrate(rule, copied[name], given, seed, samples) for rule in RULES for name in chosen[rule]]
+    return assemble(
+        given, seed, samples, len(chosen[1]), *calibrated, *(fit(name, False, given, seed) for name in chosen[2])
+    )
+
+
+def fit(name: str, copied: bool, given: Material, seed: int) -> Features:
+    """Features fitted to training images, or to those alone that are copied among the controls: `FITTED` at most."""
+    chosen = np.arange(len(given.train))
+    if copied:
+        chosen = Calibrator(given.train, given.val, given.known_labels, seed).copied
+    chosen = np.sort(some_of(chosen, FITTED, seed))
+    labels = None if given.train_labels is None else given.train_labels[chosen]
+    return feature_space(name, np.asarray(given.train[chosen]), labels, seed)
+
+
+def calibrate(rule: int, features: Features, given: Material, seed: int, samples: int) -> Calibrated:
+    """What the measures of a rule make of the controls in one feature space."""
+    return Calibrator(given.train, given.val, given.known_labels, seed, samples).calibrate(rule, features, given.test)
+
+
+def assemble(given: Material, seed: int, samples: int, fidelity: int, *made: Any) -> Judge:
+    """`made` are calibrations, `fidelity` of rule 1 and then those of rule 2, and features for these, fitted to all.
+
+    One after the other: Ray looks for what is started only there.
+    """
+    calibrator = Calibrator(given.train, given.val, given.known_labels, seed, samples)
+    count = (len(made) - fidelity) // 2
+    of_rule_1, of_rule_2, whole = made[:fidelity], made[fidelity : fidelity + count], made[fidelity + count :]
+    if not any(each.calibrations for each in made[: fidelity + count]):  # there are too few images, also for spaces
+        return Judge([], [], [], calibrator.draws)
+    spaces = [CopySpace(features, given.train, given.test, seed) for features in whole]
+    found = [each for of in of_rule_1 for each in of.calibrations]
+    for of, space in zip(of_rule_2, spaces, strict=True):
+        found += calibrator.confirm(of.calibrations, space)
+    return Judge([each.space for each in of_rule_1], spaces, found, calibrator.draws)

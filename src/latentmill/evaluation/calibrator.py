@@ -1,0 +1,160 @@
+"""Shows the measures the controls: what each makes of them is its calibration."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from latentmill.evaluation import controls
+from latentmill.evaluation.calibration import (
+    Calibration,
+    Control,
+    Seen,
+    factor_with_replacement,
+    factor_without_replacement,
+)
+from latentmill.evaluation.controls import Controls
+from latentmill.evaluation.features import ClassifierFeatures, Features
+from latentmill.evaluation.groups import Classes, are_told_apart
+from latentmill.evaluation.judge import FEWEST
+from latentmill.evaluation.measures import FINDS_LOST_MODES, HIGHER_IS_BETTER, ROWS, RULES, SHARES, Measure, measured
+from latentmill.evaluation.spaces import CopySpace, Space, joined, some_of
+from latentmill.evaluation.verdict import Draws
+
+POOL = 6_000  # new images that draws are taken from, at most
+MANY = 5_000  # images of a draw, at most
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Of one rule in one feature space."""
+
+    space: Space | None  # of rule 1, for the judge to go on with
+    calibrations: list[Calibration]
+
+
+class Calibrator:
+    """Knows which images play which part.
+
+    Controls need many images that no training set has: the validation images, and where these are few, of the training
+    images up to a third; the rest are those that a copier copies. Features that are fitted must be fitted to the rest
+    alone, which is `copied`. The judge uses the same features for rule 1, where the control's images and a model's
+    samples are alike new to them; for rule 2 features fitted to all training images, which is what may be copied.
+    How far a value moves between the two is seen on the validation images, to which both are blind.
+    """
+
+    def __init__(
+        self, train: np.ndarray, val: np.ndarray, labels: np.ndarray | None, seed: int, samples: int = 10_000
+    ) -> None:
+        """Images are uint8 (N, C, H, W), maybe mapped from disk; `labels` are those of train, then of val, if any.
+
+        Models are judged by so many `samples`.
+        """
+        self.seed = seed
+        order = np.random.default_rng(seed).permutation(len(train))
+        if labels is not None:  # as many of each class, for the shares of classes are measured too
+            order = order[np.argsort(labels[order], kind="stable")]
+        taken = order[:: max(3, -(-len(train) // max(1, POOL - len(val))))] if len(val) < POOL else order[:0]
+        of_val = np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
+        self.copied = np.setdiff1d(order, taken)  # indices into train, sorted
+        self._train, self._val = train, val
+        self._new = np.concatenate([train[np.sort(taken)], val[of_val]])
+        self._labels = None if labels is None else labels[np.concatenate([np.sort(taken), len(train) + of_val])]
+        self._random = len(of_val) / max(1, len(self._new))  # the share of the pool that is not drawn by class
+        many = min(samples, MANY)
+        self.draws = Draws(min(ROWS, many, len(self._new) // 2), many, len(self._new), POOL)
+
+    def calibrate(self, rule: int, features: Features, test: np.ndarray) -> Calibrated:
+        """Rule 1 or 2 in one feature space; `test` is uint8 (M, C, H, W). Nothing where there are too few images."""
+        if self.draws.few < FEWEST:
+            return Calibrated(None, [])
+        space = (
+            self.space(features, test) if rule == 1 else CopySpace(features, self._train, test, self.seed, self.copied)
+        )
+        found: dict[str, dict[Control, list[float]]] = {}
+        for control, values in self._draws(rule, space):
+            for name, value in values.items():
+                found.setdefault(name, {}).setdefault(control, []).append(value)
+        made = [self._calibration(rule, space, name, values) for name, values in found.items()]
+        return Calibrated(space if isinstance(space, Space) else None, made)
+
+    def space(self, features: Features, test: np.ndarray) -> Space:
+        """Of rule 1. Its groups are classes if all of them are told apart, else clusters."""
+        size = self.draws.effective
+        space = Space(features, test, self.seed, size)
+        if isinstance(features, ClassifierFeatures) and self._labels is not None:
+            rows = features(self._new)
+            if are_told_apart(features.class_names[features.classes(rows)], self._labels, size):
+                space.group_by(Classes(features), rows)
+        return space
+
+    def confirm(self, calibrations: list[Calibration], space: CopySpace) -> list[Calibration]:
+        """Those of rule 2, with the validation images among what keeps it, as `space` of all training images has them.
+
+        Of these one draw is all there is: a further one differs from it by the deviation of both.
+        """
+        if not len(self._val):
+            return calibrations
+        rng = np.random.default_rng([self.seed, 2])
+        populations = controls.unspoilt("validation images", some_of(self._val, POOL, self.seed))
+        values = {name: self._measured(2, space.look_at(each), space, rng) for name, each in populations.items()}
+        return [
+            each.confirmed({name: of[each.measure] for name, of in values.items()}, self._confirming(each))
+            for each in calibrations
+        ]
+
+    def _measured(self, rule: int, look: Any, space: Space | CopySpace, rng: np.random.Generator) -> dict[str, float]:
+        """Of one draw from what was looked at."""
+        few, many = controls.without_replacement(rng), controls.with_replacement(rng)
+        ours, all_ours = look[few(len(look), self.draws.few)], look[many(len(look), self.draws.many)]
+        return measured(rule, ours, all_ours, space).values
+
+    def _confirming(self, calibration: Calibration) -> float:
+        """By how much a further draw deviates from one of the validation images, in known deviations.
+
+        That is the deviation of a draw and of the mean of all new images, as variances 1 / size and 1 / new.
+        """
+        size, val, new = calibration.size, min(POOL, len(self._val)), len(self._new)
+        of_val = 1 / min(size, val) if calibration.most is not None else 1 / size + 1 / val
+        return sqrt((1 / size + of_val) / (1 / size + 1 / new))
+
+    def _draws(self, rule: int, space: Space | CopySpace) -> Iterator[tuple[Control, dict[str, float]]]:
+        rng = np.random.default_rng([self.seed, rule])
+        made = self._controls(rule, space)
+        looks = {name: space.look_at(population) for name, population in made.populations.items()}
+        few, many = controls.without_replacement(rng), controls.with_replacement(rng)
+        for control in made.controls:
+            for turn in range(control.repeats):
+                drawn = (control.draw(few, self.draws.few, turn), control.draw(many, self.draws.many, turn))
+                ours, all_ours = (joined([looks[name][of] for name, of in parts]) for parts in drawn)
+                yield control, measured(rule, ours, all_ours, space).values
+
+    def _controls(self, rule: int, space: Any) -> Controls:
+        view = space.view(self._new)
+        if rule == 2:
+            copied = np.sort(some_of(self.copied, POOL, self.seed))
+            return controls.for_rule_2(self._new, view.cells, np.asarray(self._train[copied]), self.seed)
+        groups = self._labels if isinstance(space.groups, Classes) else view.groups
+        assert groups is not None  # there are no classes without labels
+        return controls.for_rule_1(self._new, groups, self.seed)
+
+    def _calibration(
+        self, rule: int, space: Space | CopySpace, name: str, values: dict[Control, list[float]]
+    ) -> Calibration:
+        measure = next(each for names, each in RULES[rule].items() if name in names.split(", "))
+        size = measure.size(self.draws.few, self.draws.many)
+        factor = self._factor(size, measure, isinstance(space, Space) and isinstance(space.groups, Classes))
+        least = 1 / size if name in SHARES else 0
+        higher = name in HIGHER_IS_BETTER
+        seen = tuple(Seen.of(*each, higher, factor, least) for each in values.items())
+        only = frozenset() if name in FINDS_LOST_MODES else frozenset({controls.LOST})
+        return Calibration(rule, name, space.name, higher, seen, size, measure.rows, only)
+
+    def _factor(self, size: int, measure: Measure, by_class: bool) -> float:
+        """Where the pool has the world's shares of the classes, only the rest of it can be off in these."""
+        share = size / len(self._new)
+        if measure.rows is not None:
+            return factor_without_replacement(share)
+        return factor_with_replacement(share * self._random if by_class else share)

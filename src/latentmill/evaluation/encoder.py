@@ -1,0 +1,73 @@
+"""The small convolutional network behind learned features, and how any network is applied to images."""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentmill.data.batches import as_float
+from latentmill.nets import ImageShape
+from latentmill.variant import float_array
+
+WIDTH = 64  # features
+SIDE = 24  # pixels, about, that the network works on: larger images are averaged down, for its time
+CHUNK, CHUNK_VALUES = 500, 2**23  # images at a time, and their pixels: 32 MiB as floats
+
+
+def encoder(image_shape: ImageShape) -> nn.Sequential:
+    """(B, C, H, W) -> (B, WIDTH), for any size; the normalisation keeps units from dying, which a feature must not."""
+    network = nn.Sequential(
+        smaller(image_shape),
+        *_convolution(image_shape[0], 16, nn.MaxPool2d(2, ceil_mode=True)),  # (B, 16, H/2, W/2)
+        *_convolution(16, 32, nn.MaxPool2d(2, ceil_mode=True)),  #              (B, 32, H/4, W/4)
+        *_convolution(32, 64, nn.AdaptiveMaxPool2d(2)),  #                      (B, 64, 2, 2)
+        nn.Flatten(),
+        nn.Linear(256, WIDTH, bias=False),
+        nn.BatchNorm1d(WIDTH),
+        nn.ReLU(),
+    )
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third less time; torch's stub lacks it
+    return network
+
+
+def smaller(image_shape: ImageShape) -> nn.Module:
+    """Images averaged down as the encoder sees them: of 28 pixels as they are, of 64 a third."""
+    times = max(1, round(max(image_shape[1:]) / SIDE))
+    return nn.AvgPool2d(times, ceil_mode=True) if times > 1 else nn.Identity()
+
+
+def in_chunks(make: Callable[[np.ndarray], np.ndarray], count: int, size: int = CHUNK) -> np.ndarray:
+    """What `make` gives of the indices below `count`, `size` of them at a time."""
+    return np.concatenate([make(np.arange(start, min(start + size, count))) for start in range(0, count, size)])
+
+
+@torch.no_grad()
+def apply(network: Callable[[Tensor], Tensor], images: np.ndarray, chunk: int | None = None) -> np.ndarray:
+    """Of images uint8 (N, C, H, W), or float32 in [0, 1], which may be mapped from disk: float32 (N, D)."""
+    size = max(1, min(chunk or CHUNK, CHUNK_VALUES // max(1, images[:1].size)))
+    return in_chunks(lambda some: float_array(network(_floats(images[some[0] : some[-1] + 1]))), len(images), size)
+
+
+def digest_of_weights(network: nn.Module) -> str:
+    return digest(*(float_array(weight) for weight in network.state_dict().values()))
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """SHA-256 of arrays, their shapes and types included."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape} ".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def _floats(images: np.ndarray) -> Tensor:
+    """A copy, in [0, 1]."""
+    return torch.tensor(as_float(images) if images.dtype == np.uint8 else images)
+
+
+def _convolution(inputs: int, outputs: int, pool: nn.Module) -> tuple[nn.Module, ...]:
+    """Pooled before the rest, which is then a quarter of the work."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), pool, nn.BatchNorm2d(outputs), nn.ReLU()

@@ -1,0 +1,52 @@
+"""The groups that a model may lose: none too small to be missed, found again in new images."""
+
+import numpy as np
+import pytest
+
+from latentmill.evaluation.groups import CLUSTERS, Cells, Clusters, are_told_apart
+
+
+def blobs(counts, seed=0):
+    """So many points around each of as many corners, and which one."""
+    rng = np.random.default_rng(seed)
+    of = np.repeat(np.arange(len(counts)), counts)
+    return (rng.normal(size=(len(of), 3)) + 40 * np.eye(max(3, len(counts)))[of][:, :3]).astype(np.float32), of
+
+
+def test_clusters_are_those_of_the_data_where_they_are_large_enough():
+    rows, of = blobs([100, 100, 100])
+    found = Clusters.fit(rows, least=0.2, seed=0).of(rows)
+    pairs = {(int(a), int(b)) for a, b in zip(of, found, strict=True)}
+    assert len(pairs) == len(np.unique(found)) == 3
+
+
+@pytest.mark.parametrize("least", [0.05, 0.12, 0.3])
+@pytest.mark.parametrize("counts", [[900, 20, 20, 20, 20, 20], [200] * 5], ids=["uneven", "even"])
+def test_no_cluster_is_too_small_to_be_missed(counts, least):
+    rows, _ = blobs(counts)
+    found = Clusters.fit(rows, least, seed=0).of(rows)
+    shares = np.bincount(found) / len(found)
+    assert shares.min() >= least - 2 / len(rows)
+    assert 2 <= len(shares) <= CLUSTERS
+
+
+def test_new_images_fall_into_the_clusters_of_their_like():
+    clusters = Clusters.fit(blobs([100, 100, 100])[0], least=0.2, seed=0)
+    rows, of = blobs([30, 30, 30], seed=1)
+    assert len(set(zip(of, clusters.of(rows), strict=True))) == 3
+
+
+def test_rows_that_are_all_the_same_are_one_cluster():
+    rows = np.ones((50, 3), np.float32)
+    clusters = Clusters.fit(rows, least=0.1, seed=0)
+    assert set(clusters.of(rows)) == {0}
+    assert set(Cells(rows, 10, seed=0).of(np.zeros((4, 3), np.float32))) == {0}
+
+
+def test_classes_are_told_apart_where_each_is_named_and_large_enough():
+    labels = np.repeat([0, 1], [80, 20])
+    mistaken = labels.copy()
+    mistaken[80:90] = 0  # half of the smaller class
+    assert are_told_apart(labels, labels, size=100)
+    assert not are_told_apart(mistaken, labels, size=100), "its absence would leave no gap"
+    assert not are_told_apart(labels, labels, size=40), "8 images may be missing by chance"

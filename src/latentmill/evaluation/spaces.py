@@ -135,7 +135,6 @@ class CopySpace:
         rows = in_chunks(lambda some: features(train[known[some]]), len(known))
         self.dimensions = rows.shape[1]
         self._index, self._cells = TrainingSet(rows), Cells(rows, CELLS, seed)
-        self._own = np.full(len(rows), np.nan, np.float32)
         chosen = np.random.default_rng(seed).permutation(len(rows))
         self.some_train = rows[chosen[:REFERENCE]]  # float32 (R, D)
         usual = np.sort(chosen[:USUAL])
@@ -159,11 +158,9 @@ class CopySpace:
         return CopyView(features, nearest, self._own_distances(nearest.indices[:, 0]), self._cells.of(features))
 
     def _own_distances(self, indices: np.ndarray) -> np.ndarray:
-        """Of training images to their nearest others, (N), looked up once."""
-        unknown = np.unique(indices[np.isnan(self._own[indices])])
-        if len(unknown):
-            self._own[unknown] = self._index.others(unknown).distances[:, 0]
-        return self._own[indices]
+        """Of training images to their nearest others, (N)."""
+        different, places = np.unique(indices, return_inverse=True)
+        return self._index.others(different).distances[places, 0]
 
     def _noisy_copies(self, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
         rng = np.random.default_rng(seed)

@@ -90,7 +90,7 @@ def test_the_classes_beyond_twenty_are_the_rarest_and_share_a_colour(tmp_path):
 def test_a_gallery_keeps_every_channel(tmp_path, channels):
     train = np.random.default_rng(0).integers(0, 256, (7, channels, 6, 5), dtype=np.uint8)
     nearest = Neighbours(np.ones((2, 5), np.float32), np.arange(10).reshape(2, 5) % 7)
-    pictures.draw_gallery(tmp_path / "gallery.png", train[:2] / np.float32(255), nearest, train)
+    pictures.draw_gallery(tmp_path / "gallery.png", train[:2], nearest, train)
     with Image.open(tmp_path / "gallery.png") as picture:
         assert picture.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         sheet = np.asarray(picture).reshape(12, 30, channels)

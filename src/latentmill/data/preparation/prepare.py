@@ -55,7 +55,7 @@ def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None 
 
 
 def _require_room(folder: Path, size: int) -> None:
-    """Raises: InputError: the disk has no room for all images twice: outgrown by a mapped file, it kills the process."""
+    """Raises: InputError: the disk has no room for all images twice; a mapped file that outgrows it is fatal."""
     needed, free = 2 * size, shutil.disk_usage(folder).free
     if needed > free:
         got = f"there are {free / 1e9:.3g} on the disk of {folder.parent}: see data.size and data.limit"

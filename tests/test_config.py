@@ -45,12 +45,12 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("source:", "sorce:", "unknown key 'data.sorce'; the keys here are source, path, val, test, seed"),
+        ("source:", "sorce:", "unknown key 'data.sorce'; the keys here are source, path, image, label"),
         ("source:", "sorce:", "the key 'data.source' must be there, but is missing"),
         ("train: {}", "train: {wrkers: 2}", "unknown key 'train.wrkers'"),
         ("train: {}", "trains: {}", "unknown key 'trains'; the keys here are data, trial, ladder, train"),
         ("train: {}\n", "", "the key 'train' must be there, but is missing"),
-        ("mnist-5k", "mnist", "data.source: Input should be 'mnist-5k', 'digits', 'fashion-mnist' or 'arrays'"),
+        ("mnist-5k", "mnist", "data.source: Input should be 'folder', .* or 'fashion-mnist', but got 'mnist'"),
         ("mnist-5k", "mnist-5k, val: 0", "data.val: Input should be greater than 0, but got 0"),
         ("mnist-5k", "mnist-5k, val: .nan", "data.val: Input should be .* but got nan"),
         ("mnist-5k", "mnist-5k, test: 1", "data.test: Input should be less than 1, but got 1"),

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -301,3 +302,31 @@ def test_only_what_may_have_changed_is_read_again(tmp_path: Path) -> None:
     assert digested() == 1
     (tmp_path / "cache.json").write_text("{damaged")
     assert digested() == 6
+
+
+def test_images_that_the_disk_has_no_room_for_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(60))
+    free = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: free)
+        with pytest.raises(InputError, match=r"images need 1.51 GB, .* but there are 0.001 on the disk of"):
+            prepared(tmp_path / "prepared", source="folder", path=str(path), size=2048)
+
+
+def test_a_size_that_is_common_to_few_is_not_taken_for_all(tmp_path: Path) -> None:
+    sizes = [pictures(1, side=20 + number, seed=number)[0] for number in range(50)]
+    path = folder_of(tmp_path / "images", sizes)
+    with pytest.raises(
+        InputError, match=r"data.size must be set where no size is common: the commonest is that of 1 in 50"
+    ):
+        prepared(tmp_path / "prepared", source="folder", path=str(path))
+    assert prepared(tmp_path / "sized", source="folder", path=str(path), size=32)["shape"] == [3, 32, 32]
+
+
+def test_images_of_kinds_that_are_not_read_count(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(60))
+    (path / "class 0" / "photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(
+        InputError, match=r"1 of 61 images .* not an image of a known format; the first is class 0/photo.HEIC"
+    ):
+        prepared(tmp_path / "prepared", source="folder", path=str(path))

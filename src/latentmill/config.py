@@ -20,6 +20,7 @@ ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "re
 FormName = Literal["fp16", "int8", "uint8"]
 RESERVED = "champion"  # a folder of exports beside those of the entries
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
+MAX_SIDE = 4096  # far beyond what can be trained here; above, a slip of the pen
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -45,9 +46,13 @@ def _height_and_width(value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
     sides = [value, value] if type(value) is int else value
-    if isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side >= MIN_SIDE for side in sides):
+    if isinstance(sides, list) and len(sides) == 2 and all(map(_is_side, sides)):
         return sides[0], sides[1]
-    raise ValueError(f"must be a side or [height, width], each a whole number of pixels from {MIN_SIDE}")
+    raise ValueError(f"must be a side or [height, width], each a whole number of pixels from {MIN_SIDE} to {MAX_SIDE}")
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and MIN_SIDE <= value <= MAX_SIDE
 
 
 def _colour(value: Any) -> Rgb:

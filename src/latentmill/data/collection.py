@@ -11,7 +11,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
+READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".ico", ".tga", ".ppm", ".pgm", ".dng")
+IMAGE_SUFFIXES = frozenset(READ_SUFFIXES + UNREAD_SUFFIXES)  # of what counts as an image also where it is none
 Tell = Callable[[str, int, int], None]  # (what, done, of how many)
 Locator = Any  # where a reader finds one file: picklable and small
 

@@ -13,6 +13,7 @@ from latentmill.data.preparation.colours import plain, shallow
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # no format that runs programs, as EPS does
 BEGINNINGS = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "WebP", b"II": "TIFF", b"MM": "TIFF", b"GIF8": "GIF"}
+EXIF = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow finds an orientation
 LARGEST = 1 << 27  # pixels: a file of some bytes may claim any number
 # What Pillow raises on damaged files, beside its own errors, which are OSErrors.
 DAMAGE = (
@@ -98,6 +99,8 @@ def _opened(content: bytes) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """From EXIF: 5 to 8 swap width and height; 1, upright, where there is none or it can't be read."""
+    if image.format != "TIFF" and not any(key in image.info for key in EXIF):
+        return 1
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DAMAGE:

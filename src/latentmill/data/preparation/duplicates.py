@@ -24,7 +24,6 @@ ALIKE = 9.0  # the same, where it is also less than …
 MUCH_NEARER = 0.3  # … this times that to the farthest of the candidates
 INDEXED_FROM = 20_000  # images, above which only the cells of the index that are nearest are searched
 CELLS, PROBES = 1_000, 8
-BLOCK = 1_000  # images at a time
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def _digests(images: Bytes, rows: np.ndarray, tell: Tell) -> dict[int, bytes]:
     found = {}
     for done, row in enumerate(rows.tolist()):
         found[row] = hashlib.sha256(images[row].tobytes()).digest()
-        if done % BLOCK == 0:
+        if done % 100 == 0:
             tell("images compared", done, len(rows))
     return found
 
@@ -69,11 +68,11 @@ def _near(images: Bytes, later: np.ndarray, earlier: np.ndarray, tell: Tell) -> 
     """Of each of `later` that is nearly one of `earlier`: that one."""
     if not len(later) or not len(earlier):
         return {}
-    looks = Looks(*images.shape[2:])
+    looks = Looks(*images.shape[1:])
     index = _index(images, earlier, looks, tell)
     found: dict[int, int] = {}
-    for start in range(0, len(later), BLOCK):
-        block = later[start : start + BLOCK]
+    for start in range(0, len(later), looks.block):
+        block = later[start : start + looks.block]
         twins = _twins(images, block, earlier, index, looks)
         found |= {int(block[place]): original for place, original in twins.items()}
         tell("images looked for among earlier splits", start + len(block), len(later))
@@ -82,15 +81,16 @@ def _near(images: Bytes, later: np.ndarray, earlier: np.ndarray, tell: Tell) -> 
 
 def _index(images: Bytes, rows: np.ndarray, looks: Looks, tell: Tell) -> Any:
     thumbnails = np.empty((len(rows), looks.thumbnail_size), np.float32)
-    for start in range(0, len(rows), BLOCK):
-        thumbnails[start : start + BLOCK] = looks.thumbnails(images[rows[start : start + BLOCK]])
-        tell("thumbnails", min(start + BLOCK, len(rows)), len(rows))
+    for start in range(0, len(rows), looks.block):
+        block = rows[start : start + looks.block]
+        thumbnails[start : start + len(block)] = looks.thumbnails(images[block])
+        tell("thumbnails", start + len(block), len(rows))
     flat = faiss.IndexFlatL2(looks.thumbnail_size)
     if len(rows) <= INDEXED_FROM:
         flat.add(thumbnails)
         return flat
     index = faiss.IndexIVFFlat(flat, looks.thumbnail_size, CELLS)
-    index.cp.max_points_per_centroid = 40
+    index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, 40
     index.train(thumbnails)
     index.add(thumbnails)
     index.nprobe = PROBES

@@ -157,7 +157,8 @@ def _decode_one(read: Any, locator: Any, target: Target, row: Bytes) -> Outcome:
 
 def _is_grey(image: Bytes) -> bool:
     """Whether all channels of colour, C×H×W, are equal."""
-    return len(image) == 1 or bool((image[0] == image[1]).all() and (image[0] == image[2]).all())
+    first = image[:3, :1]  # a row settles it for most colour images
+    return len(image) == 1 or bool((first == first[:1]).all() and (image[:3] == image[:1]).all())
 
 
 def _converted(collection: Pixels, target: Target, images: Bytes, tell: Tell) -> list[Outcome]:

@@ -18,13 +18,14 @@ LOCAL = 40.0  # levels of 255
 FAINT = 0.2
 UNMOVED: Shift = (0, 0)
 SHIFTS: list[Shift] = [UNMOVED, *((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right)]
-BLOCK = 1_000  # pairs at a time
+BLOCK_BYTES = 1 << 26  # of images at a time, as floats
 
 
 class Looks:
     """The views of images of one size."""
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        self.block = max(1, min(1_000, BLOCK_BYTES // (4 * channels * height * width)))  # images at a time
         self.may_move = min(height, width) >= MOVED_FROM
         self._thumbnails = [_shifted(_parts(n, min(THUMBNAIL, n)) @ _blur(n)) for n in (height, width)]
         self._plain = [_shifted(_parts(n, min(SIDE, n))) for n in (height, width)]
@@ -54,8 +55,8 @@ def differences(
     """
     found = [np.zeros(0, np.float32)]
     inner = slice(None) if shift == UNMOVED else slice(1, -1)
-    for start in range(0, len(queries), BLOCK):
-        of = slice(start, start + BLOCK)
+    for start in range(0, len(queries), looks.block):
+        of = slice(start, start + looks.block)
         asked, place = np.unique(queries[of], return_inverse=True)
         a, soft_a = (view[place][..., inner, inner] for view in looks.pixels(ours[asked], shift))
         b, soft_b = (view[..., inner, inner] for view in looks.pixels(images[rows[of]]))

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import shutil
 import tempfile
 from collections import Counter
 from hashlib import sha256
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,24 @@ def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None 
     """
     collection = limited(sources.load(config), config)
     processes = cores() if processes is None else processes
+    shape = target(collection, config)
+    _require_room(folder, len(collection.items) * prod(shape.shape))
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
-        taken = take(collection, target(collection, config), Path(scratch) / "all.npy", processes, tell)
+        taken = take(collection, shape, Path(scratch) / "all.npy", processes, tell)
         _require_readable(taken, config.max_dropped)
         rows, twins = _split(taken, config, tell)
         manifest = _write(folder, taken, rows, twins, config, collection, tell)
     write_text(folder / dataset.DROPPED, _dropped_csv(taken, twins))
     write_json(folder / dataset.MANIFEST, manifest)
     return manifest
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """Raises: InputError: the disk has no room for all images twice; a mapped file that outgrows it is fatal."""
+    needed, free = 2 * size, shutil.disk_usage(folder).free
+    if needed > free:
+        got = f"there are {free / 1e9:.3g} on the disk of {folder.parent}: see data.size and data.limit"
+        raise InputError(f"images need {needed / 1e9:.3g} GB, while they are prepared, but {got}")
 
 
 def limited(collection: Collection, config: DataConfig) -> Collection:

@@ -14,7 +14,7 @@ def required_path(config: DataConfig, what: str) -> Path:
     """
     if config.path is None:
         raise InputError(f"data.path must name {what} for the source {config.source}, but is missing")
-    return Path(config.path)
+    return Path(config.path).expanduser()
 
 
 def require_no_path(config: DataConfig) -> None:

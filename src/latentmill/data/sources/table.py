@@ -39,7 +39,7 @@ def load(config: DataConfig) -> Collection:
     Raises:
         InputError: a file is missing or damaged, or has no such column as `config` names.
     """
-    tables, root = _tables(config), Path(str(config.path))
+    tables, root = _tables(config), _root(config)
     items, locators = [], []
     for path in tables:
         labels, groups = _names(path, config)
@@ -71,8 +71,12 @@ def read_cell(locator: Locator) -> bytes:
     return value
 
 
+def _root(config: DataConfig) -> Path:
+    return required_path(config, "a .parquet file, or a folder of them or of a saved data set")
+
+
 def _tables(config: DataConfig) -> list[Path]:
-    path = required_path(config, "a .parquet file, or a folder of them or of a saved data set")
+    path = _root(config)
     if path.is_dir():
         found = sorted(each for suffix in SUFFIXES for each in path.rglob(f"*{suffix}"))
         found = [each for each in found if not each.name.startswith(("cache-", "."))]  # what `map` left behind

@@ -68,7 +68,7 @@ def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
         "[1/4] 3 running, 3.0 s left; vae latent=4: 30.00 nats on val, 2.0 s",
         "[3/4] 1 running, 1 failed, 0.0 s left; vae latent=3: 30.00 nats on val, 2.0 s",
         "vae latent=2: diverged: the loss must be finite, but got nan at step 7 after 5",
-        "[3/4] 1 running, 1 failed, 0.0 s left; naive_bayes: epoch 5 of 9, validation loss 11.50",
+        "[3/4] 1 running, 1 failed; naive_bayes: epoch 5 of 9, validation loss 11.50",
     ]
 
 

@@ -20,10 +20,10 @@ from latentmill.report.curves import charts
 from latentmill.report.inputs import Curve, read_inputs
 from latentmill.report.numbers import plain, plus_minus
 from latentmill.report.page import render
-from latentmill.report.pictures import Picture, gallery
+from latentmill.report.pictures import Picture, gallery, uri
 from latentmill.report.sections import introduction
 from latentmill.report.standing import axis, strips
-from latentmill.runtime.images import grid
+from latentmill.runtime.images import grid, png
 
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 LOADING = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")  # attributes that may load something
@@ -532,3 +532,15 @@ def test_tiles_are_enlarged_by_whole_factors(shape, tile):
     found = gallery("sheet", Picture("", "", "gallery", "normal", "", False, file.getvalue()), [[1.0]], shape)
     assert (found.columns, (found.width, found.height)) == (6, tile)
     assert found.distances == [[1.0], []], "as many rows as the picture has"
+
+
+def test_large_pictures_in_colour_are_compressed_for_the_page():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    assert uri(png(noise[:40, :40])).startswith("data:image/png;")
+    assert uri(png(noise[..., :1])).startswith("data:image/png;"), "grey ones stay exact"
+    found = uri(png(noise))
+    assert found.startswith("data:image/webp;")
+    assert len(found) < len(png(noise)) / 2
+    with Image.open(io.BytesIO(base64.b64decode(found.partition(",")[2]))) as image:
+        assert (image.mode, image.size) == ("RGB", (300, 300))

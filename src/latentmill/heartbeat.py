@@ -51,16 +51,20 @@ class Heartbeat:
                 said()
 
 
+WRONG = 1.25  # times what was told that an estimate is, from which that was wrong
+
+
 class TimeLeft:
-    """What is told of estimates of the time left: never more than before, for a wait that grows tells nothing."""
+    """What is told of estimates of the time left: it never grows, and nothing while it is far from the estimate."""
 
     def __init__(self) -> None:
         self.least: float | None = None
 
     def told(self, estimate: float | None) -> float | None:
-        """Seconds; None as long as there is no estimate."""
-        if estimate is not None:
-            self.least = estimate if self.least is None else min(estimate, self.least)
+        """The least estimate so far, in seconds; None where there is none, or it was wrong."""
+        if estimate is None or (self.least is not None and estimate > WRONG * self.least):
+            return None
+        self.least = estimate if self.least is None else min(estimate, self.least)
         return self.least
 
 

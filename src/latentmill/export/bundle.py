@@ -75,7 +75,8 @@ def write_bundle(
     for graph in graphs(trained.model, trained.image_shape):
         path = folder / f"{graph.name}.onnx"
         files[path.name] = _write_graph(graph, path, metadata, tell)
-    tell(f"where the codes of {len(given.train)} training images lie")
+    if isinstance(trained.model, Encodes):
+        tell(f"encoding {len(given.train):,} training images, for its directions")
     card = identity | latent_space(trained, given) | {"classes": _classes(given)}
     card |= {"forms": forms(trained.model, given, folder, asked, tell), "data": _data(given.manifest)}
     card |= {"metrics": metrics, "files": files, "measured_on": measured_on()} | ({"chosen": chosen} if chosen else {})

@@ -42,3 +42,24 @@ def test_a_worker_has_one_thread_and_keeps_the_memory_that_a_step_frees():
     (threads, faults), (_, usual) = measured("a worker"), measured("another")
     assert threads == 1
     assert faults < 100 < usual
+
+
+GIVEN_BACK = """
+import numpy as np
+from latentmill.sweep.process import give_back_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+before = resident()
+some = [np.ones(2**13) for _ in range(4_000)]  # 64 KiB each, in the heap
+last = some[-1]
+del some  # the last one stays above all that is free now
+held = resident() - before
+give_back_freed_memory()
+print(held, resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_what_a_task_frees_is_given_back():
+    held, left = (int(each) for each in subprocess.check_output([sys.executable, "-c", GIVEN_BACK]).split())
+    assert left < 50 < 150 < held

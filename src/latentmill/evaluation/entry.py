@@ -42,7 +42,8 @@ from latentmill.priors import Mixture
 from latentmill.variant import Decodes, Encodes, HasPosterior, PriorName, Variant, float_array
 
 PAIRS, WORST = 32, 16  # reconstructions shown
-COMPARED = 5_000  # training images, for what is usual among them; codes, beside draws from a prior
+USUAL = 2_000  # training images, for what is usual among them
+COMPARED = 5_000  # test images, for what is usual of them; codes, beside draws from a prior
 SAMPLES_SHOWN, SHOWN = 64, 48  # samples in a picture; those that the report shows beside their neighbours
 MAPPED = 3_000  # codes on the map; more are only ink
 INTERPOLATIONS, STEPS = 6, 16
@@ -99,12 +100,13 @@ class Usual:
 
 
 def usual(given: Material, seed: int) -> Usual:
-    """From the test images, and from some training images among the others."""
-    index = TrainingSet(given.train)
-    chosen = np.random.default_rng(seed).permutation(len(given.train))[:COMPARED]
+    """From the test images, and from some training images among the others; of many test images, from some too."""
+    index, rng = TrainingSet(given.train), np.random.default_rng(seed)
+    chosen = rng.permutation(len(given.train))[:USUAL]
     copies = index.nearest(noisy(as_float(given.train[chosen]), np.random.default_rng(seed)))
     near = near_copy_threshold(index.others(chosen), copies)
-    return Usual(index.nearest(given.test), near, index.reduced, PixelFeatures.fit(given.train))
+    some = np.sort(rng.permutation(len(given.test))[:COMPARED])
+    return Usual(index.nearest(given.test[some]), near, index.reduced, PixelFeatures.fit(given.train))
 
 
 def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Findings:

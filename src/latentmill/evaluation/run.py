@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from latentmill.config import EvaluationConfig
 from latentmill.errors import InputError
@@ -12,10 +13,12 @@ from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.measures import RULES
 from latentmill.evaluation.results import MODEL
 from latentmill.evaluation.sampling import routes
-from latentmill.heartbeat import TimeLeft, duration
+from latentmill.heartbeat import duration
 from latentmill.sweep.mapped import placed
 from latentmill.sweep.tasks import in_order_of_end, result, share, start
 from latentmill.variant import Variant
+
+SHOWN = 2  # of what runs, in a line
 
 
 class Evaluation:
@@ -35,6 +38,8 @@ class Evaluation:
         self._usual = start(usual, shared, seed)
         self._judge = start(assemble, shared, seed, config.samples, len(chosen[1]), *calibrated, *whole)
         self._of_data = [*copied.values(), *calibrated, *whole, self._usual, self._judge]
+        self._names = dict.fromkeys([*copied.values(), *whole], "features") | dict.fromkeys(calibrated, "controls")
+        self._names |= {self._usual: "neighbours of real images", self._judge: "the judge"}
         self._asked = {}
         for entry, model in models.items():
             of = share(model)
@@ -42,7 +47,12 @@ class Evaluation:
             for route in routes(model):
                 asked = start(judge_samples, of, route, shared, self._usual, self._judge, config)
                 self._asked[asked] = entry, route
-        self._done, self._left, self._started = 0, TimeLeft(), time.monotonic()
+        told = {
+            asked: f"{entry} as a model" if route == MODEL else f"{entry}, samples by {route}"
+            for asked, (entry, route) in self._asked.items()
+        }
+        self._names |= told
+        self._ended, self._started = set[Any](), time.monotonic()
 
     @property
     def usual(self) -> Usual:
@@ -61,7 +71,7 @@ class Evaluation:
             InputError: what all entries rest on can't be had.
         """
         for ended in in_order_of_end([*self._of_data, *self._asked]):
-            self._done += 1
+            self._ended.add(ended)
             if ended not in self._asked:
                 result(ended)
                 continue
@@ -72,10 +82,7 @@ class Evaluation:
             yield *self._asked[ended], found
 
     def status(self) -> str:
-        """How far it has come, in one line."""
-        total = len(self._of_data) + len(self._asked)
-        so_far = time.monotonic() - self._started
-        left = self._left.told(so_far / self._done * (total - self._done) if self._done else None)
-        return f"[{self._done}/{total}] evaluating, {duration(so_far)} so far" + (
-            "" if left is None else f", {duration(left)} left"
-        )
+        """How far it has come, and what runs: of the questions, which begin in order, the first that have not ended."""
+        so_far = duration(time.monotonic() - self._started)
+        running = [name for asked, name in list(self._names.items()) if asked not in self._ended][:SHOWN]
+        return f"[{len(self._ended)}/{len(self._names)}] evaluating, {so_far} so far: {'; '.join(running)}"

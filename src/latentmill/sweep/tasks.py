@@ -10,6 +10,7 @@ from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
 from latentmill.errors import InputError
 from latentmill.memory import is_out_of_memory
 from latentmill.sweep.mapped import refusal
+from latentmill.sweep.process import give_back_freed_memory
 
 T = TypeVar("T")
 
@@ -59,4 +60,7 @@ def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:
 @ray.remote(num_cpus=1, max_retries=2)
 def _run(function: Callable[..., T], *arguments: Any) -> T:
     torch.set_num_threads(1)  # one core a task; a result must not depend on how many there are
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    finally:
+        give_back_freed_memory()  # the next task may take as much in other pieces

@@ -25,7 +25,7 @@ from latentmill.data.batches import as_float
 from latentmill.data.collection import Loaded
 from latentmill.data.dataset import SPLITS, read_labels, read_split
 from latentmill.data.sources import load
-from latentmill.evaluation import controls
+from latentmill.evaluation import controls, corruptions
 from latentmill.evaluation.assembly import judge_of
 from latentmill.evaluation.entry import Material
 from latentmill.evaluation.groups import Classes
@@ -233,9 +233,9 @@ def generators(
 
     made = {
         HELD_OUT: lambda rng: images,
-        BLURRED: lambda rng: controls.blurred(images),
-        COPIES: lambda rng: controls.mixed(images, copies(rng), 0.05),
-        NEAR: lambda rng: controls.mixed(images, controls.noisy(copies(rng), rng), 0.2),
+        BLURRED: lambda rng: corruptions.blurred(images),
+        COPIES: lambda rng: corruptions.mixed(images, copies(rng), 0.05),
+        NEAR: lambda rng: corruptions.mixed(images, corruptions.noisy(copies(rng), rng), 0.2),
         DROPPED: lambda rng: images[groups != rng.choice(np.unique(groups))],
     }
     spoilt = controls.spoilt_images(out, groups, seed)

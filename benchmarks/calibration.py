@@ -216,7 +216,7 @@ def repetition(source: Source, seed: int) -> Verdicts:
     judge = judge_of(given, None, seed, int(JUDGED * len(out)))
     groups = groups_of(images[out], None if labels is None else labels[out], judge)
     found: Verdicts = {}
-    for name, make in generators(images[out], groups, images[train], seed).items():
+    for name, make in generators(images[out], groups, images[train], judge.size, seed).items():
         samples = make(rng)
         verdicts = judge.judge(samples[rng.permutation(len(samples))], RULES[name]).verdicts
         found |= {(name, rule): (each.status, each.evidence) for rule, each in verdicts.items()}
@@ -230,9 +230,9 @@ def groups_of(out: np.ndarray, labels: np.ndarray | None, judge: Judge) -> np.nd
 
 
 def generators(
-    out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int
+    out: np.ndarray, groups: np.ndarray, train: np.ndarray, fewest: int, seed: int
 ) -> dict[str, Callable[[np.random.Generator], np.ndarray]]:
-    """Images float32 (N, C, H, W) in [0, 1], from those held out, uint8 (N, C, H, W)."""
+    """Images float32 (N, C, H, W) in [0, 1], at least `fewest`, from those held out, uint8 (N, C, H, W)."""
     images = as_float(out)
 
     def copies(rng: np.random.Generator) -> np.ndarray:
@@ -243,10 +243,16 @@ def generators(
         BLURRED: lambda rng: corruptions.blurred(images),
         COPIES: lambda rng: corruptions.mixed(images, copies(rng), 0.05),
         NEAR: lambda rng: corruptions.mixed(images, corruptions.noisy(copies(rng), rng), 0.2),
-        DROPPED: lambda rng: images[groups != rng.choice(np.unique(groups))],
+        DROPPED: lambda rng: without_a_mode(images, groups, fewest, rng),
     }
     spoilt = controls.spoilt_images(out, groups, seed)
     return made | {name: lambda rng, of=of: of.make(np.arange(of.count)) for name, of in spoilt.items()}
+
+
+def without_a_mode(images: np.ndarray, groups: np.ndarray, fewest: int, rng: np.random.Generator) -> np.ndarray:
+    """All others; again and again where these are fewer than `fewest`."""
+    kept = images[groups != rng.choice(np.unique(groups))]
+    return kept if len(kept) >= fewest else kept[rng.integers(len(kept), size=fewest)]
 
 
 def keep(source: str, results: list[Result]) -> None:

@@ -1,6 +1,7 @@
 """The two rules: controls are as they are called, measures have a say only where they tell them, verdicts are right."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -363,6 +364,15 @@ def test_noise_breaks_rule_1_and_is_no_copying(judge):
 
 def test_the_same_samples_get_the_same_verdict_whatever_came_before(judge, held_out):
     assert judge.judge(held_out) == judge.judge(held_out)
+
+
+def test_a_judge_in_memory_that_may_not_be_written_to_judges_the_same(judge, held_out):
+    """As Ray hands it to all entries."""
+    buffers = []
+    packed = pickle.dumps(judge, protocol=5, buffer_callback=buffers.append)
+    shared = pickle.loads(packed, buffers=[bytes(buffer) for buffer in buffers])
+    assert not shared.fidelity_spaces[0].some_test.flags.writeable
+    assert shared.judge(held_out).verdicts == judge.judge(held_out).verdicts
 
 
 def test_many_samples_are_judged_in_subsets(judge, held_out):

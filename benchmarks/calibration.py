@@ -8,6 +8,7 @@ Every repetition is kept in a journal as soon as it has ended, so that a run tha
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -25,7 +26,7 @@ from latentmill.data.batches import as_float
 from latentmill.data.collection import Loaded
 from latentmill.data.dataset import SPLITS, read_labels, read_split
 from latentmill.data.sources import load
-from latentmill.evaluation import controls
+from latentmill.evaluation import controls, corruptions
 from latentmill.evaluation.assembly import judge_of
 from latentmill.evaluation.entry import Material
 from latentmill.evaluation.groups import Classes
@@ -39,7 +40,7 @@ RESULTS = Path(__file__).with_name("calibration.json")
 JOURNAL = Path(".latentmill/calibration.jsonl")
 REPETITIONS = {"digits": 200, "mnist-5k": 200, "fashion-mnist": 50}
 OTHER_REPETITIONS = 50
-LARGEST = 20_000  # images of a source that a repetition splits, for its time
+LARGEST = 16_000  # images of a source that a repetition splits, for its time
 SHARES = {"out": 0.2, "val": 0.12, "test": 0.12}  # the rest is for training
 JUDGED = 0.75  # of those out: a generator that drops a mode has fewer
 HELD_OUT, BLURRED, COPIES, NEAR, DROPPED = (
@@ -159,7 +160,7 @@ def measure(source: Source, asked: argparse.Namespace) -> Iterator[Result]:
 
 def repeated(source: Source, seeds: Iterable[int], workers: int | None, journal: Path) -> Iterator[Verdicts]:
     """The verdicts of each repetition, on all cores; those that are wrong are printed with their evidence."""
-    code = digest(imported_files(Path(__file__)) - {Path(__file__)})[:16]
+    code = code_digest()
     known = dict(in_journal(journal, source.name, code))
     yield from (known[seed] for seed in seeds if seed in known)
     missing = [seed for seed in seeds if seed not in known]
@@ -179,6 +180,12 @@ def repeated(source: Source, seeds: Iterable[int], workers: int | None, journal:
             if done % 10 == 0:
                 print(f"  {done} of {len(missing)} in {time.perf_counter() - started:.0f} s", flush=True)
             yield found
+
+
+def code_digest() -> str:
+    """Of all code that a verdict follows from."""
+    here = Path(__file__)
+    return hashlib.sha256(here.read_bytes() + digest(imported_files(here) - {here}).encode()).hexdigest()[:16]
 
 
 def tell(seed: int, found: Verdicts) -> None:
@@ -209,7 +216,7 @@ def repetition(source: Source, seed: int) -> Verdicts:
     judge = judge_of(given, None, seed, int(JUDGED * len(out)))
     groups = groups_of(images[out], None if labels is None else labels[out], judge)
     found: Verdicts = {}
-    for name, make in generators(images[out], groups, images[train], seed).items():
+    for name, make in generators(images[out], groups, images[train], judge.size, seed).items():
         samples = make(rng)
         verdicts = judge.judge(samples[rng.permutation(len(samples))], RULES[name]).verdicts
         found |= {(name, rule): (each.status, each.evidence) for rule, each in verdicts.items()}
@@ -223,9 +230,9 @@ def groups_of(out: np.ndarray, labels: np.ndarray | None, judge: Judge) -> np.nd
 
 
 def generators(
-    out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int
+    out: np.ndarray, groups: np.ndarray, train: np.ndarray, fewest: int, seed: int
 ) -> dict[str, Callable[[np.random.Generator], np.ndarray]]:
-    """Images float32 (N, C, H, W) in [0, 1], from those held out, uint8 (N, C, H, W)."""
+    """Images float32 (N, C, H, W) in [0, 1], at least `fewest`, from those held out, uint8 (N, C, H, W)."""
     images = as_float(out)
 
     def copies(rng: np.random.Generator) -> np.ndarray:
@@ -233,13 +240,19 @@ def generators(
 
     made = {
         HELD_OUT: lambda rng: images,
-        BLURRED: lambda rng: controls.blurred(images),
-        COPIES: lambda rng: controls.mixed(images, copies(rng), 0.05),
-        NEAR: lambda rng: controls.mixed(images, controls.noisy(copies(rng), rng), 0.2),
-        DROPPED: lambda rng: images[groups != rng.choice(np.unique(groups))],
+        BLURRED: lambda rng: corruptions.blurred(images),
+        COPIES: lambda rng: corruptions.mixed(images, copies(rng), 0.05),
+        NEAR: lambda rng: corruptions.mixed(images, corruptions.noisy(copies(rng), rng), 0.2),
+        DROPPED: lambda rng: without_a_mode(images, groups, fewest, rng),
     }
     spoilt = controls.spoilt_images(out, groups, seed)
     return made | {name: lambda rng, of=of: of.make(np.arange(of.count)) for name, of in spoilt.items()}
+
+
+def without_a_mode(images: np.ndarray, groups: np.ndarray, fewest: int, rng: np.random.Generator) -> np.ndarray:
+    """All others; again and again where these are fewer than `fewest`."""
+    kept = images[groups != rng.choice(np.unique(groups))]
+    return kept if len(kept) >= fewest else kept[rng.integers(len(kept), size=fewest)]
 
 
 def keep(source: str, results: list[Result]) -> None:

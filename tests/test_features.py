@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from latentmill.errors import InputError
-from latentmill.evaluation import controls, encoder, features, fidelity, self_supervised
+from latentmill.evaluation import corruptions, encoder, features, fidelity, self_supervised
 from latentmill.evaluation.features import ClassifierFeatures, PixelFeatures, TimmFeatures, feature_space
 from latentmill.evaluation.self_supervised import SelfSupervisedFeatures
 
@@ -181,7 +181,7 @@ def test_what_teaches_itself_brings_classes_together_that_it_was_never_told_of(t
 def test_it_goes_on_to_see_blur(taught, labelled):
     """Which no view has, else it would be trained to overlook it."""
     images = as_float(labelled[0][300:])
-    real, blurred = taught(images), taught(controls.blurred(images))
+    real, blurred = taught(images), taught(corruptions.blurred(images))
     assert fidelity.classifier_accuracy(blurred[::2], real[1::2], seed=0) > 0.7
     assert fidelity.classifier_accuracy(real[::2], real[1::2], seed=0) < 0.6
 

@@ -1,6 +1,7 @@
 """The two rules: controls are as they are called, measures have a say only where they tell them, verdicts are right."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from latentmill.data.batches import as_float
-from latentmill.evaluation import controls, results
+from latentmill.evaluation import controls, corruptions, results
 from latentmill.evaluation.assembly import chosen_features, judge_of
 from latentmill.evaluation.calibration import (
     MARGIN,
@@ -121,7 +122,7 @@ def test_one_group_alone_can_not_be_lost(data):
 
 def test_independent_pixels_keep_each_pixels_values_and_lose_what_joins_them(data):
     images = data[0][:600]
-    found = controls.independent_pixels(images, np.random.default_rng(0), 2_000)
+    found = corruptions.independent_pixels(images, np.random.default_rng(0), 2_000)
     np.testing.assert_allclose(found.mean(0), as_float(images).mean(0), atol=0.05)
     joined, lost = (np.corrcoef(each[:, 0, 3, 3], each[:, 0, 3, 4])[0, 1] for each in (as_float(images), found))
     assert abs(joined) > 0.3
@@ -131,10 +132,10 @@ def test_independent_pixels_keep_each_pixels_values_and_lose_what_joins_them(dat
 def test_means_are_of_one_group_and_blends_of_two_different_images():
     images = np.repeat([0, 100, 200], 20).astype(np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
     groups = np.repeat([0, 1, 2], 20)
-    means = controls.means(images, groups, np.random.default_rng(0), 50)
+    means = corruptions.means(images, groups, np.random.default_rng(0), 50)
     assert set(np.rint(means[:, 0, 0, 0] * 255)) == {0, 100, 200}
     different = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
-    blends = controls.blends(different, np.arange(6), np.random.default_rng(0)) * 255
+    blends = corruptions.blends(different, np.arange(6), np.random.default_rng(0)) * 255
     assert all(blend[0, 0, 0] != index for index, blend in enumerate(blends))
 
 
@@ -287,7 +288,7 @@ def test_an_estimate_of_several_subsets_by_hand():
 def copier(held_out, train, share, noise, seed=0):
     rng = np.random.default_rng(seed)
     copies = train[rng.integers(len(train), size=len(held_out))]
-    mixed = controls.mixed(held_out, controls.noisy(copies, rng) if noise else copies, share)
+    mixed = corruptions.mixed(held_out, corruptions.noisy(copies, rng) if noise else copies, share)
     return mixed[rng.permutation(len(mixed))]
 
 
@@ -298,7 +299,7 @@ def test_held_out_images_keep_both_rules(judge, held_out):
 
 
 def test_blur_breaks_rule_1_and_is_no_copying(judge, held_out):
-    found = judge.judge(controls.blurred(held_out)).verdicts
+    found = judge.judge(corruptions.blurred(held_out)).verdicts
     assert (found[1].status, found[2].status) == ("broken", "holds")
 
 
@@ -351,7 +352,7 @@ def test_a_measure_that_accuses_what_is_bad_without_copying_has_no_say(data):
 def generators(held_out, train):
     return {
         "held out": held_out,
-        "blurred": controls.blurred(held_out),
+        "blurred": corruptions.blurred(held_out),
         "noisy copies": copier(held_out, as_float(train), 0.2, noise=True),
     }
 
@@ -363,6 +364,15 @@ def test_noise_breaks_rule_1_and_is_no_copying(judge):
 
 def test_the_same_samples_get_the_same_verdict_whatever_came_before(judge, held_out):
     assert judge.judge(held_out) == judge.judge(held_out)
+
+
+def test_a_judge_in_memory_that_may_not_be_written_to_judges_the_same(judge, held_out):
+    """As Ray hands it to all entries."""
+    buffers = []
+    packed = pickle.dumps(judge, protocol=5, buffer_callback=buffers.append)
+    shared = pickle.loads(packed, buffers=[bytes(buffer) for buffer in buffers])
+    assert not shared.fidelity_spaces[0].some_test.flags.writeable
+    assert shared.judge(held_out).verdicts == judge.judge(held_out).verdicts
 
 
 def test_many_samples_are_judged_in_subsets(judge, held_out):

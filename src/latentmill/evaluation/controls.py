@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
-from latentmill.data.batches import as_float
+from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.calibration import (
     REPEATS_FAILING,
     REPEATS_LOST,
@@ -20,12 +19,9 @@ from latentmill.evaluation.calibration import (
     Control,
     Parts,
 )
+from latentmill.evaluation.corruptions import STRONG, blends, blurred, independent_pixels, means, noisy, share_of
+from latentmill.evaluation.encoder import in_chunks
 
-NOISE = 0.05  # standard deviation of the noise on near copies, of a range of 1
-BLUR = 1 / 28  # standard deviation of the blur, of the image's side
-SMALLEST_BLUR = 0.5  # pixels
-STRONG = 3  # times that
-MEANS_OF = 8  # images of a group
 LOST = "one mode dropped"
 
 
@@ -34,7 +30,12 @@ class Population:
     """Images of one kind."""
 
     count: int
+    size: int  # of a chunk
     make: Callable[[np.ndarray], np.ndarray]  # indices (n) below `count` -> float32 (n, C, H, W) in [0, 1]
+
+    def rows(self, features: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The `features` of all of them, float32 (count, D), of a chunk of images at a time."""
+        return in_chunks(lambda some: features(self.make(some)), self.count, self.size)
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ def for_rule_1(images: np.ndarray, groups: np.ndarray, seed: int) -> Controls:
         {
             "real": _real(images),
             "blurred": _changed(images, blurred),
-            "independent": Population(
-                len(images), lambda some: independent_pixels(images, _rng(seed, some), len(some))
-            ),
+            "independent": _made(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
         },
         controls,
     )
@@ -82,7 +81,7 @@ def for_rule_2(held_out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed
     spoilt = spoilt_images(held_out, groups, seed)
     copies = {
         "copies": _real(train),
-        "noisy copies": Population(len(train), lambda some: noisy(as_float(train[some]), _rng(seed, some))),
+        "noisy copies": _made(train, seed, lambda some, rng: noisy(as_float(train[some]), rng)),
     }
     new, count = "held-out images", len(held_out)
     controls = [
@@ -103,54 +102,13 @@ def unspoilt(name: str, images: np.ndarray) -> dict[str, Population]:
 
 def spoilt_images(images: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Population]:
     """What is bad and no copy, made from `images` (N, C, H, W), uint8, in `groups` (N)."""
-    count = len(images)
     return {
         "strongly blurred": _changed(images, lambda some: blurred(some, STRONG)),
-        "held-out images with noise": Population(count, lambda some: noisy(as_float(images[some]), _rng(seed, some))),
-        "independent pixels": Population(count, lambda some: independent_pixels(images, _rng(seed, some), len(some))),
-        "mean images": Population(count, lambda some: means(images, groups, _rng(seed, some), len(some))),
-        "blends of two": Population(count, lambda some: blends(images, some, _rng(seed, some))),
+        "held-out images with noise": _made(images, seed, lambda some, rng: noisy(as_float(images[some]), rng)),
+        "independent pixels": _made(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
+        "mean images": _made(images, seed, lambda some, rng: means(images, groups, rng, len(some))),
+        "blends of two": _made(images, seed, lambda some, rng: blends(images, some, rng)),
     }
-
-
-def mixed(images: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
-    """`images` with the first `share` of them, at least one, replaced by as many of `others`."""
-    count = _share(len(images), share)
-    return np.concatenate([others[:count], images[count:]])
-
-
-def noisy(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With Gaussian noise of standard deviation `NOISE`, cut to [0, 1]."""
-    noise = rng.standard_normal(images.shape, dtype=np.float32)
-    return np.clip(images + np.float32(NOISE) * noise, 0, 1)
-
-
-def blurred(images: np.ndarray, strength: float = 1) -> np.ndarray:
-    """About as a variational autoencoder blurs, or so many times as much."""
-    deviation = strength * max(SMALLEST_BLUR, BLUR * max(images.shape[2:]))
-    return np.asarray(gaussian_filter(images, (0, 0, deviation, deviation)))
-
-
-def independent_pixels(images: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Each pixel of an image of its own, of uint8 (N, C, H, W): float32 (count, C, H, W)."""
-    pixels = images.reshape(len(images), -1)
-    rows = rng.integers(len(pixels), size=(count, pixels.shape[1]))
-    return as_float(pixels[rows, np.arange(pixels.shape[1])].reshape(count, *images.shape[1:]))
-
-
-def means(images: np.ndarray, groups: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Each the mean of `MEANS_OF` images of one of `groups` (N), of uint8 (N, C, H, W): float32 (count, C, H, W)."""
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    found = np.empty((count, *images.shape[1:]), np.float32)
-    for row, of in enumerate(rng.integers(len(members), size=count)):
-        found[row] = images[rng.choice(members[of], MEANS_OF)].mean(0, dtype=np.float32) / 255
-    return found
-
-
-def blends(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mean of each of `chosen`, indices (n), and another, of uint8 (N, C, H, W): float32 (n, C, H, W)."""
-    others = (chosen + rng.integers(1, max(2, len(images)), size=len(chosen))) % len(images)
-    return (as_float(images[chosen]) + as_float(images[others])) / 2
 
 
 def _real(images: np.ndarray) -> Population:
@@ -158,16 +116,16 @@ def _real(images: np.ndarray) -> Population:
 
 
 def _changed(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> Population:
-    return Population(len(images), lambda some: change(as_float(images[some])))
+    return Population(len(images), chunk_size(images.shape[1:]), lambda some: change(as_float(images[some])))
 
 
-def _rng(seed: int, indices: np.ndarray) -> np.random.Generator:
-    """Images are made in chunks: each has its own draws."""
-    return np.random.default_rng([seed, int(indices[0])])
+def _made(images: np.ndarray, seed: int, make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Population:
+    """Of indices and a generator: each chunk has its own, so that each look sees the same."""
 
+    def one(some: np.ndarray) -> np.ndarray:
+        return make(some, np.random.default_rng([seed, int(some[0])]))
 
-def _share(count: int, share: float) -> int:
-    return max(1, round(share * count))
+    return Population(len(images), chunk_size(images.shape[1:]), one)
 
 
 def without_replacement(rng: np.random.Generator) -> Choice:
@@ -186,7 +144,7 @@ def _drawn(name: str, passes: bool, population: str, size: int, repeats: int) ->
 
 def _mixed(name: str, new: str, size: int, copies: str, copied: int, share: float) -> Control:
     def draw(choose: Choice, count: int, turn: int) -> Parts:
-        replaced = _share(count, share)
+        replaced = share_of(count, share)
         return [(copies, choose(copied, replaced)), (new, choose(size, count - replaced))]
 
     return Control(name, False, REPEATS_FAILING, 1, draw)

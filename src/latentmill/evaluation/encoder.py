@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentmill.data.batches import as_float
+from latentmill.data.batches import as_float, chunk_size
 from latentmill.nets import ImageShape
 from latentmill.variant import float_array
 
 WIDTH = 64  # features
 SIDE = 24  # pixels, about, that the network works on: larger images are averaged down, for its time
-CHUNK, CHUNK_VALUES = 500, 2**23  # images at a time, and their pixels: 32 MiB as floats
+CHUNK = 500  # images at a time, or fewer where they are large
 
 
 def encoder(image_shape: ImageShape) -> nn.Sequential:
@@ -46,7 +46,7 @@ def in_chunks(make: Callable[[np.ndarray], np.ndarray], count: int, size: int = 
 @torch.no_grad()
 def apply(network: Callable[[Tensor], Tensor], images: np.ndarray, chunk: int | None = None) -> np.ndarray:
     """Of images uint8 (N, C, H, W), or float32 in [0, 1], which may be mapped from disk: float32 (N, D)."""
-    size = max(1, min(chunk or CHUNK, CHUNK_VALUES // max(1, images[:1].size)))
+    size = chunk_size(images.shape[1:], chunk or CHUNK)
     return in_chunks(lambda some: float_array(network(_floats(images[some[0] : some[-1] + 1]))), len(images), size)
 
 

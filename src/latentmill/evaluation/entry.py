@@ -16,8 +16,8 @@ from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.candidates import Reduced
-from latentmill.evaluation.controls import noisy
 from latentmill.evaluation.copies import near_copy_metrics, near_copy_threshold
+from latentmill.evaluation.corruptions import noisy
 from latentmill.evaluation.features import Features, PixelFeatures
 from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.finite import require_finite_metrics

@@ -50,8 +50,8 @@ def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5, real_radii: np.ndarr
     """
     _require(k + 1, samples, real)
     x, y = (torch.tensor(points, dtype=torch.float32) for points in (samples, real))
-    x_radii = torch.from_numpy(radii(samples, k))  # (N)
-    y_radii = torch.from_numpy(radii(real, k) if real_radii is None else real_radii)  # (M)
+    x_radii = torch.tensor(radii(samples, k))  # (N)
+    y_radii = torch.tensor(radii(real, k) if real_radii is None else real_radii)  # (M)
     balls = torch.zeros(len(x), dtype=torch.float64)  # of real images, around each sample
     recalled, covered = (torch.zeros(len(y), dtype=torch.bool) for _ in range(2))
     for start in range(0, len(x), CHUNK):

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from latentmill.data.batches import as_float
-from latentmill.evaluation.controls import Population, noisy
+from latentmill.data.batches import as_float, chunk_size
+from latentmill.evaluation.controls import Population
 from latentmill.evaluation.copies import exact_copy_distance, near_copy_threshold
+from latentmill.evaluation.corruptions import noisy
 from latentmill.evaluation.encoder import in_chunks
 from latentmill.evaluation.features import Features
 from latentmill.evaluation.fidelity import bandwidth, radii, vendi_score
@@ -110,7 +111,9 @@ class Space:
 
     def look_at(self, population: Population) -> View:
         """All of its images."""
-        return self.view_of(in_chunks(lambda some: self.features(population.make(some)), population.count))
+        return self.view_of(
+            in_chunks(lambda some: self.features(population.make(some)), population.count, population.size)
+        )
 
     def view_of(self, features: np.ndarray) -> View:
         """(N, D)."""
@@ -150,7 +153,9 @@ class CopySpace:
 
     def look_at(self, population: Population) -> CopyView:
         """All of its images."""
-        return self.view_of(in_chunks(lambda some: self.features(population.make(some)), population.count))
+        return self.view_of(
+            in_chunks(lambda some: self.features(population.make(some)), population.count, population.size)
+        )
 
     def view_of(self, features: np.ndarray) -> CopyView:
         """(N, D)."""
@@ -164,7 +169,8 @@ class CopySpace:
 
     def _noisy_copies(self, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
         rng = np.random.default_rng(seed)
-        rows = in_chunks(lambda some: self.features(noisy(as_float(train[chosen[some]]), rng)), len(chosen))
+        size = chunk_size(train.shape[1:])
+        rows = in_chunks(lambda some: self.features(noisy(as_float(train[chosen[some]]), rng)), len(chosen), size)
         return self._index.nearest(rows)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from latentmill import heartbeat
 from latentmill.config import Params
 from latentmill.sweep.display import ROWS, SECONDS_BETWEEN_LINES, Display, duration, outcome_of
 from latentmill.sweep.search import optuna_rounds
@@ -25,8 +26,10 @@ class Clock:
 
 
 @pytest.fixture
-def shown(tmp_path):
+def shown(tmp_path, monkeypatch):
     """Makes a display over a plan of four trials: (display, plan, clock, what was written)."""
+
+    monkeypatch.setattr(heartbeat, "SILENCE", 1e6)  # its clock is the real one
 
     def shown(terminal, ladder=LADDER):
         sections = {

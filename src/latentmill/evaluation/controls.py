@@ -13,6 +13,7 @@ from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.calibration import (
     REPEATS_FAILING,
     REPEATS_LOST,
+    REPEATS_MIXED,
     REPEATS_PASSING,
     REPEATS_SPOILT,
     Choice,
@@ -147,7 +148,7 @@ def _mixed(name: str, new: str, size: int, copies: str, copied: int, share: floa
         replaced = share_of(count, share)
         return [(copies, choose(copied, replaced)), (new, choose(size, count - replaced))]
 
-    return Control(name, False, REPEATS_FAILING, 1, draw)
+    return Control(name, False, REPEATS_MIXED, 1, draw)
 
 
 def _lost_mode(groups: np.ndarray) -> Control:

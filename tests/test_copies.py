@@ -177,16 +177,24 @@ def test_near_twins_among_the_data_cost_no_more_than_they_are():
 
 
 def test_where_copies_and_real_images_overlap_the_threshold_tells_a_mixture_best():
-    """No other threshold has as many standard deviations between q and p."""
+    """As simulated: no other keeps shares of mixtures and of real images as far apart for their deviations."""
     rng = np.random.default_rng(0)
     real, copies = rng.beta(3, 2, 5_000), rng.beta(2, 5, 5_000)
     found = near_copy_threshold(relative(*real), relative(*copies))
+    draws = rng.choice(real, (400, 500)), np.hstack([rng.choice(copies, (400, 100)), rng.choice(real, (400, 400))])
 
-    def deviations(threshold):
-        p, q = (real < threshold).mean(), (copies < threshold).mean()
-        return (q - p) / np.sqrt(p * (1 - p))
+    def apart(threshold):
+        alone, mixed = ((each < threshold).mean(1) for each in draws)
+        return (mixed.mean() - alone.mean()) / (alone.std() + mixed.std())
 
-    assert deviations(found) > 0.95 * max(deviations(each) for each in np.linspace(0.1, 0.9, 200))
+    assert apart(found) > 0.9 * max(apart(each) for each in np.linspace(0.1, 0.9, 33))
+
+
+def test_a_threshold_that_finds_few_copies_is_no_good_though_it_blames_nobody():
+    """Three of ten copies lie where no real image is, the others where 1 % are."""
+    copies = np.concatenate([np.full(30, 0.05), np.full(70, 0.15)])
+    real = np.concatenate([np.full(10, 0.14), np.linspace(0.5, 1, 990)])
+    assert near_copy_threshold(relative(*real), relative(*copies)) > 0.15
 
 
 @some

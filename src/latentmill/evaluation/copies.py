@@ -11,6 +11,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from latentmill.evaluation.neighbours import Neighbours
 
+FEW, IMAGES = 0.2, 500  # copies, of images that are to be told from others
 THRESHOLDS = np.linspace(0.01, 0.99, 99)  # of relative distances
 SAME = 0.01  # of the median distance between training images: less than the rounding to bytes
 CELL_SIZE = 10  # samples, and test images, that a cell needs to be compared
@@ -33,14 +34,24 @@ def relative_distances(neighbours: Neighbours) -> np.ndarray:
 def near_copy_threshold(among_themselves: Neighbours, copies: Neighbours) -> float:
     """The relative distance below which an image is a near copy: it tells real images mixed with `copies` best.
 
-    `among_themselves` are training images and their others, `copies` noisy copies of training images. Of a share p of
-    one and q of the other below the threshold, (q - p) / sqrt(p (1 - p)) is largest: by so many standard deviations, up
-    to a factor, a few copies among many images stand out. So near twins among the data cost only what they are many.
+    `among_themselves` are training images and their others, `copies` noisy copies of training images. `FEW` copies
+    among `IMAGES` stand out by as many standard deviations as they can. So near twins among the data cost only what
+    they are many.
     """
     real, copied = (np.sort(relative_distances(each)) for each in (among_themselves, copies))
     p = (np.searchsorted(real, THRESHOLDS) + 1) / (len(real) + 2)  # never known to be 0
     q = np.searchsorted(copied, THRESHOLDS) / len(copied)
-    return float(THRESHOLDS[((q - p) / np.sqrt(p * (1 - p))).argmax()])
+    return float(THRESHOLDS[deviations_apart(p, q).argmax()])
+
+
+def deviations_apart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """How far the share of `IMAGES` below a threshold moves when `FEW` are copies, in deviations of both shares.
+
+    `p` of real images and `q` of copies are below it.
+    """
+    mixed = (1 - FEW) * p + FEW * q
+    spread = sum(np.sqrt(np.maximum(share * (1 - share), 1 / IMAGES) / IMAGES) for share in (p, mixed))
+    return (mixed - p) / spread
 
 
 def exact_copy_distance(among_themselves: Neighbours) -> float:

@@ -581,7 +581,7 @@ def test_each_step_of_an_export_is_told_before_it(trained, given, tmp_path):
     ]
     assert told == [
         *graphs_told,
-        "where the codes of 500 training images lie",
+        "encoding 500 training images, for its directions",
         "decoder.fp16.onnx: converting and measuring",
     ]
 

@@ -89,10 +89,10 @@ def test_an_interrupted_stage_leaves_neither_files_nor_processes(
         children = [each for each in psutil.Process(stage.pid).children() if "spawn_main" in " ".join(each.cmdline())]
     time.sleep(2)  # until they decode
     stage.send_signal(number)
-    _, said = stage.communicate(timeout=20)
+    _, said = stage.communicate(timeout=60)
     assert stage.returncode == status
     assert said == line or number == signal.SIGKILL, "then Python itself tells of what it cleaned up"
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
     if number != signal.SIGKILL:
         assert list((tmp_path / "data").iterdir()) == []

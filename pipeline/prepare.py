@@ -1,17 +1,15 @@
 """prepare: the images that params.yaml names -> data/prepared/: arrays, labels, manifest, dropped.csv."""
 
 import signal
-from pathlib import Path
 from typing import Any
 
 from latentmill.config import load_params
 from latentmill.data.preparation.prepare import prepare
 from latentmill.data.preparation.summary import lines
+from latentmill.data.sources.paths import PREPARED
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder
 from latentmill.progress import Progress
-
-PREPARED = Path("data/prepared")
 
 
 def main() -> None:

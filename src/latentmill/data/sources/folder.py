@@ -93,6 +93,8 @@ def read_file(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise UnreadableError(f"unreadable: {error.strerror}") from None
+    except ValueError as error:  # a NUL in a cell of a table
+        raise UnreadableError(f"unreadable: {error}") from None
 
 
 def _root(config: DataConfig) -> Path:

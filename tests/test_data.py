@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
+from latentmill.data import listing as listing_module
 from latentmill.data.listing import listing
 from latentmill.data.preparation.prepare import prepare
 from latentmill.errors import InputError
@@ -330,3 +332,34 @@ def test_images_of_kinds_that_are_not_read_count(tmp_path: Path) -> None:
         InputError, match=r"1 of 61 images .* not an image of a known format; the first is class 0/photo.HEIC"
     ):
         prepared(tmp_path / "prepared", source="folder", path=str(path))
+
+
+def test_what_is_refused_stands_in_the_listing_with_its_reason(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "mine", pictures(2))
+    config = DataConfig(source="folder", path=str(path))
+    (path / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(path / "pipe.png")
+    (path / "loop").symlink_to(path)
+    Path(os.fsdecode(os.fsencode(path) + b"/\xff.png")).write_bytes(b"")
+    lines = listing(sources.files(config), tmp_path / "cache.json", lambda what, done, total: None).splitlines()
+    told = {line[77:].strip().rpartition("/")[2]: line[:64].strip() for line in lines}
+    assert told['gone.png"'] == "unreadable: No such file or directory"
+    assert told['pipe.png"'] == told['loop"'] == "no regular file"
+    assert len(lines) == 6
+
+
+def test_an_error_is_not_kept_in_a_digests_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+
+    def refuse(*_: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    def listed() -> str:
+        return listing([path], tmp_path / "cache.json", lambda what, done, total: None)
+
+    monkeypatch.setattr(listing_module, "RECENT", -(10**12))
+    with monkeypatch.context() as patch:
+        patch.setattr(listing_module, "open", refuse, raising=False)
+        assert listed().startswith("unreadable: Too many open files")
+    assert listed().startswith(sha256(b"x").hexdigest())

@@ -18,9 +18,9 @@ MOST_VISITS = 8  # of one folder: folders that link to one another have more pat
 
 
 def files(config: DataConfig) -> list[str]:
-    """What the images depend on."""
+    """What the images depend on, and what is refused: that it is there shows in the prepared data set too."""
     root = _root(config)
-    return [f"{root}/{path}" for path, reason in walk(root) if reason is None]
+    return [f"{root}/{path}" for path, _ in walk(root)]
 
 
 def load(config: DataConfig) -> Collection:

@@ -363,3 +363,20 @@ def test_an_error_is_not_kept_in_a_digests_place(tmp_path: Path, monkeypatch: py
         patch.setattr(listing_module, "open", refuse, raising=False)
         assert listed().startswith("unreadable: Too many open files")
     assert listed().startswith(sha256(b"x").hexdigest())
+
+
+def test_what_is_dropped_while_listing_is_measured_against_all_images(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(400, side=8))
+    for number in range(4):
+        (path / f"broken{number}.png").symlink_to(tmp_path / "nowhere")
+    settings: dict[str, Any] = {"source": "folder", "path": str(path), "limit": 60}
+    assert sum(prepared(tmp_path / "a", **settings)["counts"].values()) == 60
+    (path / "broken.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"but 5 of 405 images \(1.2%\) are: 5 x unreadable"):
+        prepared(tmp_path / "b", **settings)
+
+
+def test_groups_that_leave_nothing_to_train_on_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=pictures(60, side=8), groups=np.arange(60) // 30)
+    with pytest.raises(InputError, match=r"train must have at least 2 images, .*; each of 2 groups \(data.group\)"):
+        prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "a.npz"))

@@ -380,3 +380,25 @@ def test_groups_that_leave_nothing_to_train_on_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=pictures(60, side=8), groups=np.arange(60) // 30)
     with pytest.raises(InputError, match=r"train must have at least 2 images, .*; each of 2 groups \(data.group\)"):
         prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "a.npz"))
+
+
+def test_the_few_images_without_a_label_are_dropped_and_many_end_the_use_of_labels(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(120, side=8))
+    for number, image in enumerate(pictures(2, side=8, seed=1)):
+        Image.fromarray(image).save(path / f"logo{number}.png")
+        manifest = prepared(tmp_path / str(number), source="folder", path=str(path))
+        if number == 0:
+            assert (manifest["classes"], manifest["notes"]) == (["class 0", "class 1"], [])
+            assert dropped(tmp_path / "0") == {"logo0.png": "no label"}
+            assert manifest["intake"]["reasons"] == {"no label": 1}
+    assert (manifest["classes"], sum(manifest["counts"].values())) == (None, 122)
+    assert manifest["notes"][0].startswith("2 images have no label, too many to drop (data.max_dropped)")
+
+
+def test_an_empty_cell_of_the_labels_costs_its_image_alone(tmp_path: Path) -> None:
+    for number, image in enumerate(pictures(120, side=8)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{number % 2 if number else ''}" for number in range(120)]
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "\n".join(rows))
+    assert prepared(tmp_path / "prepared", source="folder", path=str(tmp_path))["classes"] == ["0", "1"]
+    assert dropped(tmp_path / "prepared")["0.png"] == "no label"

@@ -86,7 +86,11 @@ def test_classes_are_the_folders_that_images_lie_in_whatever_they_are_called(tmp
     found = loaded(tree(tmp_path, *(f"{name}/1.png" for name in names)))
     assert set(labels(found).values()) == {"a class", "ünï—🦊", "-1", "deep"}
     (tmp_path / "0.png").write_bytes(IMAGE)
-    assert set(labels(loaded(tmp_path)).values()) == {None}, "an image that lies in no class"
+    assert labels(loaded(tmp_path))["0.png"] is None, "an image that lies in no class"
+    assert labels(loaded(tmp_path))["-1/1.png"] == "-1"
+    for number in range(1, 4):
+        (tmp_path / f"{number}.png").write_bytes(IMAGE)
+    assert set(labels(loaded(tmp_path)).values()) == {None}, "most lie in classes, or these are none"
     assert set(labels(loaded(tmp_path, label=None)).values()) == {None}
 
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from hashlib import sha256
-from math import prod
+from math import floor, prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
 from latentmill.data.collection import Collection, Item, Tell
 from latentmill.data.dataset import SPLITS
-from latentmill.data.preparation.classes import class_counts, class_names
+from latentmill.data.preparation.classes import class_counts, class_names, without_unlabelled
 from latentmill.data.preparation.duplicates import Twins, without_copies
 from latentmill.data.preparation.intake import Taken, take
 from latentmill.data.preparation.limit import MIN_IMAGES, limited
@@ -47,7 +47,10 @@ def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None 
     _require_room(folder, len(collection.items) * prod(shape.shape))
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
         taken = take(collection, shape, Path(scratch) / "all.npy", processes, tell)
-        _require_readable(taken, listed, config.max_dropped)
+        unusable, total = _unusable(taken, listed)
+        _require_readable(taken, unusable, total, config.max_dropped)
+        drawn = len(collection.items) / len(listed.items)
+        taken = without_unlabelled(taken, floor(drawn * (config.max_dropped * total - unusable)))
         rows, twins = _split(taken, config, tell)
         manifest = _write(folder, taken, rows, twins, config, collection, tell)
     write_text(folder / dataset.DROPPED, _dropped_csv(taken, twins))
@@ -63,18 +66,23 @@ def _require_room(folder: Path, size: int) -> None:
         raise InputError(f"images need {needed / 1e9:.3g} GB, while they are prepared, but {got}")
 
 
-def _require_readable(taken: Taken, listed: Collection, most: float) -> None:
-    """Raises: InputError: of what should be images a larger share than `most` can't be used.
+def _unusable(taken: Taken, listed: Collection) -> tuple[float, int]:
+    """Of how many that should be images, how many can't be used.
 
     Of a limited number, those that can't be decoded stand for as large a share of all that are `listed`.
     """
-    counted = [each for each in taken.dropped if each.counts]
     before = sum(each.counts for each in listed.dropped)
-    total, tried = before + len(listed.items), len(taken.items) + len(taken.dropped) - len(listed.dropped)
-    found = before + (len(counted) - before) * len(listed.items) / max(tried, 1)
-    if found > most * total or not taken.items:
+    later = sum(each.counts for each in taken.dropped) - before
+    tried = len(taken.items) + len(taken.dropped) - len(listed.dropped)
+    return before + later * len(listed.items) / max(tried, 1), before + len(listed.items)
+
+
+def _require_readable(taken: Taken, unusable: float, total: int, most: float) -> None:
+    """Raises: InputError: a larger share of what should be images than `most` can't be used."""
+    counted = [each for each in taken.dropped if each.counts]
+    if unusable > most * total or not taken.items:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(kinds(counted)).most_common(3))
-        share = f"{found:.0f} of {total} images ({found / max(total, 1):.1%})"
+        share = f"{unusable:.0f} of {total} images ({unusable / max(total, 1):.1%})"
         rule = f"at most {most:.1%} of the images may be unreadable (data.max_dropped)"
         first = f"; the first is {counted[0].name}" if counted else ""
         raise InputError(f"{rule}, but {share} are: {reasons}{first}")

@@ -5,6 +5,7 @@ Labels come from a metadata file beside the images, as Hugging Face's imagefolde
 """
 
 import posixpath
+from collections import Counter
 from dataclasses import dataclass
 
 from latentmill.config import DataConfig
@@ -88,10 +89,13 @@ class _Names:
         return self._name(self.label, place, "data.label"), self._name(self.group, place, "data.group")
 
     def _automatic(self) -> str | int | None:
-        """A column that is called so, or 0: the folder that an image lies in, where all lie in several."""
+        """A column that is called so, or 0: the folder that an image lies in, where most lie in several."""
         column = next((name for name in LABEL_COLUMNS if name in self.columns), None)
-        parents = {posixpath.dirname(each.below) for each in self.placed if is_named_image(each.path)}
-        return 0 if column is None and len(parents) > 1 and "" not in parents else column
+        if column is not None:
+            return column
+        parents = Counter(posixpath.dirname(each.below) for each in self.placed if is_named_image(each.path))
+        strays = parents.pop("", 0)  # such as a logo: dropped later, for want of a label, where they are few
+        return 0 if len(parents) > 1 and strays < parents.total() else None
 
     def _name(self, asked: str | int | None, place: _Place, key: str) -> str | None:
         """Of a column of the image's row, or of its folder at a level, 1 being the first below the root."""
@@ -100,6 +104,8 @@ class _Names:
         if isinstance(asked, str):
             return as_text(self.rows.get(place.path, {}).get(asked))
         folders = place.below.split("/")[:-1]
+        if asked == 0:
+            return folders[-1] if folders else None
         if asked > len(folders):
             needs = f"{key}: {asked} needs images {asked} folders deep in {self.where}"
             raise InputError(f"{needs}, but got {place.path}")

@@ -10,11 +10,13 @@ from latentmill.data.sources.paths import PREPARED
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder
 from latentmill.progress import Progress
+from latentmill.runtime.text import print_anything
 
 
 def main() -> None:
     """Decode, split, write; then say what there is."""
     signal.signal(signal.SIGTERM, _end)
+    print_anything()
     config = load_params().data
     with replacing_folder(PREPARED) as folder, Progress() as progress:
         manifest = prepare(config, folder, progress.tell)

@@ -21,6 +21,7 @@ from latentmill.data import dataset, sources
 from latentmill.data import listing as listing_module
 from latentmill.data.listing import listing
 from latentmill.data.preparation.prepare import prepare
+from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.errors import InputError
 
 PIPELINE = Path(__file__).parents[1] / "pipeline"
@@ -227,10 +228,11 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
         dataset.read_manifest(tmp_path)
 
 
-def run_stage(folder: Path, stage: str, source: str, path: str) -> subprocess.CompletedProcess[str]:
+def run_stage(folder: Path, stage: str, source: str, path: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "params.yaml").write_text(PARAMS % (source, path), encoding="utf-8")
     command = [sys.executable, PIPELINE / f"{stage}.py"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    known = os.environ | environment
+    return subprocess.run(command, cwd=folder, env=known, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_stage_writes_the_data_set_and_says_what_it_saw(tmp_path: Path) -> None:
@@ -402,3 +404,31 @@ def test_an_empty_cell_of_the_labels_costs_its_image_alone(tmp_path: Path) -> No
     (tmp_path / "metadata.csv").write_text("file_name,label\n" + "\n".join(rows))
     assert prepared(tmp_path / "prepared", source="folder", path=str(tmp_path))["classes"] == ["0", "1"]
     assert dropped(tmp_path / "prepared")["0.png"] == "no label"
+
+
+def test_the_hidden_colours_of_arrays_are_cleared(tmp_path: Path) -> None:
+    images = pictures(60, channels=4)
+    images[..., 3] = np.arange(24) % 2 * 255
+    np.save(tmp_path / "a.npy", images)
+    prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "a.npy"), channels="rgba", background="black")
+    kept = dataset.read_split(tmp_path / "prepared", "train")
+    assert (kept[:, :3][..., ::2] == 0).all()
+    assert kept[:, :3][..., 1::2].std() > 0
+
+
+def test_names_of_classes_are_told_on_one_line_and_in_any_encoding(tmp_path: Path) -> None:
+    images = pictures(60, side=8)
+    for number, image in enumerate(images):
+        place = tmp_path / "mine" / ("a\n\x1b[31mred", "🦊")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
+    done = run_stage(tmp_path, "prepare", "folder", "mine", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  2 classes: a [31mred, \\U0001f98a\n" in done.stdout
+
+
+@pytest.mark.parametrize(("classes", "says"), [(20, "none for 0"), (21, "at most 20 classes, but there are 21: none")])
+def test_with_many_classes_no_slider_leads_toward_any(classes: int, says: str) -> None:
+    counts = {str(name): {"train": 3 if name == 0 else 12, "val": 2, "test": 2} for name in range(classes)}
+    (said,) = too_small_for({"train": 9000, "val": 900, "test": 900}, counts)
+    assert says in said

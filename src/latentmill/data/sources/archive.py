@@ -48,10 +48,10 @@ def load(config: DataConfig) -> Collection:
     items, locators, dropped = [], [], []
     for path in archives:
         listed = members(path)
-        known = {member.name: member.locator for member in listed if member.reason is None}  # not those replaced
+        known = {member.name: member.locator for member in listed if member.reason is None}
         is_tar = path.suffix.lower() == ".tar"
         found = tree.images(list(known), partial(_read_small, known), config, str(path), sidecars=is_tar)
-        refused = [Dropped(each.name, each.reason, each.reason != REPLACED) for each in listed if each.reason is not None]
+        refused = [Dropped(name, reason, counts=reason != REPLACED) for name, _, reason in listed if reason is not None]
         prefix = f"{path.name}/" if len(archives) > 1 else ""  # names may stand in several
         items += [replace(item, name=prefix + item.name) for item in found.items]
         locators += [known[name] for name in found.paths]

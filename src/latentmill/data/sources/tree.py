@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 from latentmill.config import DataConfig
 from latentmill.data.collection import IMAGE_SUFFIXES, Dropped, Item
-from latentmill.data.sources.metadata import LABEL_COLUMNS, METADATA, Read, Rows, as_text, metadata_rows, same_name, sidecar_rows
+from latentmill.data.sources.metadata import (
+    LABEL_COLUMNS,
+    METADATA,
+    Read,
+    Rows,
+    as_text,
+    metadata_rows,
+    same_name,
+    sidecar_rows,
+)
 from latentmill.data.sources.paths import printable
 from latentmill.errors import InputError
 

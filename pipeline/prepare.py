@@ -1,22 +1,22 @@
 """prepare: the images that params.yaml names -> data/prepared/: arrays, labels, manifest, dropped.csv."""
 
 import signal
-from pathlib import Path
 from typing import Any
 
 from latentmill.config import load_params
 from latentmill.data.preparation.prepare import prepare
 from latentmill.data.preparation.summary import lines
+from latentmill.data.sources.paths import PREPARED
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder
 from latentmill.progress import Progress
-
-PREPARED = Path("data/prepared")
+from latentmill.runtime.text import print_anything
 
 
 def main() -> None:
     """Decode, split, write; then say what there is."""
     signal.signal(signal.SIGTERM, _end)
+    print_anything()
     config = load_params().data
     with replacing_folder(PREPARED) as folder, Progress() as progress:
         manifest = prepare(config, folder, progress.tell)

@@ -5,11 +5,12 @@ from pathlib import Path
 from latentmill.config import load_params
 from latentmill.data import sources
 from latentmill.data.listing import listing
+from latentmill.data.sources.paths import LISTING
 from latentmill.errors import one_line_errors
 from latentmill.files import write_text
 from latentmill.progress import Progress
 
-LISTING, CACHE = Path("data/listing.txt"), Path(".latentmill/scan.json")
+CACHE = Path(".latentmill/scan.json")
 
 
 def main() -> None:

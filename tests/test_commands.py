@@ -14,7 +14,9 @@ from tiny import SHAPE
 
 from latentmill import Decoder
 from latentmill.cli import main
+from latentmill.errors import InputError
 from latentmill.runtime import commands
+from latentmill.runtime.arguments import pixels
 from latentmill.runtime.images import grid
 
 
@@ -317,6 +319,31 @@ def test_images_that_are_none_end_reconstruct_with_one_line(fail, tmp_path, case
     status, lines = fail(["reconstruct", "{model}", str(tmp_path / "a.npy")])
     assert (status, len(lines)) == (1, 1)
     assert lines[0].startswith("error: images ")
+
+
+@pytest.mark.parametrize("name", ["cut.npz", "archive.npy"])
+def test_archives_that_are_cut_or_of_another_name_do_not_end_in_a_traceback(fail, tmp_path, capfd, name):
+    np.savez(tmp_path / "whole.npz", images=np.zeros((300, *SHAPE)))
+    content = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    status, lines = fail(["reconstruct", "{model}", str(tmp_path / name)])
+    assert (status, len(lines)) == (1, 1)
+    assert lines[0].startswith("error: images must be an .npy, or an .npz with `images`, but ")
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy"])
+def test_images_are_read_from_an_archive_whatever_it_is_called(tmp_path, name):
+    with (tmp_path / name).open("wb") as file:
+        np.savez(file, images=np.ones((2, *SHAPE), bool))
+    assert commands.read_images(tmp_path / name, SHAPE).tolist() == np.ones((2, *SHAPE)).tolist()
+
+
+def test_a_black_image_is_black_whatever_is_white(folder, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((1, *SHAPE), np.uint8))
+    assert not commands.read_images(tmp_path / "a.npy", SHAPE).any()
+    assert not pixels(np.zeros((1, *SHAPE), np.int64), SHAPE).any()
+    with pytest.raises(InputError, match="must have a value above 1"):
+        pixels(np.ones((1, *SHAPE), np.uint8), SHAPE)
 
 
 def test_a_wrong_suffix_is_told_before_the_model_is_read(fail):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from PIL import Image
 
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
+from latentmill.data import listing as listing_module
 from latentmill.data.listing import listing
 from latentmill.data.preparation.prepare import prepare
+from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.errors import InputError
 
 PIPELINE = Path(__file__).parents[1] / "pipeline"
@@ -225,10 +228,11 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
         dataset.read_manifest(tmp_path)
 
 
-def run_stage(folder: Path, stage: str, source: str, path: str) -> subprocess.CompletedProcess[str]:
+def run_stage(folder: Path, stage: str, source: str, path: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "params.yaml").write_text(PARAMS % (source, path), encoding="utf-8")
     command = [sys.executable, PIPELINE / f"{stage}.py"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    known = os.environ | environment
+    return subprocess.run(command, cwd=folder, env=known, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_stage_writes_the_data_set_and_says_what_it_saw(tmp_path: Path) -> None:
@@ -330,3 +334,101 @@ def test_images_of_kinds_that_are_not_read_count(tmp_path: Path) -> None:
         InputError, match=r"1 of 61 images .* not an image of a known format; the first is class 0/photo.HEIC"
     ):
         prepared(tmp_path / "prepared", source="folder", path=str(path))
+
+
+def test_what_is_refused_stands_in_the_listing_with_its_reason(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "mine", pictures(2))
+    config = DataConfig(source="folder", path=str(path))
+    (path / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(path / "pipe.png")
+    (path / "loop").symlink_to(path)
+    Path(os.fsdecode(os.fsencode(path) + b"/\xff.png")).write_bytes(b"")
+    lines = listing(sources.files(config), tmp_path / "cache.json", lambda what, done, total: None).splitlines()
+    told = {line[77:].strip().rpartition("/")[2]: line[:64].strip() for line in lines}
+    assert told['gone.png"'] == "unreadable: No such file or directory"
+    assert told['pipe.png"'] == told['loop"'] == "no regular file"
+    assert len(lines) == 6
+
+
+def test_an_error_is_not_kept_in_a_digests_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+
+    def refuse(*_: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    def listed() -> str:
+        return listing([path], tmp_path / "cache.json", lambda what, done, total: None)
+
+    monkeypatch.setattr(listing_module, "RECENT", -(10**12))
+    with monkeypatch.context() as patch:
+        patch.setattr(listing_module, "open", refuse, raising=False)
+        assert listed().startswith("unreadable: Too many open files")
+    assert listed().startswith(sha256(b"x").hexdigest())
+
+
+def test_what_is_dropped_while_listing_is_measured_against_all_images(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(400, side=8))
+    for number in range(4):
+        (path / f"broken{number}.png").symlink_to(tmp_path / "nowhere")
+    settings: dict[str, Any] = {"source": "folder", "path": str(path), "limit": 60}
+    assert sum(prepared(tmp_path / "a", **settings)["counts"].values()) == 60
+    (path / "broken.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"but 5 of 405 images \(1.2%\) are: 5 x unreadable"):
+        prepared(tmp_path / "b", **settings)
+
+
+def test_groups_that_leave_nothing_to_train_on_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=pictures(60, side=8), groups=np.arange(60) // 30)
+    with pytest.raises(InputError, match=r"train must have at least 2 images, .*; each of 2 groups \(data.group\)"):
+        prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "a.npz"))
+
+
+def test_the_few_images_without_a_label_are_dropped_and_many_end_the_use_of_labels(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "images", pictures(120, side=8))
+    for number, image in enumerate(pictures(2, side=8, seed=1)):
+        Image.fromarray(image).save(path / f"logo{number}.png")
+        manifest = prepared(tmp_path / str(number), source="folder", path=str(path))
+        if number == 0:
+            assert (manifest["classes"], manifest["notes"]) == (["class 0", "class 1"], [])
+            assert dropped(tmp_path / "0") == {"logo0.png": "no label"}
+            assert manifest["intake"]["reasons"] == {"no label": 1}
+    assert (manifest["classes"], sum(manifest["counts"].values())) == (None, 122)
+    assert manifest["notes"][0].startswith("2 images have no label, too many to drop (data.max_dropped)")
+
+
+def test_an_empty_cell_of_the_labels_costs_its_image_alone(tmp_path: Path) -> None:
+    for number, image in enumerate(pictures(120, side=8)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{number % 2 if number else ''}" for number in range(120)]
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "\n".join(rows))
+    assert prepared(tmp_path / "prepared", source="folder", path=str(tmp_path))["classes"] == ["0", "1"]
+    assert dropped(tmp_path / "prepared")["0.png"] == "no label"
+
+
+def test_the_hidden_colours_of_arrays_are_cleared(tmp_path: Path) -> None:
+    images = pictures(60, channels=4)
+    images[..., 3] = np.arange(24) % 2 * 255
+    np.save(tmp_path / "a.npy", images)
+    prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "a.npy"), channels="rgba", background="black")
+    kept = dataset.read_split(tmp_path / "prepared", "train")
+    assert (kept[:, :3][..., ::2] == 0).all()
+    assert kept[:, :3][..., 1::2].std() > 0
+
+
+def test_names_of_classes_are_told_on_one_line_and_in_any_encoding(tmp_path: Path) -> None:
+    images = pictures(60, side=8)
+    for number, image in enumerate(images):
+        place = tmp_path / "mine" / ("a\n\x1b[31mred", "🦊")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
+    done = run_stage(tmp_path, "prepare", "folder", "mine", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  2 classes: a [31mred, \\U0001f98a\n" in done.stdout
+
+
+@pytest.mark.parametrize(("classes", "says"), [(20, "none for 0"), (21, "at most 20 classes, but there are 21: none")])
+def test_with_many_classes_no_slider_leads_toward_any(classes: int, says: str) -> None:
+    counts = {str(name): {"train": 3 if name == 0 else 12, "val": 2, "test": 2} for name in range(classes)}
+    (said,) = too_small_for({"train": 9000, "val": 900, "test": 900}, counts)
+    assert says in said

@@ -1,14 +1,17 @@
 """Which image goes to which split: at random, with its group, or as the source says."""
 
+from collections import Counter
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pytest
 
 from latentmill.config import DataConfig
-from latentmill.data.collection import Item
+from latentmill.data.collection import Item, Loaded
 from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.duplicates import without_copies
+from latentmill.data.preparation.limit import limited
 from latentmill.data.preparation.splits import split
 from latentmill.errors import InputError
 
@@ -91,3 +94,42 @@ def test_exact_copies_stay_only_in_the_earliest_split() -> None:
     for name in ("val", "test"):
         assert len(left_out[name].rows) == 60 - len(numbers[name]) > 0
         assert [row // 2 for row in left_out[name].rows] == [row // 2 for row in left_out[name].originals]
+
+
+def test_each_split_has_its_groups_though_the_one_before_has_more_than_its_share() -> None:
+    items = [Item(str(row), group=str(row // 100)) for row in range(300)]
+    assert {name: len(rows) for name, rows in split(items, _config()).items()} == dict.fromkeys(SPLITS, 100)
+    items = [Item(str(row), group=str(row // 100)) for row in range(1000)]
+    found = split(items, _config(val=0.05, test=0.05))
+    assert {name: len(rows) for name, rows in found.items()} == {"train": 800, "val": 100, "test": 100}
+    items = [Item(str(row), group=str(row // 100)) for row in range(200)]
+    assert len(split(items, _config())["train"]) == 0, "to be refused with the number of groups"
+
+
+def test_images_without_groups_are_dealt_as_ever() -> None:
+    rows = split(_items(100), _config())
+    digest = sha256(b"".join(rows[name].tobytes() for name in SPLITS)).hexdigest()
+    assert digest[:12] == "cfcecc5fbba9"
+
+
+def _kept(config: DataConfig, **counts: int) -> dict[str, int]:
+    items = [item for name, count in counts.items() for item in _items(count, split=name)]
+    found = limited(Loaded("", items, images=np.zeros((len(items), 1, 4, 4), np.uint8)), config)
+    return Counter(str(item.split) for item in found.items)
+
+
+def test_a_limit_leaves_each_split_of_the_source_its_share() -> None:
+    for seed in range(20):
+        assert _kept(_config(limit=20, seed=seed), train=400, test=20) == {"train": 18, "test": 2}
+        assert _kept(_config(limit=40, seed=seed), train=400, val=200, test=200) == {"train": 20, "val": 10, "test": 10}
+        assert _kept(_config(limit=6, seed=seed), train=100, val=3, test=3) == {"train": 2, "val": 2, "test": 2}
+        assert _kept(_config(limit=50, seed=seed), train=100, val=1, test=2) == {"train": 47, "val": 1, "test": 2}
+    with pytest.raises(InputError, match=r"data.limit must leave each of 3 splits 2 images, .* at least 6, but is 5"):
+        _kept(_config(limit=5), train=100, val=3, test=3)
+
+
+def test_a_limit_without_splits_draws_as_ever() -> None:
+    items = _items(50)
+    found = limited(Loaded("", items, images=np.zeros((50, 1, 4, 4), np.uint8)), _config(limit=10, seed=3))
+    rows = np.sort(np.random.default_rng(3).choice(50, 10, replace=False))
+    assert [item.name for item in found.items] == [f"image {row}" for row in rows]

@@ -224,3 +224,12 @@ def test_rows_are_read_in_any_order(tmp_path: Path) -> None:
     for row in np.random.default_rng(0).permutation(200).tolist():
         assert found.read(found.locators[row]) == images[row]
     assert contents(found.chosen([3, 150, 151])) == [images[3], images[150], images[151]]
+
+
+@pytest.mark.parametrize("cell", ["x" * 5000, "a\0.png"])
+def test_a_cell_that_no_file_can_be_called_is_unreadable(tmp_path: Path, cell: str) -> None:
+    path = parquet(tmp_path / "a.parquet", image=[cell])
+    assert sources.files(DataConfig(source="table", path=str(path))) == [path]
+    found = loaded(path)
+    with pytest.raises(UnreadableError, match="unreadable: "):
+        found.read(found.locators[0])

@@ -4,9 +4,11 @@ import io
 import json
 import os
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ from hostile_files import picture, saved
 
 from latentmill.config import DataConfig
 from latentmill.data import sources
-from latentmill.data.collection import Files, UnreadableError
+from latentmill.data.collection import Dropped, Files, UnreadableError
 from latentmill.data.sources import archive, folder
 from latentmill.errors import InputError
 
@@ -86,7 +88,11 @@ def test_classes_are_the_folders_that_images_lie_in_whatever_they_are_called(tmp
     found = loaded(tree(tmp_path, *(f"{name}/1.png" for name in names)))
     assert set(labels(found).values()) == {"a class", "ünï—🦊", "-1", "deep"}
     (tmp_path / "0.png").write_bytes(IMAGE)
-    assert set(labels(loaded(tmp_path)).values()) == {None}, "an image that lies in no class"
+    assert labels(loaded(tmp_path))["0.png"] is None, "an image that lies in no class"
+    assert labels(loaded(tmp_path))["-1/1.png"] == "-1"
+    for number in range(1, 4):
+        (tmp_path / f"{number}.png").write_bytes(IMAGE)
+    assert set(labels(loaded(tmp_path)).values()) == {None}, "most lie in classes, or these are none"
     assert set(labels(loaded(tmp_path, label=None)).values()) == {None}
 
 
@@ -142,7 +148,7 @@ def test_metadata_of_several_folders(tmp_path: Path) -> None:
     found = loaded(tmp_path, splits="folders")
     assert labels(found) == {"train/1.png": "1.0", "test/1.png": "1"}
     assert dropped(found) == {
-        "train/unnamed.png": "no row in test/metadata.parquet",
+        "train/unnamed.png": "no row in train/metadata.csv",
         "train/missing.png": "named in the metadata, but missing",
     }
 
@@ -328,7 +334,46 @@ def test_webdataset_samples_have_their_class_beside_them(tmp_path: Path) -> None
     found = loaded(path, "archive", group="person")
     assert labels(found) == {"000.jpg": "3", "001.jpg": "5", "002.jpg": None}
     assert groups(found) == {"000.jpg": "tom", "001.jpg": None, "002.jpg": None}
-    refused("000.json must be UTF-8 text, JSON", tar(path, ("000.jpg", IMAGE), ("000.json", b"{")), "archive")
+
+
+def test_a_damaged_file_beside_an_image_costs_that_image_alone(tmp_path: Path) -> None:
+    samples = [
+        (f"{number}.{kind}", content) for number in range(4) for kind, content in (("jpg", IMAGE), ("cls", b"5"))
+    ]
+    path = tar(tmp_path / "a.tar", *samples[:-1], ("3.json", b"{bad"), ("2.txt", b"\xff"))
+    found = loaded(path, "archive")
+    assert labels(found) == {"0.jpg": "5", "1.jpg": "5"}
+    assert dropped(found)["3.jpg"].startswith("the file beside it is no JSON: 3.json: ")
+    assert dropped(found)["2.jpg"].startswith("the file beside it is no UTF-8 text: 2.txt: ")
+    assert all(each.counts for each in found.dropped)
+
+
+def test_metadata_says_nothing_of_images_outside_of_its_folder(tmp_path: Path) -> None:
+    tree(tmp_path, "a/1.png", "a/b/2.png", "a/b/3.png", "c/4.png")
+    (tmp_path / "a/metadata.csv").write_text("file_name,label\n1.png,cat\nb/2.png,dog\n")
+    found = loaded(tmp_path)
+    assert labels(found) == {"a/1.png": "cat", "a/b/2.png": "dog", "c/4.png": None}
+    assert dropped(found) == {"a/b/3.png": "no row in a/metadata.csv"}
+
+
+def test_names_are_the_same_however_their_accents_are_spelled(tmp_path: Path) -> None:
+    tree(tmp_path, *(normalize("NFD", f"é{number}.png") for number in range(2)))
+    (tmp_path / "metadata.csv").write_text("file_name,label\né0.png,cat\né1.png,dog\n")
+    found = loaded(tmp_path)
+    assert (list(labels(found).values()), dropped(found)) == (["cat", "dog"], {})
+
+
+def test_a_name_that_stands_twice_in_an_archive_is_told_but_does_not_count(tmp_path: Path) -> None:
+    other = saved(picture(1), "PNG")
+    archives = [tar(tmp_path / "a.tar", ("1.png", IMAGE), ("./1.png", other)), tmp_path / "a.zip"]
+    with zipfile.ZipFile(archives[1], "w") as file, warnings.catch_warnings(action="ignore"):
+        file.writestr("1.png", IMAGE)
+        file.writestr("1.png", other)
+    for path in archives:
+        found = loaded(path, "archive")
+        assert contents(found) == {"1.png": other}
+        (replaced,) = found.dropped
+        assert replaced == Dropped("1.png", "replaced by a later member of that name", counts=False)
 
 
 def test_damaged_archives_are_refused(tmp_path: Path) -> None:

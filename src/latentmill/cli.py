@@ -1,29 +1,21 @@
 """The command `latentmill`. Each subcommand imports what it needs when it runs, so that sampling starts fast."""
 
 import argparse
-import io
-import sys
 from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError, one_line_errors
+from latentmill.runtime.text import print_anything
 
 Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the subcommand that the arguments name; the exit status is 0, 1 on bad input, 2 on bad usage."""
-    _print_anything()
+    print_anything()
     chosen = _parser().parse_args(arguments)
     with one_line_errors():
         chosen.run(chosen)
-
-
-def _print_anything() -> None:
-    """Also the name of a class that the terminal has no letters for."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:

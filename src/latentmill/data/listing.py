@@ -16,7 +16,8 @@ from typing import Any
 from latentmill.data.collection import Tell
 from latentmill.data.processes import cores
 
-Entry = tuple[int, int, int, int, str]  # size, mtime and ctime in ns, inode; digest
+Stat = tuple[int, int, int, int]  # size, mtime and ctime in ns, inode
+Entry = tuple[int, int, int, int, str]  # the same, and the digest
 # A file that was written this short a time before it was read may be written again without a change of its times.
 RECENT = 2 * 10**9  # ns
 CHUNK = 1 << 20
@@ -31,45 +32,51 @@ def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
     known, now = _read(cache), time.time_ns()
     found = {path: _stat(path) for path in paths}
     fresh = {path: known[path] for path in paths if path in known and known[path][:4] == found[path]}
-    stale = [path for path in paths if found[path] is not None and path not in fresh]
+    stale = [path for path in paths if isinstance(found[path], tuple) and path not in fresh]
+    reasons = {path: reason for path, reason in found.items() if isinstance(reason, str)}
     with ThreadPoolExecutor(cores()) as pool:
-        for done, (path, digest) in enumerate(zip(stale, pool.map(_digest, stale), strict=True), start=1):
-            fresh[path] = (*found[path], digest)  # type: ignore[misc]  # of the four numbers none is None
+        for done, (path, result) in enumerate(zip(stale, pool.map(_digested, stale), strict=True), start=1):
+            if isinstance(result, OSError):
+                reasons[path] = f"unreadable: {result.strerror}"
+            else:
+                fresh[path] = (*found[path], result)  # type: ignore[assignment]  # four numbers and a text
             tell("files digested", done, len(stale))
     if stale or known.keys() != fresh.keys():
         _write(cache, {path: entry for path, entry in fresh.items() if max(entry[1:3]) < now - RECENT})
     here = f"{Path.cwd()}/"
-    return "".join(f"{_told(path, fresh.get(path), here)}\n" for path in paths)
+    return "".join(f"{_told(path, fresh.get(path, reasons.get(path, '')), here)}\n" for path in paths)
 
 
-def _told(path: str, entry: Entry | None, here: str) -> str:
+def _told(path: str, entry: Entry | str, here: str) -> str:
     """Without what differs between checkouts: below the working directory, or below a folder of packages."""
     inside = path.rpartition("/site-packages/")[2]
     name = json.dumps(inside if inside != path else path.removeprefix(here))  # as JSON: it may hold a line break
-    if entry is None:
-        return f"{'no regular file':64} {0:12} {name}"
+    if isinstance(entry, str):
+        return f"{entry:64} {0:12} {name}"
     size, *_, digest = entry
     return f"{digest:64} {size:12} {name}"
 
 
-def _stat(path: str) -> tuple[int, int, int, int] | None:
+def _stat(path: str) -> Stat | str:
+    """What the file system says of a file, or why it can't be read."""
     try:
         found = os.stat(path)  # noqa: PTH116  # 100 000 times: half the time of Path.stat
-    except OSError:
-        return None
+    except (OSError, ValueError) as error:
+        return f"unreadable: {getattr(error, 'strerror', error)}"
     if not stat.S_ISREG(found.st_mode):
-        return None
+        return "no regular file"
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _digest(path: str) -> str:
+def _digested(path: str) -> str | OSError:
+    """An error is no digest: it is not kept, for the next try may do better."""
     state = hashlib.sha256()
     try:
         with open(path, "rb") as file:  # noqa: PTH123  # as above
             while chunk := file.read(CHUNK):
                 state.update(chunk)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return error
     return state.hexdigest()
 
 

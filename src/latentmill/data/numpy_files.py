@@ -1,8 +1,5 @@
 """NumPy's files, read without ever unpickling: a file of Python objects, ragged images among them, is refused."""
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +9,7 @@ from numpy.lib.npyio import NpzFile
 
 from latentmill.data.collection import Array
 from latentmill.errors import InputError
-
-# What NumPy, zipfile and zlib raise on a damaged file, down to the parser of a header that is not Python.
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    SyntaxError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from latentmill.runtime.damage import DAMAGE
 
 
 def read_npy(path: Path) -> Array:
@@ -62,6 +44,6 @@ def _refusing_damage(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(f"{path} must exist, but there is no such file") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         found = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} must be a whole NumPy file without Python objects, but: {found}") from None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from latentmill.export.directions import CLASSES, FEWEST
+from latentmill.data.preparation.sufficiency import MOST_SLIDERS, RARE
 from latentmill.runtime.text import one_line
 
 LISTED = 50  # classes, at most
@@ -115,11 +115,11 @@ def _classes(card: Json) -> Iterator[str]:
     shown = [f"{plain(each['name'])} ({each['images']})" for each in classes[:LISTED]]
     more = f" and {len(classes) - LISTED} more in card.json" if len(classes) > LISTED else ""
     yield from ("## Classes", "", f"Training images by class, {len(classes)}: {', '.join(shown)}{more}.")
-    rare = [f"{plain(each['name'])} ({each['images']})" for each in classes if each["images"] < FEWEST]
-    if card["latent"] and len(classes) > CLASSES:
-        yield f"No directions lead toward classes: more than {CLASSES} would make no list that is of use."
+    rare = [f"{plain(each['name'])} ({each['images']})" for each in classes if each["images"] < RARE]
+    if card["latent"] and len(classes) > MOST_SLIDERS:
+        yield f"No directions lead toward classes: more than {MOST_SLIDERS} would make no list that is of use."
     elif card["latent"] and rare:
-        yield f"Too rare for a direction, with fewer than {FEWEST} images: {', '.join(rare[:LISTED])}."
+        yield f"Too rare for a direction, with fewer than {RARE} images: {', '.join(rare[:LISTED])}."
 
 
 def plain(text: str) -> str:

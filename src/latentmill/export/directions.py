@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from latentmill.data.preparation.sufficiency import MOST_SLIDERS, RARE
+
 COMPONENTS = 5  # at most
-FEWEST = 10  # images of a class, for its mean to mean something
-CLASSES = 20  # with more, no list of sliders is of use
 REACH = 3.0  # standard deviations of the codes, either way
 
 
@@ -37,12 +37,12 @@ def class_counts(labels: np.ndarray, classes: list[str]) -> list[tuple[str, int]
 
 def _classes(centred: np.ndarray, labels: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
     counts = class_counts(labels, classes)
-    if len(classes) > CLASSES or sum(count > 0 for _, count in counts) < 2:
+    if len(classes) > MOST_SLIDERS or sum(count > 0 for _, count in counts) < 2:
         return []
     return [
         _direction(f"toward {name}", centred[labels == index].mean(0), 1.5, None)
         for index, (name, count) in enumerate(counts)
-        if count >= FEWEST
+        if count >= RARE
     ]
 
 

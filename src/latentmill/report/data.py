@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from latentmill.export.directions import FEWEST
+from latentmill.data.preparation.sufficiency import RARE
 from latentmill.report.inputs import Inputs, Json
 from latentmill.report.numbers import count
 from latentmill.report.pictures import strip, uri
@@ -89,7 +89,7 @@ def _classes(manifest: Json) -> list[ClassRow]:
         ClassRow(
             one_line(name),
             [int(known[name].get(split, 0)) for split in manifest["counts"]],
-            known[name].get("train", 0) < FEWEST,
+            known[name].get("train", 0) < RARE,
         )
         for name in manifest["classes"] or []
         if name in known

@@ -32,5 +32,5 @@ def pixels(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """
     array = np.asarray(given)
     found = numbers("images", array.astype(np.uint8) if array.dtype == bool else array, shape)
-    white = white_level(array.dtype, found.min().item(), found.max().item(), "images")
+    white = white_level(array.dtype, found.min().item(), found.max().item(), "images", black=True)
     return found if white == 1 else found / np.float32(white)

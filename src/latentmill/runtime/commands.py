@@ -11,6 +11,7 @@ import numpy as np
 
 from latentmill.errors import InputError
 from latentmill.runtime import paths
+from latentmill.runtime.damage import DAMAGE
 from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.folder import Folder
 from latentmill.runtime.graph import cores
@@ -138,12 +139,7 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
         InputError: the file is none, or its images have another shape or other values.
     """
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            images = loaded["images"] if path.suffix == ".npz" else loaded
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path}: {error}") from None
+    images = _loaded(path)
     channels, height, width = shape
     if images.shape[1:] == (height, width) and channels == 1:
         images = images[:, None]
@@ -154,8 +150,21 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
             f"images in {path} must have the shape (N, {', '.join(map(str, shape))}), but have {images.shape}"
         )
     low, high = (images.min(), images.max()) if images.dtype.kind in "buif" else (0, 0)
-    white = white_level(images.dtype, low, high, f"images in {path}")
+    white = white_level(images.dtype, low, high, f"images in {path}", black=True)
     return images.astype(np.float32) / np.float32(white)
+
+
+def _loaded(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            images = found["images"] if isinstance(found, np.lib.npyio.NpzFile) else found
+    except DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path}: {reason}") from None
+    if not isinstance(images, np.ndarray):  # NumPy hands out an entry of another format as bytes
+        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path} has them in another format")
+    return images
 
 
 def told(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:

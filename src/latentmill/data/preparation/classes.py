@@ -1,10 +1,23 @@
 """Labels as they are used: names of classes, in an order, and how many images each has."""
 
 from collections import Counter
+from dataclasses import replace
 
-from latentmill.data.collection import Item
+from latentmill.data.collection import Dropped, Item
 from latentmill.data.dataset import SPLITS
+from latentmill.data.preparation.intake import Taken
 from latentmill.data.preparation.sufficiency import RARE
+
+
+def without_unlabelled(taken: Taken, may_drop: int) -> Taken:
+    """Without the images that have no label, where others have one and these are at most `may_drop`."""
+    places = [place for place, item in enumerate(taken.items) if item.label is not None]
+    lacking = len(taken.items) - len(places)
+    if not places or not 0 < lacking <= may_drop:
+        return taken
+    dropped = [Dropped(item.name, "no label") for item in taken.items if item.label is None]
+    items = [taken.items[place] for place in places]
+    return replace(taken, rows=taken.rows[places], items=items, dropped=taken.dropped + dropped)
 
 
 def class_names(items: dict[str, list[Item]]) -> tuple[list[str] | None, list[str]]:
@@ -14,7 +27,7 @@ def class_names(items: dict[str, list[Item]]) -> tuple[list[str] | None, list[st
     if not labels:
         return None, []
     if missing:
-        return None, [f"{missing} images have no label, so none is used"]
+        return None, [f"{missing} images have no label, too many to drop (data.max_dropped), so labels are not used"]
     names = sorted(map(str, labels), key=_natural)
     rare = [f"{name} ({labels[name]})" for name in names if labels[name] < RARE]
     if len(names) - len(rare) < 2:

@@ -38,11 +38,15 @@ def fitted(image: Image.Image, target: Target) -> tuple[Bytes, tuple[str, ...]]:
         image = _resized(image, target)
     if image.mode != MODES[target.channels]:
         image = image.convert(MODES[target.channels])
-    pixels = np.atleast_3d(np.asarray(image))
-    if target.channels == 4:
-        clear = pixels[..., 3:] == 0  # of some colour that nobody sees, other ones in other files
-        pixels = np.where(clear, np.array([*target.background, 0], np.uint8), pixels)
-    return pixels.transpose(2, 0, 1), tuple(told)
+    pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+    return without_hidden(pixels, target.background), tuple(told)
+
+
+def without_hidden(pixels: Bytes, background: tuple[int, int, int]) -> Bytes:
+    """C×H×W with the background's colour wherever alpha is 0: of what nobody sees, other files have another."""
+    if len(pixels) != 4:
+        return pixels
+    return np.where(pixels[3:] == 0, np.array([*background, 0], np.uint8)[:, None, None], pixels)
 
 
 def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -25,7 +25,7 @@ from latentmill.data.collection import (
     UnreadableError,
 )
 from latentmill.data.preparation.decoding import decode
-from latentmill.data.preparation.fitting import Target, fitted
+from latentmill.data.preparation.fitting import Target, fitted, without_hidden
 from latentmill.data.processes import mapped
 
 CHUNK, CHUNK_BYTES = 64, 1 << 23  # images a task, and bytes where they are read before they are handed out
@@ -171,7 +171,7 @@ def _converted(collection: Pixels, target: Target, images: Bytes, tell: Tell) ->
         for row, pixels in zip(chunk, block, strict=True):
             changes: tuple[str, ...] = ()
             if pixels.shape == target.shape:
-                images[row] = pixels
+                images[row] = without_hidden(pixels, target.background)
             else:
                 images[row], changes = fitted(_picture(pixels), target)
             found.append(Outcome(None, True, "array", mode, size, changes, _is_grey(images[row])))

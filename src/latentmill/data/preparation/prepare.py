@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from hashlib import sha256
-from math import prod
+from math import floor, prod
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
-from latentmill.data.collection import Collection, Tell
+from latentmill.data.collection import Collection, Item, Tell
 from latentmill.data.dataset import SPLITS
-from latentmill.data.preparation.classes import class_counts, class_names
+from latentmill.data.preparation.classes import class_counts, class_names, without_unlabelled
 from latentmill.data.preparation.duplicates import Twins, without_copies
 from latentmill.data.preparation.intake import Taken, take
+from latentmill.data.preparation.limit import MIN_IMAGES, limited
 from latentmill.data.preparation.splits import Rows, split
 from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.data.preparation.summary import kinds, seen
@@ -28,7 +29,6 @@ from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json, write_text
 from latentmill.runtime.images import grid, png
 
-MIN_IMAGES = 2  # a split; below that it has no spread
 SHOWN, COLUMNS = 64, 16  # images on the contact sheet
 
 
@@ -40,13 +40,17 @@ def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None 
     Raises:
         InputError: the source has no such images, more of them are unreadable than may be, or too few are left.
     """
-    collection = limited(sources.load(config), config)
+    listed = sources.load(config)
+    collection = limited(listed, config)
     processes = cores() if processes is None else processes
     shape = target(collection, config)
     _require_room(folder, len(collection.items) * prod(shape.shape))
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
         taken = take(collection, shape, Path(scratch) / "all.npy", processes, tell)
-        _require_readable(taken, config.max_dropped)
+        unusable, total = _unusable(taken, listed)
+        _require_readable(taken, unusable, total, config.max_dropped)
+        drawn = len(collection.items) / len(listed.items)
+        taken = without_unlabelled(taken, floor(drawn * (config.max_dropped * total - unusable)))
         rows, twins = _split(taken, config, tell)
         manifest = _write(folder, taken, rows, twins, config, collection, tell)
     write_text(folder / dataset.DROPPED, _dropped_csv(taken, twins))
@@ -62,22 +66,23 @@ def _require_room(folder: Path, size: int) -> None:
         raise InputError(f"images need {needed / 1e9:.3g} GB, while they are prepared, but {got}")
 
 
-def limited(collection: Collection, config: DataConfig) -> Collection:
-    """At most `config.limit` of the items, drawn at random, in their order."""
-    count = len(collection.items)
-    if config.limit is None or count <= config.limit:
-        return collection
-    rows = np.sort(np.random.default_rng(config.seed).choice(count, config.limit, replace=False))
-    return collection.chosen(rows.tolist())
+def _unusable(taken: Taken, listed: Collection) -> tuple[float, int]:
+    """Of how many that should be images, how many can't be used.
+
+    Of a limited number, those that can't be decoded stand for as large a share of all that are `listed`.
+    """
+    before = sum(each.counts for each in listed.dropped)
+    later = sum(each.counts for each in taken.dropped) - before
+    tried = len(taken.items) + len(taken.dropped) - len(listed.dropped)
+    return before + later * len(listed.items) / max(tried, 1), before + len(listed.items)
 
 
-def _require_readable(taken: Taken, most: float) -> None:
+def _require_readable(taken: Taken, unusable: float, total: int, most: float) -> None:
     """Raises: InputError: a larger share of what should be images than `most` can't be used."""
     counted = [each for each in taken.dropped if each.counts]
-    total = len(counted) + len(taken.items)
-    if len(counted) > most * total or not taken.items:
+    if unusable > most * total or not taken.items:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(kinds(counted)).most_common(3))
-        share = f"{len(counted)} of {total} images ({len(counted) / max(total, 1):.1%})"
+        share = f"{unusable:.0f} of {total} images ({unusable / max(total, 1):.1%})"
         rule = f"at most {most:.1%} of the images may be unreadable (data.max_dropped)"
         first = f"; the first is {counted[0].name}" if counted else ""
         raise InputError(f"{rule}, but {share} are: {reasons}{first}")
@@ -90,9 +95,15 @@ def _split(taken: Taken, config: DataConfig, tell: Tell) -> tuple[Rows, dict[str
     for name, kept in rows.items():
         if len(kept) < MIN_IMAGES:
             dropped = f"{len(twins[name].rows)} dropped as copies from an earlier split"
-            found = f"{len(kept)} of {len(taken.rows)} images, {dropped}"
+            found = f"{len(kept)} of {len(taken.rows)} images, {dropped}{_of_groups(taken.items)}"
             raise InputError(f"{name} must have at least {MIN_IMAGES} images, but has {found}")
     return rows, twins
+
+
+def _of_groups(items: list[Item]) -> str:
+    """That images come in groups, where that may be why a split is too small."""
+    groups = {item.group for item in items if item.group is not None}
+    return f"; each of {len(groups)} groups (data.group) is in one split" if groups else ""
 
 
 def _write(

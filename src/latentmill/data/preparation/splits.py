@@ -53,12 +53,11 @@ def _dealt(groups: list[np.ndarray], counts: dict[str, int], seed: int) -> Rows:
     """Groups in random order: to test until it has its count, then to val, and all others to train."""
     order = np.random.default_rng(seed).permutation(len(groups))
     sizes = np.cumsum([0] + [len(groups[index]) for index in order])
-    dealt, start, wanted = {}, 0, 0
+    dealt, start = {}, 0
     for name in ("test", "val"):
-        wanted += counts.get(name, 0)
-        end = int(np.searchsorted(sizes, wanted))  # the first groups that are enough for it
-        dealt[name] = _joined([groups[index] for index in order[start : max(start, end)]])
-        start = max(start, end)
+        end = int(np.searchsorted(sizes, sizes[start] + counts.get(name, 0)))  # the next groups that are enough for it
+        dealt[name] = _joined([groups[index] for index in order[start:end]])
+        start = end
     dealt["train"] = _joined([groups[index] for index in order[start:]])
     return {name: rows for name, rows in dealt.items() if name == "train" or name in counts}
 

@@ -1,11 +1,12 @@
 """What was seen of a collection, counted for the manifest and said in lines."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from latentmill.data.collection import Dropped
 from latentmill.data.preparation.intake import Taken
+from latentmill.runtime.text import one_line
 
 COMMONEST = 10  # sizes and classes that are told one by one
 Say = Callable[[str], None]
@@ -33,24 +34,28 @@ def kinds(dropped: Iterable[Dropped]) -> list[str]:
 
 
 def lines(manifest: dict[str, Any], say: Say) -> None:
-    """What there is to say of a prepared data set, a line a fact."""
+    """What there is to say of a prepared data set, a line a fact, with nothing that a name does to a terminal."""
     intake = manifest["intake"]
+    say(one_line(f"{manifest['description']}: {intake['files']:,} files"))
+    for fact in _facts(manifest, intake):
+        say(f"  {one_line(fact)}")
+
+
+def _facts(manifest: dict[str, Any], intake: dict[str, Any]) -> Iterator[str]:
     channels, height, width = manifest["shape"]
-    say(f"{manifest['description']}: {intake['files']:,} files")
-    for key in ("formats", "modes", "sizes", "conversions"):
-        if intake[key]:
-            say(f"  {key}: {_counted(intake[key])}")
+    yield from (
+        f"{key}: {_counted(intake[key])}" for key in ("formats", "modes", "sizes", "conversions") if intake[key]
+    )
     if intake["dropped"]:
-        say(f"  dropped: {_counted(intake['reasons'])}; see dropped.csv")
+        yield f"dropped: {_counted(intake['reasons'])}; see dropped.csv"
     if manifest["classes"]:
-        say(f"  {len(manifest['classes'])} classes: {', '.join(manifest['classes'][:COMMONEST])}")
-    copies = manifest["duplicates_dropped"]
+        yield f"{len(manifest['classes'])} classes: {', '.join(manifest['classes'][:COMMONEST])}"
+    copies = {name: count for name, count in manifest["duplicates_dropped"].items() if count}
     shape = f"{height} x {width} pixels, {channels} channel{'s' * (channels > 1)}"
-    say(f"  images of {shape}; {_counted(manifest['counts'])}")
-    if any(copies.values()):
-        say(f"  left out as copies of an image in an earlier split: {_counted({k: n for k, n in copies.items() if n})}")
-    for sentence in [*manifest["notes"], *manifest["too_small_for"]]:
-        say(f"  note: {sentence}")
+    yield f"images of {shape}; {_counted(manifest['counts'])}"
+    if copies:
+        yield f"left out as copies of an image in an earlier split: {_counted(copies)}"
+    yield from (f"note: {sentence}" for sentence in [*manifest["notes"], *manifest["too_small_for"]])
 
 
 def _counted(counts: dict[str, int]) -> str:

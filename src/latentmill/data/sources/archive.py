@@ -10,7 +10,7 @@ from pathlib import Path
 from latentmill.config import DataConfig
 from latentmill.data.collection import Collection, Dropped, Files, Locator, UnreadableError
 from latentmill.data.sources import tree
-from latentmill.data.sources.members import members, read_member
+from latentmill.data.sources.members import REPLACED, members, read_member
 from latentmill.data.sources.paths import required_path
 from latentmill.errors import InputError
 
@@ -51,7 +51,7 @@ def load(config: DataConfig) -> Collection:
         known = {member.name: member.locator for member in listed if member.reason is None}
         is_tar = path.suffix.lower() == ".tar"
         found = tree.images(list(known), partial(_read_small, known), config, str(path), sidecars=is_tar)
-        refused = [Dropped(member.name, member.reason) for member in listed if member.reason is not None]
+        refused = [Dropped(name, reason, counts=reason != REPLACED) for name, _, reason in listed if reason is not None]
         prefix = f"{path.name}/" if len(archives) > 1 else ""  # names may stand in several
         items += [replace(item, name=prefix + item.name) for item in found.items]
         locators += [known[name] for name in found.paths]

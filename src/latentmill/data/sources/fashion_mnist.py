@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from latentmill.config import DataConfig
 from latentmill.data.collection import Bytes, Collection, Item, Loaded
+from latentmill.data.sources.paths import possible_path
 from latentmill.errors import InputError
 
 FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts them
@@ -60,7 +61,7 @@ def load(config: DataConfig) -> Collection:
 
 
 def _folder(config: DataConfig) -> Path:
-    return FOLDER if config.path is None else Path(config.path)
+    return FOLDER if config.path is None else possible_path(config.path)
 
 
 def read_pair(folder: Path, part: str) -> tuple[Bytes, npt.NDArray[np.uint8]]:

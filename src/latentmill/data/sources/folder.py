@@ -18,9 +18,9 @@ MOST_VISITS = 8  # of one folder: folders that link to one another have more pat
 
 
 def files(config: DataConfig) -> list[str]:
-    """What the images depend on."""
+    """What the images depend on, and what is refused: that it is there shows in the prepared data set too."""
     root = _root(config)
-    return [f"{root}/{path}" for path, reason in walk(root) if reason is None]
+    return [f"{root}/{path}" for path, _ in walk(root)]
 
 
 def load(config: DataConfig) -> Collection:
@@ -93,6 +93,8 @@ def read_file(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise UnreadableError(f"unreadable: {error.strerror}") from None
+    except ValueError as error:  # a NUL in a cell of a table
+        raise UnreadableError(f"unreadable: {error}") from None
 
 
 def _root(config: DataConfig) -> Path:

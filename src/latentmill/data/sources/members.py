@@ -22,6 +22,7 @@ from latentmill.errors import InputError
 LOCAL_HEADER = 30  # bytes of a zip, before a member's name
 ENCRYPTED = 1  # a flag of a zip
 BLOCK = 512  # bytes of a tar
+REPLACED = "replaced by a later member of that name"
 PADDING = 20 * BLOCK  # that a tar is filled up to
 # What zipfile and tarfile raise on a damaged archive.
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError)
@@ -36,7 +37,7 @@ class Member(NamedTuple):
 
 
 def members(path: Path) -> list[Member]:
-    """The files of an archive; of several with one name the last, as all unpackers have it.
+    """The files of an archive; of several with one name the last counts, as all unpackers have it.
 
     Raises:
         InputError: it is damaged.
@@ -47,7 +48,11 @@ def members(path: Path) -> list[Member]:
     except DAMAGE as error:
         rule = f"{path} must be a whole {path.suffix} file"
         raise InputError(f"{rule}, but: {' '.join(str(error).split())}") from None
-    return list({member.name: member for member in found}.values())
+    last = {member.name: place for place, member in enumerate(found)}
+    return [
+        member if last[member.name] == place else Member(member.name, None, REPLACED)
+        for place, member in enumerate(found)
+    ]
 
 
 def read_member(locator: Locator) -> bytes:

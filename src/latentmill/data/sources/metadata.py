@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import posixpath
+import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from latentmill.data.collection import UnreadableError
 from latentmill.errors import InputError
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -15,6 +17,14 @@ LABEL_COLUMNS = ("label", "class", "category", "cls")  # taken for labels where 
 SIDECARS = (".cls", ".json", ".txt")
 Read = Callable[[str], bytes]
 Rows = dict[str, dict[str, Any]]  # path of an image -> its columns
+
+
+class Sidecars(NamedTuple):
+    """What the files beside images say."""
+
+    rows: Rows
+    used: set[str]  # the paths of those files
+    damaged: dict[str, str]  # path of an image -> what is wrong with a file beside it
 
 
 def as_text(value: Any) -> str | None:
@@ -29,7 +39,7 @@ def as_text(value: Any) -> str | None:
 
 
 def metadata_rows(paths: Iterable[str], read: Read, where: str) -> Rows:
-    """The rows of all metadata files, by the paths of the images that they name, relative to the tree's root.
+    """The rows of all metadata files, by the paths of the images that they name, as `same_name` has them.
 
     Raises:
         InputError: a file is damaged, a row names no image, or two rows say different things of one.
@@ -42,33 +52,34 @@ def metadata_rows(paths: Iterable[str], read: Read, where: str) -> Rows:
                 found = str(row)[:80]
                 rule = f"each row of {path} must have a {FILE_NAME}, and no more cells than the header"
                 raise InputError(f"{where}: {rule}, but got {name!r}: {found}")
-            image = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
+            image = same_name(posixpath.normpath(posixpath.join(posixpath.dirname(path), name)))
             if rows.setdefault(image, row) != row:
                 raise InputError(f"{where}: each image must have one row, but {path} has several of {image}")
     return rows
 
 
-def sidecar_rows(paths: list[str], read: Read, where: str, is_image: Callable[[str], bool]) -> tuple[Rows, set[str]]:
-    """The columns that WebDataset's files beside each image give, and the paths of those files.
+def same_name(path: str) -> str:
+    """One spelling of letters with marks, of which systems have two."""
+    return unicodedata.normalize("NFC", path)
 
-    Raises:
-        InputError: one is no text, or no JSON where it ends in .json.
-    """
+
+def sidecar_rows(paths: list[str], read: Read, is_image: Callable[[str], bool]) -> Sidecars:
+    """What WebDataset's files beside each image say; a damaged one is told and costs its own sample alone."""
     by_key: dict[str, list[str]] = {}
     for path in paths:
         by_key.setdefault(_key(path), []).append(path)
-    rows: Rows = {}
-    used = set[str]()
+    found = Sidecars({}, set(), {})
     for together in by_key.values():
         images = [path for path in together if is_image(path)]
         others = [path for path in together if path.endswith(SIDECARS)]
         if images and others:
-            columns: dict[str, Any] = {}
-            for path in others:
-                columns |= _columns(path, read(path), where)
-            rows |= dict.fromkeys(images, columns)
-            used.update(others)
-    return rows, used
+            found.used.update(others)
+            try:
+                columns = {key: value for path in others for key, value in _columns(path, read(path)).items()}
+                found.rows.update(dict.fromkeys(map(same_name, images), columns))
+            except UnreadableError as error:
+                found.damaged.update(dict.fromkeys(images, str(error)))
+    return found
 
 
 def _table(path: str, content: bytes, where: str) -> list[dict[str, Any]]:
@@ -96,7 +107,8 @@ def _key(path: str) -> str:
     return folder + slash + name.partition(".")[0]
 
 
-def _columns(path: str, content: bytes, where: str) -> dict[str, Any]:
+def _columns(path: str, content: bytes) -> dict[str, Any]:
+    """Raises: UnreadableError: it is no text, or no JSON where it ends in .json."""
     try:
         text = content.decode("utf-8-sig").strip()
         if path.endswith(".json"):
@@ -104,4 +116,5 @@ def _columns(path: str, content: bytes, where: str) -> dict[str, Any]:
             return found if isinstance(found, dict) else {}
         return {path.rpartition(".")[2]: text}
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: {path} must be UTF-8 text, JSON where it ends in .json, but: {error}") from None
+        kind = "JSON" if path.endswith(".json") else "UTF-8 text"
+        raise UnreadableError(f"the file beside it is no {kind}: {path}: {error}") from None

@@ -1,20 +1,55 @@
 """data.path, for the sources that need one, and names of files as text."""
 
+import os
 from pathlib import Path
 
 from latentmill.config import DataConfig
 from latentmill.errors import InputError
+
+LISTING, PREPARED = Path("data/listing.txt"), Path("data/prepared")  # what the stages scan and prepare write
 
 
 def required_path(config: DataConfig, what: str) -> Path:
     """Where the user's images are.
 
     Raises:
-        InputError: data.path is missing.
+        InputError: data.path is missing, can't be one, or holds or lies in what the stages write.
     """
     if config.path is None:
         raise InputError(f"data.path must name {what} for the source {config.source}, but is missing")
-    return Path(config.path).expanduser()
+    path = possible_path(config.path)
+    ours = Path(os.path.realpath(path))
+    for written in map(Path, map(os.path.realpath, (LISTING, PREPARED))):
+        if ours == written or ours in written.parents or written in ours.parents:
+            rule = f"data.path must lie apart from what is written, {LISTING} and {PREPARED}"
+            raise InputError(f"{rule}, but got {config.path!r}: move the images to a folder of their own")
+    return path
+
+
+def possible_path(name: str) -> Path:
+    """A path with the home folder in the place of ~, whether or not there is something.
+
+    Raises:
+        InputError: no file can have such a name, or the system keeps this process from it.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~ of a user who does not exist
+        found = getattr(error, "strerror", None) or str(error)
+        short = name if len(name) <= 80 else f"{name[:80]}…"
+        raise InputError(f"data.path must be a path that can be reached, but got {short!r}: {found}") from None
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is there and a regular file; what no file can be called is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def require_no_path(config: DataConfig) -> None:

@@ -15,7 +15,7 @@ from latentmill.data.collection import Collection, Files, Item, Locator, Unreada
 from latentmill.data.sources import cells
 from latentmill.data.sources.folder import read_file
 from latentmill.data.sources.metadata import LABEL_COLUMNS, as_text
-from latentmill.data.sources.paths import required_path
+from latentmill.data.sources.paths import is_file, required_path
 from latentmill.data.sources.tree import SPLIT_FOLDERS
 from latentmill.errors import InputError
 
@@ -30,7 +30,7 @@ def files(config: DataConfig) -> list[Path]:
         InputError: there are none.
     """
     tables = _tables(config)
-    return tables + [path for table in tables for path in _named_files(table, config) if path.is_file()]
+    return tables + [path for table in tables for path in _named_files(table, config) if is_file(path)]
 
 
 def load(config: DataConfig) -> Collection:

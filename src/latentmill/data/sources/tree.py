@@ -5,11 +5,21 @@ Labels come from a metadata file beside the images, as Hugging Face's imagefolde
 """
 
 import posixpath
+from collections import Counter
 from dataclasses import dataclass
 
 from latentmill.config import DataConfig
 from latentmill.data.collection import IMAGE_SUFFIXES, Dropped, Item
-from latentmill.data.sources.metadata import LABEL_COLUMNS, METADATA, Read, Rows, as_text, metadata_rows, sidecar_rows
+from latentmill.data.sources.metadata import (
+    LABEL_COLUMNS,
+    METADATA,
+    Read,
+    Rows,
+    as_text,
+    metadata_rows,
+    same_name,
+    sidecar_rows,
+)
 from latentmill.data.sources.paths import printable
 from latentmill.errors import InputError
 
@@ -45,11 +55,10 @@ def images(paths: list[str], read: Read, config: DataConfig, where: str, sidecar
     dropped: list[Dropped] = []
     visible = [path for path in sorted(paths) if _is_visible(path, dropped)]
     metadata = [path for path in visible if posixpath.basename(path) in METADATA]
-    rows, beside = metadata_rows(metadata, read, where), set[str]()
-    if sidecars:
-        known, beside = sidecar_rows(visible, read, where, is_named_image)
-        rows |= known
-    unused = beside.union(metadata)
+    rows = metadata_rows(metadata, read, where)
+    beside = sidecar_rows(visible if sidecars else [], read, is_named_image)
+    rows |= beside.rows
+    unused = beside.used.union(metadata)
     placed = [_placed(path, config) for path in visible if path not in unused]
     dropped += [
         Dropped(each.path, "outside of train/, val/ and test/", counts=is_named_image(each.path))
@@ -60,15 +69,24 @@ def images(paths: list[str], read: Read, config: DataConfig, where: str, sidecar
     items, found = [], []
     for each in names.placed:
         named = is_named_image(each.path)
-        if metadata and named and each.path not in rows:
-            dropped.append(Dropped(each.path, f"no row in {metadata[0]}"))
+        reason = beside.damaged.get(each.path) or _without_row(each.path, metadata, rows)
+        if named and reason:
+            dropped.append(Dropped(each.path, reason))
             continue
         label, group = names.of(each) if named else (None, None)
         items.append(Item(each.path, label, group, each.split, named))
         found.append(each.path)
-    missing = sorted(rows.keys() - set(paths))
+    missing = sorted(rows.keys() - set(map(same_name, paths)))
     dropped += [Dropped(printable(path), "named in the metadata, but missing") for path in missing]
     return Found(items, found, dropped)
+
+
+def _without_row(path: str, metadata: list[str], rows: Rows) -> str | None:
+    """That no row names the image, though a metadata file lies in its folder or in one above."""
+    if same_name(path) in rows:
+        return None
+    above = [each for each in metadata if path.startswith(each.removesuffix(posixpath.basename(each)))]
+    return f"no row in {max(above, key=len)}" if above else None
 
 
 class _Names:
@@ -88,18 +106,23 @@ class _Names:
         return self._name(self.label, place, "data.label"), self._name(self.group, place, "data.group")
 
     def _automatic(self) -> str | int | None:
-        """A column that is called so, or 0: the folder that an image lies in, where all lie in several."""
+        """A column that is called so, or 0: the folder that an image lies in, where most lie in several."""
         column = next((name for name in LABEL_COLUMNS if name in self.columns), None)
-        parents = {posixpath.dirname(each.below) for each in self.placed if is_named_image(each.path)}
-        return 0 if column is None and len(parents) > 1 and "" not in parents else column
+        if column is not None:
+            return column
+        parents = Counter(posixpath.dirname(each.below) for each in self.placed if is_named_image(each.path))
+        strays = parents.pop("", 0)  # such as a logo: dropped later, for want of a label, where they are few
+        return 0 if len(parents) > 1 and strays < parents.total() else None
 
     def _name(self, asked: str | int | None, place: _Place, key: str) -> str | None:
         """Of a column of the image's row, or of its folder at a level, 1 being the first below the root."""
         if asked is None:
             return None
         if isinstance(asked, str):
-            return as_text(self.rows.get(place.path, {}).get(asked))
+            return as_text(self.rows.get(same_name(place.path), {}).get(asked))
         folders = place.below.split("/")[:-1]
+        if asked == 0:
+            return folders[-1] if folders else None
         if asked > len(folders):
             needs = f"{key}: {asked} needs images {asked} folders deep in {self.where}"
             raise InputError(f"{needs}, but got {place.path}")

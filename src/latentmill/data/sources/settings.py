@@ -1,0 +1,23 @@
+"""Settings that not every source can follow: set where they would be ignored, they are refused."""
+
+from latentmill.config import DataConfig
+from latentmill.errors import InputError
+
+TREES = ("folder", "archive")
+NAMING = (*TREES, "table")  # sources whose files name labels, groups and splits
+FOLLOWED = {
+    "group": ((None,), NAMING, "arrays has groups where its .npz file holds `groups`"),
+    "splits": (("random",), NAMING, "no folders lie in it"),
+    "white": ((None,), ("arrays",), "the values of its images have one meaning"),
+    "image": (("image",), ("table",), "it has no columns of images"),
+    "label": (("auto", None), NAMING, "its labels have one place, so data.label is auto, or null for none"),
+}
+
+
+def require_followed(config: DataConfig) -> None:
+    """Raises: InputError: a setting asks for what the source can't follow."""
+    for key, (plain, sources, why) in FOLLOWED.items():
+        value = getattr(config, key)
+        if value not in plain and config.source not in sources:
+            rule = f"data.{key} must be left out for the source {config.source}, which can't follow it"
+            raise InputError(f"{rule}, but got {value!r}: {why}")

@@ -1,12 +1,14 @@
 """The stages' own code: who becomes a winner, what is tried again, and that none is silent for long."""
 
 import importlib.util
-from types import ModuleType
+import time
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from sites import ROOT
 from test_results import outcome
 
+from latentmill import heartbeat
 from latentmill.errors import InputError
 from latentmill.sweep.tasks import TooLittleMemoryError
 from latentmill.training.checkpoint import Failure, failure
@@ -81,3 +83,50 @@ def test_an_evaluation_that_had_too_little_memory_says_how_to_try_again(stage):
     failure_of = stage("evaluate").failure_of
     assert failure_of(TooLittleMemoryError("x")) == Failure("x", "to try again, run `dvc repro -f evaluate`")
     assert failure_of(InputError("latent values must be finite")) == Failure("latent values must be finite")
+
+
+@pytest.fixture
+def brief_silence(monkeypatch):
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.1)
+    heartbeat.said()
+
+
+def slow(answer):
+    """Any function, but that it takes a while."""
+
+    def function(*arguments, **named):
+        time.sleep(0.3)
+        return answer
+
+    return function
+
+
+def test_a_slow_report_says_that_it_goes_on(stage, monkeypatch, capfd, brief_silence, tmp_path):
+    report = stage("report")
+    monkeypatch.setattr(report, "load_params", lambda: None)
+    monkeypatch.setattr(report, "read_inputs", slow(None))
+    monkeypatch.setattr(report, "render", slow("<p>"))
+    report.main()
+    lines = capfd.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("making the report (0.")]) >= 2
+    assert lines[-1] == "report/index.html: 0.0 MB"
+    assert (tmp_path / "report/index.html").read_text() == "<p>"
+
+
+def test_a_slow_champion_says_that_it_goes_on(stage, monkeypatch, capfd, brief_silence, tmp_path):
+    champion = stage("champion")
+    params = SimpleNamespace(ladder=["vae"], export=SimpleNamespace(allow_broken=[], champion="coverage", forms={}))
+    candidate = SimpleNamespace(entry="vae", metrics={}, chosen="by name")
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation/metrics.json").write_text("{}")
+    monkeypatch.setattr(champion, "load_params", lambda: params)
+    monkeypatch.setattr(champion, "permitted", slow(({}, {})))
+    monkeypatch.setattr(champion, "ranked", lambda found, metric: [candidate])
+    monkeypatch.setattr(champion, "load", slow(None))
+    monkeypatch.setattr(champion.Given, "read", lambda folder: None)
+    monkeypatch.setattr(champion, "write_bundle", slow({}))
+    champion.main()
+    said = capfd.readouterr().out
+    assert said.count("choosing the champion (0.") >= 1
+    assert said.count("exporting vae (0.") >= 2
+    assert (tmp_path / "exports/champion").is_dir()

@@ -17,10 +17,16 @@ DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("ev
 
 
 def main() -> None:
+    with Heartbeat("choosing the champion") as heartbeat:
+        choose(heartbeat)
+
+
+def choose(heartbeat: Heartbeat) -> None:
     params = load_params()
     metrics = json.loads(METRICS.read_text())
     found, refusals = permitted(list(params.ladder), metrics, MODELS, params.export.allow_broken)
     for candidate in ranked(found, params.export.champion):
+        heartbeat.doing = f"exporting {candidate.entry}"
         try:
             write(candidate, params.export.forms)
         except Refused as refused:
@@ -34,7 +40,7 @@ def main() -> None:
 
 
 def write(candidate: Candidate, forms: dict[FormName, float]) -> None:
-    with replacing_folder(EXPORTS / RESERVED) as folder, Heartbeat(f"exporting {candidate.entry}"):
+    with replacing_folder(EXPORTS / RESERVED) as folder:
         write_bundle(
             load(MODELS / candidate.entry),
             candidate.entry,

@@ -11,30 +11,43 @@ from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.sweep.cluster import cluster
-from latentmill.training.checkpoint import failure, load
+from latentmill.sweep.mapped import unchanged
+from latentmill.sweep.tasks import TooLittleMemoryError
+from latentmill.training.checkpoint import Failure, failure, load
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
 SPLITS = ("train", "val", "test")
+TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"
 
 
 def main() -> None:
+    with unchanged(DATA):
+        evaluate()
+
+
+def evaluate() -> None:
     params = load_params()
     images, labels = (read_split(DATA, of) for of in SPLITS), (read_labels(DATA, of) for of in SPLITS)
     given = Material(*images, *labels, classes=read_classes(DATA))
-    failed = {entry: reason for entry in params.ladder if (reason := failure(MODELS / entry))}
+    failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
     models = {entry: load(MODELS / entry).model for entry in params.ladder if entry not in failed}
-    found = {}
+    judged = {}
     with replacing_folder(EVALUATION) as folder, Heartbeat("evaluating") as heartbeat, cluster(params.train.workers):
         evaluation = Evaluation(models, given, params.evaluation)
         heartbeat.doing = evaluation.status
         for entry, route, findings in evaluation.findings():
             if not isinstance(findings, InputError):
-                found[entry, route] = findings
+                judged[entry, route] = findings
                 tell(results.line(entry, route, findings))
             elif entry not in failed:
-                failed[entry] = str(findings)
-                tell(f"{entry}: failed: {findings}")
-        results.write(folder, list(params.ladder), found, evaluation.judge, evaluation.usual.test, failed)
+                failed[entry] = failure_of(findings)
+                tell(f"{entry}: failed: {failed[entry]}")
+        results.write(folder, list(params.ladder), judged, evaluation.judge, evaluation.usual.test, failed)
+
+
+def failure_of(error: InputError) -> Failure:
+    """That an entry could not be evaluated, and what to do where that is not its own fault."""
+    return Failure(str(error), TRY_AGAIN if isinstance(error, TooLittleMemoryError) else "")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.sweep.display import Display
 from latentmill.sweep.lifetime import alone, ending_in_order
+from latentmill.sweep.mapped import unchanged
 from latentmill.sweep.run import run
 from latentmill.sweep.search import optuna_rounds
-from latentmill.training.checkpoint import save_failure
+from latentmill.training.checkpoint import Failure, save_failure
 from latentmill.training.parallel import parallel_csv
 from latentmill.training.plan import Plan
 from latentmill.training.results import (
@@ -22,10 +23,10 @@ from latentmill.training.results import (
     losers,
     outcomes,
     ranking,
-    reason,
     require_a_model,
     summary,
     trials_csv,
+    why_none,
 )
 from latentmill.training.store import TrialStore
 from latentmill.training.trials import UnfitError, bring_home
@@ -36,7 +37,7 @@ DATA, MODELS = Path("data/prepared"), Path("models")
 def main() -> None:
     params = load_params()
     store = TrialStore(params.train.storage, note=tell)
-    with ending_in_order(), alone(store):
+    with ending_in_order(), alone(store), unchanged(DATA):
         write(sweep(params, store), store)
 
 
@@ -54,38 +55,56 @@ def sweep(params: Params, store: TrialStore) -> list[Outcome]:
 
 
 def write(tried: list[Outcome], store: TrialStore) -> None:
-    """Write the tables, even where no entry has a winner, then a folder for each entry: its winner, or why it has none.
+    """Write a folder for each entry, its winner or why it has none, and the tables, even where no entry has a winner.
 
     Raises:
         InputError: no entry has a model, or what is kept of one is damaged.
     """
     ranked = ranking(tried)
-    best = {entry: found[0].best for entry, found in ranked.items()}
-    write_text(Path("trials.csv"), trials_csv(tried, ranked))
-    write_text(Path("curves.csv"), curves_csv(best.values()))
-    write_text(Path("parallel.csv"), parallel_csv(tried, best.values()))
     lost = losers(tried, ranked)
-    failed = {entry: reason(trials) for entry, trials in lost.items()}
-    require_a_model(failed, best.keys() | lost.keys())
+    failed = {entry: why_none(trials) for entry, trials in lost.items()}
+    winners: list[Outcome] = []
     with replacing_folder(MODELS) as folder, Heartbeat("fitting priors"):
-        for entry in best.keys() | lost.keys():
+        for entry in ranked.keys() | lost.keys():
             (folder / entry).mkdir()
         for entry, found in ranked.items():
             try:
-                write_winner(folder / entry, found[0], store)
+                winners.append(write_winner(folder / entry, found, store))
             except UnfitError as error:
-                failed[entry], lost[entry] = str(error), found[0].trials
+                failed[entry] = Failure(str(error))
+                lost[entry] = [outcome for each in found for outcome in each.trials]
         for entry, trials in lost.items():
             save_failure(folder / entry, entry, failed[entry], [summary(outcome) for outcome in trials])
             tell(f"models/{entry}: failed: {failed[entry]}")
-        require_a_model(failed, best.keys() | lost.keys())
+        write_tables(tried, ranked, winners)
+        require_a_model(failed, ranked.keys() | lost.keys())
 
 
-def write_winner(folder: Path, winner: Ranked, store: TrialStore) -> None:
-    """The model of an entry's winner, ready for use."""
+def write_winner(folder: Path, found: list[Ranked], store: TrialStore) -> Outcome:
+    """The model of an entry's winner, ready for use: the first of the ranked configurations whose priors can be fitted.
+
+    Raises:
+        UnfitError: there is none; why, of each.
+    """
     images, val = (Batches(read_split(DATA, split)) for split in ("train", "val"))
-    bring_home(store, winner.best.record["fingerprint"], folder, images, val)
-    tell(f"models/{folder.name}: {winner.best.planned.label}, {result(winner)}")
+    unfit = dict[str, None]()
+    for each in found:
+        label = each.best.planned.label
+        try:
+            bring_home(store, each.best.record["fingerprint"], folder, images, val)
+        except UnfitError as error:
+            tell(f"models/{folder.name}: {label} is passed over: {error}")
+            unfit[str(error)] = None
+        else:
+            tell(f"models/{folder.name}: {label}, {result(each)}")
+            return each.best
+    raise UnfitError("; ".join(unfit))
+
+
+def write_tables(tried: list[Outcome], ranked: dict[str, list[Ranked]], winners: list[Outcome]) -> None:
+    write_text(Path("trials.csv"), trials_csv(tried, ranked, winners))
+    write_text(Path("curves.csv"), curves_csv(winners))
+    write_text(Path("parallel.csv"), parallel_csv(tried, winners))
 
 
 def result(winner: Ranked) -> str:

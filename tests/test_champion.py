@@ -70,15 +70,19 @@ def test_a_copier_is_a_candidate_only_where_it_may_be_exported():
 
 def test_where_nobody_may_go_out_the_refusal_says_why_of_each(tmp_path):
     (tmp_path / "untrained").mkdir()
-    (tmp_path / "untrained/failed.json").write_text(json.dumps({"entry": "untrained", "reason": "loss is nan"}))
-    metrics = {"copier": judged(rule_2="broken"), "unjudged": {"failed": "out of memory"}}
+    untrained = {"entry": "untrained", "reason": "loss is nan", "advice": "train it again"}
+    (tmp_path / "untrained/failed.json").write_text(json.dumps(untrained))
+    metrics = {"copier": judged(rule_2="broken"), "unjudged": {"failed": "out of memory", "advice": "try again"}}
     found, refusals = permitted(["untrained", "copier", "unjudged"], metrics, tmp_path, [])
     assert found == {}
     assert [each.status for each in refusals.values()] == ["failed", "refused", "failed"]
     why = nobody(refusals)
     assert why.reason == "no entry could be exported"
-    assert "untrained: no trial ended with a model: loss is nan; copier: its samples are copies" in why.evidence
-    assert why.evidence.endswith("unjudged: its evaluation failed: out of memory")
+    assert (
+        "untrained: no trial ended with a model: loss is nan; train it again; copier: its samples are copies"
+        in why.evidence
+    )
+    assert why.evidence.endswith("unjudged: its evaluation failed: out of memory; try again")
 
 
 def test_an_entry_that_nobody_evaluated_is_an_error_and_no_refusal(tmp_path):

@@ -176,7 +176,8 @@ def ladder(tmp_path, monkeypatch):
     tiny.write(tmp_path / "exports/tiny")
     tiny.write(tmp_path / "exports/champion", {"chosen": "rule 1 pass, by name"})
     put_refusal(tmp_path, "copier", rules={"1": "pass", "2": "fail"})
-    put_refusal(tmp_path, "broken", status="failed", reason="no trial ended with a model", evidence="loss is\n\x1bnan")
+    failed = {"status": "failed", "reason": "no trial ended with a model", "evidence": "loss is\n\x1bnan"}
+    put_refusal(tmp_path, "broken", **failed, advice="to try again, run `dvc repro -f train`")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -191,7 +192,7 @@ def test_check_prints_a_line_an_entry_and_one_for_the_champion(ladder, capfd):
     assert capfd.readouterr().out.splitlines() == [
         "tiny: exported (rule 1 pass, rule 2 pass)",
         "copier: refused: its samples fail Rule 2: near copies 0.3 (rule 1 pass, rule 2 fail)",
-        "broken: failed: no trial ended with a model: loss is nan",
+        "broken: failed: no trial ended with a model: loss is nan; to try again, run `dvc repro -f train`",
         "champion: tiny, rule 1 pass, by name",
     ]
 

@@ -4,11 +4,12 @@ import pickle
 
 import numpy as np
 import pytest
+from ray.exceptions import WorkerCrashedError
 
-from latentmill.errors import InputError
+from latentmill.evaluation.run import Evaluation
 from latentmill.sweep.cluster import cluster
-from latentmill.sweep.mapped import Mapped, placed
-from latentmill.sweep.tasks import result, share, start
+from latentmill.sweep.mapped import ChangedDataError, Mapped, placed, unchanged
+from latentmill.sweep.tasks import TooLittleMemoryError, result, share, start
 
 IMAGES = np.arange(240, dtype=np.uint8).reshape(10, 1, 4, 6)
 
@@ -50,11 +51,13 @@ def test_another_file_under_the_path_is_refused(path):
     content = pickle.dumps(mapped(path))
     np.save(path, IMAGES[::-1])
     with pytest.raises(
-        InputError, match=r"must stay as it is while it is used, but .*train.npy has changed: run again"
+        ChangedDataError, match=r"must stay as it is while it is used, but .*train.npy has changed: run again"
     ):
         pickle.loads(content)
     path.unlink()
-    with pytest.raises(InputError, match=r"must stay where it is while it is used, but .*train.npy: No such file"):
+    with pytest.raises(
+        ChangedDataError, match=r"must stay where it is while it is used, but .*train.npy: No such file"
+    ):
         pickle.loads(content)
 
 
@@ -64,10 +67,42 @@ def test_tasks_map_them_and_refuse_others(path):
         assert result(start(type, shared)) is Mapped
         assert result(start(np.sum, shared)) == IMAGES.sum()
         np.save(path, IMAGES[:5])
-        with pytest.raises(InputError, match="has changed: run again"):
+        with pytest.raises(ChangedDataError, match="has changed: run again"):
             result(start(np.sum, shared))
 
 
 def test_a_task_without_memory_says_so_in_a_line():
-    with cluster(workers=1), pytest.raises(InputError, match="a task must fit into memory, but Unable to allocate"):
+    said = "a task must fit into memory, but Unable to allocate"
+    with cluster(workers=1), pytest.raises(TooLittleMemoryError, match=said):
         result(start(np.empty, 10**15))
+
+
+def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):
+    def died(started):
+        raise WorkerCrashedError
+
+    monkeypatch.setattr("latentmill.sweep.tasks.ray.get", died)
+    with pytest.raises(TooLittleMemoryError, match="a task must fit into memory, but The worker died"):
+        result(None)
+
+
+def test_a_stage_whose_data_change_or_go_meanwhile_ends_with_an_error(path):
+    with unchanged(path.parent):
+        np.load(path)
+    with pytest.raises(ChangedDataError, match=r"train\.npy has changed: run again"), unchanged(path.parent):
+        np.save(path, IMAGES[:5])
+    with pytest.raises(ChangedDataError, match=r"train\.npy: No such file"), unchanged(path.parent):
+        path.unlink()
+
+
+@pytest.mark.parametrize("error", [ChangedDataError("train.npy has changed: run again"), TooLittleMemoryError("x")])
+def test_changed_data_are_no_failure_of_the_entry_that_finds_it_out(error, monkeypatch):
+    evaluation = Evaluation.__new__(Evaluation)
+    evaluation._of_data, evaluation._asked, evaluation._ended = [], {"task": ("vae", "normal")}, set()
+    monkeypatch.setattr("latentmill.evaluation.run.in_order_of_end", lambda started: started)
+    monkeypatch.setattr("latentmill.evaluation.run.result", lambda ended: (_ for _ in ()).throw(error))
+    if isinstance(error, ChangedDataError):
+        with pytest.raises(ChangedDataError, match="run again"):
+            list(evaluation.findings())
+    else:
+        assert list(evaluation.findings()) == [("vae", "normal", error)]

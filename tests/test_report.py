@@ -330,11 +330,13 @@ def test_the_data_are_shown(usual):
     counts = {name: {"train": train, "val": 3, "test": 4} for name, train in zip(classes, (900, 10, 5), strict=True)}
     notes = ["classes with fewer than 10 images: Component (5)"]
     small = ["verdicts need 40 images for controls, but a third of train and val are 38: both rules stay inconclusive"]
+    small.append("a slider toward a class needs 10 training images: none for Component")
     pages.describe(places, intake=pages.INTAKE, classes=classes, class_counts=counts, notes=notes, too_small_for=small)
     pages.describe(places, duplicates_dropped={"train": 0, "val": 3, "test": 5})
     Image.new("RGB", (70, 50), "red").save(places.data / "contact_sheet.png")
     rows = "".join(f"{number}.png,truncated\n" for number in range(12))
-    (places.data / "dropped.csv").write_text(f"name,reason\n{rows}")
+    copies = "".join(f'{name}.png,"in val, but a copy of a, b.png in an earlier split"\n' for name in "xyz")
+    (places.data / "dropped.csv").write_text(f"name,reason\n{rows}{copies}")
     text = render(read_inputs(params, places))
     page = Page(text)
     for said in (
@@ -346,7 +348,10 @@ def test_the_data_are_shown(usual):
         "val\xa0(3), test\xa0(5)",
         *notes,
         "9.png: truncated",
-        "12 files dropped, the first 10",
+        "unusable files: 12, the first 10",
+        "copies of images in an earlier split: 3",
+        "z.png: in val, but a copy of a, b.png in an earlier split",
+        small[1],
         "Training images, drawn at random",
     ):
         assert said in page.text
@@ -355,8 +360,36 @@ def test_the_data_are_shown(usual):
     assert ["Componenttoo rare for a direction", "5", "3", "4"] in page.rows
     assert [HOSTILE, "10", "3", "4"] in page.rows
     assert HOSTILE not in text
-    assert f"Too little data: {small[0]}." in page.text[: page.text.index("keeps both rules")]
+    first = page.text[: page.text.index("keeps both rules")]
+    assert f"Too little data: {small[0]}." in first
+    assert small[1] not in first, "what is of no verdict is a note"
+    assert [attrs["class"] for attrs in page.all("div") if "notice" in attrs.get("class", "")] == ["notice mild"]
     assert base64.b64encode((places.data / "contact_sheet.png").read_bytes()).decode() in text
+
+
+def test_copies_are_counted_where_every_file_could_be_used(usual):
+    params, places = usual
+    pages.describe(places, intake=pages.INTAKE | {"dropped": 0, "reasons": {}})
+    reason = '"in test, but a copy of a.png in an earlier split"'
+    rows = "".join(f"{number}.png,{reason}\n" for number in range(11))
+    (places.data / "dropped.csv").write_text(f"name,reason\n{rows}")
+    page = Page(render(read_inputs(params, places)))
+    assert "copies of images in an earlier split: 11, the first 10" in page.text
+    assert "unusable filesnone" in page.text.replace("\n", "")
+    assert "unusable files:" not in page.text
+
+
+def test_only_what_was_refused_or_failed_is_red(usual):
+    params, places = usual
+    pages.refuse(places, "plain")
+    pages.describe(places, too_small_for=["verdicts on fewer than 400 images for controls are often inconclusive"])
+    text = render(read_inputs(params, places))
+    red, mild = re.findall(r'<div class="(notice[^"]*)".*?</div>', text, re.DOTALL)
+    assert (red, mild) == ("notice", "notice mild")
+    inside = re.findall(r'<div class="notice[^"]*".*?</div>', text, re.DOTALL)
+    assert "Too little data" not in inside[0]
+    assert "was refused" in inside[0]
+    assert "often inconclusive" in inside[1]
 
 
 def test_many_classes_are_folded_away(usual):

@@ -4,16 +4,17 @@ import pytest
 from test_trials import vae
 
 from latentmill.errors import InputError
+from latentmill.training.checkpoint import Failure
 from latentmill.training.results import (
     Outcome,
     curves_csv,
     losers,
     outcomes,
     ranking,
-    reason,
     require_a_model,
     summary,
     trials_csv,
+    why_none,
 )
 from latentmill.training.study import Planned
 
@@ -60,26 +61,36 @@ def test_an_entry_without_a_finished_trial_says_why_each_reason_once():
     tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x")]
     tried += [outcome("b", "3", error="Bang: y"), outcome("b", "4", error="Bang: y", status="diverged")]
     lost = losers(tried, ranking(tried))
-    assert {entry: reason(trials) for entry, trials in lost.items()} == {"b": "Bang: y"}
+    assert {entry: why_none(trials) for entry, trials in lost.items()} == {"b": Failure("Bang: y")}
     assert summary(lost["b"][1]) == {"fingerprint": "4", "label": "b", "status": "diverged", "error": "Bang: y"}
 
 
 def test_a_trial_without_a_record_is_unfinished():
     (lost,) = outcomes([Planned("a", "1", vae(), "1", "a")], {"2": {"status": "finished"}})
     assert lost.record == {"status": "unfinished"}
-    assert reason([lost]) == "unfinished"
+    assert why_none([lost]) == Failure("unfinished", "to try again, run `dvc repro -f train`")
+
+
+def test_what_more_memory_or_a_live_worker_may_mend_is_failed_with_advice():
+    starved = outcome("a", "1", error="little memory", status="out of memory")
+    wrong = outcome("a", "2", error="latent must be below 90")
+    dead = Outcome(wrong.planned, wrong.record | {"deaths": 3})
+    assert why_none([wrong]).advice == ""
+    for trials in ([starved], [dead], [wrong, starved]):
+        assert why_none(trials).advice == "to try again, run `dvc repro -f train`"
 
 
 def test_some_entry_must_have_a_model():
-    require_a_model({"b": "Bang: y"}, ["a", "b"])
+    require_a_model({"b": Failure("Bang: y")}, ["a", "b"])
     with pytest.raises(InputError, match=r"but none has: ladder\.a: Boom: x; ladder\.b: Bang: y$"):
-        require_a_model({"a": "Boom: x", "b": "Bang: y"}, ["b", "a"])
+        require_a_model({"a": Failure("Boom: x"), "b": Failure("Bang: y")}, ["b", "a"])
 
 
 def test_the_tables_have_a_row_for_every_trial_and_every_epoch():
     tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x, y")]
-    lines = trials_csv(tried, ranking(tried)).splitlines()
+    lines = trials_csv(tried, ranking(tried), tried[:1]).splitlines()
     assert lines[0].startswith("entry,fingerprint,variant,seed,status,winner,criterion,mean,standard_error,best_epoch,")
     assert lines[1].startswith("a,1,vae,0,finished,yes,1.0,1.0,,2,2,1.0,2.5,1.5,,")
     assert lines[2].startswith('a,2,vae,0,failed,,,,,,,,,,"Boom: x, y",')
+    assert ",yes," not in trials_csv(tried, ranking(tried), []), "the first may have no prior that can be fitted"
     assert curves_csv(tried).splitlines()[1:] == ["a,1,1,2.0,3.0", "a,1,2,1.0,2.5"]

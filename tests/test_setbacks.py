@@ -77,7 +77,7 @@ def test_an_entry_without_a_model_says_why_in_its_place(site, trained, entry, to
     assert content["entry"] == entry
     assert content["reason"].startswith(told)
     assert [trial["status"] for trial in content["trials"]] == [status]
-    assert checkpoint.failure(folder) == content["reason"]
+    assert checkpoint.failure(folder) == checkpoint.Failure(content["reason"])
     assert f"models/{entry}: failed: {content['reason']}" in trained.splitlines()
 
 
@@ -106,8 +106,9 @@ def test_tables_and_pictures_are_of_the_rest(site, evaluated):
     assert "spoilt" not in (site.root / "evaluation/distances.csv").read_text()
 
 
-def test_a_damaged_reason_is_refused(tmp_path):
-    (tmp_path / "failed.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_reason_is_refused(tmp_path, content):
+    (tmp_path / "failed.json").write_text(content)
     with pytest.raises(checkpoint.InputError, match=r"failed\.json must say why there is no model"):
         checkpoint.failure(tmp_path)
 

@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from latentmill.config import Params
-from latentmill.sweep.mapped import placed
+from latentmill.sweep.mapped import ChangedDataError, placed
 from latentmill.sweep.run import run
 from latentmill.sweep.search import optuna_rounds
 from latentmill.training.plan import Plan
@@ -93,7 +93,7 @@ def test_no_process_of_ray_is_left(twice):
     assert [process.name() for process in ours if "ray" in process.name()] == []
 
 
-def test_workers_that_find_other_data_than_the_driver_has_refuse(digits, tmp_path, monkeypatch):
+def test_data_that_change_end_the_sweep_and_are_no_trials_failure(digits, tmp_path, monkeypatch):
     np.save(tmp_path / "train.npy", digits)
 
     def replaced(images):
@@ -103,13 +103,9 @@ def test_workers_that_find_other_data_than_the_driver_has_refuse(digits, tmp_pat
         return found
 
     monkeypatch.setattr("latentmill.sweep.run.placed", replaced)
-    plan, listener = swept(digits, tmp_path / "store", {"naive_bayes": {}, "vae": {"latent": 2}}, workers=1)
-    told = {record["error"] for record in plan.records.values()}
-    assert told == {
-        f"InputError: the prepared data must stay as it is while it is used, but {tmp_path}/train.npy has changed: "
-        "run again"
-    }
-    assert {status for _, status in listener.ends} == {"failed"}
+    with pytest.raises(ChangedDataError, match=r"must stay as it is .*train\.npy has changed: run again"):
+        swept(digits, tmp_path / "store", {"naive_bayes": {}, "vae": {"latent": 2}}, workers=1)
+    assert list((tmp_path / "store").rglob("trial.json")) == []
 
 
 def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path):

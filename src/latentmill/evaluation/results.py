@@ -9,6 +9,7 @@ from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.neighbours import Neighbours
 from latentmill.evaluation.plots import distances_csv, kl_csv
 from latentmill.files import write_bytes, write_json, write_text
+from latentmill.training.checkpoint import Failure
 
 MODEL = ""  # stands for a route where findings are of the model itself
 
@@ -16,7 +17,12 @@ Found = dict[tuple[str, str], Findings]  # by entry, and route or `MODEL`
 
 
 def write(
-    folder: Path, entries: list[str], found: Found, judge: Judge, test: Neighbours, failed: dict[str, str] | None = None
+    folder: Path,
+    entries: list[str],
+    found: Found,
+    judge: Judge,
+    test: Neighbours,
+    failed: dict[str, Failure] | None = None,
 ) -> None:
     """Everything, into an empty folder. The order of `found` does not matter.
 
@@ -29,9 +35,7 @@ def write(
     by_entry = {entry: {route: each for (of, route), each in found.items() if of == entry} for entry in judged}
     for entry, findings in by_entry.items():
         _draw(folder / "pictures" / entry, findings)
-    metrics = {
-        entry: _metrics(by_entry[entry]) if entry in by_entry else {"failed": failed[entry]} for entry in entries
-    }
+    metrics = {entry: _metrics(by_entry[entry]) if entry in by_entry else _failed(failed[entry]) for entry in entries}
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "galleries.json", {entry: _shown(findings) for entry, findings in by_entry.items()})
     write_json(folder / "calibration.json", calibration(judge))
@@ -74,6 +78,10 @@ def _rule(calibrations: list[Calibration]) -> dict[str, Any]:
             for each in calibrations
         ],
     }
+
+
+def _failed(failure: Failure) -> dict[str, str]:
+    return {"failed": failure.reason} | ({"advice": failure.advice} if failure.advice else {})
 
 
 def _metrics(findings: dict[str, Findings]) -> dict[str, Any]:

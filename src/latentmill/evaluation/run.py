@@ -14,7 +14,7 @@ from latentmill.evaluation.measures import RULES
 from latentmill.evaluation.results import MODEL
 from latentmill.evaluation.sampling import routes
 from latentmill.heartbeat import duration
-from latentmill.sweep.mapped import placed
+from latentmill.sweep.mapped import ChangedDataError, placed
 from latentmill.sweep.tasks import in_order_of_end, result, share, start
 from latentmill.variant import Variant
 
@@ -69,6 +69,7 @@ class Evaluation:
 
         Raises:
             InputError: what all entries rest on can't be had.
+            ChangedDataError: the prepared data are others by now.
         """
         for ended in in_order_of_end([*self._of_data, *self._asked]):
             self._ended.add(ended)
@@ -77,6 +78,8 @@ class Evaluation:
                 continue
             try:
                 found = result(ended)
+            except ChangedDataError:
+                raise
             except InputError as error:
                 found = error
             yield *self._asked[ended], found

@@ -34,7 +34,8 @@ class Outcome:
             return one_line(f"{self.name}: {self.card['entry']}, {self.card['chosen']}")
         rules = ", ".join(f"rule {rule} {outcome}" for rule, outcome in self.rules.items())
         what = f"{self.status}: {self.reason}" if self.reason else self.status
-        return one_line(f"{self.name}: {what}{f' ({rules})' if rules else ''}")
+        advice = f"; {self.advice}" if self.advice else ""
+        return one_line(f"{self.name}: {what}{f' ({rules})' if rules else ''}{advice}")
 
 
 def read_outcome(exports: Path, name: str) -> Outcome:

@@ -18,13 +18,14 @@ def evaluated(entry: str, metrics: Json, models: Path) -> Json:
         Refused: the entry has no trained model, or its evaluation failed.
         InputError: it has neither metrics nor a reason why.
     """
-    if reason := failure(models / entry):
-        raise Refused("no trial ended with a model", reason, status="failed")
+    if failed := failure(models / entry):
+        raise Refused("no trial ended with a model", failed.reason, failed.advice, status="failed")
     if entry not in metrics:
         raise InputError(f"the metrics must hold every trained entry, but lack {entry!r}: run the stage evaluate")
     found: Json = metrics[entry]
     if "samples" not in found:
-        raise Refused("its evaluation failed", str(found.get("failed", "no reason is given")), status="failed")
+        why, advice = str(found.get("failed", "no reason is given")), str(found.get("advice", ""))
+        raise Refused("its evaluation failed", why, advice, status="failed")
     return found
 
 

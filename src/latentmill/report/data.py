@@ -1,5 +1,6 @@
 """What the page shows of the images themselves, from what the stage prepare says of them. It may say less than this."""
 
+import re
 from dataclasses import dataclass
 
 from latentmill.data.preparation.sufficiency import RARE
@@ -11,6 +12,8 @@ from latentmill.runtime.text import one_line
 COLUMNS = 16  # test images in a row, as in the pictures of samples
 OPEN = 12  # classes that are not folded away
 NAMED = 10  # files that were dropped, by name
+COPY = re.compile(r"in \w+, but a copy of .* in an earlier split", re.DOTALL)  # the reason of a file that is one
+OF_SLIDERS = "a slider toward a class"  # how the stage prepare begins a sentence that is of no verdict
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,20 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """Files that are not in the data set, for one kind of reason."""
+
+    kind: str
+    in_all: int
+    named: list[tuple[str, str]]  # the first, with their reasons
+
+    @property
+    def title(self) -> str:
+        more = f", the first {len(self.named)}" if self.in_all > len(self.named) else ""
+        return f"{self.kind}: {count(self.in_all)}{more}"
+
+
+@dataclass(frozen=True)
 class Data:
     """The section about the data."""
 
@@ -32,16 +49,17 @@ class Data:
     splits: list[str]
     classes: list[ClassRow]  # the first `OPEN`
     more_classes: list[ClassRow]
-    too_small_for: list[str]
+    too_small_for: list[str]  # of verdicts
     notes: list[str]
-    dropped: list[tuple[str, str]]  # the first names, with their reasons
-    dropped_in_all: int
+    dropped: list[Dropped]
 
 
 def data(inputs: Inputs) -> Data:
     """All that is known."""
     manifest, intake = inputs.manifest, inputs.manifest.get("intake") or {}
     classes = _classes(manifest)
+    short = list(manifest.get("too_small_for") or [])
+    of_sliders = [sentence for sentence in short if sentence.startswith(OF_SLIDERS)]
     return Data(
         uri(inputs.sheet or strip(inputs.test[: 2 * COLUMNS], COLUMNS)),
         "Training images, drawn at random" if inputs.sheet else "Test images, which no model has seen",
@@ -49,10 +67,9 @@ def data(inputs: Inputs) -> Data:
         list(manifest["counts"]),
         classes[:OPEN],
         classes[OPEN:],
-        list(manifest.get("too_small_for") or []),
-        list(manifest.get("notes") or []),
-        [(one_line(name), one_line(reason)) for name, reason in inputs.dropped[:NAMED]],
-        int(intake.get("dropped", len(inputs.dropped))),
+        [sentence for sentence in short if sentence not in of_sliders],
+        [*(manifest.get("notes") or []), *of_sliders],
+        _dropped(inputs.dropped),
     )
 
 
@@ -60,7 +77,7 @@ def _facts(manifest: Json, intake: Json) -> list[tuple[str, str]]:
     copies = {split: number for split, number in manifest.get("duplicates_dropped", {}).items() if number}
     return [
         ("files seen", count(intake["files"]) if "files" in intake else ""),
-        ("files dropped", _dropped(intake)),
+        ("unusable files", _unusable(intake)),
         ("copies of an earlier split left out", _listed(copies) if copies else "none"),
         ("formats", _listed(intake.get("formats"))),
         ("modes", _listed(intake.get("modes"))),
@@ -70,7 +87,19 @@ def _facts(manifest: Json, intake: Json) -> list[tuple[str, str]]:
     ]
 
 
-def _dropped(intake: Json) -> str:
+def _dropped(rows: list[tuple[str, str]]) -> list[Dropped]:
+    """Those that could not be used, then copies; what there is none of is left out."""
+    copies = [row for row in rows if COPY.fullmatch(row[1])]
+    unusable = [row for row in rows if not COPY.fullmatch(row[1])]
+    told = {"unusable files": unusable, "copies of images in an earlier split": copies}
+    return [Dropped(kind, len(found), _named(found)) for kind, found in told.items() if found]
+
+
+def _named(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(one_line(name), one_line(reason)) for name, reason in rows[:NAMED]]
+
+
+def _unusable(intake: Json) -> str:
     if not intake.get("dropped"):
         return "none" if "dropped" in intake else ""
     reasons = _listed(intake.get("reasons"))

@@ -1,5 +1,7 @@
 """Images that are in a machine's memory once: its processes map the same file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +12,25 @@ from latentmill.errors import InputError
 from latentmill.sweep.cluster import is_private
 
 Seen = tuple[int, int, int]  # what a file's size, time of change and number tell of it
+
+
+class ChangedDataError(InputError):
+    """The prepared data are no longer those that a stage began with: what it makes would be of neither."""
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    """Within the block the files of `folder` must stay as they are.
+
+    DVC takes what a stage made for made of the data that are there when it ends.
+
+    Raises:
+        ChangedDataError: they did not.
+    """
+    before = {path: _seen(path) for path in folder.glob("*")}
+    yield
+    for path, seen in before.items():
+        _require(path, seen)
 
 
 def placed(array: np.ndarray) -> np.ndarray:
@@ -31,14 +52,16 @@ class Mapped(np.ndarray[Any, Any]):
 
     @classmethod
     def open(cls, path: Path, seen: Seen) -> Self:
-        """Raises: InputError: it is another file than the one that was `seen`."""
-        if _seen(path) != seen:
-            raise InputError(
-                f"the prepared data must stay as it is while it is used, but {path} has changed: run again"
-            )
+        """Raises: ChangedDataError: it is another file than the one that was `seen`."""
+        _require(path, seen)
         mapped = np.asarray(np.lib.format.open_memmap(path, mode="r")).view(cls)
         mapped.origin = path, seen
         return mapped
+
+    def require_unchanged(self) -> None:
+        """Raises: ChangedDataError: another file is there by now."""
+        if self.origin:
+            _require(*self.origin)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return (self.open, self.origin) if self.origin else np.asarray(self).__reduce_ex__(protocol)
@@ -51,11 +74,18 @@ def refusal(error: RaySystemError | RayTaskError) -> InputError | None:
     return found if isinstance(found, InputError) else None
 
 
+def _require(path: Path, seen: Seen) -> None:
+    if _seen(path) != seen:
+        raise ChangedDataError(
+            f"the prepared data must stay as it is while it is used, but {path} has changed: run again"
+        )
+
+
 def _seen(path: Path) -> Seen:
     try:
         found = path.stat()
     except OSError as error:
-        raise InputError(
+        raise ChangedDataError(
             f"the prepared data must stay where it is while it is used, but {path}: {error.strerror}"
         ) from None
     return found.st_size, found.st_mtime_ns, found.st_ino

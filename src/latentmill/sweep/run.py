@@ -16,13 +16,14 @@ from ray.air.execution._internal import actor_manager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
 from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.stopper import Stopper
 
 from latentmill.config import SweepConfig
 from latentmill.sweep import worker
 from latentmill.sweep.cluster import cluster, on_this_node, require_shared
 from latentmill.sweep.halving import Halving
 from latentmill.sweep.loggers import loggers
-from latentmill.sweep.mapped import placed
+from latentmill.sweep.mapped import ChangedDataError, Mapped, placed
 from latentmill.sweep.search import InOrder, Observer, PlanSearch
 from latentmill.sweep.stacks import stack_sizes
 from latentmill.training.plan import Plan
@@ -39,6 +40,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
 
     Raises:
         InputError: the cluster can't be reached or used.
+        ChangedDataError: the images are others by now; what was trained is kept.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # trials that fail are reported by the observer
     config = plan.config.model_copy(update={"storage": plan.store.storage.url})  # absolute, wherever a worker runs
@@ -46,8 +48,10 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
         require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
-        material = worker.Material(ray.put(placed(images)), ray.put(placed(val)), plan.data_digest, config, halving)
-        del images, val  # the driver's copy; its caller should keep none
+        given = placed(images), placed(val)
+        material = worker.Material(ray.put(given[0]), ray.put(given[1]), plan.data_digest, config, halving)
+        changes = _Changes([each for each in given if isinstance(each, Mapped)])
+        del images, val, given  # the driver's copy; its caller should keep none
         trainable = tune.with_parameters(worker.train, material=material)
         search = PlanSearch(plan, observer, stack_sizes(config, material, _slots(), plan.waiting), halving)
         size = worker.team_size(config)
@@ -65,6 +69,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=scratch,
+                stop=changes,
                 verbose=0,
                 callbacks=[_Starts(search), *loggers(config.loggers)],
                 failure_config=tune.FailureConfig(max_failures=0),  # the plan decides what is run again
@@ -72,6 +77,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
         )
         tuner.fit()
         search.cut()
+        changes.require_none()
 
 
 def _slots() -> int:
@@ -88,6 +94,28 @@ def _resources(config: SweepConfig) -> dict[str, float]:
     if worker.team_size(config) > 1:
         return {"memory": 1}  # a byte: Tune must reserve something
     return {"cpu": 1, "gpu": config.gpus_per_trial if worker.has_gpus() else 0}
+
+
+class _Changes(Stopper):
+    """Ends the sweep where the files that its images are mapped from are others by now."""
+
+    def __init__(self, mapped: list[Mapped]) -> None:
+        self.mapped = mapped
+
+    def require_none(self) -> None:
+        """Raises: ChangedDataError: there are some."""
+        for each in self.mapped:
+            each.require_unchanged()
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        try:
+            self.require_none()
+        except ChangedDataError:
+            return True
+        return False
 
 
 class _Starts(TrialProgressCallback):

@@ -15,6 +15,10 @@ from latentmill.sweep.process import give_back_freed_memory
 T = TypeVar("T")
 
 
+class TooLittleMemoryError(InputError):
+    """A task did not fit into memory, or its process died: another time it may do."""
+
+
 def share(value: Any) -> Any:
     """Bring `value` to the nodes once; the result goes where the value would as an argument of `start`."""
     return ray.put(value)
@@ -32,8 +36,10 @@ def result(started: Any) -> Any:
     """What the function returned.
 
     Raises:
-        InputError: as the function did, or there was too little memory for it; any other error comes as Ray's, with
-            where it was raised.
+        InputError: as the function did.
+        ChangedDataError: the file of an array that it was given is another one by now.
+        TooLittleMemoryError: there was too little for it, or its process died.
+            Any other error comes as Ray's, with where it was raised.
     """
     try:
         return ray.get(started)
@@ -46,7 +52,7 @@ def result(started: Any) -> Any:
         said = error.cause
     except (OutOfMemoryError, WorkerCrashedError) as error:  # the latter where the kernel ended it
         said = error
-    raise InputError(f"a task must fit into memory, but {' '.join(str(said).split())[:200]}")
+    raise TooLittleMemoryError(f"a task must fit into memory, but {' '.join(str(said).split())[:200]}")
 
 
 def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:

@@ -15,7 +15,6 @@ from ray.exceptions import RaySystemError
 
 from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.sweep.mapped import refusal
 from latentmill.sweep.process import use_one_core
@@ -25,7 +24,7 @@ from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, DataParallel, Team
 from latentmill.training.trial import Trial
-from latentmill.training.trials import Context, Watch, fail
+from latentmill.training.trials import Context, Watch
 
 SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so an epoch of milliseconds must not make one each
 Report = Callable[[dict[str, Any]], None]
@@ -42,7 +41,7 @@ class Material:
     halving: Any = None  # the actor that is asked which trials are behind, if any is
 
     def batches(self, device: str) -> tuple[Batches, Batches]:
-        """Raises: InputError: they are not those that the driver has."""
+        """Raises: ChangedDataError: they are not those that the driver has."""
         try:
             images, val = ray.get([self.images, self.val])
         except RaySystemError as error:
@@ -102,12 +101,7 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
     settings, notes = material.settings, list[str]()
     chosen = [Trial(**each["trial"]) for each in asked["asked"]]
     store = TrialStore(settings.storage, notes.append)
-    try:
-        images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
-    except InputError as error:
-        for trial in chosen:
-            fail(store, trial, material.data_digest, error)
-        raise
+    images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
     reports = Reports(report, 0.0 if settings.loggers else pause, len(chosen))
     watches = [
         watch(trial, each["entry"], each["fingerprint"], len(images), material, team, reports)

@@ -5,7 +5,7 @@ Where an entry has none, `failed.json` stands in their place.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,17 @@ class TrainedModel:
         return channels, height, width
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why an entry has no model, or no evaluation."""
+
+    reason: str
+    advice: str = ""  # what to do about it, where running the stage again may be all that it needs
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.reason, self.advice)))
+
+
 def save(folder: Path, model: Variant, record: Record) -> None:
     """Write the weights and the record into an existing folder."""
     weights = weights_bytes(model)
@@ -64,22 +75,23 @@ def load(folder: Path) -> TrainedModel:
     return TrainedModel(model.eval(), record)
 
 
-def save_failure(folder: Path, entry: str, reason: str, trials: list[Record]) -> None:
+def save_failure(folder: Path, entry: str, failure: Failure, trials: list[Record]) -> None:
     """Say in an existing folder why the entry has no model, and what became of its trials."""
-    write_json(folder / FAILED, {"entry": entry, "reason": reason, "trials": trials})
+    write_json(folder / FAILED, {"entry": entry, **asdict(failure), "trials": trials})
 
 
-def failure(folder: Path) -> str | None:
+def failure(folder: Path) -> Failure | None:
     """Why the entry has no model; None where it has one.
 
     Raises:
         InputError: the file is damaged.
     """
     try:
-        return str(json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"])
+        found = json.loads((folder / FAILED).read_text(encoding="utf-8"))
+        return Failure(str(found["reason"]), str(found.get("advice", "")))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / FAILED} must say why there is no model, but {error!r}") from None
 
 

@@ -109,7 +109,8 @@ class Plan:
             if self._deaths[fingerprint] < ATTEMPTS:
                 self.waiting.insert(0, self._by_fingerprint[fingerprint])
                 return None
-            record = {"status": "failed", "error": f"{ATTEMPTS} times its worker died, or could not keep its result"}
+            error = f"{ATTEMPTS} times its worker died, or could not keep its result"
+            record = {"status": "failed", "error": error, "deaths": ATTEMPTS}
         self.records[fingerprint] = record
         for study in self.studies:
             if fingerprint in study.open:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentmill.errors import InputError
-from latentmill.training.checkpoint import Record
+from latentmill.training.checkpoint import Failure, Record
 from latentmill.training.study import Planned
 
 SUMMARY = ["status", "winner", "criterion", "mean", "standard_error", "best_epoch", "epochs"]
 SUMMARY += ["train_loss", "val_loss", "seconds", "error"]
+TRY_AGAIN = "to try again, run `dvc repro -f train`"
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,15 @@ def losers(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> dict[st
     return found
 
 
-def reason(trials: Iterable[Outcome]) -> str:
+def why_none(trials: list[Outcome]) -> Failure:
     """Why none of an entry's trials has finished, each error once."""
-    return "; ".join(dict.fromkeys(str(outcome.record.get("error", outcome.record["status"])) for outcome in trials))
+    said = dict.fromkeys(str(outcome.record.get("error", outcome.record["status"])) for outcome in trials)
+    return Failure("; ".join(said), TRY_AGAIN if any(map(_may_be_mended, trials)) else "")
+
+
+def _may_be_mended(outcome: Outcome) -> bool:
+    """Whether the same trial may finish another time, with more memory, time or luck."""
+    return outcome.record["status"] in ("out of memory", "unfinished") or "deaths" in outcome.record
 
 
 def summary(outcome: Outcome) -> Record:
@@ -95,22 +102,22 @@ def summary(outcome: Outcome) -> Record:
     return {"fingerprint": outcome.planned.fingerprint, "label": outcome.planned.label} | told
 
 
-def require_a_model(failed: dict[str, str], entries: Iterable[str]) -> None:
+def require_a_model(failed: dict[str, Failure], entries: Iterable[str]) -> None:
     """Some of the entries has not failed; `failed` has their reasons.
 
     Raises:
         InputError: all have.
     """
     if set(entries) <= failed.keys():
-        told = "; ".join(f"ladder.{entry}: {reason}" for entry, reason in failed.items())
+        told = "; ".join(f"ladder.{entry}: {each.reason}" for entry, each in failed.items())
         raise InputError(f"some entry must have a trial that finishes, but none has: {told}")
 
 
-def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]]) -> str:
+def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]], winners: Iterable[Outcome]) -> str:
     """One row a trial: entry, fingerprint, config, seed, summary of its curve, seconds, error."""
     ranks = {id(outcome): each for entry in ranked.values() for each in entry for outcome in each.trials}
-    winners = {id(entry[0].best) for entry in ranked.values()}
-    rows = [_row(outcome, ranks.get(id(outcome)), id(outcome) in winners) for outcome in tried]
+    won = {id(outcome) for outcome in winners}
+    rows = [_row(outcome, ranks.get(id(outcome)), id(outcome) in won) for outcome in tried]
     config = sorted({key for row in rows for key in row if "." in key})
     return csv_text(["entry", "fingerprint", "variant", "seed", *SUMMARY, *config], rows)
 

@@ -134,13 +134,6 @@ def record_of(trial: Trial, context: Context) -> Record:
     return record | {"image_shape": images.image_shape, "device": str(images.device)}
 
 
-def fail(store: TrialStore, trial: Trial, data_digest: str, error: Exception) -> None:
-    """Keep that a trial could not be run at all."""
-    fingerprint = trial.fingerprint(data_digest)
-    record = {"fingerprint": fingerprint, "trial": asdict(trial), "data_digest": data_digest}
-    store.end(fingerprint, record | {"status": "failed", "error": sentence(error)})
-
-
 def keep(store: TrialStore, record: Record, weights: bytes | None) -> None:
     """A result that can't be written is told of, in the worker's notes, and counts as none."""
     try:

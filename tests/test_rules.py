@@ -16,8 +16,8 @@ from latentmill.evaluation.calibration import (
     Calibration,
     Control,
     Seen,
-    factor_with_replacement,
-    factor_without_replacement,
+    factors_with_replacement,
+    factors_without_replacement,
 )
 from latentmill.evaluation.calibrator import Calibrator
 from latentmill.evaluation.entry import Material
@@ -181,14 +181,17 @@ NUMBERS = Control("numbers", True, 20, 1, lambda choose, count, turn: [("numbers
 def test_draws_from_a_pool_vary_less_than_the_world(replace):
     """The deviation makes up for it, as simulated: between a fresh mean and the mean of many draws from one pool."""
     rng, pool_size, size = np.random.default_rng(0), 100, 40
-    factor = (factor_with_replacement if replace else factor_without_replacement)(size / pool_size)
-    errors, deviations = [], []
+    factors = (factors_with_replacement if replace else factors_without_replacement)(size / pool_size)
+    errors, deviations, within = [], [], []
     for _ in range(400):
         pool = rng.normal(size=pool_size)
         draws = [rng.choice(pool, size, replace=replace).mean() for _ in range(20)]
-        deviations.append(Seen.of(NUMBERS, draws, False, factor).deviation)
+        made = Seen.of(NUMBERS, draws, False, factors)
+        deviations.append(made.deviation)
+        within.append(made.within)
         errors.append(rng.normal(size=size).mean() - np.mean(draws))
     assert np.sqrt(np.mean(np.square(deviations))) == pytest.approx(np.std(errors), rel=0.1)
+    assert np.sqrt(np.mean(np.square(within))) == pytest.approx(1 / np.sqrt(size), rel=0.1), "of draws alone"
 
 
 def test_of_kinds_that_take_turns_the_hardest_counts_with_the_deviation_within_kinds():
@@ -263,6 +266,17 @@ def test_else_it_can_not_tell_and_says_how_many_images_would_do(value, error, to
     assert (found.status, found.evidence) == ("cannot tell", evidence)
 
 
+@pytest.mark.parametrize("value", [3.0, 3.5], ids=["at the line", "beyond it"])
+def test_samples_that_look_like_a_control_are_helped_by_no_number(value):
+    """A measure that may only exclude the control does not find it either."""
+    plain = seen([(1, 0.1)], [(5, 0.1), (9, 0.1)])
+    modest = replace(plain, only_excludes=frozenset({"broken 0"}))
+    assert plain.told()["broken 0"] == pytest.approx(3.0)
+    found = verdict([Estimate(max(value, plain.told()["broken 0"]), 0.1, modest)], ["broken 0"], 100, DRAWS)
+    assert found.status == "cannot tell"
+    assert found.evidence.startswith("the samples look like the control broken 0 to each measure that tells it: ")
+
+
 def test_a_blind_measure_has_no_say():
     """Whatever it says: another excludes all."""
     blind = Estimate(1e6, 0.01, seen([(1, 0.1)], [(1.2, 0.1), (0, 0.1)]))
@@ -279,6 +293,8 @@ def test_an_estimate_of_several_subsets_by_hand():
     found = Estimate.of([1.0, 2.0, 3.0, 4.0, 5.0], calibration)
     assert (found.value, found.standard_error) == (3.0, pytest.approx(np.sqrt(2.5 / 5)))
     assert Estimate.of([1.0], calibration).standard_error == pytest.approx(0.1), "as real images vary"
+    drawn = replace(calibration, seen=(Seen("real", True, 1.0, 0.1, 0.04), *calibration.seen))
+    assert Estimate.of([1.0], drawn).standard_error == pytest.approx(0.04), "what the pool is off is no sample's error"
     assert Estimate.of([1.0, 1.0], calibration).standard_error == pytest.approx(0.1 / np.sqrt(2)), "of few, at least"
 
 

@@ -19,13 +19,13 @@ from latentmill.evaluation.calibration import (
     factors_with_replacement,
     factors_without_replacement,
 )
-from latentmill.evaluation.calibrator import Calibrator
+from latentmill.evaluation.calibrator import Calibrator, least_deviation
 from latentmill.evaluation.entry import Material
 from latentmill.evaluation.features import feature_space
 from latentmill.evaluation.groups import Classes, Clusters
 from latentmill.evaluation.judge import FEWEST, Judge
 from latentmill.evaluation.measures import HIGHER_IS_BETTER, RULES, measured
-from latentmill.evaluation.spaces import CopySpace
+from latentmill.evaluation.spaces import CopySpace, Space, some_of
 from latentmill.evaluation.verdict import Draws, Estimate, verdict
 
 SPOILT = ("strongly blurred", "held-out images with noise", "independent pixels", "mean images", "blends of two")
@@ -146,6 +146,22 @@ def test_images_of_a_population_are_the_same_at_each_look(data):
         np.testing.assert_array_equal(first, again, err_msg=name)
 
 
+@pytest.mark.parametrize("most", [40, 1_000])
+def test_images_are_taken_in_a_random_order_for_on_disk_they_may_be_sorted(most):
+    found = some_of(np.arange(400), most, seed=0)
+    assert len(set(found)) == min(most, 400)
+    assert abs(found[:40].mean() - 200) < 60
+
+
+def test_a_space_sees_all_classes_of_test_images_that_are_sorted(data):
+    images, labels = data
+    order = np.argsort(labels, kind="stable")
+    pixels = feature_space("pixels", images[:500], None, seed=0)
+    space = Space(pixels, images[order], seed=0)
+    near = pixels(images)[:, None] - space.some_test[None, :500]
+    assert len(set(labels[np.abs(near).sum(2).argmin(0)])) == 10
+
+
 # Calibration
 
 
@@ -225,6 +241,14 @@ def test_what_a_value_moves_by_between_two_fits_takes_the_say_from_a_measure():
     assert nearer.threshold > before.threshold
     assert before.confirmed({"new": 2.5, "new, blurred": 0.4}, factor=2).threshold is None
     assert [each.control for each in nearer.seen if each.keeps] == ["kept 0", "kept 1", "new", "new, blurred"]
+
+
+def test_a_share_is_known_to_one_image_of_the_pool_at_best():
+    """Of 60 images none may be what 3 % of the world are, however many draws are taken of them."""
+    assert least_deviation("near copies", size=5_000, pool=60) == 1 / 60
+    assert least_deviation("near copies", size=500, pool=6_000) == 1 / 500
+    assert least_deviation("C_T", size=5_000, pool=60) == 0
+    assert seen([(0, 0.0)], [(1, 0.1)]).confirmed({"new": 0.0}, 2.0, least=0.01).seen[-1].deviation == 0.01
 
 
 # Verdicts

@@ -101,7 +101,11 @@ class Calibrator:
         populations = controls.unspoilt("validation images", some_of(self._val, POOL, self.seed))
         values = {name: self._measured(2, space.look_at(each), space, rng) for name, each in populations.items()}
         return [
-            each.confirmed({name: of[each.measure] for name, of in values.items()}, self._confirming(each))
+            each.confirmed(
+                {name: of[each.measure] for name, of in values.items()},
+                self._confirming(each),
+                least_deviation(each.measure, each.size, min(POOL, len(self._val))),
+            )
             for each in calibrations
         ]
 
@@ -146,7 +150,7 @@ class Calibrator:
         measure = next(each for names, each in RULES[rule].items() if name in names.split(", "))
         size = measure.size(self.draws.few, self.draws.many)
         factors = self._factors(size, measure, isinstance(space, Space) and isinstance(space.groups, Classes))
-        least = 1 / size if name in SHARES else 0
+        least = least_deviation(name, size, len(self._new))
         higher = name in HIGHER_IS_BETTER
         seen = tuple(Seen.of(*each, higher, factors, least) for each in values.items())
         only = frozenset() if name in FINDS_LOST_MODES else frozenset({controls.LOST})
@@ -158,3 +162,8 @@ class Calibrator:
         if measure.rows is not None:
             return factors_without_replacement(share)
         return factors_with_replacement(share * self._random if by_class else share)
+
+
+def least_deviation(measure: str, size: int, pool: int) -> float:
+    """That one image makes, of a draw or of the pool: of what is rarer than that none may be there."""
+    return 1 / min(size, pool) if measure in SHARES else 0.0

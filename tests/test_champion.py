@@ -98,12 +98,12 @@ def test_no_entry_may_have_the_champions_name():
 def test_it_is_chosen_by_validation_images(digits):
     train, val, test = digits[:300], as_float(digits[300:400]), as_float(digits[400:])
     space = Space(PixelFeatures.fit(train), test, seed=0)
-    found = selection_metrics(test, val, [space])
+    found = selection_metrics(test, val, [space], seed=0)
     ours, theirs = space.features(test[:100]), space.features(val)
     assert found["space"] == "pixels"
     assert found["frechet_distance"] == pytest.approx(frechet_distance(ours, theirs))
     assert found["coverage"] == prdc(ours, theirs).coverage
     noise = np.random.default_rng(0).random(test.shape, dtype=np.float32)
-    assert selection_metrics(noise, val, [space])["frechet_distance"] > 2 * found["frechet_distance"]
-    assert selection_metrics(test, val[:3], [space]) == {}
-    assert selection_metrics(test, val, []) == {}
+    assert selection_metrics(noise, val, [space], seed=0)["frechet_distance"] > 2 * found["frechet_distance"]
+    assert selection_metrics(test, val[:3], [space], seed=0) == {}
+    assert selection_metrics(test, val, [], seed=0) == {}

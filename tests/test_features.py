@@ -258,6 +258,22 @@ def test_a_user_without_the_weights_is_told_how_to_get_them(monkeypatch, error):
     assert str(error) in str(caught.value)
 
 
+def test_transparent_images_lie_on_white_before_a_network_of_timm():
+    images = torch.zeros(2, 4, 8, 8)
+    images[1, 3] = 1  # opaque black
+    space = TimmFeatures.__new__(TimmFeatures)
+    space._size, space._mean, space._std = (8, 8), torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    seen = space._prepared(images)
+    assert seen.shape == (2, 3, 8, 8)
+    assert (seen[0].unique().tolist(), seen[1].unique().tolist()) == ([1.0], [0.0])
+
+
+def test_components_are_of_all_classes_though_images_are_sorted(monkeypatch):
+    monkeypatch.setattr(features, "FITTED_VALUES", 0)  # as few images as may be
+    images = np.repeat(random_bytes(2, (1, 4, 4)), 200, axis=0)
+    assert np.ptp(PixelFeatures.fit(images)(as_float(images)), axis=0).max() > 0.1
+
+
 def test_a_user_without_timm_is_told_to_install_it(monkeypatch):
     stand_in(monkeypatch, SimpleNamespace())
     monkeypatch.setitem(sys.modules, "timm", None)

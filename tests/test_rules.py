@@ -16,16 +16,16 @@ from latentmill.evaluation.calibration import (
     Calibration,
     Control,
     Seen,
-    factor_with_replacement,
-    factor_without_replacement,
+    factors_with_replacement,
+    factors_without_replacement,
 )
-from latentmill.evaluation.calibrator import Calibrator
+from latentmill.evaluation.calibrator import Calibrator, least_deviation
 from latentmill.evaluation.entry import Material
 from latentmill.evaluation.features import feature_space
 from latentmill.evaluation.groups import Classes, Clusters
 from latentmill.evaluation.judge import FEWEST, Judge
 from latentmill.evaluation.measures import HIGHER_IS_BETTER, RULES, measured
-from latentmill.evaluation.spaces import CopySpace
+from latentmill.evaluation.spaces import CopySpace, Space, some_of
 from latentmill.evaluation.verdict import Draws, Estimate, verdict
 
 SPOILT = ("strongly blurred", "held-out images with noise", "independent pixels", "mean images", "blends of two")
@@ -146,6 +146,22 @@ def test_images_of_a_population_are_the_same_at_each_look(data):
         np.testing.assert_array_equal(first, again, err_msg=name)
 
 
+@pytest.mark.parametrize("most", [40, 1_000])
+def test_images_are_taken_in_a_random_order_for_on_disk_they_may_be_sorted(most):
+    found = some_of(np.arange(400), most, seed=0)
+    assert len(set(found)) == min(most, 400)
+    assert abs(found[:40].mean() - 200) < 60
+
+
+def test_a_space_sees_all_classes_of_test_images_that_are_sorted(data):
+    images, labels = data
+    order = np.argsort(labels, kind="stable")
+    pixels = feature_space("pixels", images[:500], None, seed=0)
+    space = Space(pixels, images[order], seed=0)
+    near = pixels(images)[:, None] - space.some_test[None, :500]
+    assert len(set(labels[np.abs(near).sum(2).argmin(0)])) == 10
+
+
 # Calibration
 
 
@@ -181,14 +197,17 @@ NUMBERS = Control("numbers", True, 20, 1, lambda choose, count, turn: [("numbers
 def test_draws_from_a_pool_vary_less_than_the_world(replace):
     """The deviation makes up for it, as simulated: between a fresh mean and the mean of many draws from one pool."""
     rng, pool_size, size = np.random.default_rng(0), 100, 40
-    factor = (factor_with_replacement if replace else factor_without_replacement)(size / pool_size)
-    errors, deviations = [], []
+    factors = (factors_with_replacement if replace else factors_without_replacement)(size / pool_size)
+    errors, deviations, within = [], [], []
     for _ in range(400):
         pool = rng.normal(size=pool_size)
         draws = [rng.choice(pool, size, replace=replace).mean() for _ in range(20)]
-        deviations.append(Seen.of(NUMBERS, draws, False, factor).deviation)
+        made = Seen.of(NUMBERS, draws, False, factors)
+        deviations.append(made.deviation)
+        within.append(made.within)
         errors.append(rng.normal(size=size).mean() - np.mean(draws))
     assert np.sqrt(np.mean(np.square(deviations))) == pytest.approx(np.std(errors), rel=0.1)
+    assert np.sqrt(np.mean(np.square(within))) == pytest.approx(1 / np.sqrt(size), rel=0.1), "of draws alone"
 
 
 def test_of_kinds_that_take_turns_the_hardest_counts_with_the_deviation_within_kinds():
@@ -222,6 +241,14 @@ def test_what_a_value_moves_by_between_two_fits_takes_the_say_from_a_measure():
     assert nearer.threshold > before.threshold
     assert before.confirmed({"new": 2.5, "new, blurred": 0.4}, factor=2).threshold is None
     assert [each.control for each in nearer.seen if each.keeps] == ["kept 0", "kept 1", "new", "new, blurred"]
+
+
+def test_a_share_is_known_to_one_image_of_the_pool_at_best():
+    """Of 60 images none may be what 3 % of the world are, however many draws are taken of them."""
+    assert least_deviation("near copies", size=5_000, pool=60) == 1 / 60
+    assert least_deviation("near copies", size=500, pool=6_000) == 1 / 500
+    assert least_deviation("C_T", size=5_000, pool=60) == 0
+    assert seen([(0, 0.0)], [(1, 0.1)]).confirmed({"new": 0.0}, 2.0, least=0.01).seen[-1].deviation == 0.01
 
 
 # Verdicts
@@ -263,6 +290,17 @@ def test_else_it_can_not_tell_and_says_how_many_images_would_do(value, error, to
     assert (found.status, found.evidence) == ("cannot tell", evidence)
 
 
+@pytest.mark.parametrize("value", [3.0, 3.5], ids=["at the line", "beyond it"])
+def test_samples_that_look_like_a_control_are_helped_by_no_number(value):
+    """A measure that may only exclude the control does not find it either."""
+    plain = seen([(1, 0.1)], [(5, 0.1), (9, 0.1)])
+    modest = replace(plain, only_excludes=frozenset({"broken 0"}))
+    assert plain.told()["broken 0"] == pytest.approx(3.0)
+    found = verdict([Estimate(max(value, plain.told()["broken 0"]), 0.1, modest)], ["broken 0"], 100, DRAWS)
+    assert found.status == "cannot tell"
+    assert found.evidence.startswith("the samples look like the control broken 0 to each measure that tells it: ")
+
+
 def test_a_blind_measure_has_no_say():
     """Whatever it says: another excludes all."""
     blind = Estimate(1e6, 0.01, seen([(1, 0.1)], [(1.2, 0.1), (0, 0.1)]))
@@ -279,6 +317,8 @@ def test_an_estimate_of_several_subsets_by_hand():
     found = Estimate.of([1.0, 2.0, 3.0, 4.0, 5.0], calibration)
     assert (found.value, found.standard_error) == (3.0, pytest.approx(np.sqrt(2.5 / 5)))
     assert Estimate.of([1.0], calibration).standard_error == pytest.approx(0.1), "as real images vary"
+    drawn = replace(calibration, seen=(Seen("real", True, 1.0, 0.1, 0.04), *calibration.seen))
+    assert Estimate.of([1.0], drawn).standard_error == pytest.approx(0.04), "what the pool is off is no sample's error"
     assert Estimate.of([1.0, 1.0], calibration).standard_error == pytest.approx(0.1 / np.sqrt(2)), "of few, at least"
 
 

@@ -41,35 +41,46 @@ class Seen:
     keeps: bool
     mean: float
     deviation: float  # between one more draw, from the world, and the mean
+    of_a_draw: float | None = None  # of draws from the world alone, whose mean is known; None: the same
+
+    @property
+    def within(self) -> float:
+        """The deviation of draws from the world, around a mean that is known."""
+        return self.deviation if self.of_a_draw is None else self.of_a_draw
 
     @staticmethod
     def of(
-        control: Control, values: list[float], higher_is_better: bool, factor: float = 1.0, least: float = 0.0
+        control: Control,
+        values: list[float],
+        higher_is_better: bool,
+        factors: tuple[float, float] = (1.0, 1.0),
+        least: float = 0.0,
     ) -> "Seen":
         """From the values of draws, in their order.
 
-        Draws from a pool deviate less than draws from the world, by that `factor`; the deviation is at least `least`.
+        Draws from a pool deviate less than draws from the world do from the pool's mean, and from their own: by these
+        `factors`. Both deviations are at least `least`.
         """
         of_kinds = [values[kind :: control.kinds] for kind in range(control.kinds)]
         means = [float(np.mean(each)) for each in of_kinds]
         within = np.concatenate([np.subtract(each, mean) for each, mean in zip(of_kinds, means, strict=True)])
-        deviation = factor * float(np.sqrt(np.square(within).sum() / max(1, len(values) - control.kinds)))
+        deviation = float(np.sqrt(np.square(within).sum() / max(1, len(values) - control.kinds)))
         hardest = max(means) if higher_is_better else min(means)
-        return Seen(control.name, control.keeps, hardest, max(deviation, least))
+        return Seen(control.name, control.keeps, hardest, *(max(deviation * factor, least) for factor in factors))
 
 
-def factor_without_replacement(share: float) -> float:
-    """For draws that each take that `share` of a pool, below 1, each image once.
+def factors_without_replacement(share: float) -> tuple[float, float]:
+    """Of `Seen.of`, for draws that each take that `share` of a pool, below 1, each image once.
 
     They vary 1 - share as much as draws from the world, and the pool's own mean is off by as much as the mean of
     1 / share draws: for a mean, variances of (1 - share) and (1 + share) times that of one draw.
     """
-    return sqrt((1 + share) / (1 - share))
+    return sqrt((1 + share) / (1 - share)), sqrt(1 / (1 - share))
 
 
-def factor_with_replacement(share: float) -> float:
-    """For draws of that `share` of a pool, or many times as many: only the pool's own mean is off."""
-    return sqrt(1 + share)
+def factors_with_replacement(share: float) -> tuple[float, float]:
+    """Of `Seen.of`, for draws of that `share` of a pool, or many times as many: only the pool's own mean is off."""
+    return sqrt(1 + share), 1.0
 
 
 @dataclass(frozen=True)
@@ -115,14 +126,14 @@ class Calibration:
         times = max(margins) ** 2
         return None if self.most is not None and times * self.size > self.most else times
 
-    def confirmed(self, values: dict[str, float], factor: float) -> "Calibration":
+    def confirmed(self, values: dict[str, float], factor: float, least: float = 0.0) -> "Calibration":
         """With further sets of images that keep the rule: by name the value of each, in the order of the first such.
 
-        Their deviations are `factor` times those of the ones known.
+        Their deviations are `factor` times those of the ones known, and at least `least`.
         """
         kept = [each for each in self.seen if each.keeps]
         more = [
-            Seen(name, True, value, factor * before.deviation)
+            Seen(name, True, value, max(factor * before.deviation, least))
             for (name, value), before in zip(values.items(), kept, strict=False)
         ]
         return replace(self, seen=(*self.seen, *more))

@@ -12,8 +12,8 @@ from latentmill.evaluation.calibration import (
     Calibration,
     Control,
     Seen,
-    factor_with_replacement,
-    factor_without_replacement,
+    factors_with_replacement,
+    factors_without_replacement,
 )
 from latentmill.evaluation.controls import Controls
 from latentmill.evaluation.features import ClassifierFeatures, Features
@@ -101,7 +101,11 @@ class Calibrator:
         populations = controls.unspoilt("validation images", some_of(self._val, POOL, self.seed))
         values = {name: self._measured(2, space.look_at(each), space, rng) for name, each in populations.items()}
         return [
-            each.confirmed({name: of[each.measure] for name, of in values.items()}, self._confirming(each))
+            each.confirmed(
+                {name: of[each.measure] for name, of in values.items()},
+                self._confirming(each),
+                least_deviation(each.measure, each.size, min(POOL, len(self._val))),
+            )
             for each in calibrations
         ]
 
@@ -145,16 +149,21 @@ class Calibrator:
     ) -> Calibration:
         measure = next(each for names, each in RULES[rule].items() if name in names.split(", "))
         size = measure.size(self.draws.few, self.draws.many)
-        factor = self._factor(size, measure, isinstance(space, Space) and isinstance(space.groups, Classes))
-        least = 1 / size if name in SHARES else 0
+        factors = self._factors(size, measure, isinstance(space, Space) and isinstance(space.groups, Classes))
+        least = least_deviation(name, size, len(self._new))
         higher = name in HIGHER_IS_BETTER
-        seen = tuple(Seen.of(*each, higher, factor, least) for each in values.items())
+        seen = tuple(Seen.of(*each, higher, factors, least) for each in values.items())
         only = frozenset() if name in FINDS_LOST_MODES else frozenset({controls.LOST})
         return Calibration(rule, name, space.name, higher, seen, size, measure.rows, only)
 
-    def _factor(self, size: int, measure: Measure, by_class: bool) -> float:
+    def _factors(self, size: int, measure: Measure, by_class: bool) -> tuple[float, float]:
         """Where the pool has the world's shares of the classes, only the rest of it can be off in these."""
         share = size / len(self._new)
         if measure.rows is not None:
-            return factor_without_replacement(share)
-        return factor_with_replacement(share * self._random if by_class else share)
+            return factors_without_replacement(share)
+        return factors_with_replacement(share * self._random if by_class else share)
+
+
+def least_deviation(measure: str, size: int, pool: int) -> float:
+    """That one image makes, of a draw or of the pool: of what is rarer than that none may be there."""
+    return 1 / min(size, pool) if measure in SHARES else 0.0

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from latentmill.config import EvaluationConfig
-from latentmill.data.batches import Batches, as_float
+from latentmill.data.batches import Batches, as_float, chunk_size
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.candidates import Reduced
@@ -35,7 +35,7 @@ from latentmill.evaluation.latent import (
     traversals,
 )
 from latentmill.evaluation.likelihood import affordable, evaluate_likelihood
-from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, nearest_metrics
+from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, joined_neighbours, nearest_metrics
 from latentmill.evaluation.reconstruction import compare_all, reconstruct, reconstruction_metrics
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.priors import Mixture
@@ -103,10 +103,16 @@ def usual(given: Material, seed: int) -> Usual:
     """From the test images, and from some training images among the others; of many test images, from some too."""
     index, rng = TrainingSet(given.train), np.random.default_rng(seed)
     chosen = rng.permutation(len(given.train))[:USUAL]
-    copies = index.nearest(noisy(as_float(given.train[chosen]), np.random.default_rng(seed)))
-    near = near_copy_threshold(index.others(chosen), copies)
+    near = near_copy_threshold(index.others(chosen), _noisy_copies(index, given.train, chosen, seed))
     some = np.sort(rng.permutation(len(given.test))[:COMPARED])
     return Usual(index.nearest(given.test[some]), near, index.reduced, PixelFeatures.fit(given.train))
+
+
+def _noisy_copies(index: TrainingSet, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
+    """The neighbours of those `chosen` (n) with noise; a chunk of them are floats at a time."""
+    rng, size = np.random.default_rng(seed), chunk_size(train.shape[1:])
+    parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    return joined_neighbours([index.nearest(noisy(as_float(train[part]), rng)) for part in parts])
 
 
 def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Findings:
@@ -116,7 +122,7 @@ def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Fi
         InputError: what the model yields is not finite.
     """
     metrics: Metrics = {"exported_prior": sampling.default_route(model)}
-    some = Batches(affordable(given.test, config.likelihood_images, config.importance_samples))
+    some = Batches(affordable(given.test, config.likelihood_images, config.importance_samples, config.seed))
     kl = None
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -124,7 +130,7 @@ def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Fi
             kl = kl_per_dimension(model, Batches(given.test), config.seed)
             pictures.draw_kl(folder / "kl.png", kl)
         if isinstance(model, Encodes) and isinstance(model, Decodes):
-            metrics["reconstruction"] = _reconstructions(model, given, folder)
+            metrics["reconstruction"] = _reconstructions(model, given, config.seed, folder)
             metrics["latent"] = _codes(model, given, kl, config.seed, folder)
         likelihood = evaluate_likelihood(model, some, config.importance_samples, config.seed)
         if likelihood:
@@ -135,10 +141,10 @@ def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Fi
         return Findings(metrics, _read(folder), kl=kl)
 
 
-def _reconstructions(model: Encodes, given: Material, folder: Path) -> Metrics:
+def _reconstructions(model: Encodes, given: Material, seed: int, folder: Path) -> Metrics:
     images = Batches(given.test)
     found = compare_all(model, images)
-    for name, shown in (("reconstructions", slice(PAIRS)), ("worst", found.worst(WORST))):
+    for name, shown in (("reconstructions", drawn(given.test, PAIRS, seed)), ("worst", found.worst(WORST))):
         some = images[shown]
         pictures.draw_pairs(folder / f"{name}.png", float_array(some), reconstruct(model, some))
     return reconstruction_metrics(found)
@@ -147,15 +153,17 @@ def _reconstructions(model: Encodes, given: Material, folder: Path) -> Metrics:
 def _codes(model: Encodes, given: Material, kl: np.ndarray | None, seed: int, folder: Path) -> Metrics:
     """Straight lines between test images in the codes' space, single dimensions, and the map of the codes."""
     assert isinstance(model, Decodes)
-    z = codes(model, Batches(given.test))
+    z = codes(model, Batches(given.test))[drawn(given.test, len(given.test), seed)]
     lines = min(INTERPOLATIONS, len(z) // 2)
     pictures.draw_interpolations(
         folder / "interpolations.png", interpolate(model, z[:lines], z[lines : 2 * lines], STEPS)
     )
     pictures.draw_traversals(folder / "traversals.png", traversals(model, z, z.var(0) if kl is None else kl))
-    drawn = posterior_draws(model, Batches(given.test[:MAPPED]), seed)
-    points, prior = map_to_plane(drawn, sampling.sample_codes(model, model.prior_name, MAPPED, seed))
-    labels = None if given.test_labels is None else given.test_labels[:MAPPED]
+    mapped = drawn(given.test, MAPPED, seed)
+    points, prior = map_to_plane(
+        _draws_of(model, given.test, mapped, seed), sampling.sample_codes(model, model.prior_name, MAPPED, seed)
+    )
+    labels = None if given.test_labels is None else given.test_labels[mapped]
     pictures.draw_codes(folder / "codes.png", points, labels, prior, given.classes)
     found = {"dimensions": model.latent, "active_units": active_units(z)}
     return found | {"path_longest_step": path_longest_step(model, z, seed)} | (kl_metrics(kl) if kl is not None else {})
@@ -174,21 +182,23 @@ def judge_samples(
     metrics = _told(judge.judge(samples)) | {
         "near_copies": near_copy_metrics(nearest, usual.test, usual.near),
         "nearest": nearest_metrics(nearest, usual.test),
-        "validation": selection_metrics(samples, given.val, judge.fidelity_spaces),
+        "validation": selection_metrics(samples, given.val, judge.fidelity_spaces, config.seed),
     }
     if isinstance(model, Encodes) and isinstance(model, Decodes):
         metrics |= _prior(model, route, given, usual.pixels, config.seed)
     require_finite_metrics(metrics)
     with TemporaryDirectory() as folder:
         _draw_samples(Path(folder), route, samples, nearest, given, usual)
-        drawn = _read(Path(folder))
-    return Findings(metrics, drawn, distances=nearest.distances[:, 0], shown=nearest.distances[:SHOWN].tolist())
+        made = _read(Path(folder))
+    return Findings(metrics, made, distances=nearest.distances[:, 0], shown=nearest.distances[:SHOWN].tolist())
 
 
 def _prior(model: Encodes, route: str, given: Material, features: Features, seed: int) -> Metrics:
     """How the prior meets the codes of images, which is what the decoder was made for."""
     assert isinstance(model, Decodes)
-    seen, unseen = (posterior_draws(model, Batches(images[:COMPARED]), seed) for images in (given.train, given.test))
+    seen, unseen = (
+        _draws_of(model, images, drawn(images, COMPARED, seed), seed) for images in (given.train, given.test)
+    )
     draws = sampling.sample_codes(model, route, COMPARED, seed)
     found: Metrics = {"prior": prior_metrics(draws, unseen)}
     with suppress(TooFew):
@@ -200,6 +210,16 @@ def _prior(model: Encodes, route: str, given: Material, features: Features, seed
     if route == "mixture" and isinstance(prior, Mixture):
         found["mixture_components"] = prior.components
     return found
+
+
+def drawn(images: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Indices of as many, or all, in a random order: as they lie on disk images may be sorted by class."""
+    return np.random.default_rng(seed).permutation(len(images))[:most]
+
+
+def _draws_of(model: Encodes, images: np.ndarray, chosen: np.ndarray, seed: int) -> np.ndarray:
+    """From the posteriors of those `chosen` (n): (n, d)."""
+    return posterior_draws(model, Batches(np.asarray(images)[chosen]), seed)
 
 
 def _told(judgement: Judgement) -> Metrics:

@@ -56,7 +56,8 @@ class PixelFeatures:
     def fit(cls, train: np.ndarray) -> "PixelFeatures":
         """Fit the components to training images, at least 2: no more components than pixels, or than images less 1."""
         some = min(FITTED, max(COMPONENTS + 1, FITTED_VALUES // train[0].size))
-        rows = _rows(as_float(train[:some]))
+        chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:some])  # they may be sorted by class
+        rows = _rows(as_float(np.asarray(train)[chosen]))
         exact = rows.shape[1] <= EXACT_PIXELS
         solver = "covariance_eigh" if exact else "randomized"
         pca = PCA(min(COMPONENTS, rows.shape[1], len(rows) - 1), svd_solver=solver, random_state=0).fit(rows)
@@ -119,7 +120,9 @@ class TimmFeatures:
         return apply(lambda chunk: self._network(self._prepared(chunk)), images, chunk=TIMM_CHUNK)
 
     def _prepared(self, images: Tensor) -> Tensor:
-        """(B, 1 or 3, H, W) in [0, 1] -> (B, 3, *size), as the network was trained to see them."""
+        """(B, 1, 3 or 4, H, W) in [0, 1] -> (B, 3, *size), as the network was trained to see them; alpha on white."""
+        if images.shape[1] == 4:
+            images = images[:, :3] * images[:, 3:] + (1 - images[:, 3:])
         resized = F.interpolate(images, self._size, mode="bilinear", antialias=True)
         return (resized.expand(-1, 3, -1, -1) - self._mean) / self._std
 

@@ -65,12 +65,14 @@ class Bound:
     kl: Tensor  # KL(q(z | x) || N(0, I))
 
 
-def affordable(images: np.ndarray, most: int, samples: int) -> np.ndarray:
-    """The first `most` of `images` (N, C, H, W), fewer of large ones, whose bounds with so many samples take long.
+def affordable(images: np.ndarray, most: int, samples: int, seed: int) -> np.ndarray:
+    """Of `images` (N, C, H, W) `most`, fewer of large ones, whose bounds with so many samples take long.
 
-    The same for every model, also where its likelihood is exact, so that their numbers compare.
+    They are drawn by `seed`, for images may be sorted by class: the same for every model, also where its likelihood is
+    exact, so that their numbers compare.
     """
-    return images[: min(most, max(FEWEST, AFFORDED // (samples * math.prod(images.shape[1:]))))]
+    count = min(most, max(FEWEST, AFFORDED // (samples * math.prod(images.shape[1:]))))
+    return np.asarray(images)[np.random.default_rng(seed).permutation(len(images))[:count]]
 
 
 @torch.no_grad()

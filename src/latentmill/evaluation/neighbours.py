@@ -85,7 +85,7 @@ class TrainingSet:
             self._found(floats(queries[start : start + size]), k, is_exact)
             for start in range(0, max(1, len(queries)), size)
         ]
-        return Neighbours(*(np.concatenate([getattr(part, of) for part in parts]) for of in ("distances", "indices")))
+        return joined_neighbours(parts)
 
     def _found(self, queries: np.ndarray, k: int, is_exact: bool) -> Neighbours:
         """`queries` float32 (Q, D)."""
@@ -123,6 +123,11 @@ class TrainingSet:
             differences -= queries[rows[some]]
             found[some] = np.sqrt(np.einsum("pd,pd->p", differences, differences))  # a fifth of np.linalg.norm's time
         return found
+
+
+def joined_neighbours(parts: list[Neighbours]) -> Neighbours:
+    """Of one query after the other."""
+    return Neighbours(*(np.concatenate([getattr(part, of) for part in parts]) for of in ("distances", "indices")))
 
 
 def nearest_metrics(samples: Neighbours, test: Neighbours) -> dict[str, float]:

@@ -14,8 +14,8 @@ from latentmill.evaluation.corruptions import noisy
 from latentmill.evaluation.encoder import in_chunks
 from latentmill.evaluation.features import Features
 from latentmill.evaluation.fidelity import bandwidth, radii, vendi_score
-from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, Cells, Clusters, Groups
-from latentmill.evaluation.neighbours import Neighbours, TrainingSet
+from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, FITTED, Cells, Clusters, Groups
+from latentmill.evaluation.neighbours import Neighbours, TrainingSet, joined_neighbours
 
 CELLS = 10  # of C_T
 REFERENCE = 1_000  # test images, and training images, for measures whose time grows with their square
@@ -63,7 +63,7 @@ def joined(parts: Sequence[Any]) -> Any:
 
 def _joined(parts: list[Any]) -> Any:
     if isinstance(parts[0], Neighbours):
-        return Neighbours(*(np.concatenate([getattr(part, of) for part in parts]) for of in ("distances", "indices")))
+        return joined_neighbours(parts)
     return np.concatenate(parts)
 
 
@@ -79,7 +79,7 @@ class Space:
             TooFew: there are fewer than 2 of them.
         """
         self.name, self.digest, self.features = features.name, features.digest, features
-        rows = features(some_of(test, LARGEST, seed))
+        rows = _features_of(features, test, LARGEST, seed)
         self.dimensions = rows.shape[1]
         self.some_test = rows[:REFERENCE]  # float32 (R, D)
         self.bandwidth = bandwidth(self.some_test)
@@ -137,14 +137,14 @@ class CopySpace:
         train, known = np.asarray(train), np.arange(len(train)) if known is None else known
         rows = in_chunks(lambda some: features(train[known[some]]), len(known))
         self.dimensions = rows.shape[1]
-        self._index, self._cells = TrainingSet(rows), Cells(rows, CELLS, seed)
         chosen = np.random.default_rng(seed).permutation(len(rows))
+        self._index, self._cells = TrainingSet(rows), Cells(rows[chosen[:FITTED]], CELLS, seed)
         self.some_train = rows[chosen[:REFERENCE]]  # float32 (R, D)
         usual = np.sort(chosen[:USUAL])
         among_themselves = self._index.others(usual)
         self.near = near_copy_threshold(among_themselves, self._noisy_copies(train, known[usual], seed))
         self.exact = exact_copy_distance(among_themselves)
-        self.test = self.view(some_of(test, LARGEST, seed))
+        self.test = self.view_of(_features_of(features, test, LARGEST, seed))
         self.some_test = self.test.features[:REFERENCE]  # float32 (R, D)
 
     def view(self, images: np.ndarray) -> CopyView:
@@ -175,7 +175,15 @@ class CopySpace:
 
 
 def some_of(images: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """All, or as many in a random order."""
-    if len(images) <= most:
-        return images
-    return np.asarray(images[np.random.default_rng(seed).permutation(len(images))[:most]])
+    """As many, or all, in a random order: as they lie on disk they may be sorted by class."""
+    return np.asarray(images)[_order(images, most, seed)]
+
+
+def _order(images: np.ndarray, most: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(len(images))[:most]
+
+
+def _features_of(features: Features, images: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Of `some_of` the images, of which only a chunk is held at a time."""
+    plain, chosen = np.asarray(images), _order(images, most, seed)
+    return in_chunks(lambda some: features(plain[chosen[some]]), len(chosen))

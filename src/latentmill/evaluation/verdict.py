@@ -38,7 +38,7 @@ class Estimate:
     @staticmethod
     def of(values: list[float], calibration: Calibration) -> "Estimate":
         """The mean; of few subsets, the spread is at least that of real images, which is known better."""
-        real = next(each.deviation for each in calibration.seen if each.keeps)
+        real = next(each.within for each in calibration.seen if each.keeps)
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         deviation = spread if len(values) >= KNOWN else max(spread, real)
         return Estimate(float(np.mean(values)), deviation / float(np.sqrt(len(values))), calibration)
@@ -53,8 +53,13 @@ class Estimate:
         badness, error = self.calibration.badness, max(self.standard_error, 1e-12)
         return (badness(threshold) - badness(self.value)) / error - INTERVAL
 
-    def needed(self, threshold: float) -> float:
-        """How many times as many samples would have an interval that ends before the threshold."""
+    def needed(self, threshold: float) -> float | None:
+        """How many times as many samples would have an interval that ends before the threshold.
+
+        None where no number would, because the value is at the threshold or beyond it.
+        """
+        if self.is_beyond(threshold):
+            return None
         badness = self.calibration.badness
         return (INTERVAL * self.standard_error / (badness(threshold) - badness(self.value))) ** 2
 
@@ -99,9 +104,12 @@ def _unsure(control: str, estimates: list[Estimate], judged: int, draws: Draws) 
     if not known:
         return f"{given} are too few, or too much alike, for the control {control}"
     told = [(each, each.calibration.told().get(control)) for each in known]
-    near = [each.needed(line) for each, line in told if line is not None]
+    lines = [(each, line) for each, line in told if line is not None]
+    near = [times for each, line in lines if (times := each.needed(line)) is not None]
     if near:
         return f"no measure excludes {control} with {judged} samples; about {_about(judged * min(near))} would do"
+    if lines:
+        return f"the samples look like the control {control} to each measure that tells it: {_told(lines)}"
     needed = [found for each in known if (found := each.calibration.needed(control)) is not None]
     blind = f"no measure tells {control} from real images"
     images, samples = (count * min(needed, default=np.inf) for count in (draws.held_out, draws.many))

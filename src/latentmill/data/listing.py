@@ -39,7 +39,7 @@ def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
             if isinstance(result, OSError):
                 reasons[path] = f"unreadable: {result.strerror}"
             else:
-                fresh[path] = (*found[path], result)  # type: ignore[assignment]  # four numbers and a text
+                fresh[path] = (*found[path], result)
             tell("files digested", done, len(stale))
     if stale or known.keys() != fresh.keys():
         _write(cache, {path: entry for path, entry in fresh.items() if max(entry[1:3]) < now - RECENT})

@@ -13,6 +13,7 @@ import pytest
 from pages import BINARY, CALIBRATION, CODED, CURVES, DENSITY, HOSTILE, PLAIN, SHOWN, TRIALS, drawn, put, samples
 from PIL import Image
 
+from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.errors import InputError
 from latentmill.report.calibration import rules
 from latentmill.report.captions import KINDS, Subject
@@ -330,7 +331,9 @@ def test_the_data_are_shown(usual):
     counts = {name: {"train": train, "val": 3, "test": 4} for name, train in zip(classes, (900, 10, 5), strict=True)}
     notes = ["classes with fewer than 10 images: Component (5)"]
     small = ["verdicts need 40 images for controls, but a third of train and val are 38: both rules stay inconclusive"]
-    small.append("a slider toward a class needs 10 training images: none for Component")
+    counted = {"train": 400, "val": 300, "test": 300}
+    small += too_small_for(counted, counts)
+    small += too_small_for(counted, dict.fromkeys(map(str, range(21)), counted))
     pages.describe(places, intake=pages.INTAKE, classes=classes, class_counts=counts, notes=notes, too_small_for=small)
     pages.describe(places, duplicates_dropped={"train": 0, "val": 3, "test": 5})
     Image.new("RGB", (70, 50), "red").save(places.data / "contact_sheet.png")
@@ -351,7 +354,7 @@ def test_the_data_are_shown(usual):
         "unusable files: 12, the first 10",
         "copies of images in an earlier split: 3",
         "z.png: in val, but a copy of a, b.png in an earlier split",
-        small[1],
+        *small[1:],
         "Training images, drawn at random",
     ):
         assert said in page.text
@@ -362,7 +365,8 @@ def test_the_data_are_shown(usual):
     assert HOSTILE not in text
     first = page.text[: page.text.index("keeps both rules")]
     assert f"Too little data: {small[0]}." in first
-    assert small[1] not in first, "what is of no verdict is a note"
+    assert len(small) == 3
+    assert not [sentence for sentence in small[1:] if sentence in first], "what is of no verdict is a note"
     assert [attrs["class"] for attrs in page.all("div") if "notice" in attrs.get("class", "")] == ["notice mild"]
     assert base64.b64encode((places.data / "contact_sheet.png").read_bytes()).decode() in text
 

@@ -13,7 +13,7 @@ COLUMNS = 16  # test images in a row, as in the pictures of samples
 OPEN = 12  # classes that are not folded away
 NAMED = 10  # files that were dropped, by name
 COPY = re.compile(r"in \w+, but a copy of .* in an earlier split", re.DOTALL)  # the reason of a file that is one
-OF_SLIDERS = "a slider toward a class"  # how the stage prepare begins a sentence that is of no verdict
+OF_SLIDERS = ("a slider toward", "sliders toward")  # how the stage prepare begins sentences that are of no verdict
 
 
 @dataclass(frozen=True)

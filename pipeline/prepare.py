@@ -18,7 +18,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     print_anything()
     config = load_params().data
-    with replacing_folder(PREPARED) as folder, Progress() as progress:
+    with replacing_folder(PREPARED) as folder, Progress("looking for images") as progress:
         manifest = prepare(config, folder, progress.tell)
     lines(manifest, print)
     print(f"{PREPARED}: {manifest['digest'][:12]}")

@@ -16,7 +16,7 @@ CACHE = Path(".latentmill/scan.json")
 def main() -> None:
     config = load_params().data
     LISTING.parent.mkdir(exist_ok=True)
-    with Progress() as progress:
+    with Progress("looking for files") as progress:
         found = listing(sources.files(config), CACHE, progress.tell)
     write_text(LISTING, found)
     print(f"{LISTING}: {found.count(chr(10)):,} files")

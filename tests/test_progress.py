@@ -1,26 +1,41 @@
-"""Progress says something every few seconds, through every phase."""
+"""Progress says something every few seconds, through every phase and also while nothing is told."""
+
+import re
+import time
 
 import pytest
 
-from latentmill import progress
+from latentmill import heartbeat, progress
 from latentmill.progress import Progress
 
 
-def test_lines_say_what_is_done_and_what_time_is_left(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lines_say_what_is_done_and_what_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Progress() as shown:
-        for done in range(0, 1001, 50):
-            shown.tell("images decoded", done, 1000)
-            now[0] += 1
-        for done in range(0, 1001, 500):
-            shown.tell("images compared", done, 1000)
-            now[0] += 6
-    said = capsys.readouterr().out.splitlines()
-    assert said[:2] == ["250 of 1,000 images decoded, 15 s left", "500 of 1,000 images decoded, 10 s left"]
-    assert said[-2:] == [
-        "500 of 1,000 images compared, 6 s left",
-        "1,000 of 1,000 images compared, 0 s left",
-    ]
+    shown = Progress("looking for files")
+    now[0] += 9
+    assert shown.phase.line() == "looking for files (9.0 s so far)"
+    shown.tell("images decoded", 0, 1000)
+    now[0] += 5
+    shown.tell("images decoded", 250, 1000)
+    assert shown.phase.line() == "250 of 1,000 images decoded, 15 s left"
+    now[0] += 5
+    assert shown.phase.line() == "250 of 1,000 images decoded, 10 s left", "time goes by within a step too"
+    now[0] += 50
+    assert shown.phase.line() == "250 of 1,000 images decoded (1:00 so far)", "a step that takes long is no estimate"
+    shown.tell("images compared", 2, 2)
+    assert shown.phase.line() == "2 of 2 images compared (0.0 s so far)"
+
+
+def test_a_long_step_is_not_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(heartbeat, "SILENCE", 0.1)
+    heartbeat.said()
+    with Progress("looking for files") as shown:
+        time.sleep(0.25)
+        shown.tell("files digested", 0, 1)
+        time.sleep(0.25)
+    said = capsys.readouterr().out
+    assert re.search(r"^looking for files \(0.\d s so far\)\n", said)
+    assert re.search(r"\n0 of 1 files digested \(0.\d s so far\)\n", said)
+    time.sleep(0.15)
+    assert capsys.readouterr().out == ""

@@ -1,6 +1,7 @@
-"""How far a long computation is: a bar on a terminal, elsewhere a line every few seconds."""
+"""How far a long computation is: a bar on a terminal, elsewhere a line whenever there was none for some seconds."""
 
 import time
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -8,43 +9,66 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-SECONDS = 5.0  # between two lines
+from latentmill.heartbeat import Heartbeat, TimeLeft, duration
+
+
+@dataclass
+class _Phase:
+    """One of the things that are done one after the other."""
+
+    what: str
+    started: float  # s, of a monotonic clock, as `told`
+    told: float  # when `done` was
+    done: int = 0
+    total: int = 0  # 0 where it is not known
+    left: TimeLeft = field(default_factory=TimeLeft)
+
+    def line(self) -> str:
+        now = time.monotonic()
+        doing = f"{self.done:,} of {self.total:,} {self.what}" if self.total else self.what
+        left = self.left.told(self._estimate(now))
+        return f"{doing} ({duration(now - self.started)} so far)" if left is None else f"{doing}, {duration(left)} left"
+
+    def _estimate(self, now: float) -> float | None:
+        """Seconds; None where too little is done, or a step takes longer than all others together should."""
+        if not 0 < self.done < self.total or self.told == self.started:
+            return None
+        left = (self.told - self.started) * (self.total - self.done) / self.done - (now - self.told)
+        return left if left > 0 else None
 
 
 class Progress:
-    """Within the block, `tell(what, done, total)` shows how much is done and what time is left, a phase at a time."""
+    """Within the block, `tell(what, done, total)` shows how much is done and what time is left, a phase at a time.
 
-    def __init__(self) -> None:
-        self.what, self.started = "", time.monotonic()
-        self.said = self.started
+    Something is said also while nothing is told: at first that it is at `what`.
+    """
+
+    def __init__(self, what: str) -> None:
+        now = time.monotonic()
+        self.phase = _Phase(what, now, now)
         console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Bar(*columns, console=console, transient=True) if console.is_terminal else None
-        self.task = self.bar.add_task("", total=None) if self.bar else None
+        self.task = self.bar.add_task(what, total=None) if self.bar else None
+        self.shown = self.bar or Heartbeat(lambda: self.phase.line())
 
     def __enter__(self) -> Self:
-        if self.bar:
-            self.bar.start()
+        self.shown.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.bar:
-            self.bar.stop()
+        self.shown.__exit__(kind, error, trace)
 
     def tell(self, what: str, done: int, total: int) -> None:
         """So many of so many are done; a new `what` begins a new phase."""
         now = time.monotonic()
-        begins, self.what = what != self.what, what
+        begins = what != self.phase.what
         if begins:
-            self.started = now
+            self.phase = _Phase(what, now, now)
+        self.phase.done, self.phase.total, self.phase.told = done, total, now
         if self.bar and self.task is not None:
             if begins:
                 self.bar.reset(self.task, description=what)
             self.bar.update(self.task, completed=done, total=total)
-        elif now - self.said >= SECONDS:
-            self.said = now
-            spent = now - self.started
-            left = f", {spent * (total - done) / done:.0f} s left" if done and not begins else ""
-            print(f"{done:,} of {total:,} {what}{left}", flush=True)

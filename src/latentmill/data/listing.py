@@ -34,6 +34,8 @@ def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
     fresh = {path: known[path] for path in paths if path in known and known[path][:4] == found[path]}
     stale = [path for path in paths if isinstance(found[path], tuple) and path not in fresh]
     reasons = {path: reason for path, reason in found.items() if isinstance(reason, str)}
+    if stale:
+        tell("files digested", 0, len(stale))  # for the first may be huge
     with ThreadPoolExecutor(cores()) as pool:
         for done, (path, result) in enumerate(zip(stale, pool.map(_digested, stale), strict=True), start=1):
             if isinstance(result, OSError):

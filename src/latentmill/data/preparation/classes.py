@@ -27,7 +27,8 @@ def class_names(items: dict[str, list[Item]]) -> tuple[list[str] | None, list[st
     if not labels:
         return None, []
     if missing:
-        return None, [f"{missing} images have no label, too many to drop (data.max_dropped), so labels are not used"]
+        share = f"{missing} of {missing + labels.total()} images have no label"
+        return None, [f"labels are not used: {share}, more than data.max_dropped lets drop"]
     names = sorted(map(str, labels), key=_natural)
     rare = [f"{name} ({labels[name]})" for name in names if labels[name] < RARE]
     if len(names) - len(rare) < 2:

@@ -26,6 +26,7 @@ from latentmill.evaluation.groups import Classes, Clusters
 from latentmill.evaluation.judge import FEWEST, Judge
 from latentmill.evaluation.measures import HIGHER_IS_BETTER, RULES, measured
 from latentmill.evaluation.spaces import CopySpace, Space, some_of
+from latentmill.evaluation.twins import have_twins
 from latentmill.evaluation.verdict import Draws, Estimate, verdict
 
 SPOILT = ("strongly blurred", "held-out images with noise", "independent pixels", "mean images", "blends of two")
@@ -241,6 +242,33 @@ def test_what_a_value_moves_by_between_two_fits_takes_the_say_from_a_measure():
     assert nearer.threshold > before.threshold
     assert before.confirmed({"new": 2.5, "new, blurred": 0.4}, factor=2).threshold is None
     assert [each.control for each in nearer.seen if each.keeps] == ["kept 0", "kept 1", "new", "new, blurred"]
+
+
+@pytest.mark.parametrize("noise", [0, 1])
+def test_no_image_is_held_out_that_has_a_twin_among_those_that_are_copied(data, noise):
+    """A tenth of the training images are doubles, at most one grey value of one pixel off."""
+    images = data[0][:900]
+    doubles = images[:100].copy()
+    doubles[:, 0, 0, 0] += np.uint8(noise)
+    train = np.concatenate([images, doubles])
+    calibrator = Calibrator(train, data[0][900:1100], None, seed=0, samples=300)
+    copied = rows_of(train[calibrator.copied]) | rows_of(images[calibrator.copied[calibrator.copied >= 900] - 900])
+    held_out = np.setdiff1d(np.arange(1000), calibrator.copied)
+    assert not rows_of(train[held_out]) & copied
+    assert calibrator.draws.held_out == len(held_out) + 200
+    assert 20 < calibrator.draws.twins == 334 - len(held_out) < 80
+
+
+def test_where_all_images_are_twins_they_are_copied():
+    train = np.zeros((60, 1, 4, 4), np.uint8)
+    assert have_twins(train, np.arange(20)).all()
+    assert not have_twins(train, np.arange(0)).size
+
+
+def test_the_pool_is_not_copied_before_it_is_looked_at(data):
+    calibrator = Calibrator(data[0][:300], data[0][300:400], None, seed=0)
+    assert "_new" not in vars(calibrator)
+    assert len(calibrator._new) == calibrator.draws.held_out
 
 
 def test_a_share_is_known_to_one_image_of_the_pool_at_best():

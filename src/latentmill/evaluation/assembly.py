@@ -44,8 +44,7 @@ def fit(name: str, copied: bool, given: Material, seed: int) -> Features:
     if copied:
         chosen = Calibrator(given.train, given.val, given.known_labels, seed).copied
     chosen = np.sort(some_of(chosen, FITTED, seed))
-    labels = None if given.train_labels is None else given.train_labels[chosen]
-    return feature_space(name, np.asarray(given.train[chosen]), labels, seed)
+    return feature_space(name, given.train, given.train_labels, seed, chosen)
 
 
 def calibrate(rule: int, features: Features, given: Material, seed: int, samples: int) -> Calibrated:

@@ -18,7 +18,7 @@ from latentmill.evaluation.calibration import (
 )
 from latentmill.evaluation.controls import Controls
 from latentmill.evaluation.features import ClassifierFeatures, Features
-from latentmill.evaluation.groups import Classes, are_told_apart
+from latentmill.evaluation.groups import Classes, balanced_recall, told_apart
 from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.measures import FINDS_LOST_MODES, HIGHER_IS_BETTER, ROWS, RULES, SHARES, Measure, measured
 from latentmill.evaluation.spaces import CopySpace, Space, joined, some_of
@@ -90,14 +90,28 @@ class Calibrator:
         return Calibrated(space if isinstance(space, Space) else None, made)
 
     def space(self, features: Features, test: np.ndarray) -> Space:
-        """Of rule 1. Its groups are classes if all of them are told apart, else clusters."""
+        """Of rule 1. Its groups are classes if most of them are told apart, else clusters."""
         size = self.draws.effective
         space = Space(features, test, self.seed, size)
         if isinstance(features, ClassifierFeatures) and self._labels is not None:
             rows = features(self._new)
-            if are_told_apart(features.class_names[features.classes(rows)], self._labels, size):
-                space.group_by(Classes(features), rows)
+            found, true = self._classes(features, rows)
+            joined = told_apart(found, true, size, len(features.class_names))
+            if joined is not None:
+                space.group_by(Classes(features, joined), rows)
         return space
+
+    def learnt(self, features: ClassifierFeatures) -> float:
+        """How much of the labels of new images the classifier knows: at most 1; about 0 by chance."""
+        found, true = self._classes(features, features(self._new))
+        chance = 1 / len(np.unique(true))
+        return (balanced_recall(found, true) - chance) / (1 - chance) if chance < 1 else 1.0
+
+    def _classes(self, features: ClassifierFeatures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the pool, as the classifier finds them in its features (N, D), and as they are: both (N)."""
+        assert self._labels is not None
+        each = Classes(features, np.arange(len(features.class_names)))
+        return each.of(rows), each.of_labels(self._labels)
 
     def confirm(self, calibrations: list[Calibration], space: CopySpace) -> list[Calibration]:
         """Those of rule 2, with the validation images among what keeps it, as `space` of all training images has them.
@@ -149,9 +163,11 @@ class Calibrator:
         if rule == 2:
             copied = np.sort(some_of(self.copied, POOL, self.seed))
             return controls.for_rule_2(self._new, view.cells, np.asarray(self._train[copied]), self.seed)
-        groups = self._labels if isinstance(space.groups, Classes) else view.groups
-        assert groups is not None  # there are no classes without labels
-        return controls.for_rule_1(self._new, groups, self.seed)
+        groups = view.groups
+        if isinstance(space.groups, Classes):
+            assert self._labels is not None  # there are no classes without
+            groups = space.groups.of_labels(self._labels)
+        return controls.for_rule_1(self._new, groups, space.mode, self.seed)
 
     def _calibration(
         self, rule: int, space: Space | CopySpace, name: str, values: dict[Control, list[float]]
@@ -162,7 +178,8 @@ class Calibrator:
         least = least_deviation(name, size, self.draws.held_out)
         higher = name in HIGHER_IS_BETTER
         seen = tuple(Seen.of(*each, higher, factors, least) for each in values.items())
-        only = frozenset() if name in FINDS_LOST_MODES else frozenset({controls.LOST})
+        modest = isinstance(space, Space) and name not in FINDS_LOST_MODES
+        only = frozenset(each.name for each in values if modest and controls.is_lost(each.name))
         return Calibration(rule, name, space.name, higher, seen, size, measure.rows, only)
 
     def _factors(self, size: int, measure: Measure, by_class: bool) -> tuple[float, float]:

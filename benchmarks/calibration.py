@@ -224,9 +224,11 @@ def repetition(source: Source, seed: int) -> Verdicts:
 
 
 def groups_of(out: np.ndarray, labels: np.ndarray | None, judge: Judge) -> np.ndarray:
-    """What a mode is (N): a class; where classes can't be told apart, a cluster of features."""
+    """What a mode is (N): a class, or several that can't be told apart; where most can't be, a cluster of features."""
     space = judge.fidelity_spaces[-1]
-    return labels if labels is not None and isinstance(space.groups, Classes) else space.view(out).groups
+    if labels is not None and isinstance(space.groups, Classes):
+        return space.groups.of_labels(labels)
+    return space.view(out).groups
 
 
 def generators(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latentmill.evaluation.groups import CLUSTERS, Cells, Clusters, are_told_apart
+from latentmill.evaluation.groups import CLUSTERS, Cells, Clusters, balanced_recall, told_apart
 
 
 def blobs(counts, seed=0):
@@ -47,6 +47,32 @@ def test_classes_are_told_apart_where_each_is_named_and_large_enough():
     labels = np.repeat([0, 1], [80, 20])
     mistaken = labels.copy()
     mistaken[80:90] = 0  # half of the smaller class
-    assert are_told_apart(labels, labels, size=100)
-    assert not are_told_apart(mistaken, labels, size=100), "its absence would leave no gap"
-    assert not are_told_apart(labels, labels, size=40), "8 images may be missing by chance"
+    assert told_apart(labels, labels, size=100, classes=2).tolist() == [0, 1]
+    assert told_apart(mistaken, labels, size=100, classes=2) is None, "its absence would leave no gap"
+    assert told_apart(labels, labels, size=40, classes=2) is None, "8 images may be missing by chance"
+
+
+def test_a_rare_class_does_not_hide_the_others():
+    labels = np.append(np.repeat(np.arange(10), 300), np.full(8, 10))
+    found = labels.copy()
+    found[-5:] = 3
+    assert told_apart(found, labels, size=1154, classes=11).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3]
+
+
+def test_rare_classes_that_are_mistaken_for_none_are_joined():
+    labels = np.append(np.repeat(np.arange(4), 300), np.repeat([4, 5], 8))
+    assert told_apart(labels, labels, size=1_000, classes=6).tolist() == [0, 1, 2, 3, 4, 4]
+
+
+def test_a_class_that_is_taken_for_another_is_joined_to_it():
+    labels = np.repeat(np.arange(6), 100)
+    found = labels.copy()
+    found[200:270] = 5
+    assert told_apart(found, labels, size=500, classes=6).tolist() == [0, 1, 4, 2, 3, 4], "the third and the last"
+
+
+def test_where_most_classes_are_joined_they_are_no_groups():
+    labels = np.repeat(np.arange(6), 100)
+    found = np.where(labels < 2, labels, 2 + np.arange(600) % 4)
+    assert told_apart(found, labels, size=500, classes=6) is None
+    assert balanced_recall(found, labels) == pytest.approx(0.5)

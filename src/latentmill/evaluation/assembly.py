@@ -9,23 +9,26 @@ import numpy as np
 
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.entry import Material
-from latentmill.evaluation.features import Features, feature_space
+from latentmill.evaluation.features import ClassifierFeatures, Features, feature_space
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.measures import RULES
 from latentmill.evaluation.spaces import CopySpace, some_of
 
 SAMPLES = 10_000  # as in params.yaml
+LEARNT = "learnt"  # features of the classifier, or where it can't learn the labels, of an encoder without them
+LEAST_LEARNT = 0.2  # of what there is to learn, from the recall of chance, 0, to that of certainty, 1
 FITTED = 20_000  # training images: more than a small network sees in its training
 
 
 def chosen_features(names: list[str] | None, given: Material) -> dict[int, list[str]]:
-    """The feature spaces of each rule: all `names`, or those that tell the controls best where nothing is said.
+    """The feature spaces of each rule: all `names`, or where nothing is said the same for all data.
 
-    For rule 1 pixels and a network: the labels' classifier, or one that teaches itself. For rule 2 pixels alone.
+    For rule 1 pixels and a network: the labels' classifier, if it learns them, or one that teaches itself. For rule 2
+    pixels alone.
     """
     if names is not None:
         return dict.fromkeys(RULES, names)
-    return {1: ["pixels", "self-supervised" if given.train_labels is None else "classifier"], 2: ["pixels"]}
+    return {1: ["pixels", "self-supervised" if given.known_labels is None else LEARNT], 2: ["pixels"]}
 
 
 def judge_of(given: Material, names: list[str] | None, seed: int, samples: int = SAMPLES) -> Judge:
@@ -40,12 +43,16 @@ def judge_of(given: Material, names: list[str] | None, seed: int, samples: int =
 
 def fit(name: str, copied: bool, given: Material, seed: int) -> Features:
     """Features fitted to training images, or to those alone that are copied among the controls: `FITTED` at most."""
-    chosen = np.arange(len(given.train))
-    if copied:
-        chosen = Calibrator(given.train, given.val, given.known_labels, seed).copied
+    calibrator = Calibrator(given.train, given.val, given.known_labels, seed)
+    chosen = calibrator.copied if copied else np.arange(len(given.train))
     chosen = np.sort(some_of(chosen, FITTED, seed))
-    labels = None if given.train_labels is None else given.train_labels[chosen]
-    return feature_space(name, np.asarray(given.train[chosen]), labels, seed)
+    if name != LEARNT:
+        return feature_space(name, given.train, given.train_labels, seed, chosen)
+    assert given.train_labels is not None  # else nothing is to be learnt
+    classifier = ClassifierFeatures.fit(given.train, given.train_labels, seed, chosen)
+    if calibrator.learnt(classifier) >= LEAST_LEARNT:
+        return classifier
+    return feature_space("self-supervised", given.train, None, seed, chosen)
 
 
 def calibrate(rule: int, features: Features, given: Material, seed: int, samples: int) -> Calibrated:

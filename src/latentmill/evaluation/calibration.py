@@ -12,7 +12,8 @@ import numpy as np
 
 # Draws of each control; more of real images, for the honest must not be blamed.
 REPEATS_PASSING, REPEATS_SPOILT, REPEATS_FAILING = 24, 8, 8
-REPEATS_MIXED, REPEATS_LOST = 16, 2  # of few copies among many images, which are told by less; of each group
+REPEATS_MIXED = 16  # of few copies among many images, which are told by less
+REPEATS_LOST, REPEATS_LOST_IN_ALL = 2, 24  # of each group that is lost, and of all, about: both at least
 # Standard deviations that must lie between a control and the threshold: with a deviation known from 24 draws, Student's
 # t asks for 3.5 for an error of 0.1 %, which each of some twenty measures may make.
 MARGIN = 3.5

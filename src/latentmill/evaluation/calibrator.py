@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 from typing import Any
 
@@ -17,10 +18,11 @@ from latentmill.evaluation.calibration import (
 )
 from latentmill.evaluation.controls import Controls
 from latentmill.evaluation.features import ClassifierFeatures, Features
-from latentmill.evaluation.groups import Classes, are_told_apart
+from latentmill.evaluation.groups import Classes, balanced_recall, told_apart
 from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.measures import FINDS_LOST_MODES, HIGHER_IS_BETTER, ROWS, RULES, SHARES, Measure, measured
 from latentmill.evaluation.spaces import CopySpace, Space, joined, some_of
+from latentmill.evaluation.twins import have_twins
 from latentmill.evaluation.verdict import Draws
 
 POOL = 6_000  # new images that draws are taken from, at most
@@ -40,7 +42,8 @@ class Calibrator:
 
     Controls need many images that no training set has: the validation images, and where these are few, of the training
     images up to a third; the rest are those that a copier copies. Features that are fitted must be fitted to the rest
-    alone, which is `copied`. The judge uses the same features for rule 1, where the control's images and a model's
+    alone, which is `copied`. Among these stay images with a twin there too: what is new has none, or it passes for
+    copied, and copies for new. The judge uses the same features for rule 1, where the control's images and a model's
     samples are alike new to them; for rule 2 features fitted to all training images, which is what may be copied.
     How far a value moves between the two is seen on the validation images, to which both are blind.
     """
@@ -56,15 +59,21 @@ class Calibrator:
         order = np.random.default_rng(seed).permutation(len(train))
         if labels is not None:  # as many of each class, for the shares of classes are measured too
             order = order[np.argsort(labels[order], kind="stable")]
-        taken = order[:: max(3, -(-len(train) // max(1, POOL - len(val))))] if len(val) < POOL else order[:0]
-        of_val = np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
-        self.copied = np.setdiff1d(order, taken)  # indices into train, sorted
+        stride = max(3, -(-len(train) // max(1, POOL - len(val))))
+        taken = np.sort(order[::stride] if len(val) < POOL else order[:0])
+        alone = ~have_twins(train, taken)
+        self._taken, self._of_val = taken[alone], np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
+        self.copied = np.setdiff1d(order, self._taken)  # indices into train, sorted
         self._train, self._val = train, val
-        self._new = np.concatenate([train[np.sort(taken)], val[of_val]])
-        self._labels = None if labels is None else labels[np.concatenate([np.sort(taken), len(train) + of_val])]
-        self._random = len(of_val) / max(1, len(self._new))  # the share of the pool that is not drawn by class
-        many = min(samples, MANY)
-        self.draws = Draws(min(ROWS, many, len(self._new) // 2), many, len(self._new), POOL)
+        self._labels = None if labels is None else labels[np.concatenate([self._taken, len(train) + self._of_val])]
+        count, many = len(self._taken) + len(self._of_val), min(samples, MANY)
+        self._random = len(self._of_val) / max(1, count)  # the share of the pool that is not drawn by class
+        self.draws = Draws(min(ROWS, many, count // 2), many, count, POOL, int((~alone).sum()))
+
+    @cached_property
+    def _new(self) -> np.ndarray:
+        """The pool, uint8 (N, C, H, W): a copy, which features that are fitted can do without."""
+        return np.concatenate([np.asarray(self._train)[self._taken], np.asarray(self._val)[self._of_val]])
 
     def calibrate(self, rule: int, features: Features, test: np.ndarray) -> Calibrated:
         """Rule 1 or 2 in one feature space; `test` is uint8 (M, C, H, W). Nothing where there are too few images."""
@@ -81,14 +90,28 @@ class Calibrator:
         return Calibrated(space if isinstance(space, Space) else None, made)
 
     def space(self, features: Features, test: np.ndarray) -> Space:
-        """Of rule 1. Its groups are classes if all of them are told apart, else clusters."""
+        """Of rule 1. Its groups are classes if most of them are told apart, else clusters."""
         size = self.draws.effective
         space = Space(features, test, self.seed, size)
         if isinstance(features, ClassifierFeatures) and self._labels is not None:
             rows = features(self._new)
-            if are_told_apart(features.class_names[features.classes(rows)], self._labels, size):
-                space.group_by(Classes(features), rows)
+            found, true = self._classes(features, rows)
+            joined = told_apart(found, true, size, len(features.class_names))
+            if joined is not None:
+                space.group_by(Classes(features, joined), rows)
         return space
+
+    def learnt(self, features: ClassifierFeatures) -> float:
+        """How much of the labels of new images the classifier knows: at most 1; about 0 by chance."""
+        found, true = self._classes(features, features(self._new))
+        chance = 1 / len(np.unique(true))
+        return (balanced_recall(found, true) - chance) / (1 - chance) if chance < 1 else 1.0
+
+    def _classes(self, features: ClassifierFeatures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the pool, as the classifier finds them in its features (N, D), and as they are: both (N)."""
+        assert self._labels is not None
+        each = Classes(features, np.arange(len(features.class_names)))
+        return each.of(rows), each.of_labels(self._labels)
 
     def confirm(self, calibrations: list[Calibration], space: CopySpace) -> list[Calibration]:
         """Those of rule 2, with the validation images among what keeps it, as `space` of all training images has them.
@@ -120,7 +143,7 @@ class Calibrator:
 
         That is the deviation of a draw and of the mean of all new images, as variances 1 / size and 1 / new.
         """
-        size, val, new = calibration.size, min(POOL, len(self._val)), len(self._new)
+        size, val, new = calibration.size, min(POOL, len(self._val)), self.draws.held_out
         of_val = 1 / min(size, val) if calibration.most is not None else 1 / size + 1 / val
         return sqrt((1 / size + of_val) / (1 / size + 1 / new))
 
@@ -140,9 +163,11 @@ class Calibrator:
         if rule == 2:
             copied = np.sort(some_of(self.copied, POOL, self.seed))
             return controls.for_rule_2(self._new, view.cells, np.asarray(self._train[copied]), self.seed)
-        groups = self._labels if isinstance(space.groups, Classes) else view.groups
-        assert groups is not None  # there are no classes without labels
-        return controls.for_rule_1(self._new, groups, self.seed)
+        groups = view.groups
+        if isinstance(space.groups, Classes):
+            assert self._labels is not None  # there are no classes without
+            groups = space.groups.of_labels(self._labels)
+        return controls.for_rule_1(self._new, groups, space.mode, self.seed)
 
     def _calibration(
         self, rule: int, space: Space | CopySpace, name: str, values: dict[Control, list[float]]
@@ -150,15 +175,16 @@ class Calibrator:
         measure = next(each for names, each in RULES[rule].items() if name in names.split(", "))
         size = measure.size(self.draws.few, self.draws.many)
         factors = self._factors(size, measure, isinstance(space, Space) and isinstance(space.groups, Classes))
-        least = least_deviation(name, size, len(self._new))
+        least = least_deviation(name, size, self.draws.held_out)
         higher = name in HIGHER_IS_BETTER
         seen = tuple(Seen.of(*each, higher, factors, least) for each in values.items())
-        only = frozenset() if name in FINDS_LOST_MODES else frozenset({controls.LOST})
+        modest = isinstance(space, Space) and name not in FINDS_LOST_MODES
+        only = frozenset(each.name for each in values if modest and controls.is_lost(each.name))
         return Calibration(rule, name, space.name, higher, seen, size, measure.rows, only)
 
     def _factors(self, size: int, measure: Measure, by_class: bool) -> tuple[float, float]:
         """Where the pool has the world's shares of the classes, only the rest of it can be off in these."""
-        share = size / len(self._new)
+        share = size / self.draws.held_out
         if measure.rows is not None:
             return factors_without_replacement(share)
         return factors_with_replacement(share * self._random if by_class else share)

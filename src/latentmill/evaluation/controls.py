@@ -13,6 +13,7 @@ from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.calibration import (
     REPEATS_FAILING,
     REPEATS_LOST,
+    REPEATS_LOST_IN_ALL,
     REPEATS_MIXED,
     REPEATS_PASSING,
     REPEATS_SPOILT,
@@ -23,7 +24,15 @@ from latentmill.evaluation.calibration import (
 from latentmill.evaluation.corruptions import STRONG, blends, blurred, independent_pixels, means, noisy, share_of
 from latentmill.evaluation.encoder import in_chunks
 
-LOST = "one mode dropped"
+
+def lost(mode: str) -> str:
+    """The name of the control that has lost one mode: what is one in another space is another control."""
+    return f"one {mode} dropped"
+
+
+def is_lost(control: str) -> bool:
+    """Whether that is such a name."""
+    return control.startswith("one ") and control.endswith(" dropped")
 
 
 @dataclass(frozen=True)
@@ -53,15 +62,18 @@ class Controls:
         return np.concatenate([self.populations[population].make(indices) for population, indices in drawn])
 
 
-def for_rule_1(images: np.ndarray, groups: np.ndarray, seed: int) -> Controls:
-    """Do samples look drawn from the data? `images` (N, C, H, W), uint8, are the data, each in one of `groups` (N)."""
+def for_rule_1(images: np.ndarray, groups: np.ndarray, mode: str, seed: int) -> Controls:
+    """Do samples look drawn from the data?
+
+    `images` (N, C, H, W), uint8, are the data, each in one of `groups` (N), each of which is a `mode`.
+    """
     controls = [
         _drawn("real images", True, "real", len(images), REPEATS_PASSING),
         _drawn("blurred", False, "blurred", len(images), REPEATS_FAILING),
         _drawn("independent pixels", False, "independent", len(images), REPEATS_FAILING),
     ]
     if len(np.unique(groups)) > 1:
-        controls.append(_lost_mode(groups))
+        controls.append(_lost_mode(groups, lost(mode)))
     return Controls(
         {
             "real": _real(images),
@@ -151,7 +163,7 @@ def _mixed(name: str, new: str, size: int, copies: str, copied: int, share: floa
     return Control(name, False, REPEATS_MIXED, 1, draw)
 
 
-def _lost_mode(groups: np.ndarray) -> Control:
+def _lost_mode(groups: np.ndarray, name: str) -> Control:
     """One of the groups is missing, each in its turn: some are harder to miss than others."""
     names = np.unique(groups)
 
@@ -159,4 +171,5 @@ def _lost_mode(groups: np.ndarray) -> Control:
         kept = np.flatnonzero(groups != names[turn % len(names)])
         return [("real", kept[choose(len(kept), count)])]
 
-    return Control(LOST, False, REPEATS_LOST * len(names), len(names), draw)
+    each = max(REPEATS_LOST, round(REPEATS_LOST_IN_ALL / len(names)))
+    return Control(name, False, each * len(names), len(names), draw)

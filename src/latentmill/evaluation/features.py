@@ -53,11 +53,15 @@ class PixelFeatures:
     name: str = "pixels"
 
     @classmethod
-    def fit(cls, train: np.ndarray) -> "PixelFeatures":
-        """Fit the components to training images, at least 2: no more components than pixels, or than images less 1."""
+    def fit(cls, train: np.ndarray, chosen: np.ndarray | None = None) -> "PixelFeatures":
+        """Fit the components to training images, at least 2, or to those `chosen`, indices.
+
+        There are no more components than pixels, or than images less 1.
+        """
+        chosen = np.arange(len(train)) if chosen is None else chosen
         some = min(FITTED, max(COMPONENTS + 1, FITTED_VALUES // train[0].size))
-        chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:some])  # they may be sorted by class
-        rows = _rows(as_float(np.asarray(train)[chosen]))
+        drawn = np.sort(np.random.default_rng(0).permutation(chosen)[:some])  # they may be sorted by class
+        rows = as_float(np.asarray(train)[drawn]).reshape(len(drawn), -1)
         exact = rows.shape[1] <= EXACT_PIXELS
         solver = "covariance_eigh" if exact else "randomized"
         pca = PCA(min(COMPONENTS, rows.shape[1], len(rows) - 1), svd_solver=solver, random_state=0).fit(rows)
@@ -82,14 +86,20 @@ class ClassifierFeatures:
     name: str = "classifier"
 
     @classmethod
-    def fit(cls, train: np.ndarray, labels: np.ndarray, seed: int) -> "ClassifierFeatures":
-        """Train the network on images and their labels (N): it follows from both, `seed` and the number of threads."""
-        names, targets = np.unique(labels, return_inverse=True)
+    def fit(
+        cls, train: np.ndarray, labels: np.ndarray, seed: int, chosen: np.ndarray | None = None
+    ) -> "ClassifierFeatures":
+        """Train the network on images and their labels (N), or on those `chosen`, indices.
+
+        It follows from them, `seed` and the number of threads.
+        """
+        chosen = np.arange(len(train)) if chosen is None else chosen
+        names, targets = np.unique(labels[chosen], return_inverse=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             body, head = encoder((train.shape[1], train.shape[2], train.shape[3])), nn.Linear(WIDTH, len(names))
         network = nn.Sequential(body, head)
-        _train(network, Batches(train), torch.from_numpy(targets), torch.Generator().manual_seed(seed))
+        _train(network, Batches(train), chosen, torch.from_numpy(targets), torch.Generator().manual_seed(seed))
         return cls(digest_of_weights(network), names, body, head)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -127,8 +137,10 @@ class TimmFeatures:
         return (resized.expand(-1, 3, -1, -1) - self._mean) / self._std
 
 
-def feature_space(name: str, train: np.ndarray, labels: np.ndarray | None, seed: int) -> Features:
-    """The features of that name, fitted to training images where they need it.
+def feature_space(
+    name: str, train: np.ndarray, labels: np.ndarray | None, seed: int, chosen: np.ndarray | None = None
+) -> Features:
+    """The features of that name, fitted to training images where they need it, or to those `chosen`, indices.
 
     Raises:
         InputError: there are no such features, or not for these images.
@@ -137,24 +149,29 @@ def feature_space(name: str, train: np.ndarray, labels: np.ndarray | None, seed:
     if kind == "timm" and model_name:
         return TimmFeatures(model_name)
     if name == "pixels":
-        return PixelFeatures.fit(train)
+        return PixelFeatures.fit(train, chosen)
     if name == "self-supervised":
-        return SelfSupervisedFeatures.fit(train, seed)
+        return SelfSupervisedFeatures.fit(train, seed, chosen)
     if name != "classifier":
         raise InputError(f"features must be pixels, classifier, self-supervised or timm:<model>, but got {name!r}")
     if labels is None:
         raise InputError("features from a classifier need labels, but the images have none")
-    return ClassifierFeatures.fit(train, labels, seed)
+    return ClassifierFeatures.fit(train, labels, seed, chosen)
 
 
-def _train(network: nn.Module, images: Batches, targets: Tensor, generator: torch.Generator) -> None:
-    """Minimise the cross-entropy, with a step size that falls to zero, and leave the network ready for use."""
+def _train(
+    network: nn.Module, images: Batches, chosen: np.ndarray, targets: Tensor, generator: torch.Generator
+) -> None:
+    """Minimise the cross-entropy, with a step size that falls to zero, and leave the network ready for use.
+
+    `targets` (n) are those of the images `chosen` (n).
+    """
     optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, STEPS)
     for _ in range(STEPS):
-        index = torch.randint(len(images), (BATCH,), generator=generator)
+        index = torch.randint(len(chosen), (BATCH,), generator=generator)
         optimiser.zero_grad()
-        F.cross_entropy(network(images[index.numpy()]), targets[index]).backward()
+        F.cross_entropy(network(images[chosen[index.numpy()]]), targets[index]).backward()
         optimiser.step()
         schedule.step()
     network.eval()
@@ -174,7 +191,3 @@ def _load_timm(model_name: str) -> tuple[nn.Module, dict[str, Any]]:
         once = f"timm.create_model('{model_name}', pretrained=True) must have run once with a network"
         raise InputError(f"weights of timm:{model_name} must be on disk: {once}, but got: {error}") from error
     return network, timm_data.resolve_model_data_config(network)
-
-
-def _rows(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1)

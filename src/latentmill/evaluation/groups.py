@@ -10,7 +10,8 @@ from latentmill.evaluation.features import ClassifierFeatures
 CLUSTERS = 10  # at most
 FITTED = 5_000  # rows that cells are fitted to
 FEWEST_OF_A_CLASS, FEWEST_OF_A_CLUSTER = 12, 45  # in a draw: the share of fewer is known too badly to be missed
-LEAST_RECALL = 0.6  # of every class, for classes to count as told apart
+LEAST_RECALL = 0.6  # of a class, to count as told apart
+PURE = 0.9  # of a group that are of one class, for the group to stand for that class
 
 
 class Cells:
@@ -69,26 +70,70 @@ class Clusters:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """As the classifier names them."""
+    """As the classifier names them; some are joined."""
 
     features: ClassifierFeatures
+    joined: np.ndarray  # the group of each class that the features know
 
     def of(self, features: np.ndarray) -> np.ndarray:
         """(N, D) -> (N)."""
-        return self.features.classes(features)
+        return np.asarray(self.joined[self.features.classes(features)])
+
+    def of_labels(self, labels: np.ndarray) -> np.ndarray:
+        """(N) -> (N); of a class that the features do not know, for it is rare, the group of another."""
+        names = self.features.class_names
+        return np.asarray(self.joined[np.searchsorted(names, labels).clip(max=len(names) - 1)])
 
 
 Groups = Clusters | Classes
 
 
-def are_told_apart(found: np.ndarray, labels: np.ndarray, size: int) -> bool:
-    """Whether any class could be seen to be missing from `size` images: `found` (N) are the classes of new images.
+def told_apart(found: np.ndarray, true: np.ndarray, size: int, classes: int) -> np.ndarray | None:
+    """The group of each class (classes), so that any group could be seen to be missing from `size` images.
 
-    A class that the classifier takes for another leaves no gap.
+    `found` and `true` (N) are the classes of new images, as the classifier has them and as they are. A class that it
+    takes for others leaves no gap, nor does one of few images: each such class is joined to the one that it is mistaken
+    for most. None where fewer than 2 groups, with half of the images, are still one class each, but for a few images.
     """
-    names, counts = np.unique(labels, return_counts=True)
-    recalls = [(found[labels == name] == name).mean() for name in names]
-    return size * min(counts) / len(labels) >= FEWEST_OF_A_CLASS and min(recalls) >= LEAST_RECALL
+    group = np.arange(classes)
+    while len(names := np.unique(group)) > 1:
+        confused = _confused(group[found], group[true], classes)[np.ix_(names, names)]
+        counts = confused.sum(1)
+        recalls = confused.diagonal() / np.maximum(counts, 1)
+        unclear = (size * counts / len(true) < FEWEST_OF_A_CLASS) | (recalls < LEAST_RECALL)
+        if not unclear.any():
+            break
+        worst = int(np.where(unclear, counts, np.inf).argmin())
+        into = _joined_to(worst, confused + confused.T, unclear, counts)
+        group[group == names[worst]] = names[into]
+    return np.unique(group, return_inverse=True)[1] if _are_classes(group[true], true) else None
+
+
+def balanced_recall(found: np.ndarray, true: np.ndarray) -> float:
+    """The mean over the classes of how many of their images are found to be of them; both are (N)."""
+    return float(np.mean([(found[true == name] == name).mean() for name in np.unique(true)]))
+
+
+def _confused(found: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """How many images of each class are found to be of each: (classes, classes)."""
+    return np.bincount(true * classes + found, minlength=classes**2).reshape(classes, classes)
+
+
+def _joined_to(worst: int, mistaken: np.ndarray, unclear: np.ndarray, counts: np.ndarray) -> int:
+    """The group that it is mistaken for most; of equals one that is unclear too, and of these the smallest."""
+    others = np.delete(np.arange(len(counts)), worst)
+    order = np.lexsort((counts[others], ~unclear[others], -mistaken[worst, others]))
+    return int(others[order[0]])
+
+
+def _are_classes(groups: np.ndarray, true: np.ndarray) -> bool:
+    """Whether groups of images (N) are mostly what their classes are."""
+    pure = []
+    for group in np.unique(groups):
+        counts = np.unique(true[groups == group], return_counts=True)[1]
+        if counts.max() >= PURE * counts.sum():
+            pure.append(counts.sum())
+    return len(pure) > 1 and sum(pure) >= len(true) / 2
 
 
 def _halved(rows: np.ndarray, cluster: int, new: int, least: float, seed: int) -> Cut:

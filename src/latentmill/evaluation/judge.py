@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from latentmill.evaluation.calibration import Calibration
-from latentmill.evaluation.controls import LOST
+from latentmill.evaluation.controls import is_lost, lost
 from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.measures import RULES, measured, named
 from latentmill.evaluation.spaces import CopySpace, CopyView, Space, View
@@ -81,8 +81,8 @@ class Judge:
             return Verdict("cannot tell", f"there are too few images for controls of at least {FEWEST}", samples)
         if not estimates:
             return Verdict("cannot tell", f"it takes at least {self.size} samples", samples)
-        seen = next(each.seen for each in self.calibrations if each.rule == rule)
-        asked = [each.control for each in seen if not each.keeps]
-        if rule == 1 and LOST not in asked:  # then no rule says that none is
-            asked.append(LOST)
+        seen = [seen for each in self.calibrations if each.rule == rule for seen in each.seen]
+        asked = list(dict.fromkeys(each.control for each in seen if not each.keeps))
+        if rule == 1 and not any(map(is_lost, asked)):  # then no measure says that none is
+            asked.append(lost("mode"))
         return verdict(estimates, asked, samples, self.draws)

@@ -31,29 +31,35 @@ class SelfSupervisedFeatures:
     name: str = "self-supervised"
 
     @classmethod
-    def fit(cls, train: np.ndarray, seed: int) -> "SelfSupervisedFeatures":
-        """Train on images uint8 (N, C, H, W): it follows from them, `seed` and the number of threads."""
+    def fit(cls, train: np.ndarray, seed: int, chosen: np.ndarray | None = None) -> "SelfSupervisedFeatures":
+        """Train on images uint8 (N, C, H, W), or on those `chosen`, indices.
+
+        It follows from them, `seed` and the number of threads.
+        """
+        chosen = np.arange(len(train)) if chosen is None else chosen
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             body = encoder((train.shape[1], train.shape[2], train.shape[3]))
             head = nn.Sequential(
                 nn.Linear(WIDTH, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)
             )
-        _train(body, head, Batches(train), Generator().manual_seed(seed))
+        _train(body, head, Batches(train), chosen, Generator().manual_seed(seed))
         return cls(digest_of_weights(body), body)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return apply(self.body, images)
 
 
-def _train(body: nn.Sequential, head: nn.Module, images: Batches, generator: Generator) -> None:
-    """With a step size that falls to zero; leaves the encoder ready for use."""
+def _train(body: nn.Sequential, head: nn.Module, images: Batches, some: np.ndarray, generator: Generator) -> None:
+    """On `some` of the images, with a step size that falls to zero; leaves the encoder ready for use."""
     optimiser = torch.optim.Adam([*body.parameters(), *head.parameters()], LEARNING_RATE)
     shrink, rest = smaller(images.image_shape), body[1:]
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, STEPS)
     for _ in range(STEPS):
-        index = torch.randint(len(images), (BATCH,), generator=generator)
-        chosen = shrink(images[index.numpy()])  # as the encoder would itself, so that views are made of fewer pixels
+        index = torch.randint(len(some), (BATCH,), generator=generator)
+        chosen = shrink(
+            images[some[index.numpy()]]
+        )  # as the encoder would itself, so that views are made of fewer pixels
         optimiser.zero_grad()
         views = torch.cat([view(chosen, generator), view(chosen, generator)])  # (2B, C, H, W)
         _unlike(F.normalize(head(rest(views)), dim=1), index).backward()

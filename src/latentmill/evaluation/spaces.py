@@ -14,7 +14,7 @@ from latentmill.evaluation.corruptions import noisy
 from latentmill.evaluation.encoder import in_chunks
 from latentmill.evaluation.features import Features
 from latentmill.evaluation.fidelity import bandwidth, radii, vendi_score
-from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, FITTED, Cells, Clusters, Groups
+from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, FITTED, Cells, Classes, Clusters, Groups
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, joined_neighbours
 
 CELLS = 10  # of C_T
@@ -93,6 +93,11 @@ class Space:
         self.groups = groups
         self.test = self.view_of(self.test.features)
         self.real_groups = np.concatenate([self.test.groups, groups.of(more)])
+
+    @property
+    def mode(self) -> str:
+        """What a group is, in words: another in each space."""
+        return "class" if isinstance(self.groups, Classes) else f"cluster of {self.name}"
 
     @cached_property
     def radii(self) -> np.ndarray:

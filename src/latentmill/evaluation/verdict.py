@@ -20,6 +20,7 @@ class Draws:
     many: int  # for the others: as many as there are samples
     held_out: int  # images to draw from
     most: int  # that could be used
+    twins: int = 0  # training images that were not held out, because others are the same
 
     @property
     def effective(self) -> int:
@@ -100,7 +101,8 @@ def verdict(estimates: list[Estimate], controls: list[str], samples: int, draws:
 def _unsure(control: str, estimates: list[Estimate], judged: int, draws: Draws) -> str:
     """Why `control` can't be excluded by so many samples that were judged, and how many images would do."""
     known = [each for each in estimates if control in {seen.control for seen in each.calibration.seen}]
-    given = f"{draws.held_out} held-out images and {draws.many} samples"
+    doubles = f" (without {draws.twins} training images that have twins)" if draws.twins else ""
+    given = f"{draws.held_out} held-out images{doubles} and {draws.many} samples"
     if not known:
         return f"{given} are too few, or too much alike, for the control {control}"
     told = [(each, each.calibration.told().get(control)) for each in known]
@@ -116,7 +118,7 @@ def _unsure(control: str, estimates: list[Estimate], judged: int, draws: Draws) 
     if images > draws.most:
         return f"{blind} in these feature spaces, and no number of images that can be used would do"
     return (
-        f"{blind}; about {_about(images)} held-out images instead of {draws.held_out}, "
+        f"{blind}; about {_about(images)} held-out images instead of {draws.held_out}{doubles}, "
         f"and {_about(samples)} samples instead of {draws.many}, would do"
     )
 

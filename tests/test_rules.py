@@ -276,6 +276,8 @@ def test_a_share_is_known_to_one_image_of_the_pool_at_best():
     assert least_deviation("near copies", size=5_000, pool=60) == 1 / 60
     assert least_deviation("near copies", size=500, pool=6_000) == 1 / 500
     assert least_deviation("C_T", size=5_000, pool=60) == 0
+    found = Seen.of(NUMBERS, [0.0, 0.0], False, least=(1 / 60, 1 / 5_000))
+    assert (found.deviation, found.within) == (1 / 60, 1 / 5_000), "samples are not so few"
     assert seen([(0, 0.0)], [(1, 0.1)]).confirmed({"new": 0.0}, 2.0, least=0.01).seen[-1].deviation == 0.01
 
 

@@ -55,19 +55,20 @@ class Seen:
         values: list[float],
         higher_is_better: bool,
         factors: tuple[float, float] = (1.0, 1.0),
-        least: float = 0.0,
+        least: tuple[float, float] = (0.0, 0.0),
     ) -> "Seen":
         """From the values of draws, in their order.
 
         Draws from a pool deviate less than draws from the world do from the pool's mean, and from their own: by these
-        `factors`. Both deviations are at least `least`.
+        `factors`. The deviations are at least `least`.
         """
         of_kinds = [values[kind :: control.kinds] for kind in range(control.kinds)]
         means = [float(np.mean(each)) for each in of_kinds]
         within = np.concatenate([np.subtract(each, mean) for each, mean in zip(of_kinds, means, strict=True)])
         deviation = float(np.sqrt(np.square(within).sum() / max(1, len(values) - control.kinds)))
         hardest = max(means) if higher_is_better else min(means)
-        return Seen(control.name, control.keeps, hardest, *(max(deviation * factor, least) for factor in factors))
+        of_world, of_a_draw = (max(deviation * factor, low) for factor, low in zip(factors, least, strict=True))
+        return Seen(control.name, control.keeps, hardest, of_world, of_a_draw)
 
 
 def factors_without_replacement(share: float) -> tuple[float, float]:

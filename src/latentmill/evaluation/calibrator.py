@@ -175,7 +175,7 @@ class Calibrator:
         measure = next(each for names, each in RULES[rule].items() if name in names.split(", "))
         size = measure.size(self.draws.few, self.draws.many)
         factors = self._factors(size, measure, isinstance(space, Space) and isinstance(space.groups, Classes))
-        least = least_deviation(name, size, self.draws.held_out)
+        least = least_deviation(name, size, self.draws.held_out), least_deviation(name, size, size)
         higher = name in HIGHER_IS_BETTER
         seen = tuple(Seen.of(*each, higher, factors, least) for each in values.items())
         modest = isinstance(space, Space) and name not in FINDS_LOST_MODES

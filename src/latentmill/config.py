@@ -148,7 +148,7 @@ class EvaluationConfig(Model):
     importance_samples: PositiveInt = 1_000  # K of the importance-weighted bound
     likelihood_images: Annotated[int, Field(ge=2)] = 500  # test images whose likelihood is computed, at most
     features: Annotated[list[str], Field(min_length=1)] | None = (
-        None  # pixels, classifier, self-supervised, timm:<model>; null: what tells the controls best
+        None  # pixels, classifier, self-supervised, timm:<model>; null: pixels and a network
     )
     seed: Seed = 0
 

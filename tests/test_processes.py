@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from hostile_files import picture, saved
+from test_pipeline import heed_interrupts
 
 from latentmill.data.processes import mapped
 from latentmill.errors import InputError
@@ -82,7 +83,8 @@ def test_an_interrupted_stage_leaves_neither_files_nor_processes(
         (tmp_path / f"mine/{image}.png").write_bytes(large)
     (tmp_path / "params.yaml").write_text(PARAMS.replace("mine}", "mine, size: 16}"), encoding="utf-8")
     command = [sys.executable, ROOT / "pipeline/prepare.py"]
-    stage = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    stage = subprocess.Popen(command, cwd=tmp_path, text=True, preexec_fn=heed_interrupts, **pipes)
     children: list[psutil.Process] = []
     while len(children) < 2:
         time.sleep(0.1)

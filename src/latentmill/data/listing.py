@@ -15,6 +15,7 @@ from typing import Any
 
 from latentmill.data.collection import Tell
 from latentmill.data.processes import cores
+from latentmill.files import write_text
 
 Stat = tuple[int, int, int, int]  # size, mtime and ctime in ns, inode
 Entry = tuple[int, int, int, int, str]  # the same, and the digest
@@ -93,6 +94,4 @@ def _read(cache: Path) -> dict[str, Entry]:
 
 def _write(cache: Path, entries: dict[str, Entry]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(entries, separators=(",", ":")))
-    partial.replace(cache)
+    write_text(cache, json.dumps(entries, separators=(",", ":")))

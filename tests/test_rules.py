@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from latentmill.data.batches import as_float
 from latentmill.evaluation import controls, corruptions, results
-from latentmill.evaluation.assembly import chosen_features, fit, judge_of
+from latentmill.evaluation.assembly import chosen_features, fit, judge_of, pool_of
 from latentmill.evaluation.calibration import (
     MARGIN,
     Calibration,
@@ -25,6 +25,7 @@ from latentmill.evaluation.features import feature_space
 from latentmill.evaluation.groups import Classes, Clusters
 from latentmill.evaluation.judge import FEWEST, Judge
 from latentmill.evaluation.measures import HIGHER_IS_BETTER, RULES, measured
+from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.spaces import CopySpace, Space, some_of
 from latentmill.evaluation.twins import have_twins
 from latentmill.evaluation.verdict import Draws, Estimate, verdict
@@ -59,6 +60,10 @@ def held_out(data):
 
 
 # Controls
+
+
+def calibrator_of(train, val, labels, seed, samples=10_000):
+    return Calibrator(Pool.chosen(train, val, labels, seed), train, val, labels, seed, samples)
 
 
 def rows_of(images):
@@ -251,12 +256,12 @@ def test_no_image_is_held_out_that_has_a_twin_among_those_that_are_copied(data, 
     doubles = images[:100].copy()
     doubles[:, 0, 0, 0] += np.uint8(noise)
     train = np.concatenate([images, doubles])
-    calibrator = Calibrator(train, data[0][900:1100], None, seed=0, samples=300)
-    copied = rows_of(train[calibrator.copied]) | rows_of(images[calibrator.copied[calibrator.copied >= 900] - 900])
-    held_out = np.setdiff1d(np.arange(1000), calibrator.copied)
+    pool = Pool.chosen(train, data[0][900:1100], None, seed=0)
+    copied = rows_of(train[pool.copied]) | rows_of(images[pool.copied[pool.copied >= 900] - 900])
+    held_out = np.setdiff1d(np.arange(1000), pool.copied)
     assert not rows_of(train[held_out]) & copied
-    assert calibrator.draws.held_out == len(held_out) + 200
-    assert 20 < calibrator.draws.twins == 334 - len(held_out) < 80
+    assert len(pool) == pool.draws(300).held_out == len(held_out) + 200
+    assert 20 < pool.twins == 334 - len(held_out) < 80
 
 
 def test_where_all_images_are_twins_they_are_copied():
@@ -266,7 +271,7 @@ def test_where_all_images_are_twins_they_are_copied():
 
 
 def test_the_pool_is_not_copied_before_it_is_looked_at(data):
-    calibrator = Calibrator(data[0][:300], data[0][300:400], None, seed=0)
+    calibrator = calibrator_of(data[0][:300], data[0][300:400], None, seed=0)
     assert "_new" not in vars(calibrator)
     assert len(calibrator._new) == calibrator.draws.held_out
 
@@ -393,7 +398,7 @@ def test_validation_images_are_among_what_keeps_rule_2_alone(judge):
 
 
 def test_without_validation_images_rule_2_has_its_other_controls(data):
-    calibrator = Calibrator(data[0][:1000], data[0][:0], None, seed=0)
+    calibrator = calibrator_of(data[0][:1000], data[0][:0], None, seed=0)
     pixels = feature_space("pixels", data[0][:1000], None, seed=0)
     space = CopySpace(pixels, data[0][:1000], data[0][1000:1200], seed=0)
     found = [Calibration(2, "near copies", "pixels", False, ())]
@@ -410,7 +415,7 @@ def test_what_is_bad_without_copying_is_no_copying(judge, data, name):
 def test_a_measure_that_accuses_what_is_bad_without_copying_has_no_say(data):
     """Means of clusters are nearer to the training images than digits are: to C_T they are copies, so it is blind."""
     pixels = feature_space("pixels", data[0][:1000], None, seed=0)
-    calibrator = Calibrator(data[0][:1000], data[0][1000:1200], data[1][:1200], seed=0, samples=300)
+    calibrator = calibrator_of(data[0][:1000], data[0][1000:1200], data[1][:1200], seed=0, samples=300)
     found = {each.measure: each for each in calibrator.calibrate(2, pixels, data[0][1200:1450]).calibrations}
     of = {each.control: each for each in found["C_T"].seen}
     assert of["mean images"].mean < of["5 % training images"].mean < of["held-out images"].mean
@@ -466,7 +471,7 @@ def test_too_few_samples_are_not_judged(judge, held_out):
 
 def test_too_few_images_make_no_controls(data):
     images = data[0]
-    calibrator = Calibrator(images[:20], images[20:30], None, seed=0)
+    calibrator = calibrator_of(images[:20], images[20:30], None, seed=0)
     assert calibrator.draws.few < FEWEST
     pixels = feature_space("pixels", images[:20], None, seed=0)
     assert calibrator.calibrate(1, pixels, images[30:60]).calibrations == []
@@ -571,7 +576,9 @@ def test_labels_that_can_not_be_learnt_are_left_alone(data, learnable):
     known = labels if learnable else np.random.default_rng(0).integers(10, size=len(labels))
     parts = (slice(700), slice(700, 900), slice(900, 1000))
     given = Material(*(images[part] for part in parts), *(known[part] for part in parts))
-    assert fit("learnt", True, given, seed=0).name == ("classifier" if learnable else "self-supervised")
+    assert fit("learnt", True, given, pool_of(given, 0), seed=0).name == (
+        "classifier" if learnable else "self-supervised"
+    )
 
 
 def test_a_measure_that_needs_more_images_says_so_and_gives_none(judge, held_out):

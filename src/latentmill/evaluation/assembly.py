@@ -12,6 +12,7 @@ from latentmill.evaluation.entry import Material
 from latentmill.evaluation.features import ClassifierFeatures, Features, feature_space
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.measures import RULES
+from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.spaces import CopySpace, some_of
 
 SAMPLES = 10_000  # as in params.yaml
@@ -33,39 +34,41 @@ def chosen_features(names: list[str] | None, given: Material) -> dict[int, list[
 
 def judge_of(given: Material, names: list[str] | None, seed: int, samples: int = SAMPLES) -> Judge:
     """The judge that `Evaluation` makes, here and now; of models that are judged by so many `samples`."""
-    chosen = chosen_features(names, given)
-    copied = {name: fit(name, True, given, seed) for name in chosen[1]}
-    calibrated = [calibrate(rule, copied[name], given, seed, samples) for rule in RULES for name in chosen[rule]]
-    return assemble(
-        given, seed, samples, len(chosen[1]), *calibrated, *(fit(name, False, given, seed) for name in chosen[2])
-    )
+    chosen, pool = chosen_features(names, given), pool_of(given, seed)
+    copied = {name: fit(name, True, given, pool, seed) for name in chosen[1]}
+    calibrated = [calibrate(rule, copied[name], given, pool, seed, samples) for rule in RULES for name in chosen[rule]]
+    whole = [fit(name, False, given, pool, seed) for name in chosen[2]]
+    return assemble(given, pool, seed, samples, len(chosen[1]), *calibrated, *whole)
 
 
-def fit(name: str, copied: bool, given: Material, seed: int) -> Features:
+def pool_of(given: Material, seed: int) -> Pool:
+    """Which images are new to the calibration, and which are copied there."""
+    return Pool.chosen(given.train, given.val, given.known_labels, seed)
+
+
+def fit(name: str, copied: bool, given: Material, pool: Pool, seed: int) -> Features:
     """Features fitted to training images, or to those alone that are copied among the controls: `FITTED` at most."""
-    calibrator = Calibrator(given.train, given.val, given.known_labels, seed)
-    chosen = calibrator.copied if copied else np.arange(len(given.train))
-    chosen = np.sort(some_of(chosen, FITTED, seed))
+    chosen = np.sort(some_of(pool.copied if copied else np.arange(len(given.train)), FITTED, seed))
     if name != LEARNT:
         return feature_space(name, given.train, given.train_labels, seed, chosen)
     assert given.train_labels is not None  # else nothing is to be learnt
     classifier = ClassifierFeatures.fit(given.train, given.train_labels, seed, chosen)
-    if calibrator.learnt(classifier) >= LEAST_LEARNT:
+    if _calibrator(given, pool, seed, SAMPLES).learnt(classifier) >= LEAST_LEARNT:
         return classifier
     return feature_space("self-supervised", given.train, None, seed, chosen)
 
 
-def calibrate(rule: int, features: Features, given: Material, seed: int, samples: int) -> Calibrated:
+def calibrate(rule: int, features: Features, given: Material, pool: Pool, seed: int, samples: int) -> Calibrated:
     """What the measures of a rule make of the controls in one feature space."""
-    return Calibrator(given.train, given.val, given.known_labels, seed, samples).calibrate(rule, features, given.test)
+    return _calibrator(given, pool, seed, samples).calibrate(rule, features, given.test)
 
 
-def assemble(given: Material, seed: int, samples: int, fidelity: int, *made: Any) -> Judge:
+def assemble(given: Material, pool: Pool, seed: int, samples: int, fidelity: int, *made: Any) -> Judge:
     """`made` are calibrations, `fidelity` of rule 1 and then those of rule 2, and features for these, fitted to all.
 
     One after the other: Ray looks for what is started only there.
     """
-    calibrator = Calibrator(given.train, given.val, given.known_labels, seed, samples)
+    calibrator = _calibrator(given, pool, seed, samples)
     count = (len(made) - fidelity) // 2
     of_rule_1, of_rule_2, whole = made[:fidelity], made[fidelity : fidelity + count], made[fidelity + count :]
     if not any(each.calibrations for each in made[: fidelity + count]):  # there are too few images, also for spaces
@@ -75,3 +78,7 @@ def assemble(given: Material, seed: int, samples: int, fidelity: int, *made: Any
     for of, space in zip(of_rule_2, spaces, strict=True):
         found += calibrator.confirm(of.calibrations, space)
     return Judge([each.space for each in of_rule_1], spaces, found, calibrator.draws)
+
+
+def _calibrator(given: Material, pool: Pool, seed: int, samples: int) -> Calibrator:
+    return Calibrator(pool, given.train, given.val, given.known_labels, seed, samples)

@@ -20,13 +20,9 @@ from latentmill.evaluation.controls import Controls
 from latentmill.evaluation.features import ClassifierFeatures, Features
 from latentmill.evaluation.groups import Classes, balanced_recall, told_apart
 from latentmill.evaluation.judge import FEWEST
-from latentmill.evaluation.measures import FINDS_LOST_MODES, HIGHER_IS_BETTER, ROWS, RULES, SHARES, Measure, measured
+from latentmill.evaluation.measures import FINDS_LOST_MODES, HIGHER_IS_BETTER, RULES, SHARES, Measure, measured
+from latentmill.evaluation.pool import POOL, Pool
 from latentmill.evaluation.spaces import CopySpace, Space, joined, some_of
-from latentmill.evaluation.twins import have_twins
-from latentmill.evaluation.verdict import Draws
-
-POOL = 6_000  # new images that draws are taken from, at most
-MANY = 5_000  # images of a draw, at most
 
 
 @dataclass(frozen=True)
@@ -38,49 +34,44 @@ class Calibrated:
 
 
 class Calibrator:
-    """Knows which images play which part.
+    """Draws from a pool, and shows the draws to measures.
 
-    Controls need many images that no training set has: the validation images, and where these are few, of the training
-    images up to a third; the rest are those that a copier copies. Features that are fitted must be fitted to the rest
-    alone, which is `copied`. Among these stay images with a twin there too: what is new has none, or it passes for
-    copied, and copies for new. The judge uses the same features for rule 1, where the control's images and a model's
-    samples are alike new to them; for rule 2 features fitted to all training images, which is what may be copied.
-    How far a value moves between the two is seen on the validation images, to which both are blind.
+    Features that are fitted must be fitted to the pool's `copied` alone. The judge uses the same features for rule 1,
+    where the control's images and a model's samples are alike new to them; for rule 2 features fitted to all training
+    images, which is what may be copied. How far a value moves between the two is seen on the validation images, to
+    which both are blind.
     """
 
     def __init__(
-        self, train: np.ndarray, val: np.ndarray, labels: np.ndarray | None, seed: int, samples: int = 10_000
+        self,
+        pool: Pool,
+        train: np.ndarray,
+        val: np.ndarray,
+        labels: np.ndarray | None,
+        seed: int,
+        samples: int = 10_000,
     ) -> None:
-        """Images are uint8 (N, C, H, W), maybe mapped from disk; `labels` are those of train, then of val, if any.
+        """The `pool` was chosen of these images, uint8 (N, C, H, W), maybe mapped from disk.
 
-        Models are judged by so many `samples`.
+        `labels` are those of train, then of val, if any. Models are judged by so many `samples`.
         """
-        self.seed = seed
-        order = np.random.default_rng(seed).permutation(len(train))
-        if labels is not None:  # as many of each class, for the shares of classes are measured too
-            order = order[np.argsort(labels[order], kind="stable")]
-        stride = max(3, -(-len(train) // max(1, POOL - len(val))))
-        taken = np.sort(order[::stride] if len(val) < POOL else order[:0])
-        alone = ~have_twins(train, taken)
-        self._taken, self._of_val = taken[alone], np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
-        self.copied = np.setdiff1d(order, self._taken)  # indices into train, sorted
+        self.pool, self.seed, self.draws = pool, seed, pool.draws(samples)
         self._train, self._val = train, val
-        self._labels = None if labels is None else labels[np.concatenate([self._taken, len(train) + self._of_val])]
-        count, many = len(self._taken) + len(self._of_val), min(samples, MANY)
-        self._random = len(self._of_val) / max(1, count)  # the share of the pool that is not drawn by class
-        self.draws = Draws(min(ROWS, many, count // 2), many, count, POOL, int((~alone).sum()))
+        self._labels = None if labels is None else pool.labels(labels, len(train))
 
     @cached_property
     def _new(self) -> np.ndarray:
         """The pool, uint8 (N, C, H, W): a copy, which features that are fitted can do without."""
-        return np.concatenate([np.asarray(self._train)[self._taken], np.asarray(self._val)[self._of_val]])
+        return self.pool.images(self._train, self._val)
 
     def calibrate(self, rule: int, features: Features, test: np.ndarray) -> Calibrated:
         """Rule 1 or 2 in one feature space; `test` is uint8 (M, C, H, W). Nothing where there are too few images."""
         if self.draws.few < FEWEST:
             return Calibrated(None, [])
         space = (
-            self.space(features, test) if rule == 1 else CopySpace(features, self._train, test, self.seed, self.copied)
+            self.space(features, test)
+            if rule == 1
+            else CopySpace(features, self._train, test, self.seed, self.pool.copied)
         )
         found: dict[str, dict[Control, list[float]]] = {}
         for control, values in self._draws(rule, space):
@@ -159,11 +150,11 @@ class Calibrator:
                 yield control, measured(rule, ours, all_ours, space).values
 
     def _controls(self, rule: int, space: Any) -> Controls:
-        view = space.view(self._new)
+        rows = space.features(self._new)
         if rule == 2:
-            copied = np.sort(some_of(self.copied, POOL, self.seed))
-            return controls.for_rule_2(self._new, view.cells, np.asarray(self._train[copied]), self.seed)
-        groups = view.groups
+            copied = np.sort(some_of(self.pool.copied, POOL, self.seed))
+            return controls.for_rule_2(self._new, space.cells.of(rows), np.asarray(self._train[copied]), self.seed)
+        groups = space.groups.of(rows)
         if isinstance(space.groups, Classes):
             assert self._labels is not None  # there are no classes without
             groups = space.groups.of_labels(self._labels)
@@ -187,7 +178,7 @@ class Calibrator:
         share = size / self.draws.held_out
         if measure.rows is not None:
             return factors_without_replacement(share)
-        return factors_with_replacement(share * self._random if by_class else share)
+        return factors_with_replacement(share * self.pool.random if by_class else share)
 
 
 def least_deviation(measure: str, size: int, pool: int) -> float:

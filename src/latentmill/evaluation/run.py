@@ -7,7 +7,7 @@ from typing import Any
 
 from latentmill.config import EvaluationConfig
 from latentmill.errors import InputError
-from latentmill.evaluation.assembly import assemble, calibrate, chosen_features, fit
+from latentmill.evaluation.assembly import assemble, calibrate, chosen_features, fit, pool_of
 from latentmill.evaluation.entry import Findings, Material, Usual, judge_model, judge_samples, usual
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.measures import RULES
@@ -28,17 +28,19 @@ class Evaluation:
         train, val, test = (placed(images) for images in (given.train, given.val, given.test))
         shared, seed = share(replace(given, train=train, val=val, test=test)), config.seed
         chosen = chosen_features(config.features, given)
-        copied = {name: start(fit, name, True, shared, seed) for name in chosen[1]}
+        pool = start(pool_of, shared, seed)
+        copied = {name: start(fit, name, True, shared, pool, seed) for name in chosen[1]}
         calibrated = [
-            start(calibrate, rule, copied[name], shared, seed, config.samples)
+            start(calibrate, rule, copied[name], shared, pool, seed, config.samples)
             for rule in RULES
             for name in chosen[rule]
         ]
-        whole = [start(fit, name, False, shared, seed) for name in chosen[2]]
+        whole = [start(fit, name, False, shared, pool, seed) for name in chosen[2]]
         self._usual = start(usual, shared, seed)
-        self._judge = start(assemble, shared, seed, config.samples, len(chosen[1]), *calibrated, *whole)
-        self._of_data = [*copied.values(), *calibrated, *whole, self._usual, self._judge]
+        self._judge = start(assemble, shared, pool, seed, config.samples, len(chosen[1]), *calibrated, *whole)
+        self._of_data = [pool, *copied.values(), *calibrated, *whole, self._usual, self._judge]
         self._names = dict.fromkeys([*copied.values(), *whole], "features") | dict.fromkeys(calibrated, "controls")
+        self._names = {pool: "the images of the controls"} | self._names
         self._names |= {self._usual: "neighbours of real images", self._judge: "the judge"}
         self._asked = {}
         for entry, model in models.items():

@@ -143,7 +143,7 @@ class CopySpace:
         rows = in_chunks(lambda some: features(train[known[some]]), len(known))
         self.dimensions = rows.shape[1]
         chosen = np.random.default_rng(seed).permutation(len(rows))
-        self._index, self._cells = TrainingSet(rows), Cells(rows[chosen[:FITTED]], CELLS, seed)
+        self._index, self.cells = TrainingSet(rows), Cells(rows[chosen[:FITTED]], CELLS, seed)
         self.some_train = rows[chosen[:REFERENCE]]  # float32 (R, D)
         usual = np.sort(chosen[:USUAL])
         among_themselves = self._index.others(usual)
@@ -165,7 +165,7 @@ class CopySpace:
     def view_of(self, features: np.ndarray) -> CopyView:
         """(N, D)."""
         nearest = self._index.nearest(features)
-        return CopyView(features, nearest, self._own_distances(nearest.indices[:, 0]), self._cells.of(features))
+        return CopyView(features, nearest, self._own_distances(nearest.indices[:, 0]), self.cells.of(features))
 
     def _own_distances(self, indices: np.ndarray) -> np.ndarray:
         """Of training images to their nearest others, (N)."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from latentmill.config import load_params
-from latentmill.data.dataset import read_classes, read_labels, read_split
+from latentmill.data.dataset import read_classes, read_groups, read_labels, read_split
 from latentmill.errors import InputError, one_line_errors
 from latentmill.evaluation import results
 from latentmill.evaluation.entry import Material
@@ -28,7 +28,7 @@ def main() -> None:
 def evaluate() -> None:
     params = load_params()
     images, labels = (read_split(DATA, of) for of in SPLITS), (read_labels(DATA, of) for of in SPLITS)
-    given = Material(*images, *labels, classes=read_classes(DATA))
+    given = Material(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
     models = {entry: load(MODELS / entry).model for entry in params.ladder if entry not in failed}
     judged = {}

@@ -384,6 +384,20 @@ def test_groups_that_leave_nothing_to_train_on_are_told(tmp_path: Path) -> None:
         prepared(tmp_path / "prepared", source="arrays", path=str(tmp_path / "a.npz"))
 
 
+def test_which_training_images_belong_together_is_kept(tmp_path: Path) -> None:
+    """Each image's group can be told from its corner."""
+    images = pictures(80, side=8)
+    images[:, 0, 0, 0] = np.arange(80) // 4
+    for name, groups in (("with", {"groups": images[:, 0, 0, 0]}), ("without", {})):
+        np.savez(tmp_path / f"{name}.npz", images=images, **groups)
+        prepared(tmp_path / name, source="arrays", path=str(tmp_path / f"{name}.npz"))
+    train, found = dataset.read_split(tmp_path / "with", "train"), dataset.read_groups(tmp_path / "with")
+    assert found is not None
+    assert len(found) == len(train)
+    assert len(np.unique(found)) == len(np.unique(np.stack([train[:, 0, 0, 0], found]), axis=1).T) > 5
+    assert dataset.read_groups(tmp_path / "without") is None
+
+
 def test_the_few_images_without_a_label_are_dropped_and_many_end_the_use_of_labels(tmp_path: Path) -> None:
     path = folder_of(tmp_path / "images", pictures(120, side=8))
     for number, image in enumerate(pictures(2, side=8, seed=1)):

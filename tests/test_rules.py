@@ -264,6 +264,22 @@ def test_no_image_is_held_out_that_has_a_twin_among_those_that_are_copied(data, 
     assert 20 < pool.twins == 334 - len(held_out) < 80
 
 
+def test_no_group_is_both_new_and_copied(data):
+    """Ten images of each, but one that has a twin among those that are copied: it is copied with all of its group."""
+    train, groups = data[0][:900].copy(), np.random.default_rng(0).permutation(900) // 10
+    new = Pool.chosen(train, data[0][900:1000], None, 0, groups).of_train
+    train[np.flatnonzero(groups != groups[new[0]])[0]] = train[new[0]]
+    pool = Pool.chosen(train, data[0][900:1000], None, 0, groups)
+    assert not set(groups[pool.of_train]) & set(groups[pool.copied])
+    assert (len(pool.of_train), pool.twins) == (290, 10)
+
+
+@pytest.mark.parametrize("groups", [np.zeros(60, int), np.arange(60) // 50])
+def test_what_can_not_be_parted_is_copied(groups):
+    pool = Pool.chosen(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1), np.zeros((5, 1, 1, 1)), None, 0, groups)
+    assert len(pool.copied) >= 50
+
+
 def test_where_all_images_are_twins_they_are_copied():
     train = np.zeros((60, 1, 4, 4), np.uint8)
     assert have_twins(train, np.arange(20)).all()

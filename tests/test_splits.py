@@ -12,7 +12,7 @@ from latentmill.data.collection import Item, Loaded
 from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.duplicates import without_copies
 from latentmill.data.preparation.limit import limited
-from latentmill.data.preparation.splits import split
+from latentmill.data.preparation.splits import numbered_groups, split
 from latentmill.errors import InputError
 
 
@@ -60,6 +60,15 @@ def test_a_group_is_never_on_both_sides() -> None:
     assert 100 <= len(rows["test"]) < 130, "at least its share, by less than one group"
     assert 200 <= len(rows["val"]) < 230
     assert sorted(np.concatenate([rows[name] for name in SPLITS])) == list(range(1000))
+
+
+def test_groups_are_numbered_and_an_image_without_is_one_of_its_own() -> None:
+    items = [Item(f"image {place}", group=group) for place, group in enumerate(("b", None, "a", None, "b"))]
+    numbers = numbered_groups(items)
+    assert numbers is not None
+    assert numbers[0] == numbers[4]
+    assert len(set(numbers.tolist())) == 4
+    assert numbered_groups(_items(3)) is None
 
 
 def test_a_group_in_two_splits_of_the_source_is_refused() -> None:

@@ -19,6 +19,7 @@ Labels = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")  # in the order of precedence: an image stays in the first that has it
 MANIFEST, DROPPED, CONTACT_SHEET = "manifest.json", "dropped.csv", "contact_sheet.png"
+GROUPS = "train_groups.npy"
 BLOCK = 1_000  # images written at a time
 
 
@@ -44,6 +45,11 @@ def write_images(
 def write_labels(path: Path, labels: Labels) -> None:
     """Write the labels of a split, indices into the classes of the manifest."""
     np.save(path, labels, allow_pickle=False)
+
+
+def write_groups(folder: Path, groups: Labels) -> None:
+    """Write which training images belong together: those of an equal number."""
+    np.save(folder / GROUPS, groups, allow_pickle=False)
 
 
 def read_split(folder: Path, split: str) -> Bytes:
@@ -72,6 +78,16 @@ def read_labels(folder: Path, split: str) -> Labels | None:
         InputError: `split` is not one of `SPLITS`, or `folder` does not hold a prepared data set.
     """
     return _read(folder, split, suffix="_labels") if read_classes(folder) is not None else None
+
+
+def read_groups(folder: Path) -> Labels | None:
+    """The number of each training image's group, int64 n, or None where the source has no groups.
+
+    Raises:
+        InputError: `folder` does not hold a prepared data set.
+    """
+    _require(folder)
+    return read_npy(folder / GROUPS) if (folder / GROUPS).exists() else None
 
 
 def _read(folder: Path, split: str, suffix: str) -> Array:

@@ -43,7 +43,7 @@ def judge_of(given: Material, names: list[str] | None, seed: int, samples: int =
 
 def pool_of(given: Material, seed: int) -> Pool:
     """Which images are new to the calibration, and which are copied there."""
-    return Pool.chosen(given.train, given.val, given.known_labels, seed)
+    return Pool.chosen(given.train, given.val, given.known_labels, seed, given.train_groups)
 
 
 def fit(name: str, copied: bool, given: Material, pool: Pool, seed: int) -> Features:

@@ -53,7 +53,10 @@ Metrics = dict[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """The prepared images, uint8 (N, C, H, W), and their labels (N), indices into `classes`, if any."""
+    """The prepared images, uint8 (N, C, H, W), and their labels (N), indices into `classes`, if any.
+
+    Training images of one of `train_groups` (N), if there are groups, belong together.
+    """
 
     train: np.ndarray
     val: np.ndarray
@@ -62,6 +65,7 @@ class Material:
     val_labels: np.ndarray | None
     test_labels: np.ndarray | None
     classes: list[str] | None = field(default=None, kw_only=True)
+    train_groups: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raises: InputError: there are fewer images than any evaluation needs."""

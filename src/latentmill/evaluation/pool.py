@@ -27,16 +27,36 @@ class Pool:
     twins: int  # training images that are not new, because others are the same
 
     @classmethod
-    def chosen(cls, train: np.ndarray, val: np.ndarray, labels: np.ndarray | None, seed: int) -> "Pool":
-        """Images are uint8 (N, C, H, W), maybe mapped from disk; `labels` begin with those of train, if any."""
-        order = np.random.default_rng(seed).permutation(len(train))
+    def chosen(
+        cls,
+        train: np.ndarray,
+        val: np.ndarray,
+        labels: np.ndarray | None,
+        seed: int,
+        groups: np.ndarray | None = None,
+    ) -> "Pool":
+        """Images are uint8 (N, C, H, W), maybe mapped from disk.
+
+        `labels` begin with those of train, if any; `groups` (N) are of train alone.
+        """
+        _, firsts, units, sizes = np.unique(
+            np.arange(len(train)) if groups is None else groups,
+            return_index=True,
+            return_inverse=True,
+            return_counts=True,
+        )
+        order = np.random.default_rng(seed).permutation(len(firsts))
         if labels is not None:  # as many of each class, for the shares of classes are measured too
-            order = order[np.argsort(labels[order], kind="stable")]
+            order = order[np.argsort(labels[firsts[order]], kind="stable")]
         stride = max(3, -(-len(train) // max(1, POOL - len(val))))
-        taken = np.sort(order[::stride] if len(val) < POOL else order[:0])
-        alone = ~have_twins(train, taken)
+        some = order[::stride] if len(val) < POOL else order[:0]
+        some = some[np.cumsum(sizes[some]) <= -(-len(train) // stride)]
+        taken = np.flatnonzero(np.isin(units, some))
+        with_twins = have_twins(train, taken)
+        of_train = taken[~np.isin(units[taken], units[taken[with_twins]])]
         of_val = np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
-        return cls(taken[alone], of_val, np.setdiff1d(order, taken[alone]), int((~alone).sum()))
+        copied = np.setdiff1d(np.arange(len(train)), of_train)
+        return cls(of_train, of_val, copied, len(taken) - len(of_train))
 
     def __len__(self) -> int:
         return len(self.of_train) + len(self.of_val)

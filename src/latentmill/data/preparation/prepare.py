@@ -20,7 +20,7 @@ from latentmill.data.preparation.classes import class_counts, class_names, witho
 from latentmill.data.preparation.duplicates import Twins, without_copies
 from latentmill.data.preparation.intake import Taken, take
 from latentmill.data.preparation.limit import MIN_IMAGES, limited
-from latentmill.data.preparation.splits import Rows, split
+from latentmill.data.preparation.splits import Rows, numbered_groups, split
 from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.data.preparation.summary import kinds, seen
 from latentmill.data.preparation.target import target
@@ -127,6 +127,9 @@ def _write(
         for name in SPLITS:
             labels = np.array([index[str(item.label)] for item in items[name]], np.int64)
             dataset.write_labels(folder / f"{name}_labels.npy", labels)
+    groups = numbered_groups(items["train"])
+    if groups is not None:
+        dataset.write_groups(folder, groups)
     _write_contact_sheet(folder, taken.images[:, :channels], rows["train"], config.seed)
     counts = {name: len(rows[name]) for name in SPLITS}
     by_class = {} if classes is None else class_counts(classes, items)

@@ -36,6 +36,16 @@ def split(items: Sequence[Item], config: DataConfig) -> Rows:
     return found
 
 
+def numbered_groups(items: Sequence[Item]) -> np.ndarray | None:
+    """The number of each item's group, int64 (N), one of its own for an item without; None where none has any."""
+    if all(item.group is None for item in items):
+        return None
+    found = np.empty(len(items), np.int64)
+    for number, rows in enumerate(_groups(items, np.arange(len(items)))):
+        found[rows] = number
+    return found
+
+
 def _rows(items: Sequence[Item], name: str) -> np.ndarray:
     return np.array([row for row, item in enumerate(items) if item.split == name], np.int64)
 

@@ -27,6 +27,7 @@ def main() -> None:
 
 def evaluate() -> None:
     params = load_params()
+    tell(f"evaluating {len(params.ladder)} entries")  # before all that takes time, starting Ray among it
     images, labels = (read_split(DATA, of) for of in SPLITS), (read_labels(DATA, of) for of in SPLITS)
     given = Material(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}

@@ -52,6 +52,15 @@ def test_classes_are_told_apart_where_each_is_named_and_large_enough():
     assert told_apart(labels, labels, size=40, classes=2) is None, "8 images may be missing by chance"
 
 
+def test_a_class_that_many_others_are_taken_for_is_not_missed():
+    """A third of what is found to be of the last is not: of few images that is little less than with it."""
+    labels = np.repeat([0, 1, 2], [300, 300, 20])
+    found = labels.copy()
+    found[:10] = 2
+    assert told_apart(found, labels, size=3_000, classes=3).tolist() == [0, 1, 2]
+    assert told_apart(found, labels, size=300, classes=3).tolist() == [0, 1, 0]
+
+
 def test_a_rare_class_does_not_hide_the_others():
     labels = np.append(np.repeat(np.arange(10), 300), np.full(8, 10))
     found = labels.copy()

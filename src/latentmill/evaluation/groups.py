@@ -9,8 +9,9 @@ from latentmill.evaluation.features import ClassifierFeatures
 
 CLUSTERS = 10  # at most
 FITTED = 5_000  # rows that cells are fitted to
-FEWEST_OF_A_CLASS, FEWEST_OF_A_CLUSTER = 12, 45  # in a draw: the share of fewer is known too badly to be missed
+FEWEST_OF_A_CLUSTER = 45  # in a draw: the share of fewer is known too badly to be missed
 LEAST_RECALL = 0.6  # of a class, to count as told apart
+DEVIATIONS, LEAST_GAP = 3, 0.1  # around a class's share with and without it, and between them: see `_gaps`
 PURE = 0.9  # of a group that are of one class, for the group to stand for that class
 
 
@@ -92,15 +93,16 @@ def told_apart(found: np.ndarray, true: np.ndarray, size: int, classes: int) -> 
     """The group of each class (classes), so that any group could be seen to be missing from `size` images.
 
     `found` and `true` (N) are the classes of new images, as the classifier has them and as they are. A class that it
-    takes for others leaves no gap, nor does one of few images: each such class is joined to the one that it is mistaken
-    for most. None where fewer than 2 groups, with half of the images, are still one class each, but for a few images.
+    takes for others leaves no gap, nor does one of few images, or that others are taken for: each such class is joined
+    to the one that it is mistaken for most. None where fewer than 2 groups, with half of the images, are still one
+    class each, but for a few images.
     """
     group = np.arange(classes)
     while len(names := np.unique(group)) > 1:
         confused = _confused(group[found], group[true], classes)[np.ix_(names, names)]
         counts = confused.sum(1)
         recalls = confused.diagonal() / np.maximum(counts, 1)
-        unclear = (size * counts / len(true) < FEWEST_OF_A_CLASS) | (recalls < LEAST_RECALL)
+        unclear = (_gaps(confused, size) < LEAST_GAP) | (recalls < LEAST_RECALL)
         if not unclear.any():
             break
         worst = int(np.where(unclear, counts, np.inf).argmin())
@@ -117,6 +119,19 @@ def balanced_recall(found: np.ndarray, true: np.ndarray) -> float:
 def _confused(found: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
     """How many images of each class are found to be of each: (classes, classes)."""
     return np.bincount(true * classes + found, minlength=classes**2).reshape(classes, classes)
+
+
+def _gaps(confused: np.ndarray, size: int) -> np.ndarray:
+    """By how much each group's share in `size` images falls when it is missing, over its usual share: (G).
+
+    From the lowest that it has while it is there to the highest that mistakes leave it, by `DEVIATIONS` each.
+    """
+    total, found = confused.sum(), np.maximum(confused.sum(0), 1)
+    share = found / total
+    mistaken = (found - confused.diagonal()) / np.maximum(total - confused.sum(1), 1)  # where it is missing
+    lowest = 1 - DEVIATIONS * np.sqrt((1 - share) / (share * size))
+    highest = (mistaken + DEVIATIONS * np.sqrt(mistaken / size)) / share
+    return np.asarray(lowest - highest)
 
 
 def _joined_to(worst: int, mistaken: np.ndarray, unclear: np.ndarray, counts: np.ndarray) -> int:

@@ -10,8 +10,8 @@ from latentmill.evaluation.entry import Material
 from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, tell
+from latentmill.stage import steady
 from latentmill.sweep.cluster import cluster
-from latentmill.sweep.mapped import unchanged
 from latentmill.sweep.tasks import TooLittleMemoryError
 from latentmill.training.checkpoint import Failure, failure, load
 
@@ -21,7 +21,7 @@ TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"
 
 
 def main() -> None:
-    with unchanged(DATA):
+    with steady("evaluate"):
         evaluate()
 
 

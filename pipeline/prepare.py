@@ -11,6 +11,7 @@ from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder
 from latentmill.progress import Progress
 from latentmill.runtime.text import print_anything
+from latentmill.stage import steady
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     print_anything()
     config = load_params().data
-    with replacing_folder(PREPARED) as folder, Progress("looking for images") as progress:
+    with steady("prepare"), replacing_folder(PREPARED) as folder, Progress("looking for images") as progress:
         manifest = prepare(config, folder, progress.tell)
     lines(manifest, print)
     print(f"{PREPARED}: {manifest['digest'][:12]}")

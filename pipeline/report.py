@@ -8,6 +8,7 @@ from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.report.inputs import Places, read_inputs
 from latentmill.report.page import render
+from latentmill.stage import steady
 
 PLACES = Places(
     data=Path("data/prepared"),
@@ -21,7 +22,7 @@ REPORT = Path("report")
 
 
 def main() -> None:
-    with Heartbeat("making the report"), replacing_folder(REPORT) as folder:
+    with steady("report"), Heartbeat("making the report"), replacing_folder(REPORT) as folder:
         page = render(read_inputs(load_params(), PLACES))
         write_text(folder / "index.html", page)
     tell(f"{REPORT / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")

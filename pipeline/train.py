@@ -8,9 +8,9 @@ from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, tell
+from latentmill.stage import steady
 from latentmill.sweep.display import Display
 from latentmill.sweep.lifetime import alone, ending_in_order
-from latentmill.sweep.mapped import unchanged
 from latentmill.sweep.run import run
 from latentmill.sweep.search import optuna_rounds
 from latentmill.training.checkpoint import Failure, save_failure
@@ -37,7 +37,7 @@ DATA, MODELS = Path("data/prepared"), Path("models")
 def main() -> None:
     params = load_params()
     store = TrialStore(params.train.storage, note=tell)
-    with ending_in_order(), alone(store), unchanged(DATA):
+    with ending_in_order(), alone(store), steady("train"):
         write(sweep(params, store), store)
 
 

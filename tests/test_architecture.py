@@ -14,7 +14,7 @@ STAGES = ("scan", "prepare", "train", "evaluate", "export", "champion", "report"
 # Each layer may import from those to its left, and from within itself.
 LAYERS = (
     (
-        *("errors", "files", "progress", "storage", "config", "densities", "draws"),
+        *("errors", "files", "progress", "stage", "storage", "config", "densities", "draws"),
         *("heartbeat", "memory", "runtime", "browser"),
     ),
     ("nets", "observations", "priors", "components", "data", "variant"),

@@ -155,7 +155,7 @@ def test_of_a_large_stack_some_are_shown_and_the_others_counted(shown):
 def test_the_best_of_earlier_sweeps_is_shown(shown):
     _, plan, _, _ = shown(terminal=True)
     planned = plan.take()[0]
-    plan.store.end(planned.fingerprint, {"status": "finished", "criterion": 77.0})
+    plan.store.end(planned.fingerprint, {"fingerprint": planned.fingerprint, "status": "finished", "criterion": 77.0})
     display, *_ = shown(terminal=True)
     page = io.StringIO()
     Console(file=page, width=80).print(display.table())

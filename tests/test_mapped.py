@@ -8,7 +8,7 @@ from ray.exceptions import WorkerCrashedError
 
 from latentmill.evaluation.run import Evaluation
 from latentmill.sweep.cluster import cluster
-from latentmill.sweep.mapped import ChangedDataError, Mapped, placed, unchanged
+from latentmill.sweep.mapped import ChangedDataError, Mapped, placed
 from latentmill.sweep.tasks import TooLittleMemoryError, result, share, start
 
 IMAGES = np.arange(240, dtype=np.uint8).reshape(10, 1, 4, 6)
@@ -84,15 +84,6 @@ def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):
     monkeypatch.setattr("latentmill.sweep.tasks.ray.get", died)
     with pytest.raises(TooLittleMemoryError, match="a task must fit into memory, but The worker died"):
         result(None)
-
-
-def test_a_stage_whose_data_change_or_go_meanwhile_ends_with_an_error(path):
-    with unchanged(path.parent):
-        np.load(path)
-    with pytest.raises(ChangedDataError, match=r"train\.npy has changed: run again"), unchanged(path.parent):
-        np.save(path, IMAGES[:5])
-    with pytest.raises(ChangedDataError, match=r"train\.npy: No such file"), unchanged(path.parent):
-        path.unlink()
 
 
 @pytest.mark.parametrize("error", [ChangedDataError("train.npy has changed: run again"), TooLittleMemoryError("x")])

@@ -1,7 +1,5 @@
 """Images that are in a machine's memory once: its processes map the same file."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,21 +14,6 @@ Seen = tuple[int, int, int]  # what a file's size, time of change and number tel
 
 class ChangedDataError(InputError):
     """The prepared data are no longer those that a stage began with: what it makes would be of neither."""
-
-
-@contextmanager
-def unchanged(folder: Path) -> Iterator[None]:
-    """Within the block the files of `folder` must stay as they are.
-
-    DVC takes what a stage made for made of the data that are there when it ends.
-
-    Raises:
-        ChangedDataError: they did not.
-    """
-    before = {path: _seen(path) for path in folder.glob("*")}
-    yield
-    for path, seen in before.items():
-        _require(path, seen)
 
 
 def placed(array: np.ndarray) -> np.ndarray:

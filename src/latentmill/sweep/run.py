@@ -27,6 +27,7 @@ from latentmill.sweep.mapped import ChangedDataError, Mapped, placed
 from latentmill.sweep.search import InOrder, Observer, PlanSearch
 from latentmill.sweep.stacks import stack_sizes
 from latentmill.training.plan import Plan
+from latentmill.training.trial import libraries
 
 # A worker that Ray ends for want of memory dies of an error that Tune (2.60) does not know, which ends the whole sweep.
 for _module in (actor_manager, tune_controller):
@@ -49,7 +50,7 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
         given = placed(images), placed(val)
-        material = worker.Material(ray.put(given[0]), ray.put(given[1]), plan.data_digest, config, halving)
+        material = worker.Material(ray.put(given[0]), ray.put(given[1]), plan.data_digest, config, libraries(), halving)
         changes = _Changes([each for each in given if isinstance(each, Mapped)])
         del images, val, given  # the driver's copy; its caller should keep none
         trainable = tune.with_parameters(worker.train, material=material)

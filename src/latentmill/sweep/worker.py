@@ -1,5 +1,6 @@
 """What runs in a worker process: one trial, several as one program, or a member's part in one; and its reports."""
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from latentmill.training.endings import StoppedError
 from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, DataParallel, Team
-from latentmill.training.trial import Trial
+from latentmill.training.trial import Trial, libraries
 from latentmill.training.trials import Context, Watch
 
 SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so an epoch of milliseconds must not make one each
@@ -38,6 +39,7 @@ class Material:
     val: ray.ObjectRef[np.ndarray]
     data_digest: str
     settings: SweepConfig
+    libraries: dict[str, str]  # as the driver has them
     halving: Any = None  # the actor that is asked which trials are behind, if any is
 
     def batches(self, device: str) -> tuple[Batches, Batches]:
@@ -101,6 +103,12 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
     settings, notes = material.settings, list[str]()
     chosen = [Trial(**each["trial"]) for each in asked["asked"]]
     store = TrialStore(settings.storage, notes.append)
+    refusal = why_not_here(chosen, [each["fingerprint"] for each in asked["asked"]], material)
+    if refusal:
+        for each in asked["asked"]:
+            record = {"fingerprint": each["fingerprint"], "trial": each["trial"], "data_digest": material.data_digest}
+            store.end(each["fingerprint"], record | {"status": "failed", "error": refusal})
+        return notes
     images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
     reports = Reports(report, 0.0 if settings.loggers else pause, len(chosen))
     watches = [
@@ -113,6 +121,19 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
     else:
         together.run_together(chosen, context, watches)
     return notes
+
+
+def why_not_here(chosen: list[Trial], fingerprints: list[str], material: Material) -> str | None:
+    """Why this process would not train what the driver asks for, in one line."""
+    here = libraries()
+    if here != material.libraries:
+        differing = [
+            f"{name} {here[name]} for {found}" for name, found in material.libraries.items() if here[name] != found
+        ]
+        return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(differing)}"
+    if [trial.fingerprint(material.data_digest) for trial in chosen] != fingerprints:
+        return f"a worker must have the driver's code, but that on {platform.node()} is another: run again"
+    return None
 
 
 def watch(

@@ -2,24 +2,40 @@
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2]  # the folder that holds the package `latentmill`
+MODULE = re.compile(r"latentmill(\.\w+)+")
 
 
-def imported_files(*starts: Path) -> set[Path]:
+@dataclass(frozen=True)
+class Source:
+    """What counts of a file."""
+
+    code: str  # without comments, docstrings and layout
+    imported: tuple[str, ...]  # absolute names; some may be no modules
+    named: tuple[str, ...]  # in texts, of modules of this package
+
+
+def imported_files(*starts: Path, but: Collection[Path] = (), by_name: bool = False) -> set[Path]:
     """The package's source files that `starts` import, directly or not, `starts` included.
 
-    An `__init__.py` that holds no more than a docstring is left out: it can change nothing.
+    Left out are the files `but`, which are not followed, and an `__init__.py` that holds no more than a docstring:
+    it can change nothing. `by_name` also follows names in texts, as `importlib.import_module` takes them.
     """
     found: set[Path] = set()
     waiting = list(starts)
     while waiting:
         path = waiting.pop()
-        if path not in found and _has_code(path):
+        if path not in found and path not in but and _has_code(path):
             found.add(path)
-            waiting += [file for name in _imported_names(path) for file in _files(name)]
+            source = _source(path)
+            names = source.imported + (source.named if by_name else ())
+            waiting += [file for name in names for file in _files(name)]
     return found
 
 
@@ -27,21 +43,39 @@ def digest(paths: Iterable[Path]) -> str:
     """SHA-256 of what the files do: comments, docstrings and layout do not count."""
     hashed = hashlib.sha256()
     for path in sorted(paths):
-        hashed.update(f"{path.relative_to(SOURCE)}\n{_without_docstrings(path)}\n".encode())
+        hashed.update(f"{path.relative_to(SOURCE)}\n{_source(path).code}\n".encode())
     return hashed.hexdigest()
 
 
-def _imported_names(path: Path) -> Iterable[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _source(path: Path) -> Source:
+    package = path.relative_to(SOURCE).parent.parts if path.is_relative_to(SOURCE) else ()
+    return _parsed(path.read_text(encoding="utf-8"), package)
+
+
+@cache
+def _parsed(text: str, package: tuple[str, ...]) -> Source:
+    """Of a file in a package, whose names those of relative imports go on from."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    code = ast.unparse(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []  # never runs
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return Source(code, tuple(_imported_names(tree, package)), tuple(text for text in texts if MODULE.fullmatch(text)))
+
+
+def _imported_names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)  # where it is a module
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)  # where it is a module
 
 
 def _files(name: str) -> Iterable[Path]:
@@ -53,12 +87,4 @@ def _files(name: str) -> Iterable[Path]:
 
 
 def _has_code(path: Path) -> bool:
-    return path.name != "__init__.py" or bool(_without_docstrings(path))
-
-
-def _without_docstrings(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.unparse(tree)
+    return path.name != "__init__.py" or bool(_source(path).code)

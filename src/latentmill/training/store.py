@@ -37,7 +37,7 @@ class TrialStore:
         The weights of a finished one are checked only on a local disk; elsewhere that is left to `fetch`.
         """
         try:
-            record = parse_record(self.storage.read(f"{fingerprint}/{RECORD}"), f"{fingerprint}/{RECORD}")
+            record = self._record(fingerprint)
             if self.storage.is_local and "weights_sha256" in record:
                 self._weights(fingerprint, record)
         except FileNotFoundError:
@@ -53,7 +53,7 @@ class TrialStore:
         Raises:
             InputError: it is damaged; the next sweep redoes it.
         """
-        record = parse_record(self.storage.read(f"{fingerprint}/{RECORD}"), f"{fingerprint}/{RECORD}")
+        record = self._record(fingerprint)
         try:
             weights = self._weights(fingerprint, record)
         except InputError as error:
@@ -116,6 +116,14 @@ class TrialStore:
 
     def _progress_names(self, fingerprint: str) -> list[str]:
         return [name for name in self.storage.names(fingerprint) if PROGRESS.fullmatch(name)]
+
+    def _record(self, fingerprint: str) -> Record:
+        """Raises: InputError: it is damaged, or of another trial."""
+        where = f"{fingerprint}/{RECORD}"
+        record = parse_record(self.storage.read(where), where)
+        if record.get("fingerprint") != fingerprint:
+            raise InputError(f"{where} must be the record of that trial, but is that of {record.get('fingerprint')}")
+        return record
 
     def _weights(self, fingerprint: str, record: Record) -> bytes:
         where = f"{fingerprint}/{WEIGHTS}"

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import platform
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from latentmill import variants
@@ -13,6 +16,20 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training import code
 from latentmill.variant import Variant
+
+# Of what a worker runs, the files that can't change what a trial comes to, and why.
+NO_EFFECT = {
+    "__init__.py": "it says what an application may import",
+    "config.py": "what it declares enters the fingerprint by value, and its other sections train nothing",
+    "errors.py": "it prints errors",
+    "files.py": "it writes bytes that are given",
+    "memory.py": "it tells whether an error is for want of memory; such a trial is not finished",
+    "storage.py": "it reads and writes bytes that are checked by a digest",
+    "sweep/__init__.py": "settings of Ray",
+    "sweep/cluster.py": "it finds the cluster",
+    "sweep/mapped.py": "images that are in the fingerprint, checked to be the same",
+    "training/code.py": "it is the digest",
+}
 
 
 @dataclass(frozen=True)
@@ -37,20 +54,31 @@ class Trial:
         return json.dumps([self.variant, fixed], sort_keys=True)
 
     def fingerprint(self, data_digest: str) -> str:
-        """16 hexadecimal digits that name this trial on this data under the present code."""
-        content = {"trial": self.__dict__, "data": data_digest, "code": code_digest(self.variant)}
+        """16 hexadecimal digits that name this trial on this data, under the present code and libraries."""
+        content = {"trial": self.__dict__, "data": data_digest}
+        content |= {"code": code_digest(self.variant), "libraries": libraries()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
 def code_digest(variant: str) -> str:
-    """The digest of the code that trains `variant`.
+    """The digest of the code that trains `variant`."""
+    return code.digest(code_files(variant))
 
-    config.py is left out: what it declares enters the fingerprint by value, and its other sections train nothing.
-    """
+
+def code_files(variant: str) -> set[Path]:
+    """All that a worker runs to train `variant`, but for other variants and `NO_EFFECT`."""
     package = code.SOURCE / "latentmill"
-    files = code.imported_files(package / "variants" / f"{variant}.py", package / "training" / "loop.py")
-    return code.digest(files - {package / "config.py"})
+    own, without = package / "variants" / f"{variant}.py", {package / name for name in NO_EFFECT}
+    files = code.imported_files(own, package / "sweep" / "worker.py", but=without, by_name=True)
+    return {path for path in files if path.parent != own.parent or path in (own, own.with_name("__init__.py"))}
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """The versions of what computes a trial, without what a build adds to them: `2.13.0` of `2.13.0+cpu`."""
+    found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
+    return {name: each.partition("+")[0] for name, each in found.items()}
 
 
 def model_of(trial: Trial, images: Batches) -> Variant:

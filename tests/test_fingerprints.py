@@ -1,0 +1,153 @@
+"""A trial is redone for whatever can change what it comes to, and for nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+from conftest import CASES
+
+from latentmill import variants
+from latentmill.config import TrainingConfig
+from latentmill.errors import InputError
+from latentmill.sweep import worker
+from latentmill.training import code
+from latentmill.training import trial as trial_module
+from latentmill.training.code import SOURCE, imported_files
+from latentmill.training.store import TrialStore
+from latentmill.training.trial import NO_EFFECT, Trial, code_digest, libraries
+
+DIGEST = "a" * 64
+PACKAGE = SOURCE / "latentmill"
+DATA = "from sklearn.datasets import load_digits; data = load_digits().images[:60, None].astype('uint8')\n"
+TRAIN = """
+import sys, json
+from latentmill.data.batches import Batches
+from latentmill.sweep import worker
+from latentmill.training.store import TrialStore
+from latentmill.training.trial import Trial
+from latentmill.training import trials, together
+context = trials.Context(Batches(data[:50]), Batches(data[50:]), "a" * 64, TrialStore(sys.argv[1]))
+asked = [Trial(**each) for each in json.loads(sys.argv[2])]
+worker.use_one_core()
+together.run_together(asked, context, [trials.UNWATCHED] * len(asked))
+trials.run(asked[0], context)
+print(json.dumps([name for name in sys.modules if name.startswith("latentmill")]))
+"""
+
+
+def trial(name="vae", **changes) -> Trial:
+    found = variants.find(name)
+    config = found.Config(**{key: 2 for key in ("latent", "components") if key in found.Config.model_fields})
+    training = None if found.closed_form else TrainingConfig(epochs=1, batch_size=25, **changes).model_dump()
+    return Trial(name, config.model_dump(), training, 0)
+
+
+def covered(variant: str) -> set[str]:
+    """The files of the package, relative to it, that are in the digest or said to be without effect."""
+    return {str(path.relative_to(PACKAGE)) for path in trial_module.code_files(variant)} | NO_EFFECT.keys()
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_all_that_a_trial_imports_is_covered(name, tmp_path):
+    asked = [trial(name)] if trial(name).training is None else [trial(name, learning_rate=rate) for rate in (0.1, 0.2)]
+    command = [sys.executable, "-c", DATA + TRAIN, str(tmp_path), json.dumps([asdict(each) for each in asked])]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    loaded = {file for module in json.loads(done.stdout.splitlines()[-1]) for file in files_of(module)}
+    assert "sweep/worker.py" in loaded
+    assert loaded - covered(name) == set()
+
+
+def files_of(module: str) -> set[str]:
+    """The file behind a module's name; none for a package of a docstring alone."""
+    path = SOURCE.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return {str(file.relative_to(PACKAGE))} & {str(found.relative_to(PACKAGE)) for found in imported_files(file)}
+
+
+def test_what_has_no_effect_is_imported_and_stands_there_with_a_reason():
+    files = {str(path.relative_to(PACKAGE)) for path in imported_files(PACKAGE / "sweep" / "worker.py")}
+    assert NO_EFFECT.keys() <= files
+    assert all(NO_EFFECT.values())
+
+
+def test_a_constant_changed_in_any_file_is_noticed_or_of_no_effect(tmp_path, monkeypatch):
+    shutil.copytree(PACKAGE, tmp_path / "latentmill", ignore=shutil.ignore_patterns("ort", "__pycache__"))
+    monkeypatch.setattr(code, "SOURCE", tmp_path)
+    before, noticed = code_digest.__wrapped__("vae"), set()
+    for path in sorted(path for path in (tmp_path / "latentmill").rglob("*.py") if imported_files(path)):
+        text = path.read_text()
+        path.write_text(text + "\n_changed = 1\n")
+        if code_digest.__wrapped__("vae") != before:
+            noticed.add(str(path.relative_to(tmp_path / "latentmill")))
+        path.write_text(text)
+    monkeypatch.undo()
+    assert noticed == covered("vae") - NO_EFFECT.keys()
+    assert {"training/trials.py", "training/together.py", "variants/__init__.py", "sweep/process.py"} <= noticed
+    assert not {"variants/ppca.py", "report/page.py", "evaluation/judge.py", "export/graphs.py"} & noticed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ..helper import SCALE",
+        "from .. import helper",
+        "from latentmill.helper import SCALE",
+        "import latentmill.helper as helper",
+        "helper = __import__('importlib').import_module('latentmill.helper')",
+        "def later():\n    from ..helper import SCALE",
+    ],
+)
+def test_a_variants_own_module_is_noticed_however_it_is_imported(line, tmp_path, monkeypatch):
+    (tmp_path / "latentmill" / "variants").mkdir(parents=True)
+    own, helper = tmp_path / "latentmill" / "variants" / "mine.py", tmp_path / "latentmill" / "helper.py"
+    own.write_text(f"{line}\n")
+    helper.write_text("SCALE = 1\n")
+    monkeypatch.setattr(code, "SOURCE", tmp_path)
+    assert imported_files(own, by_name=True) == {own, helper}
+
+
+@pytest.mark.parametrize("name", ["python", "numpy", "torch"])
+def test_another_version_of_a_library_is_another_trial(name, monkeypatch):
+    before = trial().fingerprint(DIGEST)
+    monkeypatch.setattr(trial_module, "libraries", lambda: libraries() | {name: "0.0"})
+    assert trial().fingerprint(DIGEST) != before
+    assert all(found and "+" not in found for found in libraries().values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"libraries": {"python": "1.0", "numpy": "1.0", "torch": "1.0"}}, "must have the driver's libraries"),
+        ({"data_digest": "b" * 64}, "must have the driver's code"),
+    ],
+    ids=["libraries", "code"],
+)
+def test_a_worker_that_is_not_as_its_driver_refuses_and_says_so(change, message, tmp_path):
+    each = {"trial": asdict(trial()), "entry": "vae", "fingerprint": trial().fingerprint(DIGEST)}
+    settings = SimpleNamespace(storage=str(tmp_path), loggers=[])
+    given = SimpleNamespace(**{"libraries": libraries(), "data_digest": DIGEST, "settings": settings} | change)
+    assert worker.run({"asked": [each]}, given, None, None, 0.0) == []
+    record = TrialStore(tmp_path).find(each["fingerprint"])
+    assert record["status"] == "failed"
+    assert message in record["error"]
+
+
+def test_a_record_in_another_trials_place_counts_as_none(tmp_path):
+    notes = []
+    store = TrialStore(tmp_path, notes.append)
+    for name in ("1" * 16, "2" * 16):
+        store.end(name, {"fingerprint": name, "status": "finished", "criterion": 1.0}, name.encode())
+    (tmp_path / ("1" * 16)).rename(tmp_path / "kept")
+    (tmp_path / ("2" * 16)).rename(tmp_path / ("1" * 16))
+    assert store.find("1" * 16) is None
+    assert "must be the record of that trial, but is that of 2222222222222222" in notes[0]
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="must be the record of that trial"):
+        store.fetch("1" * 16, tmp_path / "out")

@@ -1,0 +1,93 @@
+"""What a stage is made of must not change while it runs, or DVC takes a stale result for up to date."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from latentmill.errors import InputError
+from latentmill.stage import steady
+
+PIPELINE = """
+stages:
+  train:
+    cmd: python train.py
+    params: [trial, train.workers]
+    deps: [data, code, train.py]
+  export:
+    foreach: ${ladder}
+    do:
+      cmd: python export.py ${key}
+      deps: ["models/${key}"]
+"""
+PARAMS = "trial: {epochs: 3}\ntrain: {workers: 1, pack: auto}\nladder: {vae: {}, ppca: {}}\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    for folder in ("data", "code/inner", "models/vae", "models/ppca", "code/__pycache__"):
+        (tmp_path / folder).mkdir(parents=True)
+    np.save(tmp_path / "data" / "train.npy", np.zeros(5))
+    for name in ("train.py", "code/inner/a.py", "models/vae/model", "models/ppca/model", "code/__pycache__/a.pyc"):
+        (tmp_path / name).write_text("x = 1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (
+            lambda root: (root / "params.yaml").write_text(PARAMS.replace("epochs: 3", "epochs: 7")),
+            "trial in params.yaml",
+        ),
+        (lambda root: (root / "params.yaml").unlink(), "train.workers in params.yaml and 1 more"),
+        (lambda root: np.save(root / "data" / "train.npy", np.ones(5)), "data/train.npy"),
+        (lambda root: (root / "data" / "train.npy").unlink(), "data/train.npy"),
+        (lambda root: (root / "code" / "inner" / "a.py").write_text("x = 2\n"), "code/inner/a.py"),
+        (lambda root: (root / "code" / "inner" / "b.py").write_text(""), "code/inner/b.py"),
+        (lambda root: (root / "train.py").write_text("y = 1\n"), "train.py"),
+    ],
+    ids=["param", "no params", "data", "data gone", "code", "code added", "stage"],
+)
+def test_what_changes_while_a_stage_runs_is_named(project, edit, named):
+    rule = f"what the stage train is made of must stay the same while it runs, but {named} changed: run again"
+    with pytest.raises(InputError, match=rule), steady("train"):
+        edit(project)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda root: (root / "params.yaml").write_text("# a comment\n" + PARAMS.replace("pack: auto", "pack: off")),
+        lambda root: (root / "train.py").write_text("x = 1\n"),
+        lambda root: (root / "code" / "__pycache__" / "a.pyc").write_text("y"),
+        lambda root: (root / "models" / "vae" / "model").write_text("y"),
+        lambda root: (root / "other").write_text("y"),
+    ],
+    ids=["another param", "saved as it was", "bytecode", "another stage's", "a new file"],
+)
+def test_other_changes_are_none_of_its_concern(project, edit):
+    with steady("train"):
+        edit(project)
+
+
+@pytest.mark.parametrize(
+    ("key", "outcome"), [("vae", pytest.raises(InputError, match="models/vae")), ("ppca", nullcontext())]
+)
+def test_one_of_several_depends_on_its_own_alone(project, key, outcome):
+    with outcome, steady("export", key):
+        (project / "models" / "vae" / "model").write_text("changed")
+
+
+def test_an_error_of_the_stage_is_not_hidden(project):
+    with pytest.raises(FileNotFoundError), steady("train"):
+        (project / "train.py").rename(project / "nowhere" / "train.py")
+
+
+def test_without_a_pipeline_nothing_is_compared(project):
+    (project / "dvc.yaml").unlink()
+    with steady("train"):
+        (project / "train.py").write_text("y = 1\n")

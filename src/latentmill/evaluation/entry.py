@@ -43,7 +43,7 @@ from latentmill.variant import Decodes, Encodes, HasPosterior, PriorName, Varian
 
 PAIRS, WORST = 32, 16  # reconstructions shown
 USUAL = 2_000  # training images, for what is usual among them
-COMPARED = 5_000  # test images, for what is usual of them; codes, beside draws from a prior
+COMPARED = 5_000  # test images, for what is usual of them and for reconstructions; codes, beside draws from a prior
 SAMPLES_SHOWN, SHOWN = 64, 48  # samples in a picture; those that the report shows beside their neighbours
 MAPPED = 3_000  # codes on the map; more are only ink
 INTERPOLATIONS, STEPS = 6, 16
@@ -146,9 +146,9 @@ def judge_model(model: Variant, given: Material, config: EvaluationConfig) -> Fi
 
 
 def _reconstructions(model: Encodes, given: Material, seed: int, folder: Path) -> Metrics:
-    images = Batches(given.test)
+    images = Batches(np.asarray(given.test)[drawn(given.test, COMPARED, seed)])
     found = compare_all(model, images)
-    for name, shown in (("reconstructions", drawn(given.test, PAIRS, seed)), ("worst", found.worst(WORST))):
+    for name, shown in (("reconstructions", np.arange(len(images))[:PAIRS]), ("worst", found.worst(WORST))):
         some = images[shown]
         pictures.draw_pairs(folder / f"{name}.png", float_array(some), reconstruct(model, some))
     return reconstruction_metrics(found)

@@ -180,6 +180,22 @@ def test_a_member_that_is_stopped_leaves_alone(together, alone):
     assert stopped["criterion"] == pytest.approx(in_full, rel=1e-3), "of this variant, with beta 1, it is the loss"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_validation_sees_models_as_they_are_used(count, together, monkeypatch):
+    """Dropout or the statistics of a batch would falsify what epochs and trials are compared by."""
+    kind, seen = variants.find("vae"), []
+    forward = kind.forward
+
+    def watched(self, images, generator):
+        seen.append((torch.is_grad_enabled(), self.training))
+        return forward(self, images, generator)
+
+    monkeypatch.setattr(kind, "forward", watched)
+    together(rates(*[1e-3, 2e-3][:count], epochs=2))
+    assert {(True, True), (False, False)} <= set(seen[1:])
+    assert all(training == by_gradient for by_gradient, training in seen[1:])  # the first call asks for what is drawn
+
+
 # Going on after an interruption
 
 

@@ -178,6 +178,8 @@ def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val:
         member.ended = watch.diverged.get(row)
     if all(member.ended for member in members):
         return
+    for progress in trained.members:
+        progress.model.eval()  # dropout or batch statistics would falsify what trials are compared by
     losses = trained.losses(val)
     next_epoch = trained.members[0].epoch + 1
     at_rung = any(next_epoch in member.checkpoints.rungs for member in members)

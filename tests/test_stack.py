@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -118,6 +119,10 @@ def random_trials(name, config, count) -> list[Trial]:
             model=config | {key: float(random.uniform(0.1, 0.9)) for key in sorted(numbers)},
             learning_rate=float(10 ** random.uniform(-4, -2.5)),
             weight_decay=float(random.choice([0.0, 0.1])),
+            schedule=str(random.choice(["constant", "cosine", "one-cycle"])),
+            warmup=float(random.choice([0.0, 0.2])),
+            clip=random.choice([None, 0.5, 5.0]),
+            ema=random.choice([None, 0.5, 0.9]),
             epochs=int(random.integers(1, 5)),
             patience=int(random.integers(1, 3)),
             batch_size=64,  # so the last batch of an epoch is smaller
@@ -178,6 +183,33 @@ def test_a_member_that_is_stopped_leaves_alone(together, alone):
     assert ["val_criterion" in row for row in other["history"]] == [True, True, False]
     in_full = one_by_one.find(asked[1].fingerprint(DIGEST))["history"][1]["val_loss"]
     assert stopped["criterion"] == pytest.approx(in_full, rel=1e-3), "of this variant, with beta 1, it is the loss"
+
+
+@pytest.mark.parametrize("setting", [{"ema": 0.9}, {"schedule": "one-cycle"}, {"clip": 0.1}, {"warmup": 0.5}], ids=str)
+def test_what_one_member_asks_for_is_none_of_anothers(setting, together, alone):
+    """Trained with one that has it, a trial without ends as ever."""
+    asked = [trial(), trial(**setting)]
+    packed, _ = together(asked)
+    one_by_one = alone(asked)
+    for each in asked:
+        same(each, packed, one_by_one)
+    own, other = (packed.find(each.fingerprint(DIGEST))["criterion"] for each in asked)
+    assert own != other
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_average_of_weights_is_validated_and_kept(count, data, tmp_path, together):
+    """Of steps that hardly move the weights it lies between the first and the last."""
+    asked = [trial(epochs=1, ema=0.9, learning_rate=rate) for rate in (1e-3, 2e-3)[:count]]
+    store, _ = together(asked)
+    for each in asked:
+        kept = load_file(f"{store.storage.url}/{each.fingerprint(DIGEST)}/model.safetensors")
+        plain, _ = together([replace(each, training=each.training | {"ema": None})], name="plain")
+        name = replace(each, training=each.training | {"ema": None}).fingerprint(DIGEST)
+        last = load_file(f"{plain.storage.url}/{name}/model.safetensors")["decoder.0.bias"]
+        first = trials.model_of(each, data[0]).decoder[0].bias.detach().numpy()
+        moved, whole = (np.linalg.norm(each - first) for each in (kept["decoder.0.bias"], last))
+        assert 0.2 * whole < moved < 0.95 * whole
 
 
 @pytest.mark.parametrize("count", [1, 2])

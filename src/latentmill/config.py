@@ -101,8 +101,12 @@ class TrainingConfig(Model):
     max_steps: PositiveInt = 12_000  # batches; the epoch that reaches it is the last, so large data needs fewer epochs
     patience: PositiveInt = 20  # epochs without a better validation loss before the trial stops
     batch_size: PositiveInt = 100
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's, at its highest
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"  # of the learning rate, over all steps allowed
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which the learning rate rises
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled from the gradient, as in AdamW
+    clip: Annotated[float, Field(gt=0)] | None = None  # the largest norm of a step's gradient
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the average of weights that is kept for them
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks in training; all else is float32
 
 

@@ -27,6 +27,7 @@ class Progress:
     order: torch.Generator  # of the images
     noise: torch.Generator
     moments: Moments = field(default_factory=dict)
+    averages: dict[str, Tensor] = field(default_factory=dict)  # of the weights, where the config asks for them
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -50,11 +51,12 @@ class Progress:
         self.history.append(row)
         if row["val_loss"] < best_loss:
             self.best_epoch = self.epoch
-            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            state = self.model.state_dict() | self.averages
+            self.best_weights = {name: value.clone() for name, value in state.items()}
 
     def release(self) -> None:
         """Give back the memory of a trial that is over: its tensors are views of a whole stack's."""
-        self.moments, self.best_weights = {}, {}
+        self.moments, self.averages, self.best_weights = {}, {}, {}
         self.model.to("meta")
 
 
@@ -70,11 +72,12 @@ def steps_an_epoch(images: int, config: TrainingConfig) -> int:
 def to_bytes(progress: Progress) -> bytes:
     """One safetensors file, with what is no tensor in its header.
 
-    Weights, moments, the generators' states, and the best weights where they are not the present ones.
+    Weights, moments, averages, the generators' states, and the best weights where they are not the present ones.
     """
     tensors = {f"model/{name}": value for name, value in progress.model.state_dict().items()}
     for index, moments in progress.moments.items():
         tensors |= {f"moments/{index}/{name}": value for name, value in moments.items()}
+    tensors |= {f"average/{name}": value for name, value in progress.averages.items()}
     if progress.best_epoch != progress.epoch:
         tensors |= {f"best/{name}": value for name, value in progress.best_weights.items()}
     tensors |= {"generator/order": progress.order.get_state(), "generator/noise": progress.noise.get_state()}
@@ -97,11 +100,12 @@ def from_bytes(content: bytes, progress: Progress) -> None:
         progress.order.set_state(tensors["generator/order"])
         progress.model.load_state_dict(_below("model/", tensors))
         progress.moments = _moments(_below("moments/", tensors))
+        progress.averages = _below("average/", tensors)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"a checkpoint must hold the progress of its trial, but {error!r}") from None
     for name, value in numbers.items():
         setattr(progress, name, value)
-    progress.best_weights = _below("best/", tensors) or _below("model/", tensors)
+    progress.best_weights = _below("best/", tensors) or _below("model/", tensors) | progress.averages
 
 
 def _moments(tensors: dict[str, Tensor]) -> Moments:

@@ -10,18 +10,22 @@ Shapes: M members of a stack, B rows of a batch, C, H, W image.
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches, Indices
 from latentmill.draws import Draw, Drawn, Generator
 from latentmill.training.adam import Adam, PackedAdam, owned
+from latentmill.training.averages import Averages
 from latentmill.training.noise import Noise, asked
-from latentmill.training.progress import Progress
+from latentmill.training.progress import Progress, epochs_allowed, steps_an_epoch
+from latentmill.training.schedule import factor
 from latentmill.training.team import Alone, Forward, Team
 from latentmill.variant import Variant
 
@@ -32,6 +36,13 @@ class Stack(ABC):
     """Trials whose weights have the same shapes, all after the same number of epochs."""
 
     members: list[Progress]
+    _steps: Iterator[tuple[int, list[float]]] | None = None
+
+    def _next_step(self, images: Batches) -> tuple[int, list[float]]:
+        """Its number, from 0 over all epochs, and the learning rate of each member."""
+        if self._steps is None:
+            self._steps = _steps([member.config for member in self.members], self.members[0].epoch, len(images))
+        return next(self._steps)
 
     @abstractmethod
     def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
@@ -64,9 +75,9 @@ class Single(Stack):
         for value in itertools.chain(member.model.parameters(), member.model.buffers()):
             if value.untyped_storage().nbytes() > value.nbytes:  # a view of a stack that is no more
                 value.data = value.data.clone()
-        self._optimiser = Adam(
-            list(member.model.parameters()), config.learning_rate, config.weight_decay, owned(member.moments)
-        )
+        weights = dict(member.model.named_parameters())
+        self._optimiser = Adam(list(weights.values()), config.weight_decay, owned(member.moments))
+        self._averages = None if config.ema is None else Averages(weights, member.averages, config.ema)
         self._forward: Forward = team.forward_of(member.model)
         self._noise = Noise(self.members)
         compiled = compiled and isinstance(team, Alone)
@@ -74,13 +85,18 @@ class Single(Stack):
 
     def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         (member,) = self.members
+        step, rates = self._next_step(images)
         part = self.team.part(indices[0])
         draws = [each[0][part.rows] for each in self._noise.next(images, indices.shape[1])]
         with _precision(member, images.device):
             terms = self._terms(images[part.indices], draws)
         self._optimiser.zero_grad()
         self.team.scaled(terms["loss"], part).backward()
-        self._optimiser.step()
+        if member.config.clip is not None:
+            self._optimiser.clip(member.config.clip)
+        self._optimiser.step(rates[0])
+        if self._averages:
+            self._averages.update(step)
         means = {name: self.team.mean(value, part) for name, value in terms.items()}
         return {name: value.clone()[None] for name, value in means.items()}  # a CUDA graph overwrites its own
 
@@ -92,14 +108,33 @@ class Single(Stack):
 
     def losses(self, val: Batches) -> list[float]:
         model = self.members[0].model
-        return [validate(lambda batch, noise: model(batch, noise)["loss"], val)]
+        with self._averaged():
+            return [validate(lambda batch, noise: model(batch, noise)["loss"], val)]
 
     def criteria(self, val: Batches) -> list[float]:
-        return [validate(self.members[0].model.criterion, val)]
+        with self._averaged():
+            return [validate(self.members[0].model.criterion, val)]
 
     def end_epoch(self) -> None:
         self.members[0].moments = self._optimiser.moments
+        self.members[0].averages = self._averages.averages if self._averages else {}
         self._noise.forget()
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within the block the model has the averages of its weights, if there are any."""
+        averages = self._averages.averages if self._averages else {}
+        own = {name: weight.data for name, weight in self.members[0].model.named_parameters() if name in averages}
+        self._give(averages)
+        try:
+            yield
+        finally:
+            self._give(own)
+
+    def _give(self, weights: Mapping[str, Tensor]) -> None:
+        parameters = dict(self.members[0].model.named_parameters())
+        for name, value in weights.items():
+            parameters[name].data = value
 
 
 class Packed(Stack):
@@ -116,6 +151,8 @@ class Packed(Stack):
             for name, value in itertools.chain(member.model.named_parameters(), member.model.named_buffers()):
                 value.data = state[name].data[row]
         self._optimiser = PackedAdam(list(self._weights.values()), self.members)
+        self._is_clipped = any(member.config.clip for member in members)
+        self._averages = self._averages_of() if any(member.config.ema for member in members) else None
         self._noise = Noise(self.members)
         self._draws: dict[str, list[Draw]] = {}  # of validation, by the method that draws; the same for all
         self._step = _of_all(self._model, "forward", 0)
@@ -123,6 +160,7 @@ class Packed(Stack):
             self._step = _compile(self._step, self._optimiser.device)
 
     def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
+        step, rates = self._next_step(images)
         batch = images[indices]  # (M, B, C, H, W)
         noise = self._noise.next(images, batch.shape[1])
         whole = batch.shape[1] == self.members[0].config.batch_size
@@ -130,7 +168,11 @@ class Packed(Stack):
             terms = (self._step if whole else _of_all(self._model, "forward", 0))(self._state, batch, noise)
         self._optimiser.zero_grad()
         terms["loss"].sum().backward()  # no member's weights are in another's loss
-        self._optimiser.step()
+        if self._is_clipped:
+            self._optimiser.clip()
+        self._optimiser.step(rates)
+        if self._averages:
+            self._averages.update(step)
         return {name: value.detach().clone() for name, value in terms.items()}  # a CUDA graph overwrites its own
 
     def losses(self, val: Batches) -> list[float]:
@@ -142,7 +184,16 @@ class Packed(Stack):
     def end_epoch(self) -> None:
         for row, member in enumerate(self.members):
             member.moments = self._optimiser.moments(row)
+            if self._averages and member.config.ema:
+                member.averages = self._averages.of(row)
         self._noise.forget()
+
+    def _averages_of(self) -> Averages:
+        """Of all members; of one that asks for none they are its weights."""
+        kept = [dict(member.model.named_parameters()) | member.averages for member in self.members]
+        stacked = {name: torch.stack([each[name].detach() for each in kept]) for name in self._weights}
+        decays = torch.tensor([member.config.ema or 0.0 for member in self.members])  # (M)
+        return Averages(self._weights, stacked, decays)
 
     @torch.no_grad()
     def _validated(self, method: str, val: Batches) -> list[float]:
@@ -152,11 +203,26 @@ class Packed(Stack):
         generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
         totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
         of_all = _of_all(self._model, method, None)
+        averages = self._averages.averages if self._averages else {}
+        state = self._state | {f"model.{name}": average for name, average in averages.items()}
         for batch in val.chunks():
             noise = [draw(generator, 1, len(batch))[0] for draw in self._draws[method]]
-            found = of_all(self._state, batch, noise)
+            found = of_all(state, batch, noise)
             totals += (found["loss"] if isinstance(found, dict) else found) * len(batch)
         return [total / len(val) for total in totals.tolist()]
+
+
+def _steps(configs: Sequence[TrainingConfig], epoch: int, images: int) -> Iterator[tuple[int, list[float]]]:
+    """The numbers of the steps after `epoch` epochs, and the learning rate of each of the trials in them."""
+    an_epoch = steps_an_epoch(images, configs[0])
+    allowed = [epochs_allowed(images, config) * an_epoch for config in configs]
+    constant = all(config.schedule == "constant" and not config.warmup for config in configs)
+    rates = [config.learning_rate for config in configs]
+    for step in itertools.count(epoch * an_epoch):
+        if not constant:
+            factors = (factor(config, step, steps) for config, steps in zip(configs, allowed, strict=True))
+            rates = [config.learning_rate * each for config, each in zip(configs, factors, strict=True)]
+        yield step, rates
 
 
 def _of_all(model: nn.Module, method: str, of_each: int | None) -> Callable[..., Any]:

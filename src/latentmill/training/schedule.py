@@ -1,0 +1,31 @@
+"""How the learning rate changes over the steps of a trial."""
+
+from math import cos, pi
+
+from latentmill.config import TrainingConfig
+
+RISE, LOWEST_FIRST, LOWEST_LAST = 0.3, 1 / 25, 1e-4  # one-cycle: the share of the steps that rise; the ends
+
+
+def factor(config: TrainingConfig, step: int, steps: int) -> float:
+    """What the learning rate is multiplied by at `step`, from 0, of the `steps` that the trial may take: in (0, 1].
+
+    `cosine` falls to 0 (Loshchilov & Hutter 2017), after a linear `warmup`; `one-cycle` rises from a 25th and falls to
+    a ten thousandth (Smith & Topin 2018), its rise as long as `warmup` if that is given.
+    """
+    if config.schedule == "one-cycle":
+        rise = (config.warmup or RISE) * steps
+        if step < rise:
+            return _between(LOWEST_FIRST, 1.0, step / rise)
+        return _between(1.0, LOWEST_LAST, (step - rise) / (steps - rise))
+    warmup = config.warmup * steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.schedule == "cosine":
+        return _between(1.0, 0.0, (step - warmup) / (steps - warmup))
+    return 1.0
+
+
+def _between(first: float, last: float, share: float) -> float:
+    """Half a cosine from `first` to `last`."""
+    return last + (first - last) * (1 + cos(pi * min(1.0, share))) / 2

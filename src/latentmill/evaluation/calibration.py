@@ -4,7 +4,7 @@ No published measure of either rule can be trusted everywhere. So each is first 
 rule and sets that break it, all made from the user's own data, and has a say only where it told them apart.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -128,16 +128,25 @@ class Calibration:
         times = max(margins) ** 2
         return None if self.most is not None and times * self.size > self.most else times
 
-    def confirmed(self, values: dict[str, float], factor: float, least: float = 0.0) -> "Calibration":
-        """With further sets of images that keep the rule: by name the value of each, in the order of the first such.
+    def confirmed(
+        self,
+        values: Mapping[str, tuple[str, float]],
+        factor: float,
+        least: float = 0.0,
+        steady: Collection[str] = (),
+    ) -> "Calibration":
+        """With further sets of images that keep the rule: by name the control that each is like, and its value.
 
-        Their deviations are `factor` times those of the ones known, and at least `least`.
+        Their deviations are `factor` times those of the controls, and at least `least`. What bad images come to may
+        hang on a single training image, that nearest to all of them. So but for those that are `steady`, they are also
+        at least half of how far the value moved.
         """
-        kept = [each for each in self.seen if each.keeps]
-        more = [
-            Seen(name, True, value, max(factor * before.deviation, least))
-            for (name, value), before in zip(values.items(), kept, strict=False)
-        ]
+        known = {each.control: each for each in self.seen}
+        more = []
+        for name, (control, value) in values.items():
+            before = known[control]
+            moved = 0.0 if name in steady else abs(value - before.mean) / 2
+            more.append(Seen(name, True, value, max(factor * before.deviation, least, moved)))
         return replace(self, seen=(*self.seen, *more))
 
     def finds(self) -> dict[str, float]:

@@ -24,6 +24,9 @@ from latentmill.evaluation.measures import FINDS_LOST_MODES, HIGHER_IS_BETTER, R
 from latentmill.evaluation.pool import POOL, Pool
 from latentmill.evaluation.spaces import CopySpace, Space, joined, some_of
 
+VALIDATION = "validation images"
+SPOILT = 2_000  # of them, at most, that are spoilt
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -107,18 +110,24 @@ class Calibrator:
     def confirm(self, calibrations: list[Calibration], space: CopySpace) -> list[Calibration]:
         """Those of rule 2, with the validation images among what keeps it, as `space` of all training images has them.
 
-        Of these one draw is all there is: a further one differs from it by the deviation of both.
+        As they are, blurred, and spoilt. Of these one draw is all there is: a further one differs from it by the
+        deviation of both.
         """
         if not len(self._val):
             return calibrations
         rng = np.random.default_rng([self.seed, 2])
-        populations = controls.unspoilt("validation images", some_of(self._val, POOL, self.seed))
+        val = some_of(self._val, POOL, self.seed)
+        unspoilt, few = controls.unspoilt(VALIDATION, val), val[:SPOILT]
+        spoilt = controls.spoilt_images(few, space.cells.of(space.features(few)), self.seed)
+        populations = unspoilt | {f"{VALIDATION}: {name}": each for name, each in spoilt.items()}
+        of_pool = dict(zip(populations, [*controls.unspoilt("held-out images", val), *spoilt], strict=True))
         values = {name: self._measured(2, space.look_at(each), space, rng) for name, each in populations.items()}
         return [
             each.confirmed(
-                {name: of[each.measure] for name, of in values.items()},
+                {name: (of_pool[name], of[each.measure]) for name, of in values.items()},
                 self._confirming(each),
                 least_deviation(each.measure, each.size, min(POOL, len(self._val))),
+                unspoilt.keys(),
             )
             for each in calibrations
         ]

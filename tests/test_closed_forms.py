@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.evaluation.likelihood import evaluate_likelihood, importance_bound
-from latentmill.observations import dequantised
+from latentmill.observations import Gaussian
 from latentmill.variants import build as build_variant
 
 LATENT = 4
@@ -46,7 +46,7 @@ def ppca(digits):
 @pytest.fixture(scope="module")
 def x(digits):
     """Dequantised digits that PPCA was fitted to: (600, 1, 8, 8)."""
-    return dequantised(torch.from_numpy(digits) / 255, torch.Generator().manual_seed(0))
+    return Gaussian().observe(torch.from_numpy(digits) / 255, torch.Generator().manual_seed(0))
 
 
 def marginal(model) -> MultivariateNormal:

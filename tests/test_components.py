@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from latentmill import components, variants
 from latentmill.components import principal_components
 from latentmill.data.batches import Batches
-from latentmill.observations import dequantised
+from latentmill.observations import Gaussian
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_ppca_is_fitted_to_the_observed_images_under_one_draw_of_their_noise(dig
     model = variants.build("ppca", {"latent": 20}, (1, 28, 28))
     model.before_training(images, torch.Generator().manual_seed(3))
     generator = torch.Generator().manual_seed(3)
-    x = torch.cat([dequantised(chunk, generator).flatten(1) for chunk in images.chunks()]).double().numpy()
+    x = torch.cat([Gaussian().observe(chunk, generator).flatten(1) for chunk in images.chunks()]).double().numpy()
     expected = PCA(20, svd_solver="full").fit(x)
     np.testing.assert_allclose(model.mu, expected.mean_, atol=1e-6)
     np.testing.assert_allclose(model.variances, expected.explained_variance_, rtol=off)

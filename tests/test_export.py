@@ -390,7 +390,7 @@ class Deaf(Variant):
         self.follows_the_batch = follows_the_batch
         self.register_buffer("image", torch.full((1, *IMAGE_SHAPE), 0.5))
 
-    def forward(self, images, generator):
+    def forward(self, batch, noise):
         raise NotImplementedError
 
     def generate(self, noise):

@@ -12,7 +12,7 @@ from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
 from latentmill.evaluation import likelihood
 from latentmill.evaluation.likelihood import evaluate_likelihood, importance_bound
-from latentmill.observations import Gaussian, binarised
+from latentmill.observations import Bernoulli, Gaussian
 from latentmill.variant import HasPosterior
 
 VAE, GAUSSIAN_VAE = ({"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0})
@@ -49,7 +49,7 @@ def test_the_likelihood_of_naive_bayes_by_hand(trained, digits):
     model, _ = trained("naive_bayes", {})
     found = evaluate_likelihood(model, Batches(digits[500:541]), samples=2, seed=7)
     p = ((digits[:500] / 255).sum(0) + 1) / (500 + 2)
-    x = binarised(Batches(digits[500:541])[:], torch.Generator().manual_seed(7)).numpy() > 0
+    x = Bernoulli().observe(Batches(digits[500:541])[:], torch.Generator().manual_seed(7)).numpy() > 0
     log_p = np.where(x, np.log(p), np.log(1 - p)).sum((1, 2, 3))
     assert (found.kind, found.images) == ("exact", 41)
     assert found.nats == pytest.approx(-log_p.mean(), rel=1e-5)

@@ -12,20 +12,19 @@ import torch
 from conftest import CASES, build
 from safetensors.numpy import load_file
 from test_sweep import Listener, swept
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentmill import variants
 from latentmill.config import Params, SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.draws import Asked, Drawn, random_bits, standard_normal, uniform
+from latentmill.draws import Draw, drawn
 from latentmill.sweep import worker
 from latentmill.sweep.search import PlanSearch, optuna_rounds
 from latentmill.sweep.stacks import StackSizes
 from latentmill.training import loop, packing, trials
 from latentmill.training import together as together_runs
 from latentmill.training.endings import StoppedError
-from latentmill.training.noise import Noise, steps_ahead
+from latentmill.training.noise import NoiseAhead, steps_ahead
 from latentmill.training.packing import best_size
 from latentmill.training.plan import Plan
 from latentmill.training.progress import Progress
@@ -218,14 +217,13 @@ def test_validation_sees_models_as_they_are_used(count, together, monkeypatch):
     kind, seen = variants.find("vae"), []
     forward = kind.forward
 
-    def watched(self, images, generator):
+    def watched(self, batch, noise):
         seen.append((torch.is_grad_enabled(), self.training))
-        return forward(self, images, generator)
+        return forward(self, batch, noise)
 
     monkeypatch.setattr(kind, "forward", watched)
     together(rates(*[1e-3, 2e-3][:count], epochs=2))
-    assert {(True, True), (False, False)} <= set(seen[1:])
-    assert all(training == by_gradient for by_gradient, training in seen[1:])  # the first call asks for what is drawn
+    assert set(seen) == {(True, True), (False, False)}
 
 
 # Going on after an interruption
@@ -297,9 +295,9 @@ def test_a_stack_that_needs_too_much_memory_is_halved(together, alone, monkeypat
 def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, monkeypatch):
     forward = variants.find("vae").forward
 
-    def looks(self, images, generator):
-        terms = forward(self, images, generator)
-        assert terms["loss"].item() > 0  # no value can be looked at in a batched program
+    def looks(self, batch, noise):
+        terms = forward(self, batch, noise)
+        assert terms["loss"].sum().item() > 0  # no value can be looked at in a batched program
         return terms
 
     monkeypatch.setattr(variants.find("vae"), "forward", looks)
@@ -312,10 +310,10 @@ def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, m
 def test_a_trial_that_fails_takes_no_other_with_it(together, monkeypatch):
     forward = variants.find("vae").forward
 
-    def fails(self, images, generator):
+    def fails(self, batch, noise):
         if self.beta == 2.0:  # which can't be asked in a batched program either
             raise ValueError("beta is 2")
-        return forward(self, images, generator)
+        return forward(self, batch, noise)
 
     monkeypatch.setattr(variants.find("vae"), "forward", fails)
     asked = [trial(model={"beta": beta}, epochs=1) for beta in (2.0, 1.0, 3.0)]
@@ -361,17 +359,17 @@ def test_trials_of_one_shape_differ_in_real_numbers_the_seed_and_when_to_end():
     assert closed.shape is None
 
 
-def test_what_was_drawn_is_handed_out_as_it_was_asked_for():
-    def draws(generator):
-        shape = (4, 3)
-        return [draw(shape, generator) for draw in (standard_normal, uniform, random_bits)]
-
-    asked = Asked(torch.Generator().manual_seed(0))
-    seen = draws(asked)
-    again = torch.Generator().manual_seed(0)
-    drawn = [draw(again, 1, 4)[0] for draw in asked.draws]
-    assert all(torch.equal(one, other) for one, other in zip(seen, drawn, strict=True))
-    assert all(torch.equal(one, other) for one, other in zip(draws(Drawn(drawn)), seen, strict=True))
+@pytest.mark.parametrize("kind", ["normal", "uniform", "bits"])
+def test_rows_are_drawn_as_declared(kind):
+    draw = Draw(kind, (50, 40))
+    rows, again = (draw.rows(30, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(rows, again)
+    assert (rows.shape, rows.nbytes) == ((30, 50, 40), 30 * draw.bytes_a_row)
+    low, high = {"normal": (-6, 6), "uniform": (0, 1), "bits": (-(2**15), 2**15 - 1)}[kind]
+    assert low <= rows.min() <= rows.max() <= high
+    middle, spread = {"normal": (0, 1), "uniform": (0.5, 12**-0.5), "bits": (-0.5, 2**16 * 12**-0.5)}[kind]
+    assert rows.double().mean() == pytest.approx(middle, abs=0.02 * spread)
+    assert rows.double().std() == pytest.approx(spread, rel=0.02)
 
 
 @pytest.mark.parametrize("batch_size", [110, 125])  # 4 whole batches an epoch, with a smaller one and without
@@ -410,35 +408,27 @@ def test_a_team_sees_its_own_rows_of_what_is_drawn_ahead(data):
             return Part(indices[7:], slice(7, 10), 0.3)
 
         def forward_of(self, model):
-            def forward(images, generator):
-                seen.append([generator.next() for _ in drawn])
-                return model(images, Drawn(seen[-1]))
-
-            return forward
+            return lambda batch, noise: seen.append(noise) or model(batch, noise)
 
     seen, (images, _) = [], data
     config, generators = TrainingConfig(), [torch.Generator().manual_seed(1) for _ in range(2)]
     member = Progress(build("vae", {"latent": 3}, seed=0), config, *generators)
-    drawn = Noise([Progress(member.model, config, generators[0], torch.Generator().manual_seed(1))]).next(images, 10)
+    again = Progress(member.model, config, generators[0], torch.Generator().manual_seed(1))
+    whole = NoiseAhead([again]).next(10)
     stack([member], Second()).step(images, np.arange(10)[None])
-    assert all(torch.equal(mine, whole[0][7:]) for mine, whole in zip(seen[0], drawn, strict=True))
+    assert seen[0].keys() == whole.keys() == {"x", "z"}
+    assert all(torch.equal(mine, whole[name][0][7:]) for name, mine in seen[0].items())
 
 
-def test_a_model_may_draw_nothing(data):
-    class Plain(nn.Module):
-        def forward(self, images, generator):
-            return {"loss": images.mean()}
-
-    noise = Noise([SimpleNamespace(model=Plain(), noise=torch.Generator())])
-    assert [noise.next(data[0], 5) for _ in range(3)] == [[], [], []]
+def test_a_model_may_need_no_noise():
+    noise = NoiseAhead([SimpleNamespace(model=SimpleNamespace(draws={}), noise=torch.Generator())])
+    assert [noise.next(5) for _ in range(3)] == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(("most", "ahead"), [(2**21, 8), (1000, 3), (10, 1)])
 def test_no_more_is_drawn_ahead_than_takes_some_memory(monkeypatch, most, ahead):
     monkeypatch.setattr("latentmill.training.noise.MADE_AHEAD", most)
-    asked = Asked(torch.Generator())
-    standard_normal((1, 4), asked)
-    assert steps_ahead(asked.draws, 20, torch.device("cpu")) == ahead, "of 320 bytes a step"
+    assert steps_ahead({"z": Draw("normal", (4,))}, 20) == ahead, "of 320 bytes a step"
 
 
 def test_each_member_sees_all_images_once_an_epoch_in_an_order_of_its_own(data):
@@ -520,7 +510,7 @@ def test_every_member_is_moved_as_by_an_optimiser_of_its_own(data, monkeypatch, 
         packed.step(data[0], indices)
         for model, optimiser, generator, rows in zip(models, optimisers, noise, indices, strict=True):
             optimiser.zero_grad()
-            model(data[0][rows], generator)["loss"].backward()
+            model({"image": data[0][rows]}, drawn(model.draws, 10, generator))["loss"].mean().backward()
             optimiser.step()
     for member, model in zip(members, models, strict=True):
         for name, weight in model.state_dict().items():

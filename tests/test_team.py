@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from test_sweep import swept
 
 from latentmill.data.batches import Batches
-from latentmill.draws import Asked, Drawn
+from latentmill.draws import drawn
 from latentmill.training import trials
 from latentmill.training.store import TrialStore
 from latentmill.training.team import DataParallel
@@ -28,16 +28,15 @@ def member(rank, size):
 def test_the_parts_of_a_batch_make_up_its_terms(name, config, size, digits):
     model, images = build(name, config), Batches(digits)
     indices = torch.randperm(100).numpy()
-    asked = Asked(torch.Generator())
-    model(images[:1], asked)
-    draws = [draw(torch.Generator().manual_seed(0), 1, 100)[0] for draw in asked.draws]
-    whole = model(images[indices], Drawn(draws))
+    noise = drawn(model.draws, 100, torch.Generator().manual_seed(0))
+    whole = model({"image": images[indices]}, noise)
     sums = dict.fromkeys(whole, 0.0)
     for rank in range(size):
         part = member(rank, size).part(indices)
-        for term, value in model(images[part.indices], Drawn(draw[part.rows] for draw in draws)).items():
-            sums[term] += value.item() * part.weight
-    assert sums == pytest.approx({term: value.item() for term, value in whole.items()}, rel=1e-5)
+        own = {name: value[part.rows] for name, value in noise.items()}
+        for term, value in model({"image": images[part.indices]}, own).items():
+            sums[term] += value.mean().item() * part.weight
+    assert sums == pytest.approx({term: value.mean().item() for term, value in whole.items()}, rel=1e-5)
 
 
 def test_a_member_without_rows_has_no_weight():

@@ -1,72 +1,59 @@
-"""All randomness of the variants: draws from a generator that is passed in.
+"""The noise that a model declares, and how it is drawn.
 
-A training step draws nothing: the model is `Asked` once what it draws, and is then given what was `Drawn` beforehand.
-So several trials may be one program, and workers that share a batch see the noise that one would.
+A model draws nothing: it says what it needs for each row of a batch, by name, and is given it. So several trials may be
+one program, and workers that share a batch see the noise that one would.
 
-Shapes: B rows of the batch.
+Shapes: B rows of a batch.
 """
 
-from collections.abc import Callable, Iterable
-from math import ceil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-Shape = torch.Size | tuple[int, ...]
+BYTES = {"normal": 4, "uniform": 4, "bits": 2}  # of a number
 
 
-class Asked:
-    """A generator that keeps note of what is drawn from it, as functions that draw the same from another."""
+@dataclass(frozen=True)
+class Draw:
+    """Independent numbers for each row: from N(0, 1), from U(0, 1), or 16 random bits as int16."""
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator, self.draws = generator, list[Draw]()
+    kind: Literal["normal", "uniform", "bits"]
+    shape: tuple[int, ...]  # of a row
 
     @property
-    def device(self) -> torch.device:
-        return self.generator.device
+    def bytes_a_row(self) -> int:
+        return BYTES[self.kind] * prod(self.shape)
+
+    def rows(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, *shape), on the generator's device."""
+        size, device = (count, *self.shape), generator.device
+        if self.kind == "normal":
+            return torch.randn(size, generator=generator, device=device)
+        if self.kind == "uniform":
+            return torch.rand(size, generator=generator, device=device)
+        return _bits(size, generator)
 
 
-class Drawn:
-    """Draws that were made beforehand, handed out in the order in which they are asked for."""
-
-    def __init__(self, draws: Iterable[Tensor]) -> None:
-        self._draws = iter(draws)
-
-    def next(self) -> Tensor:
-        return next(self._draws)
+Draws = Mapping[str, Draw]
+Noise = Mapping[str, Tensor]  # by the same names, each (B, *shape)
 
 
-Draw = Callable[[torch.Generator, int, int], Tensor]  # a generator, K steps of B rows -> (K, B, …)
-Generator = torch.Generator | Asked | Drawn
+def drawn(draws: Draws, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Each of `draws`, in their order."""
+    return {name: draw.rows(rows, generator) for name, draw in draws.items()}
 
 
-def standard_normal(shape: Shape, generator: Generator) -> Tensor:
+def standard_normal(shape: tuple[int, ...] | torch.Size, generator: torch.Generator) -> Tensor:
     """Draws from N(0, 1), (B, …), on the generator's device."""
-    return _rows(lambda size, source: torch.randn(size, generator=source, device=source.device), shape, generator)
+    return Draw("normal", tuple(shape[1:])).rows(shape[0], generator)
 
 
-def uniform(shape: Shape, generator: Generator) -> Tensor:
-    """Draws from U(0, 1), (B, …), on the generator's device."""
-    return _rows(lambda size, source: torch.rand(size, generator=source, device=source.device), shape, generator)
-
-
-def random_bits(shape: Shape, generator: Generator) -> Tensor:
-    """16 random bits each, as int16 from -2^15 to 2^15 - 1, (B, …), on the generator's device."""
-    return _rows(_bits, shape, generator)
-
-
-def _bits(shape: Shape, generator: torch.Generator) -> Tensor:
-    count = torch.Size(shape).numel()
+def _bits(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    count = prod(size)
     words = torch.empty(ceil(count / 4), dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)  # None: up to the largest
-    return words.view(torch.int16)[:count].view(shape)
-
-
-def _rows(draw: Callable[[Shape, torch.Generator], Tensor], shape: Shape, generator: Generator) -> Tensor:
-    if isinstance(generator, Drawn):
-        return generator.next()
-    if isinstance(generator, Asked):
-        rest = shape[1:]
-        generator.draws.append(lambda of, steps, rows: draw((steps * rows, *rest), of).unflatten(0, (steps, rows)))
-        return draw(shape, generator.generator)
-    return draw(shape, generator)
+    return words.view(torch.int16)[:count].view(size)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentmill.densities import bernoulli_log_prob, gaussian_log_prob
-from latentmill.draws import Generator, random_bits, uniform
+from latentmill.draws import Draw
 
 ObservationName = Literal["bernoulli", "gaussian"]
 
@@ -23,8 +23,16 @@ class Observation(nn.Module, ABC):
     log_volume: float  # nats per pixel that turn a log-density of x into one of 8-bit pixel values
 
     @abstractmethod
-    def observe(self, images: Tensor, generator: Generator) -> Tensor:
-        """Draw the x that is modelled from grey values `images` (B, C, H, W) in [0, 1]."""
+    def draw(self, shape: tuple[int, ...]) -> Draw:
+        """The noise behind the x of an image (C, H, W)."""
+
+    @abstractmethod
+    def observed(self, images: Tensor, noise: Tensor) -> Tensor:
+        """The x that is modelled, from grey values `images` (B, C, H, W) in [0, 1] and their noise (B, C, H, W)."""
+
+    def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The same, with noise from `generator`."""
+        return self.observed(images, self.draw(tuple(images.shape[1:])).rows(len(images), generator))
 
     @abstractmethod
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
@@ -41,8 +49,11 @@ class Bernoulli(Observation):
     sample_space = "pixels binarised at random, P(1) = grey value"
     log_volume = 0.0
 
-    def observe(self, images: Tensor, generator: Generator) -> Tensor:
-        return binarised(images, generator)
+    def draw(self, shape: tuple[int, ...]) -> Draw:
+        return Draw("bits", shape)
+
+    def observed(self, images: Tensor, noise: Tensor) -> Tensor:
+        return binarised(images, noise)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         return bernoulli_log_prob(x.flatten(-3), parameters.flatten(-3))
@@ -65,8 +76,11 @@ class Gaussian(Observation):
         super().__init__()
         self.log_variance = nn.Parameter(torch.tensor(-3.0))
 
-    def observe(self, images: Tensor, generator: Generator) -> Tensor:
-        return dequantised(images, generator)
+    def draw(self, shape: tuple[int, ...]) -> Draw:
+        return Draw("uniform", shape)
+
+    def observed(self, images: Tensor, noise: Tensor) -> Tensor:
+        return dequantised(images, noise)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         return gaussian_log_prob(x, parameters, self.log_variance).flatten(-3).sum(-1)
@@ -75,17 +89,17 @@ class Gaussian(Observation):
         return parameters.clamp(0, 1)
 
 
-def binarised(images: Tensor, generator: Generator) -> Tensor:
+def binarised(images: Tensor, bits: Tensor) -> Tensor:
     """1 with the grey value in `images` as its probability, else 0.
 
     What torch.bernoulli does, from 16 random bits a pixel: in a quarter of its time, and less than 2^-16 off.
     """
-    return random_bits(images.shape, generator).to(images.dtype).mul_(2**-16).add_(0.5).lt(images).to(images.dtype)
+    return bits.to(images.dtype).mul_(2**-16).add_(0.5).lt(images).to(images.dtype)
 
 
-def dequantised(images: Tensor, generator: Generator) -> Tensor:
+def dequantised(images: Tensor, uniform: Tensor) -> Tensor:
     """(value + u) / 256 for the 8-bit values behind `images` in [0, 1], with u ~ U(0, 1)."""
-    return (images * 255 + uniform(images.shape, generator)) / 256
+    return (images * 255 + uniform) / 256
 
 
 def observation(name: ObservationName) -> Observation:

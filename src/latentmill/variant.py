@@ -5,6 +5,7 @@ What only some variants can do is a capability, a class of its own here that the
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from latentmill.config import Model, PositiveInt
 from latentmill.data.batches import Batches
-from latentmill.draws import Generator, standard_normal
+from latentmill.draws import Draws, Noise, standard_normal
 from latentmill.nets import ImageShape
 from latentmill.observations import Observation
 from latentmill.priors import Mixture, Prior, StandardNormal
 
 PriorName = Literal["normal", "gaussian", "mixture"]
+Batch = Mapping[str, Tensor]  # `image` (B, C, H, W) in [0, 1]
 
 
 class Variant(nn.Module, ABC):
@@ -27,30 +29,32 @@ class Variant(nn.Module, ABC):
     Config: ClassVar[type[Model]]  # its hyperparameters: what a ladder entry may set or search
     closed_form: ClassVar[bool] = False  # fitted wholly by `before_training`, so it has no epochs
     noise_width: int
+    draws: Draws  # the noise that `forward` and `criterion` are given, for each image of a batch
     noise_choices: int = 0  # the first columns of the noise that pick one of several, and no temperature should scale
 
     @abstractmethod
     def __init__(self, config: Model, image_shape: ImageShape) -> None:
         super().__init__()
+        self.draws = {}
 
     @abstractmethod
-    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        """The objective on `images` (B, C, H, W) in [0, 1]: named terms in nats per example, `loss` among them.
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """The objective: named terms, `loss` among them, each (B) in nats, summed over pixels.
 
-        Each term is summed over pixels and averaged over the batch; all randomness comes from `generator`,
-        through the functions of draws.py: the same draws at each call, with a row for each image.
+        A pure function of the weights, a batch and noise of `draws`.
         """
 
     @abstractmethod
     def generate(self, noise: Tensor) -> Tensor:
         """Standard normal noise (B, noise_width) -> images (B, C, H, W) in [0, 1]; draws nothing itself."""
 
-    def criterion(self, images: Tensor, generator: Generator) -> Tensor:
-        """What the trials of an entry are ranked by, lower first, in nats per example.
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        """What epochs and the trials of an entry are compared by, lower first: (B), in nats.
 
         The loss, unless hyperparameters enter the loss in a way that makes it incomparable between trials.
         """
-        return self(images, generator)["loss"]
+        loss: Tensor = self(batch, noise)["loss"]
+        return loss
 
     def before_training(self, images: Batches, generator: torch.Generator) -> None:
         """Fit what has a closed form."""

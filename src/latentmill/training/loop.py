@@ -76,7 +76,7 @@ def train(
     """
     if config is None:
         model.before_training(images, torch.Generator(images.device).manual_seed(seed))
-        criterion = validate(model.eval().criterion, val)
+        criterion = validate(model, model.eval().criterion, val)
         if not math.isfinite(criterion):
             raise DivergedError(criterion, 0, None)
         return Fitted([], 0, criterion)
@@ -114,7 +114,7 @@ def fitted(member: Member, images: Batches, val: Batches) -> Fitted:
         raise member.ended
     progress = member.progress
     progress.model.load_state_dict(progress.best_weights)
-    criterion = validate(progress.model.eval().criterion, val)
+    criterion = validate(progress.model, progress.model.eval().criterion, val)
     if not math.isfinite(criterion):
         steps = progress.epoch * steps_an_epoch(len(images), progress.config)
         raise DivergedError(criterion, steps, progress.history[-1]["train_loss"])

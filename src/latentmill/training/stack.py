@@ -20,14 +20,14 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches, Indices
-from latentmill.draws import Draw, Drawn, Generator
+from latentmill.draws import Noise, drawn
 from latentmill.training.adam import Adam, PackedAdam, owned
 from latentmill.training.averages import Averages
-from latentmill.training.noise import Noise, asked
+from latentmill.training.noise import NoiseAhead
 from latentmill.training.progress import Progress, epochs_allowed, steps_an_epoch
 from latentmill.training.schedule import factor
 from latentmill.training.team import Alone, Forward, Team
-from latentmill.variant import Variant
+from latentmill.variant import Batch, Variant
 
 VALIDATION_SEED = 0  # the same noise at every validation, so that epochs and trials are compared like with like
 
@@ -79,17 +79,17 @@ class Single(Stack):
         self._optimiser = Adam(list(weights.values()), config.weight_decay, owned(member.moments))
         self._averages = None if config.ema is None else Averages(weights, member.averages, config.ema)
         self._forward: Forward = team.forward_of(member.model)
-        self._noise = Noise(self.members)
+        self._noise = NoiseAhead(self.members)
         compiled = compiled and isinstance(team, Alone)
-        self._compiled = _compile(_drawn(member.model), member.noise.device) if compiled else None
+        self._compiled = _compile(member.model, member.noise.device) if compiled else None
 
     def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         (member,) = self.members
         step, rates = self._next_step(images)
         part = self.team.part(indices[0])
-        draws = [each[0][part.rows] for each in self._noise.next(images, indices.shape[1])]
+        noise = {name: each[0][part.rows] for name, each in self._noise.next(indices.shape[1]).items()}
         with _precision(member, images.device):
-            terms = self._terms(images[part.indices], draws)
+            terms = self._terms({"image": images[part.indices]}, noise)
         self._optimiser.zero_grad()
         self.team.scaled(terms["loss"], part).backward()
         if member.config.clip is not None:
@@ -100,20 +100,21 @@ class Single(Stack):
         means = {name: self.team.mean(value, part) for name, value in terms.items()}
         return {name: value.clone()[None] for name, value in means.items()}  # a CUDA graph overwrites its own
 
-    def _terms(self, batch: Tensor, draws: list[Tensor]) -> dict[str, Tensor]:
-        if self._compiled and len(batch) == self.members[0].config.batch_size:  # the last of an epoch may be smaller
-            terms: dict[str, Tensor] = self._compiled(batch, draws)
-            return terms
-        return self._forward(batch, Drawn(draws))
+    def _terms(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """Means over the batch, (), whose last may be smaller."""
+        is_whole = len(batch["image"]) == self.members[0].config.batch_size
+        forward = self._compiled if self._compiled is not None and is_whole else self._forward
+        return {name: value.mean() for name, value in forward(batch, noise).items()}
 
     def losses(self, val: Batches) -> list[float]:
         model = self.members[0].model
         with self._averaged():
-            return [validate(lambda batch, noise: model(batch, noise)["loss"], val)]
+            return [validate(model, lambda batch, noise: model(batch, noise)["loss"], val)]
 
     def criteria(self, val: Batches) -> list[float]:
+        model = self.members[0].model
         with self._averaged():
-            return [validate(self.members[0].model.criterion, val)]
+            return [validate(model, model.criterion, val)]
 
     def end_epoch(self) -> None:
         self.members[0].moments = self._optimiser.moments
@@ -153,20 +154,20 @@ class Packed(Stack):
         self._optimiser = PackedAdam(list(self._weights.values()), self.members)
         self._is_clipped = any(member.config.clip for member in members)
         self._averages = self._averages_of() if any(member.config.ema for member in members) else None
-        self._noise = Noise(self.members)
-        self._draws: dict[str, list[Draw]] = {}  # of validation, by the method that draws; the same for all
+        self._noise = NoiseAhead(self.members)
         self._step = _of_all(self._model, "forward", 0)
         if compiled:
             self._step = _compile(self._step, self._optimiser.device)
 
     def step(self, images: Batches, indices: Indices) -> dict[str, Tensor]:
         step, rates = self._next_step(images)
-        batch = images[indices]  # (M, B, C, H, W)
-        noise = self._noise.next(images, batch.shape[1])
-        whole = batch.shape[1] == self.members[0].config.batch_size
+        batch = {"image": images[indices]}  # (M, B, C, H, W)
+        noise = self._noise.next(indices.shape[1])
+        whole = indices.shape[1] == self.members[0].config.batch_size
         with _precision(self.members[0], images.device):
             terms = (self._step if whole else _of_all(self._model, "forward", 0))(self._state, batch, noise)
         self._optimiser.zero_grad()
+        terms = {name: value.mean(1) for name, value in terms.items()}  # (M)
         terms["loss"].sum().backward()  # no member's weights are in another's loss
         if self._is_clipped:
             self._optimiser.clip()
@@ -198,17 +199,14 @@ class Packed(Stack):
     @torch.no_grad()
     def _validated(self, method: str, val: Batches) -> list[float]:
         """As `validate` does for one: all members see the same images under the same noise."""
-        if method not in self._draws:
-            self._draws[method] = asked(self._model, method, val[:1])
         generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
         totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
         of_all = _of_all(self._model, method, None)
         averages = self._averages.averages if self._averages else {}
         state = self._state | {f"model.{name}": average for name, average in averages.items()}
         for batch in val.chunks():
-            noise = [draw(generator, 1, len(batch))[0] for draw in self._draws[method]]
-            found = of_all(state, batch, noise)
-            totals += (found["loss"] if isinstance(found, dict) else found) * len(batch)
+            found = of_all(state, {"image": batch}, drawn(self._model.draws, len(batch), generator))
+            totals += (found["loss"] if isinstance(found, dict) else found).sum(1)
         return [total / len(val) for total in totals.tolist()]
 
 
@@ -226,14 +224,14 @@ def _steps(configs: Sequence[TrainingConfig], epoch: int, images: int) -> Iterat
 
 
 def _of_all(model: nn.Module, method: str, of_each: int | None) -> Callable[..., Any]:
-    """A method of all members' models, as a function of their state, images and draws.
+    """A method of all members' models, as a function of their state, batch and noise.
 
-    `of_each` is the dimension of the members in the images and draws; None where all see the same.
+    `of_each` is the dimension of the members in the batch and noise; None where all see the same.
     """
     called = _Method(model, method)
 
-    def one(state: dict[str, Tensor], images: Tensor, draws: list[Tensor]) -> Any:
-        return functional_call(called, state, (images, Drawn(draws)))
+    def one(state: dict[str, Tensor], batch: Batch, noise: Noise) -> Any:
+        return functional_call(called, state, (batch, noise))
 
     return vmap(one, in_dims=(0, of_each, of_each))
 
@@ -247,11 +245,6 @@ class _Method(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         return getattr(self.model, self.name)(*arguments)
-
-
-def _drawn(model: Variant) -> Callable[[Tensor, list[Tensor]], dict[str, Tensor]]:
-    """A model's `forward`, of draws that were made before."""
-    return lambda images, draws: model(images, Drawn(draws))
 
 
 def _compile(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
@@ -269,7 +262,10 @@ def _precision(member: Progress, device: torch.device) -> torch.autocast:
 
 
 @torch.no_grad()
-def validate(term: Callable[[Tensor, Generator], Tensor], val: Batches) -> float:
-    """The mean of `term` over the validation images, under noise that is the same at every call."""
-    noise = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
-    return sum(float(term(batch, noise)) * len(batch) for batch in val.chunks()) / len(val)
+def validate(model: Variant, method: Callable[[Batch, Noise], Tensor], val: Batches) -> float:
+    """The mean of a method of `model` over the validation images, under noise that is the same at every call."""
+    generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
+    totals = (
+        float(method({"image": batch}, drawn(model.draws, len(batch), generator)).sum()) for batch in val.chunks()
+    )
+    return sum(totals) / len(val)

@@ -12,10 +12,10 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from latentmill.data.batches import Indices
-from latentmill.draws import Generator
-from latentmill.variant import Variant
+from latentmill.draws import Noise
+from latentmill.variant import Batch, Variant
 
-Forward = Callable[[Tensor, Generator], dict[str, Tensor]]
+Forward = Callable[[Batch, Noise], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)

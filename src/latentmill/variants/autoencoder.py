@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from latentmill.draws import Generator, uniform
+from latentmill.draws import Draw, Noise
 from latentmill.nets import ImageShape, NetworkConfig, decoder, encoder
-from latentmill.variant import LatentConfig, LatentVariant
+from latentmill.variant import Batch, LatentConfig, LatentVariant
 
 
 class Autoencoder(LatentVariant):
@@ -29,15 +29,16 @@ class Autoencoder(LatentVariant):
         super().__init__(config, image_shape)
         self.encoder = encoder(config, image_shape, config.latent)
         self.decoder = decoder(config, config.latent, image_shape)
+        self.draws = {"mask": Draw("uniform", image_shape)}
         self.register_buffer("kept", torch.tensor(1 - config.corruption))
 
-    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        mask = uniform(images.shape, generator) < self.kept
-        return {"loss": self._reconstruction_error(images, images * mask)}
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        images = batch["image"]
+        return {"loss": self._reconstruction_error(images, images * (noise["mask"] < self.kept))}
 
-    def criterion(self, images: Tensor, generator: Generator) -> Tensor:
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The loss on clean images, which does not depend on the corruption."""
-        return self._reconstruction_error(images, images)
+        return self._reconstruction_error(batch["image"], batch["image"])
 
     def encode(self, images: Tensor) -> Tensor:
         return self.encoder(images)
@@ -46,4 +47,4 @@ class Autoencoder(LatentVariant):
         return torch.sigmoid(self.decoder(z))
 
     def _reconstruction_error(self, images: Tensor, seen: Tensor) -> Tensor:
-        return 0.5 * (images - self.decode(self.encode(seen))).square().flatten(1).sum(1).mean()
+        return 0.5 * (images - self.decode(self.encode(seen))).square().flatten(1).sum(1)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from latentmill.config import Model
 from latentmill.data.batches import Batches
-from latentmill.draws import Generator
+from latentmill.draws import Noise
 from latentmill.nets import ImageShape
 from latentmill.observations import Bernoulli
-from latentmill.variant import HasLikelihood, Variant
+from latentmill.variant import Batch, HasLikelihood, Variant
 
 
 class NaiveBayes(Variant, HasLikelihood):
@@ -35,6 +35,7 @@ class NaiveBayes(Variant, HasLikelihood):
         super().__init__(config, image_shape)
         self.pseudocount = config.pseudocount
         self.observation = Bernoulli()
+        self.draws = {"x": self.observation.draw(image_shape)}
         self.noise_width = image_shape[0] * image_shape[1] * image_shape[2]
         self.register_buffer("logits", torch.zeros(image_shape))
         self.register_buffer("thresholds", torch.zeros(image_shape))
@@ -47,8 +48,8 @@ class NaiveBayes(Variant, HasLikelihood):
         self.logits.copy_(torch.logit(p))
         self.thresholds.copy_(torch.special.ndtri(p))
 
-    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        return {"loss": -self.log_p_x(self.observation.observe(images, generator)).mean()}
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        return {"loss": -self.log_p_x(self.observation.observed(batch["image"], noise["x"]))}
 
     def log_p_x(self, x: Tensor) -> Tensor:
         return self.observation.log_prob(x, self.logits)

@@ -16,11 +16,11 @@ from torch import Tensor
 from latentmill.components import principal_components
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
-from latentmill.draws import Generator
+from latentmill.draws import Noise
 from latentmill.errors import InputError
 from latentmill.nets import ImageShape
-from latentmill.observations import Gaussian, dequantised
-from latentmill.variant import HasLikelihood, HasPosterior, LatentConfig, LatentVariant
+from latentmill.observations import Gaussian
+from latentmill.variant import Batch, HasLikelihood, HasPosterior, LatentConfig, LatentVariant
 
 SMALLEST_VARIANCE = 1e-12  # of the noise: with none, as where there is hardly an image more than factors, no density
 
@@ -39,6 +39,7 @@ class Ppca(LatentVariant, HasLikelihood, HasPosterior):
         super().__init__(config, image_shape)
         self.image_shape = image_shape
         self.observation: Gaussian = Gaussian()
+        self.draws = {"x": self.observation.draw(image_shape)}
         pixels = math.prod(image_shape)
         self.register_buffer("mu", torch.zeros(pixels))
         self.register_buffer("directions", torch.zeros(pixels, config.latent))
@@ -55,7 +56,7 @@ class Ppca(LatentVariant, HasLikelihood, HasPosterior):
 
         def observed() -> Iterator[Tensor]:
             generator.set_state(state)  # at each look at the images the noise is the same
-            return (dequantised(chunk, generator).flatten(1) for chunk in images.chunks())
+            return (self.observation.observe(chunk, generator).flatten(1) for chunk in images.chunks())
 
         found = principal_components(observed, self.latent)
         noise_variance = max(found.rest, SMALLEST_VARIANCE)
@@ -65,8 +66,8 @@ class Ppca(LatentVariant, HasLikelihood, HasPosterior):
         self.noise_variance.fill_(noise_variance)
         self.observation.log_variance.data.fill_(math.log(noise_variance))
 
-    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        return {"loss": -self.log_p_x(self.observation.observe(images, generator)).mean()}
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        return {"loss": -self.log_p_x(self.observation.observed(batch["image"], noise["x"]))}
 
     def log_p_x(self, x: Tensor) -> Tensor:
         """log N(x; mu, W W' + s I), by coordinates along U and the squared distance from its span."""

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.densities import kl_from_standard_normal
-from latentmill.draws import Generator, standard_normal
+from latentmill.draws import Draw, Noise
 from latentmill.nets import ImageShape, NetworkConfig, decoder, encoder
 from latentmill.observations import ObservationName, observation
-from latentmill.variant import HasPosterior, LatentConfig, LatentVariant
+from latentmill.variant import Batch, HasPosterior, LatentConfig, LatentVariant
 
 
 class Vae(LatentVariant, HasPosterior):
@@ -32,21 +32,22 @@ class Vae(LatentVariant, HasPosterior):
     def __init__(self, config: Config, image_shape: ImageShape) -> None:
         super().__init__(config, image_shape)
         self.observation = observation(config.observation)
+        self.draws = {"x": self.observation.draw(image_shape), "z": Draw("normal", (config.latent,))}
         self.encoder = encoder(config, image_shape, 2 * config.latent)
         self.decoder = decoder(config, config.latent, image_shape)
         self.register_buffer("beta", torch.tensor(config.beta))
 
-    def forward(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
-        x = self.observation.observe(images, generator)
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        x = self.observation.observed(batch["image"], noise["x"])
         mean, log_variance = self.posterior(x)
-        z = mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
-        reconstruction = -self.observation.log_prob(x, self.decoder(z)).mean()
-        kl = kl_from_standard_normal(mean, log_variance).sum(1).mean()
+        z = mean + torch.exp(0.5 * log_variance) * noise["z"]
+        reconstruction = -self.observation.log_prob(x, self.decoder(z))
+        kl = kl_from_standard_normal(mean, log_variance).sum(1)
         return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
-    def criterion(self, images: Tensor, generator: Generator) -> Tensor:
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound, whatever beta was trained with."""
-        terms = self(images, generator)
+        terms = self(batch, noise)
         return terms["reconstruction"] + terms["kl"]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:

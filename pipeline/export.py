@@ -1,50 +1,63 @@
-"""export ENTRY: one entry's model as verified ONNX graphs, or why there are none -> exports/<entry>/."""
+"""export: every entry's model as verified ONNX graphs, or why there are none -> graphs/<entry>/.
+
+What was made from the same inputs stays as it is, and torch is imported only where something is left to write.
+"""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from latentmill.config import ExportConfig, load_params
-from latentmill.errors import one_line_errors
-from latentmill.export.bundle import Given, told, write_bundle
-from latentmill.export.permission import evaluated, require_kept
-from latentmill.export.refusal import Refused
-from latentmill.files import replacing_folder
+from latentmill.config import RESERVED, Params, load_params
+from latentmill.errors import InputError, one_line_errors
+from latentmill.export.inputs import inputs_digest
+from latentmill.export.manifest import is_up_to_date, remove_others
+from latentmill.files import clear_leftovers
 from latentmill.heartbeat import Heartbeat, tell
-from latentmill.training.checkpoint import load
 
-DATA, MODELS, METRICS, EXPORTS = Path("data/prepared"), Path("models"), Path("evaluation/metrics.json"), Path("exports")
-
-
-def main(entry: str) -> None:
-    config, metrics = load_params().export, json.loads(METRICS.read_text())
-    try:
-        card = write(entry, metrics, config)
-    except Refused as refused:
-        with replacing_folder(EXPORTS / entry) as folder:
-            refused.write(folder, entry, metrics.get(entry))
-        tell(f"exports/{entry}: {refused.status}: {refused}")
-    else:
-        for line in told(card):
-            tell(f"exports/{entry}/{line}")
+DATA, MODELS, METRICS = Path("data/prepared"), Path("models"), Path("evaluation/metrics.json")
+GRAPHS, EXPORTS = Path("graphs"), Path("exports")
 
 
-def write(entry: str, metrics: dict[str, Any], config: ExportConfig) -> dict[str, Any]:
-    found = evaluated(entry, metrics, MODELS)
-    require_kept(entry, found, config.allow_broken)
-    with replacing_folder(EXPORTS / entry) as folder, Heartbeat(f"exporting {entry}"):
-        return write_bundle(
-            load(MODELS / entry),
-            entry,
-            found,
-            Given.read(DATA),
-            folder,
-            config.forms,
-            tell=lambda step: tell(f"exports/{entry}/{step}"),
-        )
+def main() -> None:
+    params, metrics = load_params(), json.loads(METRICS.read_text())
+    GRAPHS.mkdir(exist_ok=True)
+    clear_leftovers(GRAPHS)
+    for folder in (*remove_others(GRAPHS, params.ladder), *remove_others(EXPORTS, {*params.ladder, RESERVED})):
+        tell(f"{folder}: removed, for it is of no entry of the ladder")
+    inputs = {entry: digest_of(entry, params, metrics) for entry in params.ladder}
+    stale = {entry: digest for entry, digest in inputs.items() if not is_up_to_date(GRAPHS / entry, digest)}
+    tell(f"{len(inputs) - len(stale)} of {len(inputs)} exports are up to date")
+    if stale:
+        write(stale, params, metrics)
+
+
+def digest_of(entry: str, params: Params, metrics: dict[str, Any]) -> str:
+    variant = params.ladder[entry].get("variant", entry)
+    return inputs_digest(entry, variant, MODELS / entry, DATA, metrics, params.export)
+
+
+def write(stale: dict[str, str], params: Params, metrics: dict[str, Any]) -> None:
+    """Export these entries, each with the digest of its inputs.
+
+    Raises:
+        InputError: what earlier stages left of some is damaged or missing; the others are written all the same.
+    """
+    errors = []
+    with Heartbeat("importing torch") as heartbeat:
+        from latentmill.export.bundle import Given
+        from latentmill.export.entry import Exporter
+
+        exporter = Exporter(MODELS, metrics, Given.read(DATA), params.export, tell)
+        for entry, inputs in stale.items():
+            heartbeat.doing = f"exporting {entry}"
+            try:
+                exporter.write(entry, GRAPHS / entry, inputs)
+            except InputError as error:
+                errors.append(str(error))
+    if errors:
+        raise InputError("; ".join(errors))
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        main(sys.argv[1])
+        main()

@@ -1,8 +1,10 @@
 """What several tests share: small real images, and small models of every variant."""
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -89,6 +91,20 @@ def undisturbed(prepared, tmp_path_factory):
 @pytest.fixture
 def site(prepared, tmp_path):
     return Site(tmp_path).prepare(prepared)
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """The module of a stage, in an empty folder."""
+
+    def imported(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"stage_{name}", ROOT / f"pipeline/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    monkeypatch.chdir(tmp_path)
+    return imported
 
 
 def build(name: str, config: dict[str, object], seed: int = 0) -> Variant:

@@ -9,7 +9,8 @@ import torch
 
 from latentmill import variants
 from latentmill.export import latency
-from latentmill.export.bundle import Given, manifest, write_bundle
+from latentmill.export.bundle import Given, write_bundle
+from latentmill.export.manifest import manifest
 from latentmill.training.checkpoint import TrainedModel
 
 VERDICT = {"status": "holds", "evidence": "none", "samples": 1}

@@ -1,8 +1,5 @@
 """Which entry goes out as the champion, and what it is chosen by."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,8 +10,8 @@ from latentmill.evaluation.features import PixelFeatures
 from latentmill.evaluation.fidelity import frechet_distance, prdc
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.evaluation.spaces import Space
-from latentmill.export.champion import ranked
-from latentmill.export.permission import nobody, permitted
+from latentmill.export.champion import nobody, ranked
+from latentmill.export.outcome import Outcome
 
 
 def judged(rule_1="holds", rule_2="holds", **measured):
@@ -60,34 +57,17 @@ def test_too_few_images_for_the_metric_are_no_reason_to_choose_none():
     assert str(won) == f"a: {said} for coverage"
 
 
-def test_a_copier_is_a_candidate_only_where_it_may_be_exported():
-    copier = {"copier": judged(rule_2="broken", coverage=1.0)}
-    found, refusals = permitted(["copier"], copier, Path("absent"), ["another"])
-    assert found == {}
-    assert "copies of training images and fail Rule 2" in str(refusals["copier"])
-    assert permitted(["copier"], copier, Path("absent"), ["copier"]) == (copier, {})
-
-
-def test_where_nobody_may_go_out_the_refusal_says_why_of_each(tmp_path):
-    (tmp_path / "untrained").mkdir()
-    untrained = {"entry": "untrained", "reason": "loss is nan", "advice": "train it again"}
-    (tmp_path / "untrained/failed.json").write_text(json.dumps(untrained))
-    metrics = {"copier": judged(rule_2="broken"), "unjudged": {"failed": "out of memory", "advice": "try again"}}
-    found, refusals = permitted(["untrained", "copier", "unjudged"], metrics, tmp_path, [])
-    assert found == {}
-    assert [each.status for each in refusals.values()] == ["failed", "refused", "failed"]
-    why = nobody(refusals)
+def test_where_nobody_may_go_out_the_refusal_says_why_of_each():
+    outcomes = [
+        Outcome("untrained", "failed", "no trial ended with a model: loss is nan", "train it again", {}, {}),
+        Outcome("copier", "refused", "its samples are copies of training images", "", {"2": "fail"}, {}),
+    ]
+    why = nobody(outcomes)
     assert why.reason == "no entry could be exported"
-    assert (
-        "untrained: no trial ended with a model: loss is nan; train it again; copier: its samples are copies"
-        in why.evidence
+    assert why.evidence == (
+        "untrained: no trial ended with a model: loss is nan; train it again; "
+        "copier: its samples are copies of training images"
     )
-    assert why.evidence.endswith("unjudged: its evaluation failed: out of memory; try again")
-
-
-def test_an_entry_that_nobody_evaluated_is_an_error_and_no_refusal(tmp_path):
-    with pytest.raises(InputError, match="must hold every trained entry, but lack 'vae': run the stage evaluate"):
-        permitted(["vae"], {}, tmp_path, [])
 
 
 def test_no_entry_may_have_the_champions_name():

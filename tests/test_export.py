@@ -586,13 +586,6 @@ def test_each_step_of_an_export_is_told_before_it(trained, given, tmp_path):
     ]
 
 
-def test_a_champions_card_says_what_it_was_chosen_by(trained, given, tmp_path):
-    model, _ = trained("naive_bayes", {})
-    write_bundle(as_trained("naive_bayes", {}, model), "n", METRICS, given, tmp_path, {}, chosen="rule 1 pass, by name")
-    assert "It is the champion: rule 1 pass, by name." in (tmp_path / "card.md").read_text()
-    assert Decoder(tmp_path).card["chosen"] == "rule 1 pass, by name"
-
-
 class Untranslatable(Deaf):
     """Does what no graph can."""
 

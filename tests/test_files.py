@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from latentmill.files import replacing_folder, write_json
+from latentmill.files import clear_leftovers, replacing_folder, write_json
 
 HALF_WAY = """
 import os, signal, sys
@@ -66,6 +66,14 @@ def test_after_a_kill_between_the_two_renames_nothing_is_lost(target):
     target.rename(target.with_name(".vae.previous"))
     with pytest.raises(OSError), replacing_folder(target):  # noqa: PT011  # the next run fails too
         raise OSError
+    assert files(target) == {"vae/a": "old"}
+
+
+def test_what_killed_runs_left_is_cleared_without_a_new_run(target):
+    (target.with_name(".vae.partial")).mkdir()
+    (target.with_name(".vae.partial") / "a").write_text("half of the new")
+    target.rename(target.with_name(".vae.previous"))
+    clear_leftovers(target.parent)
     assert files(target) == {"vae/a": "old"}
 
 

@@ -1,11 +1,8 @@
 """The stages' own code: who becomes a winner, what is tried again, and that none is silent for long."""
 
-import importlib.util
 import time
-from types import ModuleType, SimpleNamespace
 
 import pytest
-from sites import ROOT
 from test_results import outcome
 
 from latentmill import heartbeat
@@ -13,20 +10,6 @@ from latentmill.errors import InputError
 from latentmill.sweep.tasks import TooLittleMemoryError
 from latentmill.training.checkpoint import Failure, failure
 from latentmill.training.trials import UnfitError
-
-
-@pytest.fixture
-def stage(tmp_path, monkeypatch):
-    """The module of a stage, in an empty folder."""
-
-    def imported(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"stage_{name}", ROOT / f"pipeline/{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    monkeypatch.chdir(tmp_path)
-    return imported
 
 
 @pytest.fixture
@@ -111,22 +94,3 @@ def test_a_slow_report_says_that_it_goes_on(stage, monkeypatch, capfd, brief_sil
     assert len([line for line in lines if line.startswith("making the report (0.")]) >= 2
     assert lines[-1] == "report/index.html: 0.0 MB"
     assert (tmp_path / "report/index.html").read_text() == "<p>"
-
-
-def test_a_slow_champion_says_that_it_goes_on(stage, monkeypatch, capfd, brief_silence, tmp_path):
-    champion = stage("champion")
-    params = SimpleNamespace(ladder=["vae"], export=SimpleNamespace(allow_broken=[], champion="coverage", forms={}))
-    candidate = SimpleNamespace(entry="vae", metrics={}, chosen="by name")
-    (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation/metrics.json").write_text("{}")
-    monkeypatch.setattr(champion, "load_params", lambda: params)
-    monkeypatch.setattr(champion, "permitted", slow(({}, {})))
-    monkeypatch.setattr(champion, "ranked", lambda found, metric: [candidate])
-    monkeypatch.setattr(champion, "load", slow(None))
-    monkeypatch.setattr(champion.Given, "read", lambda folder: None)
-    monkeypatch.setattr(champion, "write_bundle", slow({}))
-    champion.main()
-    said = capfd.readouterr().out
-    assert said.count("choosing the champion (0.") >= 1
-    assert said.count("exporting vae (0.") >= 2
-    assert (tmp_path / "exports/champion").is_dir()

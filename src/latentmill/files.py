@@ -16,12 +16,8 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     If the block raises, `target` keeps what it held, so a failed stage never spoils good output.
     """
     target = target.absolute()
-    partial, previous = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "previous"))
     target.parent.mkdir(parents=True, exist_ok=True)
-    if previous.exists() and not target.exists():
-        previous.rename(target)  # a run was killed between the two renames
-    for leftover in (partial, previous):
-        shutil.rmtree(leftover, ignore_errors=True)
+    partial, previous = _recovered(target)
     partial.mkdir()
     try:
         yield partial
@@ -32,6 +28,22 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         target.rename(previous)
     partial.rename(target)
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Undo what a `replacing_folder` that was killed left in `folder`: old folders go back, and half of new ones go."""
+    for path in [*folder.glob(".*.partial"), *folder.glob(".*.previous")]:
+        _recovered(folder / path.stem.removeprefix("."))
+
+
+def _recovered(target: Path) -> tuple[Path, Path]:
+    """The places beside `target` for the new folder and the old one, both empty now."""
+    partial, previous = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "previous"))
+    if previous.exists() and not target.exists():
+        previous.rename(target)  # a run was killed between the two renames
+    for leftover in (partial, previous):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return partial, previous
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """All that is handed out of one model: its graphs, a card that says what they are, and a manifest of their digests."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from latentmill.export.card import as_text, warning
 from latentmill.export.directions import class_counts, directions, spread
 from latentmill.export.graphs import Graph, export, graphs
 from latentmill.export.latency import latency, measured_on
+from latentmill.export.manifest import manifest
 from latentmill.export.verification import largest_difference
 from latentmill.files import write_json, write_text
-from latentmill.runtime.folder import CARD, FORMAT, MANIFEST
+from latentmill.runtime.folder import CARD, MANIFEST
 from latentmill.training.checkpoint import TrainedModel
 from latentmill.variant import Decodes, Encodes, Variant, codes_of, float_array
 
@@ -51,7 +51,7 @@ def write_bundle(
     given: Given,
     folder: Path,
     asked: dict[FormName, float],
-    chosen: str = "",
+    inputs: str = "",
     tell: Callable[[str], None] = lambda step: None,
 ) -> Json:
     """Export every graph of the model into `folder`, verified, with its card and last the manifest; return the card.
@@ -63,7 +63,7 @@ def write_bundle(
         given: what it was trained on.
         folder: empty.
         asked: the forms of the decoder, with their tolerances.
-        chosen: what a champion was chosen by.
+        inputs: the digest of all that the export is made from, for the manifest.
         tell: is called with each step before it, for some take long.
 
     Raises:
@@ -79,10 +79,10 @@ def write_bundle(
         tell(f"encoding {len(given.train):,} training images, for its directions")
     card = identity | latent_space(trained, given) | {"classes": _classes(given)}
     card |= {"forms": forms(trained.model, given, folder, asked, tell), "data": _data(given.manifest)}
-    card |= {"metrics": metrics, "files": files, "measured_on": measured_on()} | ({"chosen": chosen} if chosen else {})
+    card |= {"metrics": metrics, "files": files, "measured_on": measured_on()}
     write_json(folder / CARD, card)
     write_text(folder / "card.md", as_text(card))
-    write_json(folder / MANIFEST, manifest(folder))
+    write_json(folder / MANIFEST, manifest(folder, inputs))
     return card
 
 
@@ -157,16 +157,6 @@ def forms(
     noise = standard_normal((len(given.val), prior.noise_width), torch.Generator().manual_seed(0))
     reference = Reference(float_array(prior(noise)), codes_of(model, Batches(given.val)), given.val)
     return write_forms(asked, decoder, folder, reference, tell)
-
-
-def manifest(folder: Path) -> Json:
-    """What an application checks each file of `folder` against."""
-    contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != MANIFEST}
-    digests = {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        for name, content in contents.items()
-    }
-    return {"format": FORMAT, "files": digests}
 
 
 def _data(manifest: Json) -> Json:

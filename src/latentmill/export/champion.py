@@ -1,12 +1,19 @@
 """Which entry goes out as the champion: of those that pass both rules, the one nearest to the validation images."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from latentmill.config import ChampionMetric
-from latentmill.export.card import exported_samples
-from latentmill.export.refusal import OUTCOMES
+from latentmill.export.card import as_text, exported_samples
+from latentmill.export.manifest import manifest
+from latentmill.export.outcome import Outcome
+from latentmill.export.refusal import OUTCOMES, Refused
+from latentmill.files import write_json, write_text
+from latentmill.runtime.folder import CARD, MANIFEST
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 STATUSES = ("holds", "cannot tell", "broken")  # the better first
@@ -52,6 +59,21 @@ def ranked(metrics: dict[str, Json], metric: ChampionMetric) -> list[Candidate]:
             "" if each.value is None else each.entry,  # sorting keeps the order of what is equal
         ),
     )
+
+
+def appoint(candidate: Candidate, exports: Path, folder: Path) -> None:
+    """Copy the candidate's export into an empty folder; the card there says what it is chosen by."""
+    shutil.copytree(exports / candidate.entry, folder, dirs_exist_ok=True)
+    card = json.loads((folder / CARD).read_text(encoding="utf-8")) | {"chosen": candidate.chosen}
+    write_json(folder / CARD, card)
+    write_text(folder / "card.md", as_text(card))
+    write_json(folder / MANIFEST, manifest(folder))
+
+
+def nobody(outcomes: list[Outcome]) -> Refused:
+    """Why there is no champion."""
+    told = ["; ".join(filter(None, (f"{each.name}: {each.reason}", each.advice))) for each in outcomes]
+    return Refused("no entry could be exported", "; ".join(told))
 
 
 def _badness(candidate: Candidate) -> float:

@@ -39,28 +39,3 @@ def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
     if rule_2["status"] == "broken" and entry not in allow_broken:
         advice = f"to export it all the same, name {entry} in export.allow_broken"
         raise Refused("its samples are copies of training images and fail Rule 2", rule_2["evidence"], advice)
-
-
-def permitted(
-    entries: list[str], metrics: Json, models: Path, allow_broken: list[str]
-) -> tuple[dict[str, Json], dict[str, Refused]]:
-    """The metrics of the entries that may be exported, and why the others may not.
-
-    Raises:
-        InputError: an entry has neither metrics nor a reason why.
-    """
-    found: dict[str, Json] = {}
-    refusals: dict[str, Refused] = {}
-    for entry in entries:
-        try:
-            found[entry] = evaluated(entry, metrics, models)
-            require_kept(entry, found[entry], allow_broken)
-        except Refused as refused:
-            found.pop(entry, None)
-            refusals[entry] = refused
-    return found, refusals
-
-
-def nobody(refusals: dict[str, Refused]) -> Refused:
-    """Why there is no champion."""
-    return Refused("no entry could be exported", "; ".join(f"{entry}: {why}" for entry, why in refusals.items()))

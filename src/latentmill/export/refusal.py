@@ -1,7 +1,8 @@
 """What is not handed out, and why: an output like an export, so that other entries, champion and report are made.
 
     exports/<entry>/refused.json
-    {"entry": "vae", "status": "refused", "reason": …, "evidence": …, "advice": …, "rules": {"1": "pass", "2": "fail"}}
+    {"entry": "vae", "status": "refused", "reason": …, "evidence": …, "advice": …, "rules": {"1": "pass", "2": "fail"},
+     "inputs": …}
 
 The status is `failed` for an entry that has no trained model, or could not be evaluated.
 """
@@ -27,10 +28,13 @@ class Refused(InputError):
         super().__init__("; ".join(filter(None, (": ".join(filter(None, (reason, evidence))), advice))))
         self.reason, self.evidence, self.advice, self.status = reason, evidence, advice, status
 
-    def write(self, folder: Path, entry: str, metrics: Json | None = None) -> None:
-        """Write refused.json into `folder`; `metrics` are those of the entry, where it was evaluated."""
+    def write(self, folder: Path, entry: str, metrics: Json | None = None, inputs: str = "") -> None:
+        """Write refused.json into `folder`; `metrics` are those of the entry, where it was evaluated.
+
+        `inputs` is the digest of all that it was refused for, where it need not be tried again.
+        """
         told = {name: getattr(self, name) for name in ("status", "reason", "evidence", "advice")}
-        write_json(folder / REFUSED, {"entry": entry, **told, "rules": outcomes(metrics or {})})
+        write_json(folder / REFUSED, {"entry": entry, **told, "rules": outcomes(metrics or {}), "inputs": inputs})
 
 
 def outcomes(metrics: Json) -> dict[str, str]:

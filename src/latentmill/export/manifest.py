@@ -1,0 +1,72 @@
+"""What stands in a written folder: that it is whole, what it was made from, and whether it may be removed.
+
+    manifest.json: {"format": 1, "inputs": "…", "files": {"decoder.onnx": {"sha256": "…", "bytes": 123}, …}}
+    refused.json:  {"entry": "vae", "inputs": "…", …}
+
+`inputs` is the digest of all that the folder was made from, as inputs.py computes it; empty where that is not known, or
+does not decide, so that the folder is made again.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from latentmill.runtime.folder import CARD, FORMAT, MANIFEST, REFUSED
+
+Json = dict[str, Any]
+
+
+def manifest(folder: Path, inputs: str = "") -> Json:
+    """What an application checks each file of `folder` against."""
+    files = {path.name: _described(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    return {"format": FORMAT, "inputs": inputs, "files": files}
+
+
+def is_up_to_date(folder: Path, inputs: str) -> bool:
+    """Whether `folder` was made from these inputs and is as it was written: an export, file by file, or a refusal."""
+    if _names(folder) == {REFUSED}:
+        return _read(folder / REFUSED).get("inputs") == inputs
+    found = _read(folder / MANIFEST)
+    whole = bool(found) and all(path.is_file() for path in folder.glob("*"))
+    return whole and found == manifest(folder, inputs)
+
+
+def remove_others(root: Path, kept: Collection[str]) -> list[Path]:
+    """Remove the folders of `root` that the pipeline wrote for entries that are not `kept`; which these were.
+
+    Its own has the name of the entry that it is of, and no file beside those that the pipeline wrote: a copy under
+    another name, or with notes in it, is the user's.
+    """
+    found = [path for path in sorted(root.glob("*")) if path.name not in kept and _is_own(path)]
+    for folder in found:
+        shutil.rmtree(folder)
+    return found
+
+
+def _is_own(folder: Path) -> bool:
+    if _names(folder) == {REFUSED}:
+        return _read(folder / REFUSED).get("entry") == folder.name
+    files = _read(folder / MANIFEST).get("files")
+    named = {*files, MANIFEST} if isinstance(files, dict) else set()
+    return _read(folder / CARD).get("entry") == folder.name and _names(folder) == named
+
+
+def _described(path: Path) -> Json:
+    content = path.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*")}
+
+
+def _read(path: Path) -> Json:
+    """A JSON object; empty where there is none to be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,377 @@
+"""The stages export, publish and champion: what is written anew, what stays as it is, and what goes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import prepared_sets
+import pytest
+import torch
+from exported import SAMPLES, VERDICT
+from ruamel.yaml import YAML
+from sites import ROOT
+
+from latentmill import Decoder, variants
+from latentmill.errors import InputError
+from latentmill.export import entry, inputs, latency
+from latentmill.training import checkpoint
+from latentmill.training.code import imported_files
+
+SHAPE = (1, 8, 8)
+COPIER = SAMPLES | {"rule_2": VERDICT | {"status": "broken"}}
+LADDER = {"naive_bayes": {}, "other": {"variant": "naive_bayes", "pseudocount": 2.0}}
+SECTIONS = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
+Stamps = dict[str, tuple[int, int]]
+
+
+class Project:
+    """A folder that the stages before have left what they do, of models that learned nothing."""
+
+    def __init__(self, root: Path, stage) -> None:
+        self.root, self.stage = root, stage
+        images = np.random.default_rng(0).integers(0, 256, (60, *SHAPE), dtype=np.uint8)
+        splits = {"train": images[:40], "val": images[40:50], "test": images[50:]}
+        prepared_sets.write(root / "data/prepared", splits, {"train": np.arange(40) % 2})
+        self.metrics = {name: {"samples": {"normal": SAMPLES}, "exported_prior": "normal"} for name in LADDER}
+        for name in LADDER:
+            self.put_model(name)
+        self.write_metrics()
+        self.write_params()
+        (root / "exports").mkdir()
+        (root / "exports/README.md").write_text("read me")
+
+    def put_model(self, name: str, seed: int = 0) -> None:
+        hparams = dict(LADDER[name])
+        variant = hparams.pop("variant", name)
+        torch.manual_seed(seed)
+        model = variants.build(variant, hparams, SHAPE)
+        model.thresholds.normal_()
+        trial = {"variant": variant, "model": model.Config.model_validate(hparams).model_dump()}
+        record = {"trial": trial, "image_shape": list(SHAPE), "fingerprint": "f", "data_digest": "d"}
+        (self.root / "models" / name).mkdir(parents=True, exist_ok=True)
+        checkpoint.save(self.root / "models" / name, model, record)
+
+    def write_metrics(self) -> None:
+        (self.root / "evaluation").mkdir(exist_ok=True)
+        (self.root / "evaluation/metrics.json").write_text(json.dumps(self.metrics))
+
+    def write_params(self, ladder=LADDER, **export) -> None:
+        YAML().dump(SECTIONS | {"ladder": ladder, "export": export}, self.root / "params.yaml")
+
+    def export(self) -> None:
+        self.stage("export").main()
+
+    def stamps(self, name: str) -> Stamps:
+        """The files of a folder of graphs, and when they were written."""
+        files = sorted((self.root / "graphs" / name).iterdir())
+        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+    def told(self, name: str) -> dict:
+        return json.loads((self.root / "graphs" / name / "refused.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Latencies are measured once."""
+    monkeypatch.setattr(latency, "SECONDS", 0)
+    monkeypatch.setattr(latency, "LEAST", 1)
+
+
+@pytest.fixture
+def project(stage, tmp_path):
+    return Project(tmp_path, stage)
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """Where what is exported of the unchanged project is kept for all tests."""
+    return tmp_path_factory.mktemp("kept") / "graphs"
+
+
+@pytest.fixture
+def exported(project, graphs):
+    if not graphs.exists():
+        project.export()
+        shutil.copytree(project.root / "graphs", graphs)
+    shutil.copytree(graphs, project.root / "graphs", dirs_exist_ok=True)
+    return project
+
+
+def test_what_is_unchanged_is_not_written_anew_and_does_not_wait_for_torch(exported):
+    before = {name: exported.stamps(name) for name in LADDER}
+    assert set(before["naive_bayes"]) == {"generator.onnx", "card.json", "card.md", "manifest.json"}
+    run = f"import runpy, sys; runpy.run_path({str(ROOT / 'pipeline/export.py')!r}, run_name='__main__'); "
+    done = subprocess.run(
+        [sys.executable, "-c", run + "print({'torch', 'onnx', 'onnxscript'} & set(sys.modules))"],
+        cwd=exported.root,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    assert done.stdout.splitlines() == ["2 of 2 exports are up to date", "set()"]
+    assert {name: exported.stamps(name) for name in LADDER} == before
+
+
+def change_weights(project):
+    project.put_model("naive_bayes", seed=1)
+
+
+def change_metrics(project):
+    project.metrics["naive_bayes"]["likelihood"] = None
+    project.write_metrics()
+
+
+def change_permission(project):
+    project.write_params(allow_broken=["naive_bayes"])
+
+
+def damage(project):
+    (project.root / "graphs/naive_bayes/generator.onnx").write_bytes(b"other")
+
+
+def add_file(project):
+    (project.root / "graphs/naive_bayes/notes.txt").write_text("mine")
+
+
+@pytest.mark.parametrize("change", [change_weights, change_metrics, change_permission, damage, add_file])
+def test_what_changed_is_written_anew_and_nothing_else(exported, change):
+    other, before = exported.stamps("other"), exported.stamps("naive_bayes")
+    change(exported)
+    exported.export()
+    after = exported.stamps("naive_bayes")
+    assert set(after) == set(before)
+    assert not set(after.values()) & set(before.values())
+    assert exported.stamps("other") == other
+    Decoder(exported.root / "graphs/naive_bayes").sample(2, seed=0)
+
+
+def change_labels(project, monkeypatch):
+    np.save(project.root / "data/prepared/train_labels.npy", np.arange(40) % 3)
+
+
+def change_forms(project, monkeypatch):
+    project.write_params(forms={"fp16": 0.1})
+
+
+def change_library(project, monkeypatch):
+    monkeypatch.setattr(inputs, "version", lambda name: "9.9")
+
+
+def change_code(project, monkeypatch):
+    monkeypatch.setattr(inputs, "digest", lambda files: "of other code")
+
+
+@pytest.mark.parametrize("change", [change_labels, change_forms, change_library, change_code])
+def test_what_all_exports_are_made_from_changes_the_digest_of_each(project, monkeypatch, change):
+    before = digests(project)
+    change(project, monkeypatch)
+    after = digests(project)
+    assert all(before[name] != after[name] for name in LADDER)
+
+
+def test_the_code_that_counts_is_all_that_writes_an_export():
+    counted = imported_files(inputs.WRITER)
+    left = {path.name for path in inputs.WRITER.parent.glob("*.py") if path not in counted}
+    assert left == {"__init__.py", "champion.py", "inputs.py", "outcome.py"}
+
+
+def change_champion(project):
+    project.write_params(champion="coverage")
+
+
+def change_another_entry(project):
+    project.put_model("other", seed=1)
+    project.metrics["other"]["likelihood"] = None
+
+
+@pytest.mark.parametrize("change", [change_champion, change_another_entry])
+def test_what_an_export_is_not_made_from_does_not_change_its_digest(project, change):
+    before = digests(project)
+    change(project)
+    assert digests(project)["naive_bayes"] == before["naive_bayes"]
+
+
+def digests(project) -> dict[str, str]:
+    module = project.stage("export")
+    params = module.load_params()
+    return {name: module.digest_of(name, params, project.metrics) for name in LADDER}
+
+
+def test_a_damaged_model_costs_no_other_entry_and_keeps_the_export_that_it_had(exported):
+    kept, other = exported.stamps("naive_bayes"), exported.stamps("other")
+    (exported.root / "models/naive_bayes/model.safetensors").write_bytes(b"damaged")
+    exported.put_model("other", seed=1)
+    with pytest.raises(InputError, match=r"^models/naive_bayes/model\.safetensors must have the digest that"):
+        exported.export()
+    assert exported.stamps("naive_bayes") == kept
+    assert not set(exported.stamps("other").values()) & set(other.values())
+
+
+def test_an_entry_that_nobody_evaluated_is_an_error_and_no_refusal(project):
+    del project.metrics["other"]
+    project.write_metrics()
+    with pytest.raises(InputError, match="must hold every trained entry, but lack 'other': run the stage evaluate"):
+        project.export()
+    assert [path.name for path in (project.root / "graphs").iterdir()] == ["naive_bayes"]
+
+
+def test_a_refusal_is_an_output_that_stays_until_it_may_be_exported(exported):
+    exported.metrics["other"] = exported.metrics["other"] | {"samples": {"normal": COPIER}}
+    exported.write_metrics()
+    exported.export()
+    refused = exported.stamps("other")
+    assert set(refused) == {"refused.json"}
+    assert exported.told("other")["rules"] == {"1": "pass", "2": "fail"}
+    exported.export()
+    assert exported.stamps("other") == refused
+    exported.write_params(allow_broken=["other"])
+    exported.export()
+    assert Decoder(exported.root / "graphs/other").card["warning"].startswith("Breaks Rule 2")
+
+
+@pytest.mark.parametrize("why", ["untrained", "not evaluated"])
+def test_an_entry_without_a_model_or_an_evaluation_says_why(project, why):
+    if why == "untrained":
+        checkpoint.save_failure(project.root / "models/other", "other", checkpoint.Failure("loss is nan"), [])
+    else:
+        project.metrics["other"] = {"failed": "loss is nan", "advice": "train it again"}
+        project.write_metrics()
+    project.export()
+    told = project.told("other")
+    assert (told["status"], told["evidence"]) == ("failed", "loss is nan")
+    Decoder(project.root / "graphs/naive_bayes").sample(2, seed=0)
+
+
+def test_an_export_that_had_too_little_memory_is_tried_again(project, monkeypatch):
+    def starve(*given):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(entry, "write_bundle", starve)
+        project.export()
+    told = project.told("other")
+    assert (told["status"], told["advice"]) == ("failed", "to try again, run `dvc repro -f export`")
+    assert "can't allocate memory" in told["evidence"]
+    project.export()
+    Decoder(project.root / "graphs/other").sample(2, seed=0)
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_refusal(project, monkeypatch):
+    def fail(*given):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(entry, "write_bundle", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        project.export()
+
+
+def test_folders_of_entries_that_left_the_ladder_go_and_nothing_that_is_the_users(exported, capfd):
+    project, root = exported, exported.root
+    for name in LADDER:
+        project.stage("publish").main(name)
+    project.stage("champion").main()
+    theirs = {"mine": {"notes.txt": "mine"}, "other_of_may": files(root / "exports/other")}
+    for folder, content in theirs.items():
+        (root / "exports" / folder).mkdir()
+        for name, text in content.items():
+            (root / "exports" / folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    project.write_params(ladder={"naive_bayes": {}})
+    project.export()
+    left = {path.name for path in (root / "exports").iterdir()}
+    assert left == {"README.md", "naive_bayes", "champion", *theirs}
+    assert [path.name for path in (root / "graphs").iterdir()] == ["naive_bayes"]
+    said = capfd.readouterr().out
+    assert "exports/other: removed, for it is of no entry of the ladder" in said
+
+
+def test_a_removed_entrys_folder_with_a_file_of_the_users_stays(exported):
+    exported.stage("publish").main("other")
+    (exported.root / "exports/other/notes.txt").write_text("mine")
+    exported.write_params(ladder={"naive_bayes": {}})
+    exported.export()
+    assert (exported.root / "exports/other/notes.txt").read_text() == "mine"
+    assert not (exported.root / "graphs/other").exists()
+
+
+def test_a_refusal_of_a_removed_entry_goes_too(project):
+    project.metrics["other"] = {"failed": "loss is nan"}
+    project.write_metrics()
+    project.export()
+    project.write_params(ladder={"naive_bayes": {}})
+    project.export()
+    assert [path.name for path in (project.root / "graphs").iterdir()] == ["naive_bayes"]
+
+
+HALF_WAY = """
+import os, runpy, signal, sys
+from latentmill.export import bundle
+
+steps = iter([bundle.measured_on, lambda: os.kill(os.getpid(), signal.SIGKILL)])
+bundle.measured_on = lambda: next(steps)()  # once an entry, when its graphs are there and its card is not
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_after_a_kill_half_way_nothing_is_half_written_and_the_next_run_goes_on(exported):
+    project = exported
+    kept, before = files(project.root / "graphs/other"), project.stamps("naive_bayes")
+    project.put_model("naive_bayes", seed=1)
+    project.put_model("other", seed=1)
+    done = subprocess.run(
+        [sys.executable, "-c", HALF_WAY, ROOT / "pipeline/export.py"],
+        cwd=project.root,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert files(project.root / "graphs/other") == kept
+    written = project.stamps("naive_bayes")
+    assert not set(written.values()) & set(before.values())
+    assert (project.root / "graphs/.other.partial/generator.onnx").exists()
+    project.export()
+    assert {path.name for path in (project.root / "graphs").iterdir()} == set(LADDER)
+    assert project.stamps("naive_bayes") == written
+    assert files(project.root / "graphs/other") != kept
+
+
+def test_what_is_published_is_what_was_exported_and_takes_the_place_of_what_was_there(exported):
+    target = exported.root / "exports/other"
+    target.mkdir()
+    (target / "refused.json").write_text("{}")
+    exported.stage("publish").main("other")
+    assert files(target) == files(exported.root / "graphs/other")
+
+
+def test_the_champion_is_the_best_export_and_its_card_says_what_it_was_chosen_by(exported, capfd):
+    exported.metrics["other"]["samples"] = {"normal": SAMPLES | {"validation": {"frechet_distance": 2.0}}}
+    exported.write_metrics()
+    exported.export()
+    exported.stage("champion").main()
+    chosen = "rule 1 pass, rule 2 pass, frechet_distance to validation images 2"
+    assert capfd.readouterr().out.splitlines()[-1] == f"exports/champion: other: {chosen}"
+    folder, source = exported.root / "exports/champion", exported.root / "graphs/other"
+    champion = Decoder(folder)
+    assert champion.card == json.loads((source / "card.json").read_text()) | {"chosen": chosen}
+    np.testing.assert_array_equal(champion.sample(3, seed=1), Decoder(source).sample(3, seed=1))
+    assert f"It is the champion: {chosen}." in (folder / "card.md").read_text()
+    assert set(files(folder)) == set(files(source))
+
+
+def test_where_all_are_refused_the_champion_is_a_refusal(exported, capfd):
+    for name in LADDER:
+        exported.metrics[name] = {"failed": "loss is nan"}
+    exported.write_metrics()
+    exported.export()
+    exported.stage("champion").main()
+    told = json.loads((exported.root / "exports/champion/refused.json").read_text())
+    assert told["evidence"].startswith("naive_bayes: its evaluation failed: loss is nan; other: its evaluation")
+    assert capfd.readouterr().out.splitlines()[-1].startswith("exports/champion: refused: no entry could be exported")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

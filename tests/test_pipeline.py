@@ -64,7 +64,7 @@ class Project:
 
     def outputs(self) -> dict[str, bytes]:
         """Every file that the stages wrote."""
-        folders = ("data", "models", "evaluation", "exports", "report")
+        folders = ("data", "models", "evaluation", "graphs", "exports", "report")
         return {
             str(path.relative_to(self.root)): path.read_bytes()
             for folder in folders
@@ -194,7 +194,7 @@ def with_failures(project):
 
 def test_what_fails_or_is_refused_costs_no_other_entry_nor_the_report(with_failures):
     project, root = with_failures, with_failures.root
-    project.run("dvc", "repro")
+    assert "2 of 4 exports are up to date" in project.run("dvc", "repro")
     rows = (root / "trials.csv").read_text().splitlines()
     assert [row for row in rows if ",failed," in row and "latent must be below" in row]
     told = "InputError: latent must be below the number of images and of pixels, 64, but got latent=64"
@@ -209,7 +209,8 @@ def test_what_fails_or_is_refused_costs_no_other_entry_nor_the_report(with_failu
     assert "latent must be below" in refusals["ppca"]["evidence"]
     assert refusals["copier"]["status"] == "refused"
     assert refusals["copier"]["rules"]["2"] == "fail"
-    assert [path.name for path in (root / "exports/copier").iterdir()] == ["refused.json"]
+    for folder in ("graphs", "exports"):
+        assert [path.name for path in (root / folder / "copier").iterdir()] == ["refused.json"]
     assert json.loads((root / "exports/champion/card.json").read_text())["entry"] in ("naive_bayes", "vae")
     page = (root / "report/index.html").read_text(encoding="utf-8")
     assert "2 of 4 models exported, 1 refused and 1 failed." in page

@@ -13,12 +13,18 @@ from latentmill.export.inputs import inputs_digest
 from latentmill.export.manifest import is_up_to_date, remove_others
 from latentmill.files import clear_leftovers
 from latentmill.heartbeat import Heartbeat, tell
+from latentmill.stage import steady
 
 DATA, MODELS, METRICS = Path("data/prepared"), Path("models"), Path("evaluation/metrics.json")
 GRAPHS, EXPORTS = Path("graphs"), Path("exports")
 
 
 def main() -> None:
+    with steady("export"):
+        export()
+
+
+def export() -> None:
     params, metrics = load_params(), json.loads(METRICS.read_text())
     GRAPHS.mkdir(exist_ok=True)
     clear_leftovers(GRAPHS)

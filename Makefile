@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make page: what latentmill serve needs · make test · make check · make faults · make bench · make calibration
+# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make calibration
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -8,7 +8,7 @@ CLUSTER := $(VENV)/cluster
 ORT := $(VENV)/onnxruntime
 PAGE := src/latentmill/browser
 
-.PHONY: setup repro page submit test faults check bench calibration examples
+.PHONY: setup repro page submit test test-all faults check bench calibration examples
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -56,6 +56,10 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 
 test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
 	pytest --numprocesses 3 --dist loadfile
+
+# servers, whole runs and sweeps a second time
+test-all: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
+	pytest --numprocesses 3 --dist loadfile -m 'not faults'
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265
 submit: setup

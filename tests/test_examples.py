@@ -17,6 +17,8 @@ from PIL import Image
 from latentmill import Decoder
 from latentmill.runtime.noise import Noise
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 NODE, CPP = ROOT / "examples/node", ROOT / "examples/cpp"
 SHAPE, LATENT = (3, 8, 6), 3  # in colour, and not square

@@ -192,6 +192,7 @@ def with_failures(project):
     project.write_params(SMALL)
 
 
+@pytest.mark.slow
 def test_what_fails_or_is_refused_costs_no_other_entry_nor_the_report(with_failures):
     project, root = with_failures, with_failures.root
     assert "2 of 4 exports are up to date" in project.run("dvc", "repro")

@@ -27,6 +27,8 @@ from latentmill import Decoder
 from latentmill.errors import InputError
 from latentmill.runtime.images import grid
 
+pytestmark = pytest.mark.slow
+
 SHAPE, LATENT = (1, 8, 8), 5
 TOLERANCE = 1e-5
 LOAD = Path(__file__).parents[1] / "examples/service/load.py"

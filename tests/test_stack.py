@@ -639,6 +639,7 @@ def test_only_shapes_that_several_of_a_worker_share_are_measured():
 LADDER = {"vae": {"latent": 3, "components": 2, "hidden": 20, "beta": [1.0, 1.5, 2.0, 4.0, 8.0]}, "ppca": {"latent": 3}}
 
 
+@pytest.mark.slow
 def test_a_sweep_of_packed_trials_ranks_as_one_without(digits, tmp_path):
     plain, _ = swept(digits, tmp_path / "plain", LADDER, workers=2, pack="off")
     packed, listener = swept(digits, tmp_path / "packed", LADDER, workers=2, pack=3)
@@ -690,6 +691,7 @@ def test_what_a_worker_reports_of_members_that_end():
     ]
 
 
+@pytest.mark.slow
 def test_asha_stops_members_of_a_stack(digits, tmp_path):
     ladder = {"vae": {"latent": 3, "components": 2, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-3]}}
     plan, _ = swept(digits, tmp_path, ladder, {"epochs": 9}, asha={"grace": 2, "reduction": 2}, workers=1, pack=4)

@@ -22,6 +22,8 @@ from test_pipeline import ROOT
 from latentmill.errors import InputError
 from latentmill.sweep.submit import submit as send
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "0123456789abcdef" * 4
 LADDER = {"naive_bayes": {}, "vae": {"latent": 2, "components": 2, "epochs": 2}}
 ENDLESS = {"variant": "vae", "latent": 2, "components": 2, "epochs": 10**6, "max_steps": 10**9, "patience": 10**6}

@@ -108,6 +108,7 @@ def test_data_that_change_end_the_sweep_and_are_no_trials_failure(digits, tmp_pa
     assert list((tmp_path / "store").rglob("trial.json")) == []
 
 
+@pytest.mark.slow
 def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path):
     ladder = {"vae": {"latent": 3, "components": 3, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-6, 1e-3]}}
     asha = {"grace": 2, "reduction": 2}
@@ -125,6 +126,7 @@ def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path
     assert min(first_epochs.values()) > 2, "without asha they go on from where they were stopped"
 
 
+@pytest.mark.slow
 def test_a_sweep_out_of_time_keeps_what_it_has(digits, tmp_path):
     endless = {"epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
     ladder = {"naive_bayes": {}, "endless": {"variant": "vae", "components": 3, **endless}}

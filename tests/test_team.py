@@ -47,6 +47,7 @@ def test_a_member_without_rows_has_no_weight():
     assert min(part.weight for part in parts) == 0
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_does(digits, tmp_path):
     """Float addition in another order differs in the last place, and Adam amplifies it: hence the tolerance."""
     ladder = {"vae": {"latent": 3, "components": 3, "batch_size": 64}}  # the last batch has 52 rows

@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make calibration
+# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -8,7 +8,7 @@ CLUSTER := $(VENV)/cluster
 ORT := $(VENV)/onnxruntime
 PAGE := src/latentmill/browser
 
-.PHONY: setup repro page submit test test-all faults check bench calibration examples
+.PHONY: setup repro page submit test test-all faults check bench gpu calibration examples
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -78,6 +78,10 @@ check: setup
 bench: setup
 	pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	python -m benchmarks
+
+# on a machine with a GPU, in at most 8 minutes: -> benchmarks/gpu.json, gpu.png
+gpu: setup
+	python -m benchmarks.gpu
 
 # 200 repetitions of the verdicts on generators whose answer is known: hours
 calibration: setup

@@ -64,10 +64,11 @@ def test_what_changes_while_a_stage_runs_is_named(project, edit, named):
         lambda root: (root / "params.yaml").write_text("# a comment\n" + PARAMS.replace("pack: auto", "pack: off")),
         lambda root: (root / "train.py").write_text("x = 1\n"),
         lambda root: (root / "code" / "__pycache__" / "a.pyc").write_text("y"),
+        lambda root: (root / "code" / "inner" / ".a.py.swp").write_text("y"),
         lambda root: (root / "models" / "vae" / "model").write_text("y"),
         lambda root: (root / "other").write_text("y"),
     ],
-    ids=["another param", "saved as it was", "bytecode", "another stage's", "a new file"],
+    ids=["another param", "saved as it was", "bytecode", "an editor's", "another stage's", "a new file"],
 )
 def test_other_changes_are_none_of_its_concern(project, edit):
     with steady("train"):

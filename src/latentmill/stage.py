@@ -50,8 +50,13 @@ def _seen(stage: str, key: str) -> dict[str, Any]:
     for dep in definition["deps"]:
         path = Path(dep.replace("${key}", key))
         files = path.rglob("*") if path.is_dir() else [path]
-        found |= {str(file): _look(file) for file in files if "__pycache__" not in file.parts and not file.is_dir()}
+        found |= {str(file): _look(file) for file in files if not _is_aside(file) and not file.is_dir()}
     return found
+
+
+def _is_aside(path: Path) -> bool:
+    """Bytecode, and what editors leave beside the files that are open in them."""
+    return "__pycache__" in path.parts or path.name.startswith(".")
 
 
 def _param(params: Any, name: str) -> Any:

@@ -1,5 +1,6 @@
 """params.yaml: what is accepted, and that every mistake is one line that names the key and its value."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -93,6 +94,17 @@ def test_a_mistake_is_named_with_its_key_and_value(tmp_path: Path, old: str, new
         load_params(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a;touch x", "with space", "README.md", "../x", "-x", "", "é", "a" * 65, "champion"])
+def test_an_entry_has_a_name_that_folders_and_shells_take(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"ladder: .*an entry must"):
+        load_params(_params(tmp_path, "naive_bayes:", f"{json.dumps(name)}:"))
+
+
+@pytest.mark.parametrize("name", ["vae-2", "_", "7", "A_b-C", "a" * 64])
+def test_other_names_are_taken(tmp_path: Path, name: str) -> None:
+    assert name in load_params(_params(tmp_path, "naive_bayes:", f'"{name}":')).ladder
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:

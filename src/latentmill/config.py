@@ -4,6 +4,7 @@ A ladder entry's model parameters are checked later, against the variant's own `
 knows no variant.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
@@ -18,6 +19,7 @@ NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria 
 LoggerName = Literal["tensorboard", "mlflow"]
 ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 FormName = Literal["fp16", "int8", "uint8"]
+ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
 MAX_SIDE = 4096  # far beyond what can be trained here; above, a slip of the pen
@@ -177,7 +179,12 @@ class Params(Model):
 
     @field_validator("ladder")
     @classmethod
-    def _leave_room(cls, ladder: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _require_names(cls, ladder: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """A name is that of folders, and a word of a shell's command."""
+        for entry in ladder:
+            if not ENTRY.fullmatch(entry):
+                rule = "an entry must be called by at most 64 letters a to z, digits, _ and -, a - not first"
+                raise ValueError(f"{rule}, but one is {entry!r}")
         if RESERVED in ladder:
             raise ValueError(f"an entry must not be called {RESERVED}, which is a folder of exports")
         return ladder

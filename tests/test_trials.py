@@ -19,7 +19,7 @@ from latentmill.training import trial as trial_module
 from latentmill.training.endings import DivergedError
 from latentmill.training.loop import train
 from latentmill.training.store import TrialStore
-from latentmill.training.trial import Trial, code_digest, with_half_the_batch
+from latentmill.training.trial import Trial, code_digest
 from latentmill.training.trials import UNWATCHED, Context, Watch
 
 DIGEST = "a" * 64
@@ -246,24 +246,6 @@ def test_a_trial_that_runs_out_of_memory_is_kept_as_such(run, monkeypatch):
     monkeypatch.setattr("latentmill.training.loop.train_epoch", out_of_memory(50))
     record = json.loads((run(vae()) / "trial.json").read_text())
     assert (record["status"], record["error"]) == ("out of memory", "OutOfMemoryError: CUDA out of memory")
-    assert "retried_as" not in record
-
-
-def test_with_halve_batch_it_is_run_once_more_with_half_its_batch(run, monkeypatch):
-    monkeypatch.setattr("latentmill.training.loop.train_epoch", out_of_memory(50))
-    folder = run(vae(), halve_batch=True)
-    record = json.loads((folder / "trial.json").read_text())
-    twin = json.loads((folder.parent / record["retried_as"] / "trial.json").read_text())
-    assert (twin["status"], twin["trial"]["training"]["batch_size"]) == ("finished", 25)
-    alone = run(with_half_the_batch(vae()), "alone")
-    assert weights(folder.parent / record["retried_as"]) == weights(alone)
-
-
-def test_half_the_batch_is_tried_once_only(run, monkeypatch):
-    monkeypatch.setattr("latentmill.training.loop.train_epoch", out_of_memory(10))
-    folder = run(vae(), halve_batch=True)
-    statuses = [json.loads(path.read_text())["status"] for path in folder.parent.glob("*/trial.json")]
-    assert statuses == ["out of memory"] * 2
 
 
 def test_a_failure_is_kept_and_raised(run):

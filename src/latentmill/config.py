@@ -143,7 +143,6 @@ class SweepConfig(Model):
     asha: AshaConfig | None = None  # null: every trial may use all its epochs
     max_trials: PositiveInt | None = None  # at most, all entries and seeds together
     max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; a later run goes on from there
-    halve_batch: bool = False  # a trial that runs out of memory is run once more with half its batch size
     loggers: list[LoggerName] = []  # told of every trial, beside our own records
 
 

@@ -70,7 +70,7 @@ class Display:
         self.done += 1
         self.pace.ended(planned, record)
         self._rank(planned, record)
-        line = f"{planned.label}: {outcome_of(planned, record)}"
+        line = f"{planned.label}: {outcome_of(record)}"
         if record["status"] in ("finished", "stopped"):
             self.untold.append(line)
             if self.console.is_terminal or self.clock() >= self.next_line:
@@ -142,12 +142,10 @@ class Display:
         self.untold.clear()
 
 
-def outcome_of(planned: Planned, record: Record) -> str:
-    """How a trial ended, in a few words; the record may be that of its twin with half the batch size."""
+def outcome_of(record: Record) -> str:
+    """How a trial ended, in a few words."""
     if record["status"] == "finished":
-        told = f"{record['criterion']:.2f} nats on val, {duration(record['seconds'])}"
-        is_twin = record["fingerprint"] != planned.fingerprint
-        return told + (f", at batch size {record['trial']['training']['batch_size']}" if is_twin else "")
+        return f"{record['criterion']:.2f} nats on val, {duration(record['seconds'])}"
     if record["status"] == "stopped":
         return f"stopped after epoch {record['epoch']}, {record['criterion']:.2f} nats on val"
     return f"{record['status']}: {record['error']}"

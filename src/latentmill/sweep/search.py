@@ -79,7 +79,7 @@ class PlanSearch(Searcher):
             planned = by_fingerprint[row["fingerprint"]]
             if "epoch" in row:
                 self.observer.progressed(planned, row)
-            elif self.plan.find(planned.fingerprint):  # else the worker may yet train it again
+            elif self.plan.store.find(planned.fingerprint):  # else the worker may yet train it again
                 self.running[trial_id].remove(planned)
                 self._ended(planned)
 
@@ -101,7 +101,7 @@ class PlanSearch(Searcher):
     def cut(self) -> None:
         """The sweep is out of time: of stacks that were under way, some members may have ended before."""
         for planned in itertools.chain(*self.running.values()):
-            if self.plan.find(planned.fingerprint):
+            if self.plan.store.find(planned.fingerprint):
                 self.observer.ended(planned, self.plan.ended(planned.fingerprint) or {})
 
     def save(self, checkpoint_path: str) -> None:

@@ -115,7 +115,7 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
         watch(trial, each["entry"], each["fingerprint"], len(images), material, team, reports)
         for trial, each in zip(chosen, asked["asked"], strict=True)
     ]
-    context = Context(images, val, material.data_digest, store, settings.halve_batch, settings.compile)
+    context = Context(images, val, material.data_digest, store, settings.compile)
     if len(chosen) == 1:
         trials.run(chosen[0], context, watches[0], team)
     else:

@@ -13,8 +13,6 @@ from latentmill.training.checkpoint import Record
 from latentmill.training.space import Configuration, Space, space
 from latentmill.training.store import SETTLED, TrialStore
 from latentmill.training.study import Planned, Rounds, Scores, Study, Suggest, length, quotas, score
-from latentmill.training.trial import with_half_the_batch
-from latentmill.training.trials import stand_in
 
 ATTEMPTS = 3  # of a trial whose worker dies
 
@@ -36,7 +34,6 @@ class Plan:
         self._by_fingerprint: dict[str, Planned] = {}
         self._deaths: dict[str, int] = {}  # of workers, by trial
         self._kept = store.fingerprints()
-        self._halved: set[str] = set()  # that ran out of memory earlier, and whose twin has not finished
         self.studies: list[Study] = self._studies(suggest)
         for study in self.studies:
             self._next_round(study, [])
@@ -80,7 +77,7 @@ class Plan:
 
     def _alike(self) -> list[Planned]:
         """The next trial, and those that can be one program with it; none with one that something happened to."""
-        first, alone = self.waiting[-1], self._deaths.keys() | self._halved
+        first, alone = self.waiting[-1], self._deaths.keys()
         if first.shape is None or first.fingerprint in alone:
             return [first]
         return [
@@ -90,7 +87,7 @@ class Plan:
         ]
 
     def _forget_failure(self, planned: Planned) -> None:
-        if planned.fingerprint in self._kept and planned.fingerprint not in self._halved:
+        if planned.fingerprint in self._kept:
             self.store.forget_end(planned.fingerprint)  # of an earlier failure, so that this run's can be told from it
 
     def is_over(self) -> bool:
@@ -101,7 +98,7 @@ class Plan:
 
         `starved` says that its worker, which had no other trial, was ended because the machine ran low on memory.
         """
-        record = self.find(fingerprint)
+        record = self.store.find(fingerprint)
         if record is None and starved:
             record = self._out_of_memory(self._by_fingerprint[fingerprint])
         if record is None:
@@ -119,26 +116,16 @@ class Plan:
                     self._next_round(study, self._scores(study))
         return record
 
-    def _out_of_memory(self, planned: Planned) -> Record | None:
-        """Keep that a trial had too little memory; None where its twin with half the batch is still to run."""
+    def _out_of_memory(self, planned: Planned) -> Record:
+        """Keep that a trial had too little memory."""
         record = {"fingerprint": planned.fingerprint, "trial": asdict(planned.trial), "data_digest": self.data_digest}
         record |= {"status": "out of memory", "error": "its worker was ended because the machine ran low on memory"}
-        twin = with_half_the_batch(planned.trial) if self.config.halve_batch else None
-        if twin:
-            record |= {"retried_as": twin.fingerprint(self.data_digest)}
-            self._halved.add(planned.fingerprint)
         self.store.end(planned.fingerprint, record)
-        return None if twin else record
+        return record
 
     def earlier(self, fingerprint: str) -> Record | None:
         """How the trial ended in an earlier sweep."""
-        return self.find(fingerprint) if fingerprint in self._kept else None
-
-    def find(self, fingerprint: str) -> Record | None:
-        """How a trial ended; one that ran out of memory is represented by the one that ran in its place."""
-        record = self.store.find(fingerprint)
-        twin = stand_in(record)
-        return (self.store.find(twin) or record) if twin else record
+        return self.store.find(fingerprint) if fingerprint in self._kept else None
 
     def _studies(self, suggest: Suggest) -> list[Study]:
         spaces = [space(entry, content) for entry, content in self.params.ladder.items()]
@@ -193,8 +180,6 @@ class Plan:
             if self.config.asha and planned.trial.training:
                 self.replays.append(planned)
             return
-        if stand_in(record):
-            self._halved.add(fingerprint)
         study.open.add(fingerprint)
         if not asked_before:
             self.waiting.append(planned)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,3 @@ def model_of(trial: Trial, images: Batches) -> Variant:
 
 def config_of(trial: Trial) -> TrainingConfig:
     return TrainingConfig.model_validate(trial.training)
-
-
-def with_half_the_batch(trial: Trial) -> Trial | None:
-    """None where there is no batch to halve."""
-    if trial.training is None or trial.training["batch_size"] == 1:
-        return None
-    return replace(trial, training=trial.training | {"batch_size": trial.training["batch_size"] // 2})

@@ -16,7 +16,7 @@ from latentmill.training.loop import Fitted, Member, begin, complete, fitted, op
 from latentmill.training.progress import Progress
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, Team
-from latentmill.training.trial import Trial, config_of, model_of, with_half_the_batch
+from latentmill.training.trial import Trial, config_of, model_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Context:
     val: Batches
     data_digest: str
     store: TrialStore
-    halve_batch: bool = False  # whether a trial that runs out of memory is run once more, with half its batch size
     compiled: bool = False  # whether steps are compiled
 
 
@@ -70,17 +69,22 @@ class StoredProgress:
 def run(trial: Trial, context: Context, watch: Watch = UNWATCHED, team: Team | None = None) -> None:
     """Train one trial from where the store has it, and keep there how it ended.
 
-    One that diverges or runs out of memory is kept as such; the latter is run once more, if the context says so, as
-    its twin with half the batch size, which stands in for it. Whatever else is raised is kept as a failure, and raised.
+    One that diverges or runs out of memory is kept as such; whatever else is raised is kept as a failure, and raised.
     """
-    team = team or Alone()
-    twin = with_half_the_batch(trial) if context.halve_batch else None
-    if twin and stand_in(context.store.find(trial.fingerprint(context.data_digest))):  # an earlier run came so far
-        trial, twin = twin, None
-    twin_named = {"retried_as": twin.fingerprint(context.data_digest)} if twin else {}
-    fits = _attempt(trial, context, watch, team, twin_named)
-    if twin and not fits:
-        _attempt(twin, context, watch, team, {})
+    team, store, record = team or Alone(), context.store, record_of(trial, context)
+    fingerprint = record["fingerprint"]
+    try:
+        ended, weights = _train(trial, context, StoredProgress(store, fingerprint, watch, team), team)
+    except EndedError as error:
+        ended, weights = error.record, None
+    except Exception as error:
+        status = "out of memory" if is_out_of_memory(error) else "failed"
+        store.end(fingerprint, record | {"status": status, "error": sentence(error)})
+        if status == "failed":
+            raise
+        return
+    if team.leads:
+        keep(store, record | ended, weights)
 
 
 class UnfitError(InputError):
@@ -106,25 +110,6 @@ def bring_home(store: TrialStore, fingerprint: str, folder: Path, images: Batche
             path.unlink()
         raise UnfitError(str(error)) from None
     checkpoint.save(folder, trained.model, trained.record)
-
-
-def _attempt(trial: Trial, context: Context, watch: Watch, team: Team, if_out_of_memory: Record) -> bool:
-    """Whether the trial fitted into memory."""
-    store, record = context.store, record_of(trial, context)
-    fingerprint = record["fingerprint"]
-    try:
-        ended, weights = _train(trial, context, StoredProgress(store, fingerprint, watch, team), team)
-    except EndedError as error:
-        ended, weights = error.record, None
-    except Exception as error:
-        if not is_out_of_memory(error):
-            store.end(fingerprint, record | {"status": "failed", "error": sentence(error)})
-            raise
-        store.end(fingerprint, record | {"status": "out of memory", "error": sentence(error)} | if_out_of_memory)
-        return False
-    if team.leads:
-        keep(store, record | ended, weights)
-    return True
 
 
 def record_of(trial: Trial, context: Context) -> Record:
@@ -172,11 +157,6 @@ def result_of(member: Member, images: Batches, val: Batches) -> tuple[Record, by
 
 def _finished(found: Fitted, seconds: float) -> Record:
     return {"status": "finished", "seconds": round(seconds, 2), **asdict(found)}
-
-
-def stand_in(record: Record | None) -> str | None:
-    """The fingerprint of the trial that was run in place of this one, if one was."""
-    return record.get("retried_as") if record else None
 
 
 def sentence(error: BaseException) -> str:

@@ -25,11 +25,12 @@ from latentmill.training import loop, packing, trials
 from latentmill.training import together as together_runs
 from latentmill.training.endings import StoppedError
 from latentmill.training.noise import NoiseAhead, steps_ahead
+from latentmill.training.packed import Packed
 from latentmill.training.packing import best_size
 from latentmill.training.plan import Plan
 from latentmill.training.progress import Progress
 from latentmill.training.results import outcomes, ranking
-from latentmill.training.stack import Packed, stack
+from latentmill.training.stack import stack
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, Part
 from latentmill.training.together import Pace

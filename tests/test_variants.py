@@ -11,7 +11,7 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import drawn
 from latentmill.training import checkpoint
-from latentmill.training.stack import validate
+from latentmill.training.step import validate
 from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior, PriorName, drawn_codes
 
 

@@ -14,7 +14,8 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training.endings import DivergedError, EndedError, LossWatch
 from latentmill.training.progress import Progress, Row, steps_an_epoch
-from latentmill.training.stack import Stack, stack, validate
+from latentmill.training.stack import stack
+from latentmill.training.step import Stack, validate
 from latentmill.training.team import Team
 from latentmill.variant import Variant
 

@@ -10,7 +10,8 @@ import torch
 from latentmill.data.batches import Batches
 from latentmill.training.loop import begin
 from latentmill.training.noise import STEPS_AHEAD
-from latentmill.training.stack import Stack, stack
+from latentmill.training.stack import stack
+from latentmill.training.step import Stack
 from latentmill.training.together import FAULTS
 from latentmill.training.trial import Trial, config_of, model_of
 

@@ -162,7 +162,7 @@ def test_when_all_members_diverge_the_stack_is_over(together):
 
 
 def test_a_member_that_is_stopped_leaves_alone(together, alone):
-    """As successive halving does; the others are not disturbed, and see their criterion at rungs."""
+    """As successive halving does; the others are not disturbed."""
 
     def stop(progress):
         if progress.epoch == 2:
@@ -172,17 +172,16 @@ def test_a_member_that_is_stopped_leaves_alone(together, alone):
     watches = [
         Watch(lambda progress: seen.append(progress.epoch)),
         Watch(stop, rungs=[2], ended=lambda: seen.append("stopped")),
-        Watch(rungs=[1, 2]),
+        UNWATCHED,
     ]
     packed, _ = together(asked, watches=watches)
     assert seen == [1, 2, "stopped", 3]
     one_by_one = alone(asked)
     same(asked[0], packed, one_by_one)
-    stopped, other = (packed.find(each.fingerprint(DIGEST)) for each in asked[1:])
+    stopped = packed.find(asked[1].fingerprint(DIGEST))
     assert (stopped["status"], stopped["epoch"], len(stopped["history"])) == ("stopped", 2, 2)
-    assert ["val_criterion" in row for row in other["history"]] == [True, True, False]
     in_full = one_by_one.find(asked[1].fingerprint(DIGEST))["history"][1]["val_loss"]
-    assert stopped["criterion"] == pytest.approx(in_full, rel=1e-3), "of this variant, with beta 1, it is the loss"
+    assert stopped["criterion"] == pytest.approx(in_full, rel=1e-3)
 
 
 @pytest.mark.parametrize("setting", [{"ema": 0.9}, {"schedule": "one-cycle"}, {"clip": 0.1}, {"warmup": 0.5}], ids=str)

@@ -53,8 +53,7 @@ def test_terms_and_criterion_of_an_image_are_its_own(name, config, digits, train
 @each_variant
 def test_training_lowers_the_criterion(name, config, digits, trained):
     val = Batches(digits[500:])
-    fresh = build(name, config)
-    untrained = validate(fresh, fresh.criterion, val)
+    untrained = validate(build(name, config), val)
     _, fitted = trained(name, config)
     assert fitted.criterion < untrained
     assert len(fitted.history) == (0 if variants.find(name).closed_form else 3)

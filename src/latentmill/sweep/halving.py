@@ -28,6 +28,11 @@ class EntryHalving:
         action = scheduler.on_trial_result(None, trial, {"epoch": epoch, "criterion": criterion})
         return bool(action == TrialScheduler.STOP)
 
+    def replay(self, entry: str, fingerprint: str, criteria: list[float]) -> None:
+        """What a trial of an earlier sweep came to after each of its epochs; only rungs count."""
+        for epoch, criterion in enumerate(criteria, start=1):
+            self.is_behind(entry, fingerprint, epoch, criterion)
+
     def _of(self, entry: str) -> AsyncHyperBandScheduler:
         if entry not in self.schedulers:
             self.schedulers[entry] = AsyncHyperBandScheduler(

@@ -60,12 +60,11 @@ class PlanSearch(Searcher):
         return {"asked": asked} | (asked[0] if len(asked) == 1 else {})  # loggers look for flat keys
 
     def _replay(self) -> None:
-        """What settled trials came to at their rungs, so that those still to run are compared with it."""
+        """What settled trials came to, so that those still to run are compared with it."""
         for planned in self.plan.replays:
             history = self.plan.records[planned.fingerprint].get("history", [])
-            for epoch, row in enumerate(history, start=1):
-                if "val_criterion" in row:
-                    self.halving.is_behind.remote(planned.entry, planned.fingerprint, epoch, row["val_criterion"])
+            losses = [row["val_loss"] for row in history]
+            self.halving.replay.remote(planned.entry, planned.fingerprint, losses)
         self.plan.replays.clear()
 
     def on_trial_start(self, trial_id: str) -> None:

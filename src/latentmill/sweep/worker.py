@@ -153,7 +153,7 @@ def watch(
         }
         reports.add({"fingerprint": fingerprint} | numbers)
         if progress.epoch in rungs:
-            criterion = row["val_criterion"]
+            criterion = row["val_loss"]
             asked = team.leads and material.halving.is_behind.remote(entry, fingerprint, progress.epoch, criterion)
             if team.agree(bool(asked and ray.get(asked))):
                 raise StoppedError(progress.history)

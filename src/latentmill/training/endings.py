@@ -27,13 +27,13 @@ class StoppedError(EndedError):
     """A trial is behind others after an epoch that was a rung."""
 
     def __init__(self, history: list[Row]) -> None:
-        """`history` has its epochs, the last with the `val_criterion`."""
+        """`history` has its epochs."""
         super().__init__(f"stopped after epoch {len(history)}")
         self.history = history
 
     @property
     def record(self) -> dict[str, Any]:
-        criterion = self.history[-1]["val_criterion"]
+        criterion = self.history[-1]["val_loss"]
         return {"status": "stopped", "epoch": len(self.history), "criterion": criterion, "history": self.history}
 
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,8 +32,6 @@ class Fitted:
 class Checkpoints(Protocol):
     """Where the loop tells of a trial's progress, and finds that of an earlier run of the same trial."""
 
-    rungs: Collection[int]  # epochs after which the row gets the criterion too, as `val_criterion`
-
     def restore(self, progress: Progress) -> None:
         """Bring a fresh `progress` to where an earlier run was, if there was one."""
 
@@ -43,8 +41,6 @@ class Checkpoints(Protocol):
 
 class NoCheckpoints:
     """For a run that nobody watches and nothing interrupts."""
-
-    rungs: Collection[int] = ()
 
     def restore(self, progress: Progress) -> None: ...
 
@@ -77,14 +73,14 @@ def train(
     """
     if config is None:
         model.before_training(images, torch.Generator(images.device).manual_seed(seed))
-        criterion = validate(model, model.eval().criterion, val)
+        criterion = validate(model.eval(), val)
         if not math.isfinite(criterion):
             raise DivergedError(criterion, 0, None)
         return Fitted([], 0, criterion)
     member = begin(model, images, config, seed, checkpoints)
     for _ in optimise([member], images, val, team):
         pass
-    return fitted(member, images, val)
+    return fitted(member)
 
 
 def complete(model: Variant, images: Batches, val: Batches, seed: int) -> None:
@@ -104,22 +100,18 @@ def begin(
     return member
 
 
-def fitted(member: Member, images: Batches, val: Batches) -> Fitted:
+def fitted(member: Member) -> Fitted:
     """What became of a trial whose epochs are over; its model has the weights of the best.
 
     Raises:
         EndedError: it was over before its time.
-        DivergedError: the criterion is not finite.
     """
     if member.ended:
         raise member.ended
     progress = member.progress
     progress.model.load_state_dict(progress.best_weights)
-    criterion = validate(progress.model, progress.model.eval().criterion, val)
-    if not math.isfinite(criterion):
-        steps = progress.epoch * steps_an_epoch(len(images), progress.config)
-        raise DivergedError(criterion, steps, progress.history[-1]["train_loss"])
-    return Fitted(progress.history, progress.best_epoch, criterion)
+    progress.model.eval()
+    return Fitted(progress.history, progress.best_epoch, progress.best_loss)
 
 
 def optimise(
@@ -181,20 +173,15 @@ def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val:
         return
     for progress in trained.members:
         progress.model.eval()  # dropout or batch statistics would falsify what trials are compared by
-    losses = trained.losses(val)
-    next_epoch = trained.members[0].epoch + 1
-    at_rung = any(next_epoch in member.checkpoints.rungs for member in members)
-    criteria = trained.criteria(val) if at_rung else [None] * len(members)
+    criteria = trained.criteria(val)
     trained.end_epoch()
     for row, member in enumerate(members):
-        progress = member.progress
-        if not member.ended and not math.isfinite(losses[row]):
-            steps = next_epoch * steps_an_epoch(len(images), progress.config)
-            member.ended = DivergedError(losses[row], steps, means[row]["loss"])
+        if not member.ended and not math.isfinite(criteria[row]):
+            steps = (member.progress.epoch + 1) * steps_an_epoch(len(images), member.progress.config)
+            member.ended = DivergedError(criteria[row], steps, means[row]["loss"])
         if not member.ended:
-            added = {f"train_{name}": value for name, value in means[row].items()} | {"val_loss": losses[row]}
-            criterion = criteria[row] if next_epoch in member.checkpoints.rungs else None
-            progress.add(added if criterion is None else added | {"val_criterion": criterion})
+            added = {f"train_{name}": value for name, value in means[row].items()}
+            member.progress.add(added | {"val_loss": criteria[row]})
 
 
 def train_steps(trained: Stack, images: Batches, watch: LossWatch) -> list[Row]:

@@ -59,11 +59,18 @@ class Packed(Stack):
             self._averages.update(step)
         return {name: value.detach().clone() for name, value in terms.items()}  # a CUDA graph overwrites its own
 
-    def losses(self, val: Batches) -> list[float]:
-        return self._validated("forward", val)
-
+    @torch.no_grad()
     def criteria(self, val: Batches) -> list[float]:
-        return self._validated("criterion", val)
+        """As `validate` does for one: all members see the same images under the same noise."""
+        generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
+        totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
+        averages = self._averages.averages if self._averages else {}
+        state = self._state | {f"model.{name}": average for name, average in averages.items()}
+        criterion = _of_all(self._model, "criterion", None)
+        for batch in val.chunks():
+            noise = drawn(self._model.draws, len(batch), generator)
+            totals += criterion(state, {"image": batch}, noise).sum(1)  # (M)
+        return [total / len(val) for total in totals.tolist()]
 
     def end_epoch(self) -> None:
         for row, member in enumerate(self.members):
@@ -78,19 +85,6 @@ class Packed(Stack):
         stacked = {name: torch.stack([each[name].detach() for each in kept]) for name in self._weights}
         decays = torch.tensor([member.config.ema or 0.0 for member in self.members])  # (M)
         return Averages(self._weights, stacked, decays)
-
-    @torch.no_grad()
-    def _validated(self, method: str, val: Batches) -> list[float]:
-        """As `validate` does for one: all members see the same images under the same noise."""
-        generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
-        totals = torch.zeros(len(self.members), dtype=torch.float64, device=val.device)
-        of_all = _of_all(self._model, method, None)
-        averages = self._averages.averages if self._averages else {}
-        state = self._state | {f"model.{name}": average for name, average in averages.items()}
-        for batch in val.chunks():
-            found = of_all(state, {"image": batch}, drawn(self._model.draws, len(batch), generator))
-            totals += (found["loss"] if isinstance(found, dict) else found).sum(1)
-        return [total / len(val) for total in totals.tolist()]
 
 
 def _of_all(model: nn.Module, method: str, of_each: int | None) -> Callable[..., Any]:

@@ -60,7 +60,7 @@ def _seconds_a_member(trial: Trial, size: int, images: Batches, val: Batches, sh
             trained = stack_of(trial, size, images)
             if images.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(images.device)
-                trained.losses(val)  # its batches are larger than those of a step
+                trained.criteria(val)  # its batches are larger than those of a step
             seconds = seconds_a_step(trained, images)
     except FAULTS:
         return None

@@ -57,15 +57,9 @@ class Single(Stack):
         forward = self._compiled if self._compiled is not None and is_whole else self._forward
         return {name: value.mean() for name, value in forward(batch, noise).items()}
 
-    def losses(self, val: Batches) -> list[float]:
-        model = self.members[0].model
-        with self._averaged():
-            return [validate(model, lambda batch, noise: model(batch, noise)["loss"], val)]
-
     def criteria(self, val: Batches) -> list[float]:
-        model = self.members[0].model
         with self._averaged():
-            return [validate(model, model.criterion, val)]
+            return [validate(self.members[0].model, val)]
 
     def end_epoch(self) -> None:
         self.members[0].moments = self._optimiser.moments

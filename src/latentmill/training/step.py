@@ -13,10 +13,10 @@ from torch import Tensor
 
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches, Indices
-from latentmill.draws import Noise, drawn
+from latentmill.draws import drawn
 from latentmill.training.progress import Progress, epochs_allowed, steps_an_epoch
 from latentmill.training.schedule import factor
-from latentmill.variant import Batch, Variant
+from latentmill.variant import Variant
 
 VALIDATION_SEED = 0  # the same noise at every validation, so that epochs and trials are compared like with like
 
@@ -38,12 +38,8 @@ class Stack(ABC):
         """A step of Adam on the images at `indices` (M, B); the terms of each member's objective, (M), detached."""
 
     @abstractmethod
-    def losses(self, val: Batches) -> list[float]:
-        """Of each member, the mean loss over the validation images."""
-
-    @abstractmethod
     def criteria(self, val: Batches) -> list[float]:
-        """Likewise the criterion."""
+        """Of each member, the mean criterion over the validation images."""
 
     @abstractmethod
     def end_epoch(self) -> None:
@@ -78,10 +74,9 @@ def precision(member: Progress, device: torch.device) -> torch.autocast:
 
 
 @torch.no_grad()
-def validate(model: Variant, method: Callable[[Batch, Noise], Tensor], val: Batches) -> float:
-    """The mean of a method of `model` over the validation images, under noise that is the same at every call."""
+def validate(model: Variant, val: Batches) -> float:
+    """The mean criterion over the validation images, under noise that is the same at every call."""
     generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
-    totals = (
-        float(method({"image": batch}, drawn(model.draws, len(batch), generator)).sum()) for batch in val.chunks()
-    )
-    return sum(totals) / len(val)
+    noise = (drawn(model.draws, len(batch), generator) for batch in val.chunks())
+    totals = (model.criterion({"image": batch}, own).sum() for batch, own in zip(val.chunks(), noise, strict=True))
+    return sum(map(float, totals)) / len(val)

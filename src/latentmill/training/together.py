@@ -59,7 +59,7 @@ def _train(asked: Sequence[Trial], context: Context, watches: Sequence[Watch]) -
         members.append(begin(model_of(trial, images), images, config_of(trial), trial.seed, checkpoints))
     for member in optimise(members, images, val, compiled=context.compiled):
         row = members.index(member)
-        ended, weights = result_of(member, images, val)
+        ended, weights = result_of(member)
         keep(store, records[row] | ended, weights)
         member.progress.release()
         watches[row].ended()

@@ -35,7 +35,7 @@ class Watch:
     """How others follow a trial: early stopping across trials, and whoever shows its progress."""
 
     after_epoch: Callable[[Progress], None] = lambda progress: None  # once the epoch is safe; may raise EndedError
-    rungs: Collection[int] = ()  # epochs after which the row gets the criterion too, as `val_criterion`
+    rungs: Collection[int] = ()  # epochs after which it may be stopped
     ended: Callable[[], None] = lambda: None  # its result is kept, while those of its stack are still trained
 
 
@@ -142,14 +142,14 @@ def _train(trial: Trial, context: Context, checkpoints: StoredProgress, team: Te
     member = begin(model, images, config_of(trial), trial.seed, checkpoints)
     for _ in optimise([member], images, val, team, context.compiled):
         pass
-    return result_of(member, images, val)
+    return result_of(member)
 
 
-def result_of(member: Member, images: Batches, val: Batches) -> tuple[Record, bytes | None]:
+def result_of(member: Member) -> tuple[Record, bytes | None]:
     """How a trial whose epochs are over has ended, and its weights if it finished."""
     started, progress = time.perf_counter(), member.progress
     try:
-        found = fitted(member, images, val)
+        found = fitted(member)
     except EndedError as error:
         return error.record, None
     return _finished(found, progress.seconds + time.perf_counter() - started), weights_bytes(progress.model)

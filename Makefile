@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make submit: likewise, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration
+# make repro: images in, a report and ONNX decoders out · make submit: the same, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -36,7 +36,7 @@ $(PAGE)/ort/.ready: $(PAGE)/package.json $(PAGE)/package-lock.json
 
 repro: setup
 	dvc repro
-	latentmill check # fails where nothing could be exported
+	latentmill check # fails if nothing could be exported
 
 # What the examples in Node and C++ need; where it is not there, their tests are skipped and say why.
 examples: examples/node/node_modules/.ready $(ORT)/.ready
@@ -83,6 +83,6 @@ bench: setup
 gpu: setup
 	python -m benchmarks.gpu
 
-# 200 repetitions of the verdicts on generators whose answer is known: hours
+# 200 repetitions of the verdicts on generators whose verdict is known: hours
 calibration: setup
 	python -m benchmarks.calibration

@@ -20,7 +20,7 @@ from benchmarks.target import Result, Target
 from latentmill import Decoder, variants
 from latentmill.export.graphs import export, graphs
 from latentmill.runtime.graph import cores
-from latentmill.runtime.noise import Noise
+from latentmill.runtime.noise import NoiseStream
 from latentmill.variant import Decodes
 
 SHAPE = (1, 28, 28)
@@ -84,7 +84,7 @@ def measure_export() -> Iterator[Result]:
     yield SAMPLE.result(
         ratio(
             lambda: decoder.sample(1024, seed=0),
-            lambda: alone.run(["image"], {"noise": Noise(width, seed=0).rows(1024)}),
+            lambda: alone.run(["image"], {"noise": NoiseStream(width, seed=0).rows(1024)}),
         )
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
-"""champion: the best entry's export once more, under a name that stays -> exports/champion/."""
+"""champion: a copy of the best entry's export -> exports/champion/."""
 
 from pathlib import Path
 
 from latentmill.config import RESERVED, load_params
 from latentmill.errors import one_line_errors
-from latentmill.export.champion import appoint, nobody, ranked
+from latentmill.export.champion import appoint, no_champion, ranked
 from latentmill.export.outcome import read_outcome
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import tell
@@ -21,8 +21,8 @@ def main() -> None:
         if candidates:
             appoint(candidates[0], GRAPHS, folder)
         else:
-            nobody(outcomes).write(folder, RESERVED)
-    tell(f"{CHAMPION}: {candidates[0] if candidates else f'refused: {nobody(outcomes)}'}")
+            no_champion(outcomes).write(folder, RESERVED)
+    tell(f"{CHAMPION}: {candidates[0] if candidates else f'refused: {no_champion(outcomes)}'}")
 
 
 if __name__ == "__main__":

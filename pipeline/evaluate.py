@@ -6,7 +6,7 @@ from latentmill.config import load_params
 from latentmill.data.dataset import read_classes, read_groups, read_labels, read_split
 from latentmill.errors import InputError, one_line_errors
 from latentmill.evaluation import results
-from latentmill.evaluation.entry import Material
+from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, tell
@@ -27,27 +27,27 @@ def main() -> None:
 
 def evaluate() -> None:
     params = load_params()
-    tell(f"evaluating {len(params.ladder)} entries")  # before all that takes time, starting Ray among it
-    images, labels = (read_split(DATA, of) for of in SPLITS), (read_labels(DATA, of) for of in SPLITS)
-    given = Material(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
+    tell(f"evaluating {len(params.ladder)} entries")  # before anything that takes time, such as starting Ray
+    images, labels = (read_split(DATA, split) for split in SPLITS), (read_labels(DATA, split) for split in SPLITS)
+    data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
     models = {entry: load(MODELS / entry).model for entry in params.ladder if entry not in failed}
     judged = {}
     with replacing_folder(EVALUATION) as folder, Heartbeat("evaluating") as heartbeat, cluster(params.train.workers):
-        evaluation = Evaluation(models, given, params.evaluation)
+        evaluation = Evaluation(models, data, params.evaluation)
         heartbeat.doing = evaluation.status
-        for entry, route, findings in evaluation.findings():
-            if not isinstance(findings, InputError):
-                judged[entry, route] = findings
-                tell(results.line(entry, route, findings))
+        for entry, prior, result in evaluation.results():
+            if not isinstance(result, InputError):
+                judged[entry, prior] = result
+                tell(results.line(entry, prior, result))
             elif entry not in failed:
-                failed[entry] = failure_of(findings)
+                failed[entry] = evaluation_failure(result)
                 tell(f"{entry}: failed: {failed[entry]}")
-        results.write(folder, list(params.ladder), judged, evaluation.judge, evaluation.usual.test, failed)
+        results.write(folder, list(params.ladder), judged, evaluation.judge, evaluation.baseline.test, failed)
 
 
-def failure_of(error: InputError) -> Failure:
-    """That an entry could not be evaluated, and what to do where that is not its own fault."""
+def evaluation_failure(error: InputError) -> Failure:
+    """The failure of an entry's evaluation, with advice if it was not the entry's own fault."""
     return Failure(str(error), TRY_AGAIN if isinstance(error, TooLittleMemoryError) else "")
 
 

@@ -1,6 +1,6 @@
-"""export: every entry's model as verified ONNX graphs, or why there are none -> graphs/<entry>/.
+"""export: every entry's model as verified ONNX graphs, or a refusal -> graphs/<entry>/.
 
-What was made from the same inputs stays as it is, and torch is imported only where something is left to write.
+Exports from the same inputs stay as they are, and torch is imported only if something is left to write.
 """
 
 import json
@@ -29,7 +29,7 @@ def export() -> None:
     GRAPHS.mkdir(exist_ok=True)
     clear_leftovers(GRAPHS)
     for folder in (*remove_others(GRAPHS, params.ladder), *remove_others(EXPORTS, {*params.ladder, RESERVED})):
-        tell(f"{folder}: removed, for it is of no entry of the ladder")
+        tell(f"{folder}: removed, because it belongs to no entry of the ladder")
     inputs = {entry: digest_of(entry, params, metrics) for entry in params.ladder}
     stale = {entry: digest for entry, digest in inputs.items() if not is_up_to_date(GRAPHS / entry, digest)}
     tell(f"{len(inputs) - len(stale)} of {len(inputs)} exports are up to date")
@@ -46,14 +46,14 @@ def write(stale: dict[str, str], params: Params, metrics: dict[str, Any]) -> Non
     """Export these entries, each with the digest of its inputs.
 
     Raises:
-        InputError: what earlier stages left of some is damaged or missing; the others are written all the same.
+        InputError: inputs of some entries are damaged or missing; the others are written nevertheless.
     """
     errors = []
     with Heartbeat("importing torch") as heartbeat:
-        from latentmill.export.bundle import Given
         from latentmill.export.entry import Exporter
+        from latentmill.export.writer import TrainingData
 
-        exporter = Exporter(MODELS, metrics, Given.read(DATA), params.export, tell)
+        exporter = Exporter(MODELS, metrics, TrainingData.read(DATA), params.export, tell)
         for entry, inputs in stale.items():
             heartbeat.doing = f"exporting {entry}"
             try:

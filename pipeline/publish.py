@@ -1,6 +1,6 @@
-"""publish ENTRY: what was exported of an entry, where applications look for it -> exports/<entry>/.
+"""publish ENTRY: a copy of the entry's folder in graphs/ -> exports/<entry>/.
 
-The stage export can't write there itself: DVC takes no folder for an output that git has a file in.
+The stage export cannot write there itself: DVC refuses an output folder in which git tracks a file.
 """
 
 import shutil

@@ -9,12 +9,12 @@ import torch
 
 from latentmill import variants
 from latentmill.export import latency
-from latentmill.export.bundle import Given, write_bundle
 from latentmill.export.manifest import manifest
+from latentmill.export.writer import TrainingData, write_export
 from latentmill.training.checkpoint import TrainedModel
 
-VERDICT = {"status": "holds", "evidence": "none", "samples": 1}
-SAMPLES = {"rule_1": VERDICT, "rule_2": VERDICT, "measures": {}}
+VERDICT = {"status": "pass", "evidence": "none", "samples": 1}
+SAMPLES = {"rule_1": VERDICT, "rule_2": VERDICT, "metrics": {}}
 SAMPLES |= {"near_copies": {"share": 0.0, "low": 0.0, "high": 0.0, "held_out": 0.0}}
 DATA = {"source": "noise", "description": "noise", "counts": {"train": 50}, "digest": "b" * 64}
 
@@ -30,7 +30,7 @@ def export(variant: str, config: dict[str, object], shape: tuple[int, int, int],
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "SECONDS", 0)
         patch.setattr(latency, "LEAST", 1)
-        write_bundle(trained, variant, metrics, Given(images, None, images, DATA), folder, asked={})
+        write_export(trained, variant, metrics, TrainingData(images, None, images, DATA), folder, tolerances={})
     return folder
 
 

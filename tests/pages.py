@@ -18,16 +18,16 @@ LIKELIHOOD = {"nats": -513.32, "standard_error": 5.39, "bits_per_dimension": 7.0
 SHOWN = 20  # samples in a gallery
 
 
-def verdict(status, evidence="precision 0.9 ± 0.1, broken from 0.5"):
+def verdict(status, evidence="precision 0.9 ± 0.1, fails from 0.5"):
     return {"status": status, "evidence": evidence, "samples": 10_000}
 
 
-def samples(rule_1="holds", rule_2="cannot tell", precision=0.9, copies=0.004, ratio=1.0):
-    """The numbers of one way to sample."""
+def samples(rule_1="pass", rule_2="inconclusive", precision=0.9, copies=0.004, ratio=1.0):
+    """The numbers of the samples under one prior."""
     return {
         "rule_1": verdict(rule_1),
         "rule_2": verdict(rule_2),
-        "measures": {
+        "metrics": {
             "pixels": {
                 "precision": {"value": precision, "standard_error": 0.012},
                 "Fréchet distance": {"value": 3.0, "standard_error": 0.2},
@@ -39,15 +39,18 @@ def samples(rule_1="holds", rule_2="cannot tell", precision=0.9, copies=0.004, r
     }
 
 
-def drawn(told_apart=0.55, **others):
-    """Likewise, of a model with codes."""
+def drawn(c2st_accuracy=0.55, **others):
+    """The same, of a model with codes."""
     prior = {"mmd": 0.01, "largest_ks": 0.1, "dimensions_off": 2}
-    return samples(**others) | {"prior": prior, "hole": {"told_apart": told_apart, "test_told_apart": 0.52}}
+    return samples(**others) | {
+        "prior": prior,
+        "hole": {"c2st_accuracy": c2st_accuracy, "baseline_c2st_accuracy": 0.52},
+    }
 
 
 PLAIN = {
     "likelihood": LIKELIHOOD | {"kind": "exact", "sample_space": BINARY},
-    "samples": {"pixels": samples("broken", "holds", precision=0.0, ratio=1.9)},
+    "samples": {"pixels": samples("fail", "pass", precision=0.0, ratio=1.9)},
     "exported_prior": "pixels",
 }
 BOUND = {
@@ -74,7 +77,7 @@ CODED = {
         "collapse": "partial",
         "collapsed_dimensions": 1,
     },
-    "samples": {"normal": drawn(0.97, rule_1="broken"), "mixture": drawn(rule_2="holds")},
+    "samples": {"normal": drawn(0.97, rule_1="fail"), "mixture": drawn(rule_2="pass")},
     "exported_prior": "mixture",
 }
 TRIALS = """entry,fingerprint,variant,seed,status,winner,criterion,seconds,error,model.latent
@@ -86,7 +89,7 @@ coded,cc,vae,0,failed,,,,"DivergedError: loss is
 CURVES = "entry,trial,epoch,train_loss,val_loss\n" + "".join(f"coded,bb,{n},1,{90 / n}\n" for n in range(1, 6))
 
 
-def seen(*means):
+def control_values(*means):
     names = ("real images", "blurred", "one class dropped")
     return {name: {"mean": mean, "deviation": 0.01} for name, mean in zip(names, means, strict=True)}
 
@@ -98,31 +101,31 @@ CALIBRATION = {
     "rules": {
         "1": {
             "controls": [
-                {"name": "real images", "keeps": True},
-                {"name": "blurred", "keeps": False},
-                {"name": "one class dropped", "keeps": False},
+                {"name": "real images", "positive": True},
+                {"name": "blurred", "positive": False},
+                {"name": "one class dropped", "positive": False},
             ],
-            "measures": [
+            "metrics": [
                 {
-                    "measure": "Vendi score",
+                    "metric": "Vendi score",
                     "space": "pixels",
                     "better": "higher",
-                    "tells": {},
-                    "seen": seen(30, 30, 29.9),
+                    "detects": {},
+                    "values": control_values(30, 30, 29.9),
                 },
                 {
-                    "measure": "precision",
+                    "metric": "precision",
                     "space": "pixels",
                     "better": "higher",
-                    "tells": {"blurred": 0.45, "one class dropped": 0.7},
-                    "seen": seen(0.8, 0.1, 0.6),
+                    "detects": {"blurred": 0.45, "one class dropped": 0.7},
+                    "values": control_values(0.8, 0.1, 0.6),
                 },
                 {
-                    "measure": "Fréchet distance",
+                    "metric": "Fréchet distance",
                     "space": "pixels",
                     "better": "lower",
-                    "tells": {"blurred": 5.0},
-                    "seen": seen(2, 8, 2.1),
+                    "detects": {"blurred": 5.0},
+                    "values": control_values(2, 8, 2.1),
                 },
             ],
         }
@@ -172,8 +175,8 @@ REFUSED = "its samples are copies of training images and fail Rule 2"
 def refuse(places, name, reason=REFUSED, evidence="", status="refused", advice=""):
     """Leave a refusal in place of an export."""
     shutil.rmtree(places.exports / name, ignore_errors=True)
-    told = {"reason": reason, "evidence": evidence, "advice": advice}
-    put(places.exports / name / "refused.json", {"entry": name, "status": status, "rules": {}, **told})
+    why = {"reason": reason, "evidence": evidence, "advice": advice}
+    put(places.exports / name / "refused.json", {"entry": name, "status": status, "rules": {}, **why})
 
 
 def fail(places, name, reason="loss is nan", **others):
@@ -196,21 +199,21 @@ def _write_entry(places, name, variant, metrics, digits):
     trial = {"variant": variant, "model": {"latent": 2}, "training": None, "seed": 0}
     record = {"trial": trial, "fingerprint": "aa", "criterion": -1.5, "best_epoch": 0, "history": [], "seconds": 0.04}
     put(places.models / name / "trial.json", record)
-    form = {"bytes": 5, "mean_difference": 3.21, "largest_difference": 40.0, "tolerance": 2.0, "published": False}
+    measured = {"bytes": 5, "mean_difference": 3.21, "largest_difference": 40.0, "tolerance": 2.0, "published": False}
     files = {"g.onnx": {"bytes": 9, "largest_difference_from_torch": 0.0}}
-    put(places.exports / name / "card.json", {"files": files, "forms": {"int8": form}})
+    put(places.exports / name / "card.json", {"files": files, "formats": {"int8": measured}})
     folder = places.evaluation / "pictures" / name
     folder.mkdir(parents=True)
     for kind in _kinds(metrics):
         Image.new("L", (930, 234), 90).save(folder / f"{kind}.png")
-    for route in metrics["samples"]:
+    for prior in metrics["samples"]:
         tiles = digits[: SHOWN * 6, 0].reshape(SHOWN, 6, 8, 8).transpose(0, 2, 1, 3).reshape(SHOWN * 8, 48)
-        Image.fromarray(np.ascontiguousarray(tiles)).save(folder / f"gallery_{route}.png")
+        Image.fromarray(np.ascontiguousarray(tiles)).save(folder / f"gallery_{prior}.png")
 
 
 def _kinds(metrics):
     """The pictures that the evaluation would draw, and one that the report has never heard of."""
     sampled = [kind for kind, about in KINDS.items() if about.group == SAMPLES and kind != "gallery"]
     others = [kind for kind, about in KINDS.items() if about.group not in (SAMPLES, OTHER)]
-    found = [f"{kind}_{route}" for route in metrics["samples"] for kind in sampled]
+    found = [f"{kind}_{prior}" for prior in metrics["samples"] for kind in sampled]
     return [*found, *(others if "reconstruction" in metrics else []), "new_kind"]

@@ -4,6 +4,7 @@ import http.client
 import http.server
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -56,9 +57,9 @@ def colour(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def usual(tmp_path_factory):
+def default_vae(tmp_path_factory):
     """The default VAE's decoder, untrained, as it is exported; without an encoder."""
-    folder = tmp_path_factory.mktemp("usual")
+    folder = tmp_path_factory.mktemp("default_vae")
     shape, latent = (1, 28, 28), 20
     torch.manual_seed(0)
     model = variants.build("vae", {"latent": latent, "network": "conv"}, shape).eval()
@@ -66,7 +67,7 @@ def usual(tmp_path_factory):
         if graph.name != "encoder":
             export(graph, folder / f"{graph.name}.onnx", {})
     spread = {"mean": [0.0] * latent, "deviation": [1 + 0.1 * (index % 7) for index in range(latent)]}
-    noise = {"width": latent, "choices": 0}
+    noise = {"width": latent, "categorical": 0}
     shaped = {"image_shape": list(shape), "latent": latent, "noise": noise, "codes": spread, "directions": []}
     (folder / "card.json").write_text(json.dumps(tiny.CARD | shaped))
     return tiny.seal(folder)
@@ -214,28 +215,28 @@ def assert_shown_with_alpha(pixels, image):
 
 
 @pytest.fixture(scope="module")
-def usual_page(browser, usual):
-    with served(usual) as address, opening(browser) as opened:
+def default_page(browser, default_vae):
+    with served(default_vae) as address, opening(browser) as opened:
         yield opened(address)
 
 
-def test_a_slider_changes_the_canvas_to_what_python_decodes(usual_page, usual):
-    decoder, first = Decoder(usual), canvas(usual_page)
+def test_a_slider_changes_the_canvas_to_what_python_decodes(default_page, default_vae):
+    decoder, first = Decoder(default_vae), canvas(default_page)
     assert_shown(first, decoder.sample(1, seed=0)[0])
-    slider = usual_page.locator("#dimensions .slider").first
+    slider = default_page.locator("#dimensions .slider").first
     assert slider.get_attribute("data-axis") == "z[6]", "it deviates most"
-    moved = settled(usual_page, lambda: slider.locator("input").fill("2.5"))
+    moved = settled(default_page, lambda: slider.locator("input").fill("2.5"))
     assert (moved != first).any()
     expected = decoder.draw(1, seed=0)
     expected[0, 6] = 2.5
-    np.testing.assert_allclose(code(usual_page), expected[0], atol=1e-6)
+    np.testing.assert_allclose(code(default_page), expected[0], atol=1e-6)
     assert_shown(moved, decoder.decode(expected)[0])
 
 
-def test_decode_gives_what_python_decodes(usual_page, usual):
+def test_decode_gives_what_python_decodes(default_page, default_vae):
     z = np.random.default_rng(0).standard_normal((3, 20), dtype=np.float32)
-    found = usual_page.evaluate("z => latentmill.decode(z).then(images => [...images])", z.ravel().tolist())
-    np.testing.assert_allclose(found, Decoder(usual).decode(z).ravel(), atol=STEP / 10)
+    found = default_page.evaluate("z => latentmill.decode(z).then(images => [...images])", z.ravel().tolist())
+    np.testing.assert_allclose(found, Decoder(default_vae).decode(z).ravel(), atol=STEP / 10)
 
 
 def test_a_seed_draws_the_image_that_it_draws_in_python(page, decoder):
@@ -272,14 +273,14 @@ def test_directions_add_to_the_code(page, decoder):
     np.testing.assert_allclose(code(page), z, atol=1e-6)
 
 
-@pytest.mark.parametrize(("way", "label"), [("linear", "straight"), ("slerp", "on the sphere")])
-def test_the_handle_moves_between_two_images(page, decoder, way, label):
+@pytest.mark.parametrize(("path", "label"), [("linear", "straight"), ("slerp", "on the sphere")])
+def test_the_handle_moves_between_two_images(page, decoder, path, label):
     for name, seed in (("Set A", 5), ("Set B", 6)):
         settled(page, lambda seed=seed: page.get_by_label("seed").fill(str(seed)))
         page.get_by_role("button", name=name).click()
     page.get_by_label(label).click()
     a, b = (decoder.draw(1, seed)[0] for seed in (5, 6))
-    expected = decoder.interpolate(a, b, steps=5, path=way)
+    expected = decoder.interpolate(a, b, steps=5, path=path)
     share = page.get_by_label("How far from A to B")
     for step, image in enumerate(expected):
         page.evaluate("() => { document.querySelector('#share').value = 0.9; }")  # so that each is a change
@@ -441,15 +442,29 @@ def test_a_phone_scrolls_down_only_and_keeps_the_image_in_sight(page):
 
 def test_hostile_text_stays_text(opened, tmp_path):
     direction = tiny.DIRECTIONS[0] | {"name": HOSTILE}
-    told = tiny.SAMPLES | {"rule_1": {"status": HOSTILE, "evidence": HOSTILE}}
+    samples = tiny.SAMPLES | {"rule_1": {"status": HOSTILE, "evidence": HOSTILE}}
     card = {"entry": HOSTILE, "variant": HOSTILE, "warning": HOSTILE, "prior": HOSTILE, "directions": [direction]}
-    card["metrics"] = {"samples": {"normal": told}, "exported_prior": "normal"}
+    card["metrics"] = {"samples": {"normal": samples}, "exported_prior": "normal"}
     with served(tiny.write(tmp_path / "tiny", card)) as address:
         page = opened(address)
         assert page.get_by_role("heading", level=1).inner_text() == HOSTILE
         assert page.get_by_text(HOSTILE).count() >= 5
         assert page.evaluate("window.hacked") is None
         assert page.locator("img, main script").count() == 0
+
+
+def test_an_export_in_format_1_is_shown_in_the_words_of_format_2(opened, tmp_path):
+    folder = tiny.write_format_1(tmp_path / "tiny")
+    with served(folder) as address:
+        page = opened(address)
+        assert re.findall(r"rule \d \w+", page.locator("#verdicts").inner_text()) == [
+            "rule 1 inconclusive",
+            "rule 2 fail",
+        ]
+        assert page.locator("#verdicts .chip").nth(1).get_attribute("title").endswith("fails above 0.6")
+        assert page.locator("#warning").inner_text().startswith("Fails Rule 2: ")
+        cooled = page.evaluate("latentmill.draw(3, 0.5).then(({ z }) => [...z])")
+    np.testing.assert_allclose(cooled, Decoder(folder).draw(1, seed=3, temperature=0.5)[0], atol=1e-6)
 
 
 ODD = ["Animals & Nature", "a/b \"c\" 'd'", "\N{SNOWMAN} 漢字 👩\u200d🚀", "component 1", "z[0]"]
@@ -514,7 +529,7 @@ def test_a_file_that_was_tampered_with_is_refused(opened, tmp_path, name):
     assert not page.locator("main").is_visible()
 
 
-def test_a_file_that_is_gone_is_told(opened, tmp_path):
+def test_a_missing_file_is_an_error_on_the_page(opened, tmp_path):
     folder = tiny.write(tmp_path / "tiny")
     with served(folder) as address:
         (folder / "decoder.onnx").unlink()
@@ -523,14 +538,14 @@ def test_a_file_that_is_gone_is_told(opened, tmp_path):
 
 
 @pytest.mark.parametrize("block", ["**/*.wasm", "**/*.mjs"])
-def test_a_runtime_that_does_not_load_is_told(opened, colour_address, block):
+def test_a_runtime_that_does_not_load_is_an_error_on_the_page(opened, colour_address, block):
     page = opened(colour_address, state="failed", block=block)
     fault = page.get_by_role("alert").inner_text()
     assert fault.startswith("onnxruntime-web must ")
     assert "\n" not in fault
 
 
-def test_a_direction_that_does_not_fit_is_told(opened, tmp_path):
+def test_a_direction_that_does_not_fit_is_an_error_on_the_page(opened, tmp_path):
     direction = tiny.DIRECTIONS[0] | {"vector": [1.0, 2.0]}
     with served(tiny.write(tmp_path / "tiny", {"directions": [direction]})) as address:
         page = opened(address, state="failed")

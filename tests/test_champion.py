@@ -9,14 +9,14 @@ from latentmill.errors import InputError
 from latentmill.evaluation.features import PixelFeatures
 from latentmill.evaluation.fidelity import frechet_distance, prdc
 from latentmill.evaluation.selection import selection_metrics
-from latentmill.evaluation.spaces import Space
-from latentmill.export.champion import nobody, ranked
-from latentmill.export.outcome import Outcome
+from latentmill.evaluation.spaces import FidelitySpace
+from latentmill.export.champion import no_champion, ranked
+from latentmill.export.outcome import ExportOutcome
 
 
-def judged(rule_1="holds", rule_2="holds", **measured):
+def judged(rule_1="pass", rule_2="pass", **measured):
     verdicts = {f"rule_{rule}": {"status": status, "evidence": ""} for rule, status in ((1, rule_1), (2, rule_2))}
-    worse = {"normal": {"rule_1": {"status": "broken"}, "rule_2": {"status": "broken"}, "validation": {}}}
+    worse = {"normal": {"rule_1": {"status": "fail"}, "rule_2": {"status": "fail"}, "validation": {}}}
     return {"samples": worse | {"mixture": verdicts | {"validation": measured}}, "exported_prior": "mixture"}
 
 
@@ -24,13 +24,13 @@ def judged(rule_1="holds", rule_2="holds", **measured):
     ("better", "worse"),
     [
         (judged(frechet_distance=2.0), judged(frechet_distance=3.0)),
-        (judged(frechet_distance=9.0), judged("broken", frechet_distance=1.0)),
-        (judged(frechet_distance=9.0), judged("cannot tell", frechet_distance=1.0)),
-        (judged("broken", frechet_distance=9.0), judged("holds", "cannot tell", frechet_distance=1.0)),
-        (judged("cannot tell", frechet_distance=9.0), judged("broken", frechet_distance=1.0)),
-        (judged("broken", "cannot tell", frechet_distance=9.0), judged(rule_2="broken", frechet_distance=1.0)),
+        (judged(frechet_distance=9.0), judged("fail", frechet_distance=1.0)),
+        (judged(frechet_distance=9.0), judged("inconclusive", frechet_distance=1.0)),
+        (judged("fail", frechet_distance=9.0), judged("pass", "inconclusive", frechet_distance=1.0)),
+        (judged("inconclusive", frechet_distance=9.0), judged("fail", frechet_distance=1.0)),
+        (judged("fail", "inconclusive", frechet_distance=9.0), judged(rule_2="fail", frechet_distance=1.0)),
         (judged(frechet_distance=9.0), judged()),
-        (judged(), judged("cannot tell", frechet_distance=1.0)),
+        (judged(), judged("inconclusive", frechet_distance=1.0)),
     ],
 )
 def test_rules_come_before_the_metric_and_rule_2_before_rule_1(better, worse):
@@ -51,18 +51,18 @@ def test_what_is_equal_goes_by_name():
 
 
 def test_too_few_images_for_the_metric_are_no_reason_to_choose_none():
-    unsure = judged("cannot tell", "cannot tell")
-    won, *_ = ranked({"b": unsure, "a": unsure, "c": judged("broken", "cannot tell")}, "coverage")
-    said = "rule 1 inconclusive, rule 2 inconclusive, the last of these on the ladder, for there are too few images"
-    assert str(won) == f"a: {said} for coverage"
+    unsure = judged("inconclusive", "inconclusive")
+    won, *_ = ranked({"b": unsure, "a": unsure, "c": judged("fail", "inconclusive")}, "coverage")
+    assert won.entry == "a"
+    assert won.chosen.startswith("rule 1 inconclusive, rule 2 inconclusive, ")
 
 
-def test_where_nobody_may_go_out_the_refusal_says_why_of_each():
+def test_where_no_entry_is_exported_the_refusal_gives_the_reason_of_each():
     outcomes = [
-        Outcome("untrained", "failed", "no trial ended with a model: loss is nan", "train it again", {}, {}),
-        Outcome("copier", "refused", "its samples are copies of training images", "", {"2": "fail"}, {}),
+        ExportOutcome("untrained", "failed", "no trial ended with a model: loss is nan", "train it again", {}, {}),
+        ExportOutcome("copier", "refused", "its samples are copies of training images", "", {"2": "fail"}, {}),
     ]
-    why = nobody(outcomes)
+    why = no_champion(outcomes)
     assert why.reason == "no entry could be exported"
     assert why.evidence == (
         "untrained: no trial ended with a model: loss is nan; train it again; "
@@ -77,7 +77,7 @@ def test_no_entry_may_have_the_champions_name():
 
 def test_it_is_chosen_by_validation_images(digits):
     train, val, test = digits[:300], as_float(digits[300:400]), as_float(digits[400:])
-    space = Space(PixelFeatures.fit(train), test, seed=0)
+    space = FidelitySpace(PixelFeatures.fit(train), test, seed=0)
     found = selection_metrics(test, val, [space], seed=0)
     ours, theirs = space.features(test[:100]), space.features(val)
     assert found["space"] == "pixels"

@@ -15,6 +15,7 @@ from tiny import SHAPE
 from latentmill import Decoder
 from latentmill.cli import main
 from latentmill.errors import InputError
+from latentmill.export.outcome import read_outcome
 from latentmill.runtime import commands
 from latentmill.runtime.arguments import pixels
 from latentmill.runtime.images import grid
@@ -123,8 +124,18 @@ def test_traverse_names_the_directions_there_are(folder, fail):
 def test_inspect_says_what_the_model_is(folder, capfd):
     main(["inspect", str(folder)])
     said = capfd.readouterr().out
-    for text in ("tiny: variant vae, 2x4x5", "rule 1: holds", "rule 2: holds", "toward 7, component 1", "decoder.onnx"):
+    for text in ("tiny: variant vae, 2x4x5", "rule 1: pass", "rule 2: pass", "toward 7, component 1", "decoder.onnx"):
         assert text in said
+
+
+def test_an_export_in_format_1_is_inspected_and_checked_in_the_words_of_format_2(tmp_path, capfd):
+    folder = tiny.write_format_1(tmp_path / "copier")
+    main(["inspect", str(folder)])
+    said = capfd.readouterr().out
+    assert "rule 1: inconclusive (near copies (pixels) 0 ± 0, fails above 0.025)" in said
+    assert "rule 2: fail (C2ST accuracy (pixels) 0.9 ± 0.1, fails above 0.6)" in said
+    main(["verify", str(folder)])
+    assert read_outcome(tmp_path, "copier").rules == {"1": "inconclusive", "2": "fail"}
 
 
 def test_inspect_quotes_names_of_classes_that_are_not_plain(tmp_path, capfd):
@@ -206,7 +217,7 @@ def test_check_fails_where_nothing_could_be_shipped(ladder, capfd):
     out, error = capfd.readouterr()
     assert ending.value.code == 1
     assert len(out.splitlines()) == 4
-    assert error == "error: an entry must be exported, but none is\n"
+    assert error == "error: at least one entry must be exported, but none is\n"
 
 
 def test_check_names_the_stage_that_did_not_run(ladder, capfd):
@@ -219,7 +230,7 @@ def test_check_names_the_stage_that_did_not_run(ladder, capfd):
 def test_verify_reads_every_file(folder, capfd, fail):
     main(["verify", str(folder)])
     said = capfd.readouterr().out
-    assert said.count("as the manifest says") == 5
+    assert said.count("has the digest in the manifest") == 5
     assert said.endswith("all graphs run and agree\n")
     (folder / "card.md").write_text("# another\n")
     status, lines = fail(["verify", str(folder)], says=True)
@@ -248,7 +259,7 @@ def test_bench_times_three_sizes_of_drawing_and_of_each_form_of_the_decoder(tmp_
 def test_a_bar_says_how_far_it_is_where_it_takes_long(capfd, monkeypatch):
     monkeypatch.setattr(commands, "SLOW", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert len(list(commands.told(iter([np.zeros(3), np.zeros(1)]), 4))) == 2
+    assert len(list(commands.with_progress(iter([np.zeros(3), np.zeros(1)]), 4))) == 2
     assert "#####" in capfd.readouterr().err
 
 
@@ -347,7 +358,7 @@ def test_a_black_image_is_black_whatever_is_white(folder, tmp_path):
         pixels(np.ones((1, *SHAPE), np.uint8), SHAPE)
 
 
-def test_a_wrong_suffix_is_told_before_the_model_is_read(fail):
+def test_a_wrong_suffix_is_refused_before_the_model_is_read(fail):
     assert "an output must end in .png, .npy, .npz, or" in fail(["sample", "absent", "--out", "a.jpg"])[1][0]
 
 

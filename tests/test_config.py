@@ -50,6 +50,12 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
         ("source:", "sorce:", "the key 'data.source' must be there, but is missing"),
         ("train: {}", "train: {wrkers: 2}", "unknown key 'train.wrkers'"),
         ("train: {}", "trains: {}", "unknown key 'trains'; the keys here are data, trial, ladder, train"),
+        ("export: {}", "export: {forms: {}}", "the key 'export.forms' is now called 'export.formats'"),
+        (
+            "export: {}",
+            "export: {allow_broken: []}",
+            "the key 'export.allow_broken' is now called 'export.allow_failing'",
+        ),
         ("train: {}\n", "", "the key 'train' must be there, but is missing"),
         ("mnist-5k", "mnist", "data.source: Input should be 'folder', .* or 'fashion-mnist', but got 'mnist'"),
         ("mnist-5k", "mnist-5k, val: 0", "data.val: Input should be greater than 0, but got 0"),

@@ -1,4 +1,4 @@
-"""Each measure of copying against its definition, and the exact neighbours that all rest on."""
+"""Each metric of copying against its definition, and the exact neighbours that all rest on."""
 
 import numpy as np
 import pytest
@@ -190,7 +190,7 @@ def test_where_copies_and_real_images_overlap_the_threshold_tells_a_mixture_best
     assert apart(found) > 0.9 * max(apart(each) for each in np.linspace(0.1, 0.9, 33))
 
 
-def test_a_threshold_that_finds_few_copies_is_no_good_though_it_blames_nobody():
+def test_a_threshold_that_finds_few_copies_is_no_good_though_it_has_no_false_positives():
     """Three of ten copies lie where no real image is, the others where 1 % are."""
     copies = np.concatenate([np.full(30, 0.05), np.full(70, 0.15)])
     real = np.concatenate([np.full(10, 0.14), np.linspace(0.5, 1, 990)])
@@ -296,8 +296,8 @@ def test_c_t_changes_its_sign_with_the_sides_and_is_never_nan(ours, theirs):
 
 def test_there_are_no_more_cells_than_different_images():
     cells = Cells(np.repeat(normal(3), 10, axis=0), cells=10, seed=0)
-    assert len(np.unique(cells.of(normal(100, seed=2)))) <= 3
-    assert set(Cells(np.ones((10, 2), np.float32), 10, seed=0).of(np.zeros((4, 2), np.float32))) == {0}
+    assert len(np.unique(cells.assign(normal(100, seed=2)))) <= 3
+    assert set(Cells(np.ones((10, 2), np.float32), 10, seed=0).assign(np.zeros((4, 2), np.float32))) == {0}
 
 
 # Likelihood gap

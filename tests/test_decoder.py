@@ -16,7 +16,8 @@ from tiny import IMAGE, LATENT, NOISE, SHAPE, Z
 from latentmill import Decoder
 from latentmill.errors import InputError
 from latentmill.runtime import graph as graphs
-from latentmill.runtime.noise import Noise
+from latentmill.runtime.format_1 import upgraded
+from latentmill.runtime.noise import NoiseStream
 from latentmill.runtime.onnx_file import require_standalone
 
 
@@ -43,13 +44,13 @@ def test_samples_are_what_the_generator_makes_of_the_noise_of_the_seed(folder, k
     decoder = Decoder(kind(folder))
     images = decoder.sample(5, seed=3)
     assert (images.shape, images.dtype) == ((5, *SHAPE), np.float32)
-    np.testing.assert_allclose(images, tiny.images_of(Noise(LATENT, seed=3).rows(5)), atol=1e-6)
+    np.testing.assert_allclose(images, tiny.images_of(NoiseStream(LATENT, seed=3).rows(5)), atol=1e-6)
     assert (decoder.image_shape, decoder.latent, decoder.noise_width) == (SHAPE, LATENT, LATENT)
     assert decoder.card == json.loads((folder / "card.json").read_text())
 
 
 def test_temperature_and_truncation_are_those_of_the_noise(decoder):
-    expected = Noise(LATENT, 1, temperature=0.5, truncation=2.0).rows(4)
+    expected = NoiseStream(LATENT, 1, temperature=0.5, truncation=2.0).rows(4)
     images = decoder.sample(4, seed=1, temperature=0.5, truncation=2.0)
     np.testing.assert_allclose(images, tiny.images_of(expected), atol=1e-6)
     np.testing.assert_array_equal(decoder.draw(4, seed=1, temperature=0.5, truncation=2.0), expected)
@@ -145,9 +146,9 @@ def test_several_threads_share_one_decoder(decoder):
 
 def test_no_run_is_larger_than_the_bound(decoder, monkeypatch):
     monkeypatch.setattr(graphs, "BATCH", 4)
-    seen, run = [], graphs.Graph._run_into
+    seen, run = [], graphs.OnnxGraph._run_into
     monkeypatch.setattr(
-        graphs.Graph, "_run_into", lambda self, rows, out: (seen.append(len(rows)), run(self, rows, out))
+        graphs.OnnxGraph, "_run_into", lambda self, rows, out: (seen.append(len(rows)), run(self, rows, out))
     )
     decoder.sample(10, seed=0)
     assert seen == [4, 4, 2]
@@ -169,7 +170,7 @@ def test_a_model_without_codes_draws_and_says_that_it_cannot_do_more(tmp_path):
         lambda: decoder.reconstruct(images),
         lambda: decoder.interpolate(images[0], images[0]),
     ):
-        with pytest.raises(InputError, match=r"the model must have codes, but .* makes images of noise alone"):
+        with pytest.raises(InputError, match=r"the model must have codes, but .* makes images from noise alone"):
             attempt()
 
 
@@ -270,9 +271,9 @@ def test_a_wrong_argument_is_an_error(decoder, z, call, message):
         call(decoder, z)
 
 
-def test_what_is_no_exported_folder_is_an_error(folder, tmp_path):
+def test_what_is_no_export_is_an_error(folder, tmp_path):
     for path in (tmp_path / "absent", folder / "decoder.onnx"):
-        with pytest.raises(InputError, match=f"a model must be an exported folder .*, but there is none at {path}"):
+        with pytest.raises(InputError, match=f"an export must be a folder .*, but there is none at {path}"):
             Decoder(path)
     with pytest.raises(InputError, match=r"must hold manifest.json, but reading it: No such file"):
         Decoder(tmp_path)
@@ -299,9 +300,9 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(folder, name, dama
     [
         ("{", "manifest.json must be JSON"),
         ("[]", "must be a JSON object"),
-        ('{"format": 2, "files": {}}', "must have the format 1, but has 2"),
-        ('{"format": 1}', "must name files with their sha256"),
-        ('{"format": 1, "files": {"a": {}}}', "must name files with their sha256"),
+        ('{"format": 3, "files": {}}', "must have the format 1 or 2, but has 3"),
+        ('{"format": 2}', "must name files with their sha256"),
+        ('{"format": 2, "files": {"a": {}}}', "must name files with their sha256"),
         ('{"format": 1, "files": {}}', "must hold card.json, but its manifest names nothing"),
         ('{"format": 1, "files": {"../a": {"sha256": ""}}}', "must name files in its own folder, but has '../a'"),
         ('{"format": 1, "files": {"/etc/passwd": {"sha256": ""}}}', "must name files in its own folder"),
@@ -314,6 +315,37 @@ def test_a_manifest_that_is_none_is_refused(folder, manifest, message):
         Decoder(folder)
 
 
+def test_an_export_in_format_1_loads_and_has_the_words_of_format_2(tmp_path):
+    decoder, now = Decoder(tiny.write_format_1(tmp_path / "1")), Decoder(tiny.write(tmp_path / "2"))
+    np.testing.assert_array_equal(decoder.sample(5, seed=3), now.sample(5, seed=3))
+    assert (decoder.categorical_noise, decoder.card["noise"]) == (1, {"width": LATENT, "categorical": 1})
+    assert decoder.card["warning"].startswith(
+        "Fails Rule 2: its samples are copies of training images. C2ST accuracy ("
+    )
+    assert decoder.card["formats"] == {"fp16": {"published": True}}
+    assert decoder.card["config"] == {"choices": 1}, "the model's own words"
+    samples = decoder.card["metrics"]["samples"]["normal"]
+    assert [samples[rule]["status"] for rule in ("rule_1", "rule_2")] == ["inconclusive", "fail"]
+    assert samples["rule_2"]["evidence"] == "C2ST accuracy (pixels) 0.9 ± 0.1, fails above 0.6"
+    assert samples["hole"] == {"c2st_accuracy": 0.9, "baseline_c2st_accuracy": 0.5}
+    assert samples["metrics"]["pixels"]["C2ST accuracy"]["value"] == 0.9
+    assert decoder.card["metrics"]["samples"]["mixture"]["rule_1"]["status"] == "pass"
+
+
+@pytest.mark.parametrize(
+    "card", [tiny.CARD, {}, {"metrics": None, "noise": [], "warning": 3}, {"metrics": {"samples": 1}}]
+)
+def test_other_cards_stay_as_they_are(card):
+    assert upgraded(card) == card
+
+
+def test_a_card_of_many_objects_in_one_another_is_read():
+    deep: dict = {}
+    for _ in range(500):
+        deep = {"status": deep}
+    assert upgraded({"metrics": deep}) == {"metrics": deep}
+
+
 @pytest.mark.parametrize(
     "card",
     [
@@ -322,7 +354,7 @@ def test_a_manifest_that_is_none_is_refused(folder, manifest, message):
         {"latent": "3"},
         {"latent": 0},
         {"noise": {"width": 3}},
-        {"noise": {"width": 3.0, "choices": 0}},
+        {"noise": {"width": 3.0, "categorical": 0}},
     ],
     ids=str,
 )
@@ -339,7 +371,7 @@ def test_a_card_that_does_not_say_what_is_needed_is_refused(tmp_path, card):
             r"generator.onnx must map .* image \(batch, 2, 4, 6\).*, but maps .* image \(batch, 2, 4, 5\)",
         ),
         ({"latent": 4}, r"must map .* z \(batch, 4\), but maps .* z \(batch, 3\)"),
-        ({"noise": {"width": 4, "choices": 0}}, r"must map tensor\(float\) noise \(batch, 4\) to"),
+        ({"noise": {"width": 4, "categorical": 0}}, r"must map tensor\(float\) noise \(batch, 4\) to"),
         (
             {"files": {"generator.onnx": {"outputs": ["label"]}}},
             r"must say that generator.onnx gives .*, but says \['label'\]",

@@ -1,4 +1,4 @@
-"""All that is asked of an entry, and as it goes to disk. test_pipeline.py has a whole ladder, judged on Ray."""
+"""The evaluation of an entry, and its output on disk. test_pipeline.py has a whole ladder, judged on Ray."""
 
 import csv
 import io
@@ -14,11 +14,13 @@ from latentmill.config import EvaluationConfig, TrainingConfig
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, results, sampling
-from latentmill.evaluation.assembly import judge_of
+from latentmill.evaluation.assembly import make_judge
+from latentmill.evaluation.baseline import compute_baseline
 from latentmill.evaluation.copies import near_copy_metrics
-from latentmill.evaluation.entry import SHOWN, Findings, Material, judge_model, judge_samples, usual
+from latentmill.evaluation.entry import SHOWN, EvaluationResult, judge_model, judge_samples
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, nearest_metrics
 from latentmill.evaluation.plots import BINS, distances_csv, kl_csv
+from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL
 from latentmill.runtime.images import grid
 from latentmill.training.loop import complete, train
@@ -36,30 +38,33 @@ def random_images(count: int, shape=IMAGE_SHAPE, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def given(digits) -> Material:
+def prepared(digits) -> PreparedData:
     """The models were fitted to the first 500."""
     labels = np.arange(600) % 10
     parts = (slice(440), slice(440, 500), slice(500, 600))
-    return Material(*(digits[part] for part in parts), *(labels[part] for part in parts))
+    return PreparedData(*(digits[part] for part in parts), *(labels[part] for part in parts))
 
 
 @pytest.fixture(scope="module")
-def judge(given):
-    return judge_of(given, ["pixels"], seed=0, samples=CONFIG.samples)
+def judge(prepared):
+    return make_judge(prepared, ["pixels"], seed=0, samples=CONFIG.samples)
 
 
 @pytest.fixture(scope="module")
-def judged(trained, given, judge):
-    """Each case, evaluated once when first asked for: (model, findings by route or MODEL)."""
+def judged(trained, prepared, judge):
+    """Each case, evaluated once when first asked for: (model, results by prior or MODEL)."""
     made = {}
 
     def judged(name, model_config):
         key = str((name, model_config))
         if key not in made:
             model, _ = trained(name, model_config)
-            normal = usual(given, seed=0)
-            found = {of: judge_samples(model, of, given, normal, judge, CONFIG) for of in sampling.routes(model)}
-            made[key] = model, found | {MODEL: judge_model(model, given, CONFIG)}
+            baseline = compute_baseline(prepared, seed=0)
+            found = {
+                prior: judge_samples(model, prior, prepared, baseline, judge, CONFIG)
+                for prior in sampling.priors(model)
+            }
+            made[key] = model, found | {MODEL: judge_model(model, prepared, CONFIG)}
         return made[key]
 
     return judged
@@ -69,7 +74,7 @@ def judged(trained, given, judge):
 def test_an_entry_is_drawn_as_far_as_it_can_be(name, config, judged):
     model, found = judged(name, config)
     kinds = ("samples", "closest", "distances", "gallery")
-    expected = {f"{kind}_{route}.png" for kind in kinds for route in sampling.routes(model)}
+    expected = {f"{kind}_{prior}.png" for kind in kinds for prior in sampling.priors(model)}
     if isinstance(model, Encodes):
         expected |= {f"{name}.png" for name in ("reconstructions", "worst", "interpolations", "traversals", "codes")}
     if isinstance(model, HasPosterior):
@@ -99,12 +104,12 @@ def test_the_metrics_of_an_entry_are_finite_numbers_and_text(name, config, judge
     expected |= {"reconstruction", "latent"} if isinstance(model, Encodes) else set()
     expected |= {"likelihood"} if isinstance(model, HasPosterior | HasLikelihood) else set()
     assert set(metrics) == expected
-    assert set(metrics["samples"]) == set(sampling.routes(model))
+    assert set(metrics["samples"]) == set(sampling.priors(model))
     assert metrics["exported_prior"] in metrics["samples"]
     assert metrics.get("likelihood", {}).get("images", 12) == 12
     assert ("kl" in metrics.get("latent", {})) == isinstance(model, HasPosterior)
     galleries = json.loads((tmp_path / "galleries.json").read_text())["entry"]
-    assert {route: len(each["distances"]) for route, each in galleries.items()} == dict.fromkeys(galleries, SHOWN)
+    assert {prior: len(each["distances"]) for prior, each in galleries.items()} == dict.fromkeys(galleries, SHOWN)
 
 
 def judge_test(found) -> Neighbours:
@@ -113,49 +118,51 @@ def judge_test(found) -> Neighbours:
 
 
 @each_variant
-def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, judged, given, judge):
-    """Samples, neighbours and verdicts of each way to sample, put together again."""
+def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, judged, prepared, judge):
+    """Samples, neighbours and verdicts of each prior, put together again."""
     model, found = judged(name, config)
-    index, normal = TrainingSet(given.train), usual(given, seed=0)
-    for route in sampling.routes(model):
-        samples = sampling.sample(model, route, CONFIG.samples, CONFIG.seed)
-        nearest, metrics = index.nearest(samples), found[route].metrics
-        np.testing.assert_allclose(found[route].distances, nearest.distances[:, 0], atol=1e-5)
-        assert metrics["nearest"] == pytest.approx(nearest_metrics(nearest, normal.test), abs=1e-5)
-        assert metrics["near_copies"] == pytest.approx(near_copy_metrics(nearest, normal.test, normal.near))
+    index, baseline = TrainingSet(prepared.train), compute_baseline(prepared, seed=0)
+    for prior in sampling.priors(model):
+        samples = sampling.sample(model, prior, CONFIG.samples, CONFIG.seed)
+        nearest, metrics = index.nearest(samples), found[prior].metrics
+        np.testing.assert_allclose(found[prior].distances, nearest.distances[:, 0], atol=1e-5)
+        assert metrics["nearest"] == pytest.approx(nearest_metrics(nearest, baseline.test), abs=1e-5)
+        assert metrics["near_copies"] == pytest.approx(near_copy_metrics(nearest, baseline.test, baseline.near))
         judgement = judge.judge(samples)
         assert metrics["rule_2"]["status"] == judgement.verdicts[2].status
-        precision = next(each for each in judgement.estimates[1] if each.calibration.measure == "precision")
-        assert metrics["measures"]["pixels"]["precision"]["value"] == pytest.approx(precision.value)
+        precision = next(each for each in judgement.estimates[1] if each.calibration.metric == "precision")
+        assert metrics["metrics"]["pixels"]["precision"]["value"] == pytest.approx(precision.value)
         assert ("hole" in metrics) == isinstance(model, Decodes)
-        with Image.open(io.BytesIO(found[route].pictures[f"samples_{route}.png"])) as picture:
+        with Image.open(io.BytesIO(found[prior].pictures[f"samples_{prior}.png"])) as picture:
             np.testing.assert_array_equal(np.asarray(picture), grid(as_float(samples[:64]), columns=16)[..., 0])
 
 
 def test_a_prior_that_meets_the_codes_leaves_fewer_holes(judged):
     """What separates an autoencoder from a variational one."""
     _, found = judged("autoencoder", {"latent": 3, "network": "conv"})
-    told = {route: each.metrics["hole"]["told_apart"] for route, each in found.items() if route != MODEL}
-    assert told["mixture"] < told["normal"]
+    accuracies = {prior: each.metrics["hole"]["c2st_accuracy"] for prior, each in found.items() if prior != MODEL}
+    assert accuracies["mixture"] < accuracies["normal"]
 
 
 @pytest.mark.parametrize("labels", [None, np.full(14, 3)], ids=["without labels", "with one label"])
 def test_a_few_images_are_enough_to_be_drawn_and_too_few_to_be_judged(trained, digits, labels):
     model, _ = trained("vae", VAE)
     parts = (slice(8), slice(8, 10), slice(10, 14))
-    few = Material(*(digits[part] for part in parts), *(None if labels is None else labels[part] for part in parts))
+    few = PreparedData(*(digits[part] for part in parts), *(None if labels is None else labels[part] for part in parts))
     config = EvaluationConfig(samples=7, importance_samples=1)
-    judge = judge_of(few, ["pixels"] if labels is None else ["pixels", "classifier"], seed=0)
-    found = judge_samples(model, "normal", few, usual(few, 0), judge, config).metrics
+    judge = make_judge(few, ["pixels"] if labels is None else ["pixels", "classifier"], seed=0)
+    found = judge_samples(model, "normal", few, compute_baseline(few, 0), judge, config).metrics
     json.dumps([found, judge_model(model, few, config).metrics, results.calibration(judge)], allow_nan=False)
-    assert found["rule_2"]["status"] == "cannot tell"
-    assert found["measures"] == {}
+    assert found["rule_2"]["status"] == "inconclusive"
+    assert found["metrics"] == {}
 
 
-@pytest.mark.parametrize(("train", "test", "told"), [(5, 2, "6 images in train.* 5"), (6, 1, "2 images in test.* 1")])
-def test_fewer_images_are_refused(digits, train, test, told):
-    with pytest.raises(InputError, match=f"an evaluation needs at least {told}"):
-        Material(digits[:train], digits[:2], digits[:test], None, None, None)
+@pytest.mark.parametrize(
+    ("train", "test", "expected"), [(5, 2, "6 images in train.* 5"), (6, 1, "2 images in test.* 1")]
+)
+def test_fewer_images_are_refused(digits, train, test, expected):
+    with pytest.raises(InputError, match=f"an evaluation needs at least {expected}"):
+        PreparedData(digits[:train], digits[:2], digits[:test], None, None, None)
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 24), (3, 12, 30), (4, 17, 9)], ids=str)
@@ -165,18 +172,18 @@ def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape
     parts = [
         np.rint(255 * random_images(count, shape, seed)).astype(np.uint8) for seed, count in enumerate((60, 20, 20))
     ]
-    given = Material(*parts, None, None, None)
+    prepared = PreparedData(*parts, None, None, None)
     model = variants.build(name, config | ({"components": 2} if "latent" in config else {}), shape)
     training = None if model.closed_form else TrainingConfig(epochs=1, batch_size=50)
-    images, val = Batches(given.train), Batches(given.val)
+    images, val = Batches(prepared.train), Batches(prepared.val)
     train(model, images, val, training, seed=0)
     complete(model, images, val, seed=0)
-    found = judge_model(model.eval(), given, EvaluationConfig(importance_samples=3, likelihood_images=5))
+    found = judge_model(model.eval(), prepared, EvaluationConfig(importance_samples=3, likelihood_images=5))
     assert ("reconstruction" in found.metrics) == isinstance(model, Encodes)
-    for route in sampling.routes(model):
-        samples = sampling.sample(model, route, 12, seed=0)
+    for prior in sampling.priors(model):
+        samples = sampling.sample(model, prior, 12, seed=0)
         assert samples.shape == (12, *shape)
-        assert TrainingSet(given.train).nearest(samples).distances.shape == (12, 5)
+        assert TrainingSet(prepared.train).nearest(samples).distances.shape == (12, 5)
 
 
 # Pictures
@@ -228,7 +235,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def test_the_table_of_distances_is_a_histogram_of_each_set():
     distances = {"normal": np.array([1.0, 1.0, 3.0]), "mixture": np.array([6.0])}
-    found = {("vae", route): Findings({}, {}, distances=each) for route, each in distances.items()}
+    found = {("vae", prior): EvaluationResult({}, {}, distances=each) for prior, each in distances.items()}
     table = rows(distances_csv(found, np.array([0.0, 3.0])))
     sets = {row["entry"] for row in table}
     assert sets == {"test images", "vae, normal", "vae, mixture"}
@@ -243,13 +250,13 @@ def test_the_table_of_distances_is_a_histogram_of_each_set():
 
 
 def test_the_table_of_kl_is_by_rank_and_leaves_out_who_has_none():
-    none = {("naive_bayes", MODEL): Findings({}, {}), ("vae", "normal"): Findings({}, {})}
-    found = none | {("vae", MODEL): Findings({}, {}, kl=np.array([0.1, 2.0, 0.5]))}
+    none = {("naive_bayes", MODEL): EvaluationResult({}, {}), ("vae", "normal"): EvaluationResult({}, {})}
+    found = none | {("vae", MODEL): EvaluationResult({}, {}, kl=np.array([0.1, 2.0, 0.5]))}
     table = [(row["entry"], row["rank"], float(row["nats"])) for row in rows(kl_csv(found))]
     assert table == [("vae", "1", 2.0), ("vae", "2", 0.5), ("vae", "3", 0.1)]
     assert rows(kl_csv(none)) == []
 
 
 def test_copies_alone_have_a_table_of_distances():
-    table = rows(distances_csv({("copier", "pixels"): Findings({}, {}, distances=np.zeros(4))}, np.zeros(3)))
+    table = rows(distances_csv({("copier", "pixels"): EvaluationResult({}, {}, distances=np.zeros(4))}, np.zeros(3)))
     assert {row["share"] for row in table} == {"0.000000", "1.000000"}

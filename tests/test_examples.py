@@ -15,7 +15,7 @@ from exported import export, seal
 from PIL import Image
 
 from latentmill import Decoder
-from latentmill.runtime.noise import Noise
+from latentmill.runtime.noise import NoiseStream
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,7 @@ def test_codes_become_the_images_of_python(sample, decoder, tmp_path):
 
 
 def test_noise_becomes_the_images_of_python(sample, decoder, tmp_path):
-    Noise(decoder.noise_width, seed=5).rows(7).tofile(tmp_path / "noise.bin")
+    NoiseStream(decoder.noise_width, seed=5).rows(7).tofile(tmp_path / "noise.bin")
     images = sample("--noise", tmp_path / "noise.bin")
     np.testing.assert_allclose(images, decoder.sample(7, seed=5), atol=TOLERANCE, rtol=0)
 
@@ -102,7 +102,7 @@ def test_drawn_noise_is_standard_normal(sample, folder, tmp_path):
     """Read off a generator that gives its noise back as pixels."""
     mirror = shutil.copytree(folder, tmp_path / "mirror")
     card = json.loads((mirror / "card.json").read_text())
-    (mirror / "card.json").write_text(json.dumps(card | {"noise": {"width": prod(SHAPE), "choices": 0}}))
+    (mirror / "card.json").write_text(json.dumps(card | {"noise": {"width": prod(SHAPE), "categorical": 0}}))
     (mirror / "generator.onnx").write_bytes(noise_as_image())
     seal(mirror)
     noise = sample("--n", 100, "--seed", 1, export=mirror).reshape(100, -1)

@@ -23,7 +23,7 @@ from latentmill.training import checkpoint
 from latentmill.training.code import imported_files
 
 SHAPE = (1, 8, 8)
-COPIER = SAMPLES | {"rule_2": VERDICT | {"status": "broken"}}
+COPIER = SAMPLES | {"rule_2": VERDICT | {"status": "fail"}}
 LADDER = {"naive_bayes": {}, "other": {"variant": "naive_bayes", "pseudocount": 2.0}}
 SECTIONS = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
 Stamps = dict[str, tuple[int, int]]
@@ -71,7 +71,7 @@ class Project:
         files = sorted((self.root / "graphs" / name).iterdir())
         return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
-    def told(self, name: str) -> dict:
+    def refusal(self, name: str) -> dict:
         return json.loads((self.root / "graphs" / name / "refused.json").read_text())
 
 
@@ -127,7 +127,7 @@ def change_metrics(project):
 
 
 def change_permission(project):
-    project.write_params(allow_broken=["naive_bayes"])
+    project.write_params(allow_failing=["naive_bayes"])
 
 
 def damage(project):
@@ -154,8 +154,8 @@ def change_labels(project, monkeypatch):
     np.save(project.root / "data/prepared/train_labels.npy", np.arange(40) % 3)
 
 
-def change_forms(project, monkeypatch):
-    project.write_params(forms={"fp16": 0.1})
+def change_formats(project, monkeypatch):
+    project.write_params(formats={"fp16": 0.1})
 
 
 def change_library(project, monkeypatch):
@@ -166,7 +166,7 @@ def change_code(project, monkeypatch):
     monkeypatch.setattr(inputs, "digest", lambda files: "of other code")
 
 
-@pytest.mark.parametrize("change", [change_labels, change_forms, change_library, change_code])
+@pytest.mark.parametrize("change", [change_labels, change_formats, change_library, change_code])
 def test_what_all_exports_are_made_from_changes_the_digest_of_each(project, monkeypatch, change):
     before = digests(project)
     change(project, monkeypatch)
@@ -226,12 +226,12 @@ def test_a_refusal_is_an_output_that_stays_until_it_may_be_exported(exported):
     exported.export()
     refused = exported.stamps("other")
     assert set(refused) == {"refused.json"}
-    assert exported.told("other")["rules"] == {"1": "pass", "2": "fail"}
+    assert exported.refusal("other")["rules"] == {"1": "pass", "2": "fail"}
     exported.export()
     assert exported.stamps("other") == refused
-    exported.write_params(allow_broken=["other"])
+    exported.write_params(allow_failing=["other"])
     exported.export()
-    assert Decoder(exported.root / "graphs/other").card["warning"].startswith("Breaks Rule 2")
+    assert Decoder(exported.root / "graphs/other").card["warning"].startswith("Fails Rule 2")
 
 
 @pytest.mark.parametrize("why", ["untrained", "not evaluated"])
@@ -242,8 +242,8 @@ def test_an_entry_without_a_model_or_an_evaluation_says_why(project, why):
         project.metrics["other"] = {"failed": "loss is nan", "advice": "train it again"}
         project.write_metrics()
     project.export()
-    told = project.told("other")
-    assert (told["status"], told["evidence"]) == ("failed", "loss is nan")
+    refusal = project.refusal("other")
+    assert (refusal["status"], refusal["evidence"]) == ("failed", "loss is nan")
     Decoder(project.root / "graphs/naive_bayes").sample(2, seed=0)
 
 
@@ -252,11 +252,11 @@ def test_an_export_that_had_too_little_memory_is_tried_again(project, monkeypatc
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can't allocate memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(entry, "write_bundle", starve)
+        patch.setattr(entry, "write_export", starve)
         project.export()
-    told = project.told("other")
-    assert (told["status"], told["advice"]) == ("failed", "to try again, run `dvc repro -f export`")
-    assert "can't allocate memory" in told["evidence"]
+    refusal = project.refusal("other")
+    assert (refusal["status"], refusal["advice"]) == ("failed", "to try again, run `dvc repro -f export`")
+    assert "can't allocate memory" in refusal["evidence"]
     project.export()
     Decoder(project.root / "graphs/other").sample(2, seed=0)
 
@@ -265,7 +265,7 @@ def test_a_fault_of_the_program_is_not_taken_for_a_refusal(project, monkeypatch)
     def fail(*given):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(entry, "write_bundle", fail)
+    monkeypatch.setattr(entry, "write_export", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         project.export()
 
@@ -286,7 +286,7 @@ def test_folders_of_entries_that_left_the_ladder_go_and_nothing_that_is_the_user
     assert left == {"README.md", "naive_bayes", "champion", *theirs}
     assert [path.name for path in (root / "graphs").iterdir()] == ["naive_bayes"]
     said = capfd.readouterr().out
-    assert "exports/other: removed, for it is of no entry of the ladder" in said
+    assert "exports/other: removed" in said
 
 
 def test_a_removed_entrys_folder_with_a_file_of_the_users_stays(exported):
@@ -309,10 +309,10 @@ def test_a_refusal_of_a_removed_entry_goes_too(project):
 
 HALF_WAY = """
 import os, runpy, signal, sys
-from latentmill.export import bundle
+from latentmill.export import writer
 
-steps = iter([bundle.measured_on, lambda: os.kill(os.getpid(), signal.SIGKILL)])
-bundle.measured_on = lambda: next(steps)()  # once an entry, when its graphs are there and its card is not
+steps = iter([writer.measured_on, lambda: os.kill(os.getpid(), signal.SIGKILL)])
+writer.measured_on = lambda: next(steps)()  # once an entry, when its graphs are there and its card is not
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
@@ -368,8 +368,8 @@ def test_where_all_are_refused_the_champion_is_a_refusal(exported, capfd):
     exported.write_metrics()
     exported.export()
     exported.stage("champion").main()
-    told = json.loads((exported.root / "exports/champion/refused.json").read_text())
-    assert told["evidence"].startswith("naive_bayes: its evaluation failed: loss is nan; other: its evaluation")
+    refusal = json.loads((exported.root / "exports/champion/refused.json").read_text())
+    assert refusal["evidence"].startswith("naive_bayes: its evaluation failed: loss is nan; other: its evaluation")
     assert capfd.readouterr().out.splitlines()[-1].startswith("exports/champion: refused: no entry could be exported")
 
 

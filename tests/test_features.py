@@ -1,4 +1,4 @@
-"""Feature spaces: what they keep of images, that they repeat themselves, what a user is told who lacks something."""
+"""Feature spaces: what they keep of images, that they repeat themselves, the errors where something is missing."""
 
 import os
 import sys
@@ -170,7 +170,7 @@ def taught(labelled) -> SelfSupervisedFeatures:
     return SelfSupervisedFeatures.fit(images[:450], seed=0)
 
 
-def test_what_teaches_itself_brings_classes_together_that_it_was_never_told_of(taught, labelled):
+def test_what_teaches_itself_brings_classes_together_without_labels(taught, labelled):
     images, labels = labelled
     found = taught(images)
     nearest = [np.argsort(np.square(found[:450] - point).sum(1))[0] for point in found[450:]]
@@ -182,8 +182,8 @@ def test_it_goes_on_to_see_blur(taught, labelled):
     """Which no view has, else it would be trained to overlook it."""
     images = as_float(labelled[0][300:])
     real, blurred = taught(images), taught(corruptions.blurred(images))
-    assert fidelity.classifier_accuracy(blurred[::2], real[1::2], seed=0) > 0.7
-    assert fidelity.classifier_accuracy(real[::2], real[1::2], seed=0) < 0.6
+    assert fidelity.c2st_accuracy(blurred[::2], real[1::2], seed=0) > 0.7
+    assert fidelity.c2st_accuracy(real[::2], real[1::2], seed=0) < 0.6
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 20, 24), (4, 5, 9)], ids=str)
@@ -198,8 +198,8 @@ def test_views_have_the_shape_of_images_and_are_repeated(shape):
 def test_an_image_drawn_twice_is_no_other_image():
     """Its rows are all the same, so that any part of the loss that pushed them apart would be large."""
     rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0]]), dim=1)
-    assert self_supervised._unlike(rows, torch.tensor([7, 7])) == pytest.approx(0, abs=1e-4)
-    assert self_supervised._unlike(rows, torch.tensor([7, 8])) == pytest.approx(np.log(3), abs=1e-4)
+    assert self_supervised._contrastive_loss(rows, torch.tensor([7, 7])) == pytest.approx(0, abs=1e-4)
+    assert self_supervised._contrastive_loss(rows, torch.tensor([7, 8])) == pytest.approx(np.log(3), abs=1e-4)
 
 
 def test_large_images_are_averaged_down_before_the_network(brief):
@@ -248,7 +248,7 @@ def test_images_are_shown_to_a_network_of_timm_as_it_is_used_to(monkeypatch, cha
 @pytest.mark.parametrize(
     "error", [FileNotFoundError("no file in the cache"), ConnectionError("offline"), RuntimeError("Unknown model")]
 )
-def test_a_user_without_the_weights_is_told_how_to_get_them(monkeypatch, error):
+def test_missing_weights_are_an_error_that_says_how_to_get_them(monkeypatch, error):
     def create_model(name, **options):
         raise error
 
@@ -274,7 +274,7 @@ def test_components_are_of_all_classes_though_images_are_sorted(monkeypatch):
     assert np.ptp(PixelFeatures.fit(images)(as_float(images)), axis=0).max() > 0.1
 
 
-def test_a_user_without_timm_is_told_to_install_it(monkeypatch):
+def test_missing_timm_is_an_error_that_says_how_to_install_it(monkeypatch):
     stand_in(monkeypatch, SimpleNamespace())
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="need timm and a torchvision"):

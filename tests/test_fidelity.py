@@ -1,4 +1,4 @@
-"""Each measure of fidelity against its formula or another implementation, and what it must not depend on."""
+"""Each metric of fidelity against its formula or another implementation, and what it must not depend on."""
 
 import math
 
@@ -18,8 +18,8 @@ from latentmill.evaluation.fidelity import (
     Prdc,
     TooFew,
     bandwidth,
+    c2st_accuracy,
     class_distance,
-    classifier_accuracy,
     frechet_distance,
     kernel_distance,
     prdc,
@@ -31,7 +31,7 @@ TWO_SETS = {
     "prdc": lambda x, y: prdc(x, y, k=2),
     "frechet_distance": frechet_distance,
     "kernel_distance": kernel_distance,
-    "classifier_accuracy": lambda x, y: classifier_accuracy(x, y, seed=0),
+    "c2st_accuracy": lambda x, y: c2st_accuracy(x, y, seed=0),
 }
 SIZES = [(60, 60, 3), (45, 70, 8), (70, 33, 8), (9, 8, 20)]
 
@@ -41,7 +41,7 @@ def normal(count: int, width: int, seed: int = 0, scale: float = 1.0) -> np.ndar
 
 
 def values(found: object) -> list[float]:
-    """The numbers of a measure."""
+    """The numbers of a metric."""
     return list(vars(found).values()) if isinstance(found, Prdc) else [found]
 
 
@@ -54,16 +54,16 @@ def sets(draw, fewest: int = 6):
     return tuple(draw(arrays(np.float32, (count, width), elements=grid)) for count in counts)
 
 
-# What every measure of two sets has in common
+# What every metric of two sets has in common
 
 
 @some
 @given(both=sets(), seed=st.integers(0, 9))
 @pytest.mark.parametrize("name", ["prdc", "frechet_distance", "kernel_distance"])
 def test_the_order_of_the_images_does_not_matter(name, both, seed):
-    draws, measure = np.random.default_rng(seed), TWO_SETS[name]
+    draws, metric = np.random.default_rng(seed), TWO_SETS[name]
     shuffled = [draws.permutation(points) for points in both]
-    assert values(measure(*shuffled)) == pytest.approx(values(measure(*both)), rel=1e-9, abs=1e-9)
+    assert values(metric(*shuffled)) == pytest.approx(values(metric(*both)), rel=1e-9, abs=1e-9)
 
 
 @some
@@ -76,34 +76,34 @@ def test_every_value_is_finite(name, both):
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
 @pytest.mark.parametrize("counts", [(6, 6), (9, 12)])
 def test_sets_of_one_point(counts, value):
-    """Data of a single image: no ball holds anything, nothing is apart, and nobody can tell."""
+    """Data of a single image: no ball holds anything, no distance is above 0, and the C2ST is at chance."""
     x, y = (np.full((count, 3), value, np.float32) for count in counts)
     assert values(prdc(x, y)) == [0, 0, 0, 0]
     assert frechet_distance(x, y) == 0
     assert kernel_distance(x, y) == pytest.approx(0, abs=1e-9 * (value**2 + 1) ** 3)
-    assert classifier_accuracy(x, y, seed=0) == pytest.approx(0.5, abs=0.15), "folds of few are uneven"
+    assert c2st_accuracy(x, y, seed=0) == pytest.approx(0.5, abs=0.15), "folds of few are uneven"
     assert vendi_score(x, bandwidth(y)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
-    ("measure", "fewest"),
+    ("metric", "fewest"),
     [
         (lambda x, y: prdc(x, y, k=3), 4),
         (frechet_distance, 2),
         (kernel_distance, 2),
-        (lambda x, y: classifier_accuracy(x, y, seed=0), 5),
+        (lambda x, y: c2st_accuracy(x, y, seed=0), 5),
         (lambda x, y: class_distance(np.zeros(len(x), int), np.zeros(len(y), int), 1), 1),
         (lambda x, y: vendi_score(x, 1.0) + vendi_score(y, 1.0), 1),
         (lambda x, y: bandwidth(x) + bandwidth(y), 2),
     ],
     ids=["prdc", "frechet", "kernel", "classifier", "classes", "vendi", "bandwidth"],
 )
-def test_too_few_images_are_refused_and_just_enough_are_not(measure, fewest):
+def test_too_few_images_are_refused_and_just_enough_are_not(metric, fewest):
     enough, short = normal(fewest, 3), normal(fewest - 1, 3)
     for sets_ in ((short, enough), (enough, short)):
         with pytest.raises(TooFew, match=f"needs at least {fewest} images of each set, but got .*{fewest - 1}"):
-            measure(*sets_)
-    assert np.isfinite(values(measure(enough, enough + 1))).all()
+            metric(*sets_)
+    assert np.isfinite(values(metric(enough, enough + 1))).all()
 
 
 # Precision, recall, density, coverage
@@ -253,28 +253,28 @@ def rows(digits) -> np.ndarray:
 
 
 @pytest.mark.parametrize("counts", [(300, 300), (100, 500)])
-def test_nobody_can_tell_data_from_data(rows, counts):
-    found = np.mean([classifier_accuracy(rows[: counts[0]], rows[-counts[1] :], seed) for seed in range(3)])
+def test_data_are_not_separated_from_data(rows, counts):
+    found = np.mean([c2st_accuracy(rows[: counts[0]], rows[-counts[1] :], seed) for seed in range(3)])
     assert found == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.mark.parametrize("counts", [(300, 300), (100, 500)])
-def test_blurred_images_are_told_from_the_data(digits, rows, counts):
+def test_blurred_images_are_separated_from_the_data(digits, rows, counts):
     blurred = gaussian_filter(digits.astype(np.float32) / 255, (0, 0, 0.5, 0.5)).reshape(len(digits), -1)
-    assert classifier_accuracy(blurred[: counts[0]], rows[-counts[1] :], seed=0) > 0.85
+    assert c2st_accuracy(blurred[: counts[0]], rows[-counts[1] :], seed=0) > 0.85
 
 
 def test_a_sampler_stuck_at_one_image_is_found_out(rows):
-    assert classifier_accuracy(np.repeat(rows[:1], 300, 0), rows[300:], seed=0) > 0.95
+    assert c2st_accuracy(np.repeat(rows[:1], 300, 0), rows[300:], seed=0) > 0.95
 
 
 def test_samples_that_are_the_real_images_look_less_than_chance(rows):
-    assert classifier_accuracy(rows, rows, seed=0) < 0.5
+    assert c2st_accuracy(rows, rows, seed=0) < 0.5
 
 
 def test_the_classifier_follows_from_its_seed_and_takes_no_more_than_it_can(monkeypatch, rows):
     monkeypatch.setattr(fidelity, "LARGEST", 50)
-    first, again, other = (classifier_accuracy(rows[:300], rows[300:], seed) for seed in (0, 0, 1))
+    first, again, other = (c2st_accuracy(rows[:300], rows[300:], seed) for seed in (0, 0, 1))
     assert first == again != other
     assert (first * 100).is_integer(), "a share of 50 and 50 images"
 

@@ -12,7 +12,7 @@ from latentmill.data.batches import Batches
 from latentmill.evaluation import latent as latent_module
 from latentmill.evaluation.features import PixelFeatures
 from latentmill.evaluation.fidelity import TooFew
-from latentmill.evaluation.holes import discrepancy, prior_metrics, told_apart
+from latentmill.evaluation.holes import decoded_c2st_accuracy, discrepancy, prior_metrics
 from latentmill.evaluation.latent import (
     active_units,
     codes,
@@ -254,17 +254,17 @@ def test_one_code_is_too_few():
         prior_metrics(normal(10), normal(1))
 
 
-def test_a_prior_with_holes_is_told_apart_and_one_without_is_not(trained, digits):
+def test_a_prior_with_holes_has_a_high_c2st_accuracy_and_one_without_has_not(trained, digits):
     """Codes of other images as a prior without holes, and N(0, 64 I), which the decoder has seen little of."""
     model, _ = trained("vae", VAE)
     features = PixelFeatures.fit(digits[:500])
     z, others = posterior_draws(model, Batches(digits[:300]), 0), posterior_draws(model, Batches(digits[300:]), 1)
-    usual, far = (told_apart(model, given, others, features, seed=0) for given in (z, 8 * normal(300)))
-    assert usual < 0.6
+    baseline, far = (decoded_c2st_accuracy(model, given, others, features, seed=0) for given in (z, 8 * normal(300)))
+    assert baseline < 0.6
     assert far > 0.7
 
 
-def test_as_many_of_both_are_told_apart(digits):
+def test_as_many_of_both_sets_are_compared(digits):
     """A set without its own images apart, 5 are enough and 4 are not."""
     seen = []
 
@@ -272,16 +272,19 @@ def test_as_many_of_both_are_told_apart(digits):
         seen.append(len(images))
         return images.reshape(len(images), -1)
 
-    told_apart(Shown(), normal(2_000), normal(1_200, seed=1), features, seed=0)
-    told_apart(Shown(), normal(50), normal(5, seed=1), features, seed=0)
+    decoded_c2st_accuracy(Shown(), normal(2_000), normal(1_200, seed=1), features, seed=0)
+    decoded_c2st_accuracy(Shown(), normal(50), normal(5, seed=1), features, seed=0)
     assert seen == [1_000, 1_000, 5, 5]
     with pytest.raises(TooFew):
-        told_apart(Shown(), normal(50), normal(4), features, seed=0)
+        decoded_c2st_accuracy(Shown(), normal(50), normal(4), features, seed=0)
 
 
-def test_codes_that_are_all_the_same_are_not_told_apart():
+def test_codes_that_are_all_the_same_are_not_separated():
     constant = np.ones((30, 3), np.float32)
-    assert told_apart(Shown(), constant, constant, lambda images: images.reshape(len(images), -1), seed=0) <= 0.5
+    assert (
+        decoded_c2st_accuracy(Shown(), constant, constant, lambda images: images.reshape(len(images), -1), seed=0)
+        <= 0.5
+    )
 
 
 def test_sampled_codes_are_those_of_the_prior(trained):

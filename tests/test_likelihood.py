@@ -125,7 +125,7 @@ def test_each_point_of_the_curve_is_the_bound_with_so_many_samples():
 def test_points_of_the_curve_are_means_over_groups_of_the_same_weights():
     log_weights = torch.log(torch.arange(1.0, 8.0, dtype=torch.float64))[:, None]
     expected = (math.log(2) + math.log(5)) / 2  # the means of 1, 2, 3 and of 4, 5, 6; 7 is left over
-    assert float(likelihood._of_groups(log_weights, 3)) == pytest.approx(expected)
+    assert float(likelihood._grouped_bound(log_weights, 3)) == pytest.approx(expected)
 
 
 def test_the_elbo_is_its_two_parts(trained, digits):

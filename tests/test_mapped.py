@@ -89,11 +89,11 @@ def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):
 @pytest.mark.parametrize("error", [ChangedDataError("train.npy has changed: run again"), TooLittleMemoryError("x")])
 def test_changed_data_are_no_failure_of_the_entry_that_finds_it_out(error, monkeypatch):
     evaluation = Evaluation.__new__(Evaluation)
-    evaluation._of_data, evaluation._asked, evaluation._ended = [], {"task": ("vae", "normal")}, set()
+    evaluation._shared_tasks, evaluation._entry_tasks, evaluation._ended = [], {"task": ("vae", "normal")}, set()
     monkeypatch.setattr("latentmill.evaluation.run.in_order_of_end", lambda started: started)
     monkeypatch.setattr("latentmill.evaluation.run.result", lambda ended: (_ for _ in ()).throw(error))
     if isinstance(error, ChangedDataError):
         with pytest.raises(ChangedDataError, match="run again"):
-            list(evaluation.findings())
+            list(evaluation.results())
     else:
-        assert list(evaluation.findings()) == [("vae", "normal", error)]
+        assert list(evaluation.results()) == [("vae", "normal", error)]

@@ -7,7 +7,7 @@ from scipy.special import ndtri
 
 from latentmill.errors import InputError
 from latentmill.runtime import noise as module
-from latentmill.runtime.noise import Noise, quantile
+from latentmill.runtime.noise import NoiseStream, quantile
 
 
 def test_quantiles_are_those_of_the_normal_distribution():
@@ -17,11 +17,11 @@ def test_quantiles_are_those_of_the_normal_distribution():
 
 def test_these_are_the_numbers_of_seed_0_on_every_platform():
     expected = [[-1.1001979, -2.1954119, 1.5360131], [-0.28858709, -0.07133548, 0.29820043]]
-    np.testing.assert_allclose(Noise(3, seed=0).rows(2), expected, rtol=1e-6)
+    np.testing.assert_allclose(NoiseStream(3, seed=0).rows(2), expected, rtol=1e-6)
 
 
 def test_noise_is_standard_normal_and_independent():
-    rows = Noise(4, seed=1).rows(50_000)
+    rows = NoiseStream(4, seed=1).rows(50_000)
     assert rows.dtype == np.float32
     assert stats.kstest(rows.ravel(), "norm").pvalue > 1e-3
     np.testing.assert_allclose(np.corrcoef(rows.T), np.eye(4), atol=0.02)
@@ -30,23 +30,23 @@ def test_noise_is_standard_normal_and_independent():
 
 @pytest.mark.parametrize("width", [1, 2, 5, 20])
 def test_rows_are_the_same_however_many_are_asked_for_at_a_time(width, monkeypatch):
-    whole = Noise(width, seed=3).rows(50)
-    parts = Noise(width, seed=3)
+    whole = NoiseStream(width, seed=3).rows(50)
+    parts = NoiseStream(width, seed=3)
     np.testing.assert_array_equal(np.concatenate([parts.rows(count) for count in (1, 30, 7, 12)]), whole)
     monkeypatch.setattr(module, "BLOCK", 8)
-    np.testing.assert_array_equal(Noise(width, seed=3).rows(50), whole)
+    np.testing.assert_array_equal(NoiseStream(width, seed=3).rows(50), whole)
 
 
 def test_seeds_differ():
-    rows = [Noise(10, seed).rows(100) for seed in (0, 1, 2**70)]
+    rows = [NoiseStream(10, seed).rows(100) for seed in (0, 1, 2**70)]
     assert all(abs(np.corrcoef(rows[a].ravel(), rows[b].ravel())[0, 1]) < 0.1 for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_temperature_scales_and_truncation_bounds_all_but_the_columns_that_choose():
-    plain, cooled = Noise(3, seed=0).rows(1000), Noise(3, seed=0, temperature=0.5, choices=1).rows(1000)
+    plain, cooled = NoiseStream(3, seed=0).rows(1000), NoiseStream(3, seed=0, temperature=0.5, categorical=1).rows(1000)
     np.testing.assert_array_equal(cooled[:, 0], plain[:, 0])
     np.testing.assert_allclose(cooled[:, 1:], plain[:, 1:] / 2, rtol=1e-6)
-    bounded = Noise(3, seed=0, truncation=0.7, choices=1).rows(20_000)
+    bounded = NoiseStream(3, seed=0, truncation=0.7, categorical=1).rows(20_000)
     assert np.abs(bounded[:, 0]).max() > 3
     assert np.abs(bounded[:, 1:]).max() <= 0.7
     assert stats.kstest(bounded[:, 1], stats.truncnorm(-0.7, 0.7).cdf).pvalue > 1e-3
@@ -68,4 +68,4 @@ def test_the_largest_and_the_smallest_bits_are_finite():
 )
 def test_a_wrong_argument_is_an_error(given, message):
     with pytest.raises(InputError, match=message):
-        Noise(2, **{"seed": 0} | given)
+        NoiseStream(2, **{"seed": 0} | given)

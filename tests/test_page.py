@@ -37,11 +37,11 @@ def browser():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, digits):
-    """The page of a usual ladder, and one in which all text from outside is hostile."""
-    told = {"status": "broken", "evidence": HOSTILE, "samples": 1}
-    hostile = PLAIN | {"samples": {"pixels": samples() | {"rule_1": told}}}
+    """The page of an ordinary ladder, and one in which all text from outside is hostile."""
+    verdict = {"status": "fail", "evidence": HOSTILE, "samples": 1}
+    hostile = PLAIN | {"samples": {"pixels": samples() | {"rule_1": verdict}}}
     ladders = {
-        "usual": {"plain": ("naive_bayes", PLAIN), "coded_by_a_network_with_a_long_name": ("vae", CODED)},
+        "ordinary": {"plain": ("naive_bayes", PLAIN), "coded_by_a_network_with_a_long_name": ("vae", CODED)},
         "hostile": {HOSTILE: ("naive_bayes", hostile), "coded": ("vae", CODED)},
         "short": dict.fromkeys(("copier", "broken", "plain"), ("naive_bayes", PLAIN)),
     }
@@ -59,7 +59,7 @@ def files(tmp_path_factory, digits):
 def short_of_much(places):
     """One entry was refused, one failed, and of the data there is much to say."""
     pages.refuse(
-        places, "copier", evidence="near copies 0.31 ± 0.02, broken above 0.025", advice="to export it, name it"
+        places, "copier", evidence="near copies 0.31 ± 0.02, fails above 0.025", advice="to export it, name it"
     )
     pages.fail(places, "broken", f"x{'_' * 100}x")
     classes = ["Animals & Nature", HOSTILE, *(f"kind {index}" for index in range(30))]
@@ -73,7 +73,7 @@ def visit(browser, files):
     """Open a page; at the end of the test nothing may have gone wrong or been asked for."""
     contexts, requests, said, dialogs = [], [], [], []
 
-    def visit(name="usual", viewport=DESK, **options):
+    def visit(name="ordinary", viewport=DESK, **options):
         context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
@@ -157,7 +157,7 @@ def test_the_keyboard_sorts_and_goes_back_to_the_ladder(visit):
 
 def test_text_columns_sort_by_their_letters(visit):
     page = visit()
-    header(page, "codes from").get_by_role("button").click()
+    header(page, "prior").get_by_role("button").click()
     texts = [row.split("\t")[1] for row in page.locator("table.sortable tbody tr").all_inner_texts()]
     assert texts == sorted(texts, key=str.lower)
 
@@ -179,7 +179,7 @@ def test_the_keyboard_alone_opens_moves_and_closes(visit):
             page.keyboard.press("Tab")
     assert focused(page) == "0"
     page.keyboard.press("Enter")
-    assert shown(page) == f"Sample 1 of {SHOWN}: plain, no code"
+    assert shown(page) == f"Sample 1 of {SHOWN}: plain, no codes"
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert shown(page).startswith("Sample 3 of")
@@ -252,7 +252,7 @@ def test_what_went_wrong_is_on_the_first_screen(visit, viewport):
     assert page.get_by_role("note").locator("li").count() == 3
 
 
-@pytest.mark.parametrize("name", ["usual", "hostile", "short"])
+@pytest.mark.parametrize("name", ["ordinary", "hostile", "short"])
 def test_a_phone_scrolls_down_only(visit, name):
     page = visit(name, PHONE)
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
@@ -300,7 +300,7 @@ def test_hostile_text_stays_text(visit):
 
 def test_pictures_and_verdicts_need_no_script(visit):
     page = visit(java_script_enabled=False)
-    assert page.get_by_text("1 of 2 models keeps both rules").is_visible()
+    assert page.get_by_text("1 of 2 models passes both rules").is_visible()
     tile = page.locator(".gallery button").first
     assert tile.is_visible()
     assert tile.bounding_box()["width"] == 56

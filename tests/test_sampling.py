@@ -9,21 +9,21 @@ from latentmill.errors import InputError
 from latentmill.evaluation import sampling
 from latentmill.variant import Decodes
 
-ROUTES = ("normal", "gaussian", "mixture")
+PRIORS = ("normal", "gaussian", "mixture")
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "routes", "default"),
+    ("name", "config", "priors", "default"),
     [
         ("naive_bayes", {}, ("pixels",), "pixels"),
-        ("vae", {"latent": 3}, ROUTES, "normal"),
-        ("ppca", {"latent": 5, "components": 3, "prior": "mixture"}, ROUTES, "mixture"),
+        ("vae", {"latent": 3}, PRIORS, "normal"),
+        ("ppca", {"latent": 5, "components": 3, "prior": "mixture"}, PRIORS, "mixture"),
     ],
 )
-def test_each_prior_of_a_model_with_codes_is_a_way_to_sample(trained, name, config, routes, default):
+def test_each_prior_of_a_model_with_codes_can_be_sampled(trained, name, config, priors, default):
     model, _ = trained(name, config)
-    assert sampling.routes(model) == routes
-    assert sampling.default_route(model) == default
+    assert sampling.priors(model) == priors
+    assert sampling.exported_prior(model) == default
 
 
 @each_variant
@@ -31,8 +31,8 @@ def test_each_prior_of_a_model_with_codes_is_a_way_to_sample(trained, name, conf
 def test_sampling_draws_exactly_the_count_whatever_the_chunk(name, config, trained, monkeypatch, count):
     monkeypatch.setattr(sampling, "CHUNK", 10)
     model, _ = trained(name, config)
-    for route in sampling.routes(model):
-        images = sampling.sample(model, route, count, seed=0)
+    for prior in sampling.priors(model):
+        images = sampling.sample(model, prior, count, seed=0)
         assert images.shape == (count, *IMAGE_SHAPE)
         assert images.dtype == np.uint8
         assert len(np.unique(images.reshape(count, -1), axis=0)) == count, "no chunk repeats another"
@@ -41,22 +41,22 @@ def test_sampling_draws_exactly_the_count_whatever_the_chunk(name, config, train
 @each_variant
 def test_samples_follow_from_the_seed(name, config, trained):
     model, _ = trained(name, config)
-    for route in sampling.routes(model):
-        first, again, other = (sampling.sample(model, route, 20, seed) for seed in (0, 0, 1))
+    for prior in sampling.priors(model):
+        first, again, other = (sampling.sample(model, prior, 20, seed) for seed in (0, 0, 1))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
 
 
 @each_variant
-def test_a_route_draws_its_codes_from_its_prior(name, config, trained):
+def test_codes_are_drawn_from_the_prior(name, config, trained):
     model, _ = trained(name, config)
-    for route in sampling.routes(model):
-        prior = model.prior(route) if isinstance(model, Decodes) else None
-        width = prior.noise_width if prior else model.noise_width
+    for prior in sampling.priors(model):
+        fitted = model.prior(prior) if isinstance(model, Decodes) else None
+        width = fitted.noise_width if fitted else model.noise_width
         noise = torch.randn(30, width, generator=torch.Generator().manual_seed(5))
         with torch.no_grad():
-            expected = model.decode(prior(noise)) if prior else model.generate(noise)
-        np.testing.assert_allclose(sampling.sample(model, route, 30, seed=5), 255 * expected, atol=0.501)
+            expected = model.decode(fitted(noise)) if fitted else model.generate(noise)
+        np.testing.assert_allclose(sampling.sample(model, prior, 30, seed=5), 255 * expected, atol=0.501)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

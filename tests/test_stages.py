@@ -63,9 +63,9 @@ def test_an_entry_that_had_too_little_memory_says_how_to_try_again(train, tmp_pa
 
 
 def test_an_evaluation_that_had_too_little_memory_says_how_to_try_again(stage):
-    failure_of = stage("evaluate").failure_of
-    assert failure_of(TooLittleMemoryError("x")) == Failure("x", "to try again, run `dvc repro -f evaluate`")
-    assert failure_of(InputError("latent values must be finite")) == Failure("latent values must be finite")
+    evaluation_failure = stage("evaluate").evaluation_failure
+    assert evaluation_failure(TooLittleMemoryError("x")) == Failure("x", "to try again, run `dvc repro -f evaluate`")
+    assert evaluation_failure(InputError("latent values must be finite")) == Failure("latent values must be finite")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""An exported folder made by hand, of a model small enough to be computed beside it: no torch, no training."""
+"""An export made by hand, of a model small enough to be computed beside it: no torch, no training."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ DIRECTIONS = [
     {"name": "toward 7", "vector": [1.0, 0.0, -1.0], "low": -1.5, "high": 1.5, "explains": None},
     {"name": "component 1", "vector": [0.0, 2.0, 0.0], "low": -3.0, "high": 3.0, "explains": 0.5},
 ]
-VERDICT = {"status": "holds", "evidence": "near copies (pixels) 0 ± 0, broken above 0.025", "samples": 3000}
+VERDICT = {"status": "pass", "evidence": "near copies (pixels) 0 ± 0, fails above 0.025", "samples": 3000}
 SAMPLES = {
     "rule_1": VERDICT,
     "rule_2": VERDICT,
     "near_copies": {"share": 0.001, "low": 0.0, "high": 0.002, "held_out": 0.001},
-    "measures": {"pixels": {"precision": {"value": 0.9, "standard_error": 0.01}}},
+    "metrics": {"pixels": {"precision": {"value": 0.9, "standard_error": 0.01}}},
 }
 CARD = {
     "warning": "",
@@ -27,7 +27,7 @@ CARD = {
     "variant": "vae",
     "image_shape": list(SHAPE),
     "latent": LATENT,
-    "noise": {"width": LATENT, "choices": 0},
+    "noise": {"width": LATENT, "categorical": 0},
     "prior": "normal over 3 dimensions",
     "codes": {"mean": [0.0] * LATENT, "deviation": [1.0] * LATENT},
     "directions": DIRECTIONS,
@@ -38,6 +38,23 @@ CARD = {
         "decoder.onnx": {"input": "z", "outputs": ["image"]},
         "encoder.onnx": {"input": "image", "outputs": ["mean", "log_variance"]},
     },
+}
+
+# The same card as an earlier version wrote it, in format 1.
+VERDICT_1 = {"status": "holds", "evidence": "near copies (pixels) 0 ± 0, broken above 0.025", "samples": 3000}
+COPIER_1 = {"status": "broken", "evidence": "told apart (pixels) 0.9 ± 0.1, broken above 0.6", "samples": 3000}
+SAMPLES_1 = {
+    "rule_1": VERDICT_1 | {"status": "cannot tell"},
+    "rule_2": COPIER_1,
+    "hole": {"told_apart": 0.9, "test_told_apart": 0.5},
+    "measures": {"pixels": {"told apart": {"value": 0.9, "standard_error": 0.01}}},
+}
+CARD_1 = CARD | {
+    "warning": "Breaks Rule 2: its samples are copies of training images. told apart (pixels) 0.9, broken above 0.6.",
+    "config": {"choices": 1},
+    "noise": {"width": LATENT, "choices": 1},
+    "forms": {"fp16": {"published": True}},
+    "metrics": {"samples": {"normal": SAMPLES_1, "mixture": {"rule_1": VERDICT_1}}, "exported_prior": "normal"},
 }
 
 
@@ -56,7 +73,7 @@ def codes_of(images: np.ndarray) -> np.ndarray:
 
 
 def write(folder: Path, card: dict | None = None, **contents: bytes) -> Path:
-    """An exported folder; `contents` replace files, as `decoder=b"…"`."""
+    """An export; `contents` replace files, as `decoder=b"…"`."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {"generator": generator(), "decoder": decoder(), "encoder": encoder()} | contents
     for name, content in files.items():
@@ -66,13 +83,18 @@ def write(folder: Path, card: dict | None = None, **contents: bytes) -> Path:
     return seal(folder)
 
 
-def seal(folder: Path) -> Path:
+def write_format_1(folder: Path) -> Path:
+    """An export as an earlier version wrote it."""
+    return seal(write(folder, CARD_1), format=1)
+
+
+def seal(folder: Path, format: int = 2) -> Path:
     """Write the manifest of what is in the folder now."""
     found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
     files = {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in found.items()
     }
-    (folder / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+    (folder / "manifest.json").write_text(json.dumps({"format": format, "files": files}))
     return folder
 
 

@@ -31,7 +31,7 @@ class Model:
         """
         latent = self.decoder.latent
         if latent is None:
-            raise InputError(f"the model must have codes, but {self.card['entry']} makes images of noise alone")
+            raise InputError(f"the model must have codes, but {self.card['entry']} makes images from noise alone")
         for at, row in enumerate(rows):
             if len(row) != latent:
                 raise InputError(f"z must have rows of {latent} numbers, but row {at} has {len(row)}")

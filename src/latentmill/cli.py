@@ -35,10 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     check = commands.add_parser(
-        "check", help="say what became of each entry of params.yaml; fails if nothing was exported"
+        "check", help="print what was exported of each entry in params.yaml, and why not; fails if nothing was exported"
     )
     check.set_defaults(run=_check)
-    plan = commands.add_parser("plan", help="list the trials of params.yaml, and which are trained already")
+    plan = commands.add_parser("plan", help="list the trials of params.yaml, and which of them are trained already")
     plan.set_defaults(run=_plan)
     submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")
     submit.add_argument("--address", required=True, help="of the cluster's dashboard, such as http://head:8265")
@@ -47,22 +47,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(commands: Commands, name: str, what: str, out: str | None = None) -> argparse.ArgumentParser:
-    """A command that uses an exported folder; by default it writes to `out`, if to anything."""
+    """A command that uses an export; `out` is the default of its output, if it has one."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=what)
     parser.set_defaults(run=_use, command=name)
-    parser.add_argument("model", type=Path, help="an exported folder such as exports/vae")
+    parser.add_argument("model", type=Path, help="the folder of an export, such as exports/vae")
     if out:
-        forms = ".png (a grid), .npy, .npz, or a folder for PNGs"
-        parser.add_argument("--out", type=Path, default=Path(out), help=f"{forms} (default: {out})")
+        kinds = ".png (a grid), .npy, .npz, or a folder for PNGs"
+        parser.add_argument("--out", type=Path, default=Path(out), help=f"{kinds} (default: {out})")
     return parser
 
 
 def _add_sample(commands: Commands) -> None:
     parser = _add(commands, "sample", "draw images", "samples.png")
-    parser.add_argument("--n", type=int, default=64, help="how many images (64)")
+    parser.add_argument("--n", type=int, default=64, help="number of images (64)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="what the noise is scaled by (1)")
-    parser.add_argument("--truncation", type=float, help="the most that noise may differ from 0 (no bound)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="factor of the noise (1)")
+    parser.add_argument("--truncation", type=float, help="largest absolute value of the noise (no limit)")
 
 
 def _add_reconstruct(commands: Commands) -> None:
@@ -71,47 +71,47 @@ def _add_reconstruct(commands: Commands) -> None:
 
 
 def _add_interpolate(commands: Commands) -> None:
-    parser = _add(commands, "interpolate", "go from one drawn image to another", "interpolations.png")
-    parser.add_argument("--rows", type=int, default=8, help="how many ways (8)")
-    parser.add_argument("--steps", type=int, default=12, help="images on each way (12)")
+    parser = _add(commands, "interpolate", "interpolate between drawn images", "interpolations.png")
+    parser.add_argument("--rows", type=int, default=8, help="number of paths (8)")
+    parser.add_argument("--steps", type=int, default=12, help="images on each path (12)")
     parser.add_argument("--path", choices=("linear", "slerp"), default="linear", help="straight, or on the sphere")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
 
 
 def _add_traverse(commands: Commands) -> None:
     parser = _add(commands, "traverse", "change a drawn image along directions", "traversals.png")
-    parser.add_argument("--direction", action="append", help='such as "toward Flags"; again for more (all)')
-    parser.add_argument("--steps", type=int, default=9, help="images along each (9)")
+    parser.add_argument("--direction", action="append", help='such as "toward Flags"; repeat it for more (all)')
+    parser.add_argument("--steps", type=int, default=9, help="images along each direction (9)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
 
 
 def _add_inspect(commands: Commands) -> None:
-    _add(commands, "inspect", "say what a model is and how far it can be trusted")
+    _add(commands, "inspect", "print what a model is, its verdicts and its files")
 
 
 def _add_verify(commands: Commands) -> None:
-    _add(commands, "verify", "check every file against the manifest, and run the graphs")
+    _add(commands, "verify", "check every file against the manifest, and the graphs against one another")
 
 
 def _add_bench(commands: Commands) -> None:
-    parser = _add(commands, "bench", "time it on this machine")
-    parser.add_argument("--threads", type=int, help="that compute one call (all cores)")
+    parser = _add(commands, "bench", "measure its speed on this machine")
+    parser.add_argument("--threads", type=int, help="for one call (all cores)")
 
 
 def _add_serve(commands: Commands) -> None:
     parser = _add(commands, "serve", "show it in a browser, with sliders")
     parser.set_defaults(run=_serve)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to serve at (127.0.0.1: this machine only)")
-    parser.add_argument("--port", type=int, default=8000, help="of the address, 0 for any (8000)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (127.0.0.1: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="of the address, 0 for any free one (8000)")
     parser.add_argument("--to", type=Path, help="write the page to this folder instead, for any web server")
 
 
 def _use(chosen: argparse.Namespace) -> None:
-    """Run the command of that name with the rest of what was given."""
+    """Run the subcommand with its arguments."""
     from latentmill.runtime import commands
 
-    given = {name: value for name, value in vars(chosen).items() if name not in ("run", "command")}
-    getattr(commands, chosen.command)(**given)
+    arguments = {name: value for name, value in vars(chosen).items() if name not in ("run", "command")}
+    getattr(commands, chosen.command)(**arguments)
 
 
 def _serve(chosen: argparse.Namespace) -> None:
@@ -140,11 +140,11 @@ def _check(chosen: argparse.Namespace) -> None:
     from latentmill.export.outcome import check
 
     if not check(list(load_params().ladder), Path("exports")):
-        raise InputError("an entry must be exported, but none is")
+        raise InputError("at least one entry must be exported, but none is")
 
 
 def _submit(chosen: argparse.Namespace) -> None:
     from latentmill.sweep.submit import submit
 
     submit(chosen.address, Path.cwd())
-    print("trained: `dvc repro` brings the winners home, and trains nothing again")
+    print("trained: `dvc repro` fetches the winners, and does not train them again")

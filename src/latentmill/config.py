@@ -18,7 +18,8 @@ M = TypeVar("M", bound=BaseModel)
 NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria do not compare
 LoggerName = Literal["tensorboard", "mlflow"]
 ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
-FormName = Literal["fp16", "int8", "uint8"]
+FormatName = Literal["fp16", "int8", "uint8"]
+RENAMED = {"export.allow_broken": "export.allow_failing", "export.forms": "export.formats"}  # keys of earlier versions
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
@@ -159,11 +160,11 @@ class EvaluationConfig(Model):
 
 
 class ExportConfig(Model):
-    """What may be handed out."""
+    """What may be exported."""
 
-    allow_broken: list[str] = []  # entries that are exported though their samples break Rule 2
-    champion: ChampionMetric = "frechet_distance"  # decides, on validation images, among entries that keep the rules
-    forms: dict[FormName, Annotated[float, Field(gt=0)]] = {}  # further decoders; how much each may differ: forms.py
+    allow_failing: list[str] = []  # entries that are exported though their samples fail Rule 2
+    champion: ChampionMetric = "frechet_distance"  # ranks, on validation images, entries whose rules end alike
+    formats: dict[FormatName, Annotated[float, Field(gt=0)]] = {}  # more decoders, and by how much each may differ
 
 
 class Params(Model):
@@ -223,6 +224,8 @@ def is_searchable(model: type[BaseModel], key: str) -> bool:
 
 def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
     key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden" and key in RENAMED:
+        return f"{where}: the key {key!r} is now called {RENAMED[key]!r}"
     if item["type"] == "extra_forbidden":
         known = ", ".join(_fields_at(model, item["loc"][:-1]))
         return f"{where}: unknown key {key!r}; the keys here are {known}"

@@ -1,4 +1,4 @@
-// The page: opens the model, shows it and what it draws; explorer.js does what needs a code.
+// The page: opens the model and shows images that it draws; explorer.js does everything that needs a code.
 
 import { element, fault, listen, settle } from "./elements.js";
 import { explorer } from "./explorer.js";
@@ -19,7 +19,7 @@ window.latentmill = Object.freeze({
   card: ready.then(({ model }) => model.card),
 });
 ready.catch(fault);
-window.latentmill.ready.catch(() => {}); // `fault` has told
+window.latentmill.ready.catch(() => {}); // `fault` has reported it
 window.latentmill.card.catch(() => {});
 window.addEventListener("unhandledrejection", ({ reason }) => fault(reason));
 window.addEventListener("error", ({ error, message }) => fault(error ?? message));
@@ -46,7 +46,7 @@ function describe({ card, shape, latent, threads, checked }) {
   document.title = `latentmill: ${card.entry}`;
   element.entry.textContent = card.entry;
   const kind = `${channels >= 3 ? "colour" : "grey"}${channels === 2 || channels === 4 ? " with alpha" : ""}`;
-  const prior = latent ? `codes from: ${card.prior ?? `${latent} dimensions`}` : "no codes";
+  const prior = latent ? `prior: ${card.prior ?? `${latent} dimensions`}` : "no codes";
   element.facts.textContent = [card.variant !== card.entry && card.variant, `${height} × ${width} ${kind}`, prior]
     .filter(Boolean)
     .join(" · ");
@@ -55,13 +55,13 @@ function describe({ card, shape, latent, threads, checked }) {
   const found = card.metrics?.samples?.[card.metrics.exported_prior] ?? {};
   for (const rule of ["rule_1", "rule_2"]) if (found[rule]) element.verdicts.append(chip(rule, found[rule]), " ");
   const weights = card.weights_sha256 ? `weights ${String(card.weights_sha256).slice(0, 12)}` : "";
-  const digests = checked ? "files checked against the manifest" : "files not checked: not a secure address";
+  const digests = checked ? "files checked against the manifest" : "files not checked, because the address is not secure";
   const where = `decoded in this browser on ${threads} thread${threads > 1 ? "s" : ""}`;
   element.provenance.textContent = [where, digests, weights].filter(Boolean).join(" · ");
 }
 
 function chip(rule, { status, evidence }) {
-  const [look, icon] = { holds: ["good", "✓"], broken: ["bad", "✗"] }[status] ?? ["unsure", "?"];
+  const [look, icon] = { pass: ["good", "✓"], fail: ["bad", "✗"] }[status] ?? ["unsure", "?"];
   const found = document.createElement("span");
   found.className = `chip ${look}`;
   found.textContent = `${icon} ${rule.replace("_", " ")} ${status}`;
@@ -69,7 +69,7 @@ function chip(rule, { status, evidence }) {
   return found;
 }
 
-/** A function that shows what `decoded` gives, the newest where several are waiting. */
+/** A function that shows the image that `decoded` returns, the newest if several are waiting. */
 function shower(model) {
   const context = element.image.getContext("2d", { willReadFrequently: true });
   const times = [];
@@ -97,16 +97,16 @@ function shower(model) {
   };
 }
 
-/** Seed, temperature and button; `page.drawn` takes what is drawn. */
+/** Seed, temperature and button; `page.drawn` receives the drawn image. */
 function drawing(model, page) {
-  let asked = 0;
+  let latest = 0;
   const draw = async () => {
-    const [seed, temperature, mine] = [Number(element.seed.value), Number(element.temperature.value), ++asked];
+    const [seed, temperature, mine] = [Number(element.seed.value), Number(element.temperature.value), ++latest];
     element["temperature-value"].textContent = temperature.toFixed(2);
     if (!Number.isSafeInteger(seed) || seed < 0 || element.seed.value === "")
       return fault(`a seed must be a whole number of at least 0, but is ${element.seed.value || "nothing"}`);
     const drawn = await model.draw(seed, temperature);
-    if (mine === asked) page.drawn(drawn);
+    if (mine === latest) page.drawn(drawn);
   };
   listen("draw", "click", () => {
     element.seed.value = Math.max(0, Math.trunc(Number(element.seed.value)) || 0) + 1;

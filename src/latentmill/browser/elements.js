@@ -1,9 +1,9 @@
-// The elements of the page by id, and the line that says what is wrong.
+// The elements of the page by id, and the line for error messages.
 
 export const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
 export const listen = (name, event, act) => element[name].addEventListener(event, act);
 
-/** Say what is wrong, in one line. */
+/** Show an error, in one line. */
 export function fault(error) {
   element.fault.textContent = String(error?.message ?? error).split("\n")[0];
   element.fault.hidden = false;

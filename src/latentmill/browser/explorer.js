@@ -1,16 +1,16 @@
-// Ways through the codes: sliders, a pad of two axes, the strip between two images, an image of one's own.
+// Exploration of the codes: sliders, a pad of two axes, the strip between two images, an image of the user's own.
 //
-// What is shown is decoded from one code: state.code plus the directions, each as far as its slider says.
+// The image is decoded from one code: state.code plus the directions, each times the value of its slider.
 
 import { element, fault, listen } from "./elements.js";
 import { between, clamp, cover, image, pad, pixels, resize, slider, tile } from "./views.js";
 
 const SHOWN = 24; // dimensions that are not folded away
-const LONGEST_NAME = 26; // letters of a direction's name that have room
+const LONGEST_NAME = 26; // letters of a direction's name that fit
 const CELLS = 9; // images of the strip
 const PATIENCE = 1500; // ms that the map behind the pad may take
 
-/** All that needs a code. */
+/** Everything that needs a code. */
 export function explorer(model, show) {
   const { directions, codes, latent } = model;
   const state = { code: codes.mean.slice(), along: new Float64Array(directions.length) };
@@ -66,7 +66,7 @@ export function explorer(model, show) {
 
 const byDeviation = (deviation) => [...deviation.keys()].sort((a, b) => deviation[b] - deviation[a]);
 
-/** Of every axis: directions first, then dimensions, those beyond `SHOWN` folded away. */
+/** A slider for every axis: directions first, then dimensions, those beyond `SHOWN` folded away. */
 function sliders(axes, directions, changed) {
   if (!directions) element.named.remove();
   const longest = Math.max(0, ...axes.slice(0, directions).map(({ name }) => [...name].length));
@@ -80,7 +80,7 @@ function sliders(axes, directions, changed) {
   });
 }
 
-/** Two axes at once, before a map of what lies where: a function that shows the pad anew. */
+/** Two axes at once, on a map of the images there: a function that updates the pad. */
 function picker({ model, axes, copy, refresh, code }) {
   const chosen = [element.across, element.up];
   const named = (name) => axes.findIndex((axis) => axis.name === name);
@@ -101,7 +101,7 @@ function picker({ model, axes, copy, refresh, code }) {
     refresh();
   });
 
-  /** Decode the map, a row at a time between frames, where that is quick. */
+  /** Decode the map, a row at a time between frames, if that is fast enough. */
   async function draw() {
     const mine = ++round;
     const [, height, width] = model.shape;
@@ -112,7 +112,7 @@ function picker({ model, axes, copy, refresh, code }) {
     for (let row = 0; row < cells; row++) {
       const z = Array.from({ length: cells }, (_, column) => {
         const of = { code: base.code.slice(), along: base.along.slice() };
-        place([(column + 0.5) / cells, 1 - (row + 0.5) / cells], of); // what lies at the cell's middle
+        place([(column + 0.5) / cells, 1 - (row + 0.5) / cells], of); // the middle of the cell
         return [...code(of)];
       });
       rows.push(await model.decode(z.flat()));
@@ -146,11 +146,11 @@ function picker({ model, axes, copy, refresh, code }) {
   };
 }
 
-/** The way from A to B: a function that sets both. */
+/** The path from A to B: a function that sets both. */
 function strip({ model, code, goTo }) {
   let a, b;
-  const way = () => document.querySelector("input[name=way]:checked").value;
-  const at = (share) => between(a, b, share, way());
+  const path = () => document.querySelector("input[name=path]:checked").value;
+  const at = (share) => between(a, b, share, path());
   async function ends(from, to) {
     [a, b] = [from, to];
     const codes = Array.from({ length: CELLS }, (_, index) => [...at(index / (CELLS - 1))]);
@@ -161,12 +161,12 @@ function strip({ model, code, goTo }) {
   listen("share", "input", () => goTo(at(share())));
   listen("set-a", "click", () => ((element.share.value = 0), ends(code(), b)));
   listen("set-b", "click", () => ((element.share.value = 1), ends(a, code())));
-  for (const each of document.querySelectorAll("input[name=way]"))
+  for (const each of document.querySelectorAll("input[name=path]"))
     each.addEventListener("change", () => (goTo(at(share())), ends(a, b)));
   return ends;
 }
 
-/** The code of an image that one drops or chooses. */
+/** The code of an image that the user drops or chooses. */
 function finding({ model, goTo }) {
   let last = null;
   async function find(file) {
@@ -174,7 +174,7 @@ function finding({ model, goTo }) {
     last = file;
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture) return fault(`a file must be an image that this browser can read, but ${file.name} is not`);
-    if (file !== last) return; // another came
+    if (file !== last) return; // another one followed
     const given = image(cover(element.original, picture, model.shape[0]), model.shape, element.invert.checked);
     element.original.getContext("2d").putImageData(pixels(given, model.shape), 0, 0);
     goTo(await model.encode(given));

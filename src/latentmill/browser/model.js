@@ -5,13 +5,18 @@
 import { noise } from "./noise.js";
 
 const ORT = new URL("./ort/", import.meta.url);
+const FORMATS = [1, 2];
+// Of format 1, in the words of format 2; latentmill.runtime.format_1 has the whole.
+const OUTCOMES = { holds: "pass", broken: "fail", "cannot tell": "inconclusive" };
+const PHRASES = [["broken below", "fails below"], ["broken above", "fails above"], ["told apart (", "C2ST accuracy ("]];
 
 /** Open the model at the address `folder`; throws an Error of one line where something is missing or not right. */
 export async function openModel(folder, threads) {
   const manifest = JSON.parse(new TextDecoder().decode(await fetched(folder, "manifest.json")));
-  if (manifest.format !== 1) throw new Error(`manifest.json must have the format 1, but has ${manifest.format}`);
+  if (!FORMATS.includes(manifest.format))
+    throw new Error(`manifest.json must have the format ${FORMATS.join(" or ")}, but has ${manifest.format}`);
   const [ort, content] = await Promise.all([openRuntime(threads), read(folder, "card.json", manifest)]);
-  const card = JSON.parse(new TextDecoder().decode(content));
+  const card = inFormat2(JSON.parse(new TextDecoder().decode(content)));
   const model = new Model(folder, manifest, card, ort);
   await Promise.all([model.session("generator"), model.latent && model.session("decoder")]);
   return model;
@@ -47,9 +52,9 @@ export class Model {
     return (await this.#run("encoder", "image", image, [1, ...this.shape])).mean.data;
   }
 
-  /** What the seed draws, as Decoder.sample(1, seed, temperature) of Python does: {image, z}, z null without codes. */
+  /** The same as Decoder.sample(1, seed, temperature) in Python: {image, z}, z null without codes. */
   async draw(seed, temperature = 1) {
-    const drawn = noise(this.noiseWidth, seed, temperature, this.card.noise.choices);
+    const drawn = noise(this.noiseWidth, seed, temperature, this.card.noise.categorical);
     const { image, z } = await this.#run("generator", "noise", drawn, [1, this.noiseWidth]);
     return { image: image.data, z: z?.data ?? null };
   }
@@ -67,13 +72,13 @@ export class Model {
     return this.#sessions[name];
   }
 
-  /** One run after the other: a session is not to be entered twice. */
+  /** One run after the other, because a session must not run twice at the same time. */
   #run(name, input, data, shape) {
     const found = this.#turn.then(async () => {
       const session = await this.session(name);
       return session.run({ [input]: new this.ort.Tensor("float32", data, shape) });
     });
-    this.#turn = found.catch(() => {}); // who asked for it is told
+    this.#turn = found.catch(() => {}); // the caller handles it
     return found;
   }
 }
@@ -114,6 +119,19 @@ async function fetched(folder, name) {
   if (!answer.ok) throw new Error(`${name} must be there, but the server answers ${answer.status}`);
   return new Uint8Array(await answer.arrayBuffer());
 }
+
+/** What the page shows of a card of format 1 or 2, in the words of format 2. */
+function inFormat2(card) {
+  const { choices, ...noise } = card.noise ?? {};
+  for (const samples of Object.values(card.metrics?.samples ?? {}))
+    for (const verdict of [samples?.rule_1, samples?.rule_2].filter(Boolean))
+      Object.assign(verdict, { status: OUTCOMES[verdict.status] ?? verdict.status, evidence: phrased(verdict.evidence) });
+  const warning = phrased(card.warning)?.replace(/^Breaks Rule 2: /, "Fails Rule 2: ");
+  return { ...card, noise: { categorical: choices, ...noise }, warning };
+}
+
+const phrased = (text) =>
+  typeof text === "string" ? PHRASES.reduce((found, [old, phrase]) => found.replaceAll(old, phrase), text) : undefined;
 
 const hex = (digest) => [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 

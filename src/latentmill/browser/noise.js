@@ -3,19 +3,19 @@
 
 const WORD = (1n << 64n) - 1n;
 
-/** Rows of `width` floats; the first `choices` columns are not scaled by `temperature`. */
-export function noise(width, seed, temperature = 1, choices = 0) {
+/** Rows of `width` floats; the first `categorical` columns are not scaled by `temperature`. */
+export function noise(width, seed, temperature = 1, categorical = 0) {
   const found = new Float32Array(width);
   const next = philox(key(BigInt(seed)));
   for (let index = 0, word = 0n; index < width; index++) {
     word = index % 2 ? word >> 32n : next();
     const uniform = (Number(word & 0xffffffffn) + 0.5) * 2 ** -32;
-    found[index] = quantile(uniform) * (index < choices ? 1 : temperature);
+    found[index] = quantile(uniform) * (index < categorical ? 1 : temperature);
   }
   return found;
 }
 
-/** What numpy.random.SeedSequence(seed).generate_state(2, uint64) gives, for a seed below 2^128. */
+/** The result of numpy.random.SeedSequence(seed).generate_state(2, uint64), for a seed below 2^128. */
 function key(seed) {
   let constant = 0x43b0d7e5;
   const hash = (value, multiplier) => {

@@ -1,7 +1,7 @@
-"""The page with an exported model, served from here or written out as a folder that any web server can host.
+"""The page with an export, served from here or written to a folder that any web server can host.
 
-A file is served only where it is one of the page's or the model's manifest names it: an address is looked up in a
-table and never made a path. The page checks what it loads against the manifest once more.
+A file is served only if it belongs to the page or the manifest names it: addresses are looked up in a table and never
+become paths. The page checks the files of the export against the manifest again.
 """
 
 import shutil
@@ -39,7 +39,7 @@ def serve(model: Path, host: str, port: int, to: Path | None) -> None:
     """Serve the page until Ctrl-C, or write it to the folder `to`.
 
     Raises:
-        InputError: the model is no export, the page is not whole, or there is no such address or folder to use.
+        InputError: the model is no export, files of the page are missing, or the address or folder cannot be used.
     """
     if to is not None:
         write_page(model, to)
@@ -51,7 +51,7 @@ def serve(model: Path, host: str, port: int, to: Path | None) -> None:
 
 
 def page_server(model: Path, host: str, port: int) -> "PageServer":
-    """A server that is bound, to any free port for 0, and not running yet.
+    """A server that is bound, for port 0 to any free one, and not running yet.
 
     Raises:
         InputError: as `page_files`, or the address cannot be used.
@@ -64,10 +64,10 @@ def page_server(model: Path, host: str, port: int) -> "PageServer":
 
 
 def write_page(model: Path, to: Path) -> None:
-    """Write the page and the model's files into a new folder, which is there whole or not at all.
+    """Write the page and the model's files into a new folder, which appears only when it is complete.
 
     Raises:
-        InputError: as `page_files`, or the folder is there already or cannot be written.
+        InputError: as `page_files`, or the folder exists already or cannot be written.
     """
     files = page_files(model)
     if to.exists():
@@ -90,7 +90,7 @@ def page_files(model: Path) -> dict[str, Path]:
     """Every file that is served, by its address.
 
     Raises:
-        InputError: `model` is no export, a file of it is not what its manifest says, or the page is not whole.
+        InputError: `model` is no export, a file has another digest than in its manifest, or the page is incomplete.
     """
     for name in (*PAGE, *ORT):
         if not (HERE / name).is_file():
@@ -103,7 +103,7 @@ def page_files(model: Path) -> dict[str, Path]:
 
 
 class PageServer(ThreadingHTTPServer):
-    """Knows the files that may be asked for."""
+    """Knows the files that may be requested."""
 
     daemon_threads = True
 
@@ -147,4 +147,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "latentmill"
 
     def log_message(self, format: str, *args: object) -> None:
-        """A page asks for a dozen files: no news."""
+        """Prints nothing, because every page requests a dozen files."""

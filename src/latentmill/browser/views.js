@@ -2,7 +2,7 @@
 
 const hasAlpha = (channels) => channels === 2 || channels === 4;
 
-/** One image of a batch as what a canvas holds: grey of 1 or 2 channels, colour of 3 or more; the 2nd or 4th is alpha. */
+/** One image of a batch as ImageData: grey from 1 or 2 channels, colour from 3 or more; the 2nd or 4th is alpha. */
 export function pixels(images, [channels, height, width], index = 0) {
   const size = height * width;
   const start = index * channels * size;
@@ -16,7 +16,7 @@ export function pixels(images, [channels, height, width], index = 0) {
   return found;
 }
 
-/** What a canvas holds, as an image (C, H, W). */
+/** ImageData as an image (C, H, W). */
 export function image({ data }, [channels, height, width], inverted) {
   const size = height * width;
   const found = new Float32Array(channels * size).fill(1);
@@ -45,7 +45,7 @@ export function tile(canvas, rows, columns, shape) {
   });
 }
 
-/** Fill `canvas` with the middle of a picture, without bars; a model of so many `channels` may know no transparency. */
+/** Fill `canvas` with the middle of a picture, without bars; on black if images of `channels` have no alpha. */
 export function cover(canvas, picture, channels) {
   const scale = Math.max(canvas.width / picture.width, canvas.height / picture.height);
   const [width, height] = [picture.width * scale, picture.height * scale];
@@ -57,7 +57,7 @@ export function cover(canvas, picture, channels) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-/** A labelled slider of `axis`, in `parent`: a function that shows the axis's value anew. */
+/** A labelled slider of `axis`, in `parent`: a function that updates it to the axis's value. */
 export function slider(parent, axis, changed) {
   const row = document.createElement("label");
   const [name, input, output] = ["span", "input", "output"].map((tag) => document.createElement(tag));
@@ -71,7 +71,7 @@ export function slider(parent, axis, changed) {
   input.addEventListener("input", () => changed(axis, Number(input.value)));
   input.addEventListener("keydown", (event) => {
     const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
-    if (by === undefined) return; // where the step is "any", a browser chooses its own, too large here
+    if (by === undefined) return; // with the step "any", a browser chooses a step that is too large here
     event.preventDefault();
     changed(axis, clamp(Number(input.value) + by * 2 * step, axis.low, axis.high));
   });
@@ -86,10 +86,10 @@ export function slider(parent, axis, changed) {
   };
 }
 
-/** A point of the way from `a` to `b`, straight or along the great arc, as latentmill.runtime.paths finds it. */
-export function between(a, b, share, way) {
+/** A point on the path from `a` to `b`, straight or along the great arc, as in latentmill.runtime.paths. */
+export function between(a, b, share, path) {
   let weights = [1 - share, share];
-  if (way === "slerp") {
+  if (path === "slerp") {
     const norms = Math.sqrt(dot(a, a) * dot(b, b));
     const angle = norms ? Math.acos(clamp(dot(a, b) / norms, -1, 1)) : 0;
     if (angle > 1e-6 && angle < Math.PI - 1e-6) weights = weights.map((part) => Math.sin(part * angle) / Math.sin(angle));
@@ -100,7 +100,7 @@ export function between(a, b, share, way) {
 const dot = (a, b) => a.reduce((total, value, index) => total + value * b[index], 0);
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-/** The pad: calls `moved` with the shares of its width and height, from left and bottom; a function that puts the marker. */
+/** The pad: calls `moved` with the shares of its width and height, from left and bottom; a function that sets the marker. */
 export function pad(element, marker, moved) {
   let place = [0.5, 0.5];
   const to = ({ clientX, clientY }) => {

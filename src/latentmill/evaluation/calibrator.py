@@ -1,4 +1,4 @@
-"""Shows the measures the controls: what each makes of them is its calibration."""
+"""Computes the metrics on the controls: the values of each are its calibration."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from latentmill.evaluation import controls
 from latentmill.evaluation.calibration import (
     Calibration,
     Control,
-    Seen,
+    ControlValues,
     factors_with_replacement,
     factors_without_replacement,
 )
 from latentmill.evaluation.controls import Controls
 from latentmill.evaluation.features import ClassifierFeatures, Features
-from latentmill.evaluation.groups import Classes, balanced_recall, told_apart
+from latentmill.evaluation.groups import Classes, balanced_recall, joined_classes
 from latentmill.evaluation.judge import FEWEST
-from latentmill.evaluation.measures import FINDS_LOST_MODES, HIGHER_IS_BETTER, RULES, SHARES, Measure, measured
+from latentmill.evaluation.metrics import DETECTS_LOST_MODES, HIGHER_IS_BETTER, RULES, SHARES, Metric, all_metrics
 from latentmill.evaluation.pool import POOL, Pool
-from latentmill.evaluation.spaces import CopySpace, Space, joined, some_of
+from latentmill.evaluation.spaces import CopySpace, CopyView, FidelitySpace, concatenated, random_subset
 
 VALIDATION = "validation images"
-SPOILT = 2_000  # of them, at most, that are spoilt
+SPOILT = 2_000  # validation images, at most, that are also spoilt
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Of one rule in one feature space."""
+    """The calibrations of one rule in one feature space."""
 
-    space: Space | None  # of rule 1, for the judge to go on with
+    space: FidelitySpace | None  # of rule 1, which the judge uses too
     calibrations: list[Calibration]
 
 
 class Calibrator:
-    """Draws from a pool, and shows the draws to measures.
+    """Draws controls from a pool, and computes the metrics on them.
 
-    Features that are fitted must be fitted to the pool's `copied` alone. The judge uses the same features for rule 1,
-    where the control's images and a model's samples are alike new to them; for rule 2 features fitted to all training
-    images, which is what may be copied. How far a value moves between the two is seen on the validation images, to
-    which both are blind.
+    Features that are fitted must be fitted to the pool's `copied` images alone. For rule 1 the judge uses the same
+    features, because the images of the controls and a model's samples are both new to them; for rule 2 it uses features
+    fitted to all training images, each of which may be copied. How far a value moves between the two is measured on the
+    validation images, to which neither is fitted.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Calibrator:
 
     @cached_property
     def _new(self) -> np.ndarray:
-        """The pool, uint8 (N, C, H, W): a copy, which features that are fitted can do without."""
+        """The pool, uint8 (N, C, H, W): a copy, made only when it is needed, not to fit features."""
         return self.pool.images(self._train, self._val)
 
     def calibrate(self, rule: int, features: Features, test: np.ndarray) -> Calibrated:
-        """Rule 1 or 2 in one feature space; `test` is uint8 (M, C, H, W). Nothing where there are too few images."""
+        """Rule 1 or 2 in one feature space; `test` is uint8 (M, C, H, W). Empty where there are too few images."""
         if self.draws.few < FEWEST:
             return Calibrated(None, [])
         space = (
@@ -81,115 +81,117 @@ class Calibrator:
             for name, value in values.items():
                 found.setdefault(name, {}).setdefault(control, []).append(value)
         made = [self._calibration(rule, space, name, values) for name, values in found.items()]
-        return Calibrated(space if isinstance(space, Space) else None, made)
+        return Calibrated(space if isinstance(space, FidelitySpace) else None, made)
 
-    def space(self, features: Features, test: np.ndarray) -> Space:
-        """Of rule 1. Its groups are classes if most of them are told apart, else clusters."""
+    def space(self, features: Features, test: np.ndarray) -> FidelitySpace:
+        """The space of rule 1. Its groups are classes if the classifier separates most of them, else clusters."""
         size = self.draws.effective
-        space = Space(features, test, self.seed, size)
+        space = FidelitySpace(features, test, self.seed, size)
         if isinstance(features, ClassifierFeatures) and self._labels is not None:
             rows = features(self._new)
             found, true = self._classes(features, rows)
-            joined = told_apart(found, true, size, len(features.class_names))
+            joined = joined_classes(found, true, size, len(features.class_names))
             if joined is not None:
                 space.group_by(Classes(features, joined), rows)
         return space
 
     def learnt(self, features: ClassifierFeatures) -> float:
-        """How much of the labels of new images the classifier knows: at most 1; about 0 by chance."""
+        """The balanced recall of the classifier on new images, rescaled: 1 at most, about 0 by chance."""
         found, true = self._classes(features, features(self._new))
         chance = 1 / len(np.unique(true))
         return (balanced_recall(found, true) - chance) / (1 - chance) if chance < 1 else 1.0
 
     def _classes(self, features: ClassifierFeatures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the pool, as the classifier finds them in its features (N, D), and as they are: both (N)."""
+        """The classes of the pool by the classifier, from its features (N, D), and the true ones: both (N)."""
         assert self._labels is not None
         each = Classes(features, np.arange(len(features.class_names)))
-        return each.of(rows), each.of_labels(self._labels)
+        return each.assign(rows), each.assign_labels(self._labels)
 
     def confirm(self, calibrations: list[Calibration], space: CopySpace) -> list[Calibration]:
-        """Those of rule 2, with the validation images among what keeps it, as `space` of all training images has them.
+        """Calibrations of rule 2 with the validation images as positive controls.
 
-        As they are, blurred, and spoilt. Of these one draw is all there is: a further one differs from it by the
-        deviation of both.
+        They are used as they are, blurred and spoilt. `space` has all training images. There is only one draw of the
+        validation images: a further one would differ from it by the deviation of both.
         """
         if not len(self._val):
             return calibrations
         rng = np.random.default_rng([self.seed, 2])
-        val = some_of(self._val, POOL, self.seed)
-        unspoilt, few = controls.unspoilt(VALIDATION, val), val[:SPOILT]
-        spoilt = controls.spoilt_images(few, space.cells.of(space.features(few)), self.seed)
-        populations = unspoilt | {f"{VALIDATION}: {name}": each for name, each in spoilt.items()}
-        of_pool = dict(zip(populations, [*controls.unspoilt("held-out images", val), *spoilt], strict=True))
-        values = {name: self._measured(2, space.look_at(each), space, rng) for name, each in populations.items()}
+        val = random_subset(self._val, POOL, self.seed)
+        steady, few = controls.sharp_and_blurred(VALIDATION, val), val[:SPOILT]
+        spoilt = controls.spoilt_images(few, space.cells.assign(space.features(few)), self.seed)
+        populations = steady | {f"{VALIDATION}: {name}": each for name, each in spoilt.items()}
+        known = dict(zip(populations, [*controls.sharp_and_blurred("held-out images", val), *spoilt], strict=True))
+        values = {name: self._one_draw(space.view_population(each), space, rng) for name, each in populations.items()}
         return [
             each.confirmed(
-                {name: (of_pool[name], of[each.measure]) for name, of in values.items()},
-                self._confirming(each),
-                least_deviation(each.measure, each.size, min(POOL, len(self._val))),
-                unspoilt.keys(),
+                {name: (known[name], found[each.metric]) for name, found in values.items()},
+                self._deviation_factor(each),
+                least_deviation(each.metric, each.size, min(POOL, len(self._val))),
+                steady.keys(),
             )
             for each in calibrations
         ]
 
-    def _measured(self, rule: int, look: Any, space: Space | CopySpace, rng: np.random.Generator) -> dict[str, float]:
-        """Of one draw from what was looked at."""
+    def _one_draw(self, view: CopyView, space: CopySpace, rng: np.random.Generator) -> dict[str, float]:
+        """The metrics of rule 2 of one draw from a population."""
         few, many = controls.without_replacement(rng), controls.with_replacement(rng)
-        ours, all_ours = look[few(len(look), self.draws.few)], look[many(len(look), self.draws.many)]
-        return measured(rule, ours, all_ours, space).values
+        small, large = view[few(len(view), self.draws.few)], view[many(len(view), self.draws.many)]
+        return all_metrics(2, small, large, space).values
 
-    def _confirming(self, calibration: Calibration) -> float:
-        """By how much a further draw deviates from one of the validation images, in known deviations.
+    def _deviation_factor(self, calibration: Calibration) -> float:
+        """By how much a further draw deviates from one of the validation images, over the known deviation.
 
         That is the deviation of a draw and of the mean of all new images, as variances 1 / size and 1 / new.
         """
         size, val, new = calibration.size, min(POOL, len(self._val)), self.draws.held_out
-        of_val = 1 / min(size, val) if calibration.most is not None else 1 / size + 1 / val
-        return sqrt((1 / size + of_val) / (1 / size + 1 / new))
+        val_variance = 1 / min(size, val) if calibration.max_size is not None else 1 / size + 1 / val
+        return sqrt((1 / size + val_variance) / (1 / size + 1 / new))
 
-    def _draws(self, rule: int, space: Space | CopySpace) -> Iterator[tuple[Control, dict[str, float]]]:
+    def _draws(self, rule: int, space: FidelitySpace | CopySpace) -> Iterator[tuple[Control, dict[str, float]]]:
         rng = np.random.default_rng([self.seed, rule])
         made = self._controls(rule, space)
-        looks = {name: space.look_at(population) for name, population in made.populations.items()}
+        views = {name: space.view_population(population) for name, population in made.populations.items()}
         few, many = controls.without_replacement(rng), controls.with_replacement(rng)
         for control in made.controls:
             for turn in range(control.repeats):
                 drawn = (control.draw(few, self.draws.few, turn), control.draw(many, self.draws.many, turn))
-                ours, all_ours = (joined([looks[name][of] for name, of in parts]) for parts in drawn)
-                yield control, measured(rule, ours, all_ours, space).values
+                small, large = (concatenated([views[name][indices] for name, indices in parts]) for parts in drawn)
+                yield control, all_metrics(rule, small, large, space).values
 
     def _controls(self, rule: int, space: Any) -> Controls:
         rows = space.features(self._new)
         if rule == 2:
-            copied = np.sort(some_of(self.pool.copied, POOL, self.seed))
-            return controls.for_rule_2(self._new, space.cells.of(rows), np.asarray(self._train[copied]), self.seed)
-        groups = space.groups.of(rows)
+            copied = np.sort(random_subset(self.pool.copied, POOL, self.seed))
+            return controls.rule_2_controls(
+                self._new, space.cells.assign(rows), np.asarray(self._train[copied]), self.seed
+            )
+        groups = space.groups.assign(rows)
         if isinstance(space.groups, Classes):
-            assert self._labels is not None  # there are no classes without
-            groups = space.groups.of_labels(self._labels)
-        return controls.for_rule_1(self._new, groups, space.mode, self.seed)
+            assert self._labels is not None  # else there are no classes
+            groups = space.groups.assign_labels(self._labels)
+        return controls.rule_1_controls(self._new, groups, space.mode, self.seed)
 
     def _calibration(
-        self, rule: int, space: Space | CopySpace, name: str, values: dict[Control, list[float]]
+        self, rule: int, space: FidelitySpace | CopySpace, name: str, values: dict[Control, list[float]]
     ) -> Calibration:
-        measure = next(each for names, each in RULES[rule].items() if name in names.split(", "))
-        size = measure.size(self.draws.few, self.draws.many)
-        factors = self._factors(size, measure, isinstance(space, Space) and isinstance(space.groups, Classes))
+        metric = next(each for names, each in RULES[rule].items() if name in names.split(", "))
+        size = metric.size(self.draws.few, self.draws.many)
+        factors = self._factors(size, metric, isinstance(space, FidelitySpace) and isinstance(space.groups, Classes))
         least = least_deviation(name, size, self.draws.held_out), least_deviation(name, size, size)
         higher = name in HIGHER_IS_BETTER
-        seen = tuple(Seen.of(*each, higher, factors, least) for each in values.items())
-        modest = isinstance(space, Space) and name not in FINDS_LOST_MODES
-        only = frozenset(each.name for each in values if modest and controls.is_lost(each.name))
-        return Calibration(rule, name, space.name, higher, seen, size, measure.rows, only)
+        found = tuple(ControlValues.from_draws(*each, higher, factors, least) for each in values.items())
+        excludes = isinstance(space, FidelitySpace) and name not in DETECTS_LOST_MODES
+        only = frozenset(each.name for each in values if excludes and controls.is_dropped_mode(each.name))
+        return Calibration(rule, name, space.name, higher, found, size, metric.rows, only)
 
-    def _factors(self, size: int, measure: Measure, by_class: bool) -> tuple[float, float]:
-        """Where the pool has the world's shares of the classes, only the rest of it can be off in these."""
+    def _factors(self, size: int, metric: Metric, by_class: bool) -> tuple[float, float]:
+        """Where part of the pool was chosen to have the shares of the classes, only the rest can be off in these."""
         share = size / self.draws.held_out
-        if measure.rows is not None:
+        if metric.rows is not None:
             return factors_without_replacement(share)
         return factors_with_replacement(share * self.pool.random if by_class else share)
 
 
-def least_deviation(measure: str, size: int, pool: int) -> float:
-    """That one image makes, of a draw or of the pool: of what is rarer than that none may be there."""
-    return 1 / min(size, pool) if measure in SHARES else 0.0
+def least_deviation(metric: str, size: int, pool: int) -> float:
+    """The change of a share by one image, of a draw or of the pool: rarer images may be missing there by chance."""
+    return 1 / min(size, pool) if metric in SHARES else 0.0

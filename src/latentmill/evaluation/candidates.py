@@ -1,4 +1,4 @@
-"""Training images that may be the nearest of an image, found among few principal components.
+"""Candidates for the nearest training images of an image, found in a few principal components.
 
 Shapes: N training images, Q queries, D pixels or features, d components.
 """
@@ -13,9 +13,9 @@ import torch
 from latentmill.components import principal_components
 from latentmill.data.batches import as_float, chunk_size
 
-ROUNDED = 0.999  # of a distance among components: what rounding may have added to it is less
-FITTED, PASSES = 10_000, 4  # training images that components are fitted to, and looks at these: they may be rough
-COMPONENTS, PROPOSED, GUESSED = 128, 100, 50  # of the search among components; its candidates for each query
+ROUNDED = 0.999  # times a distance in components: more than rounding may have added to it
+FITTED, PASSES = 10_000, 4  # training images that components are fitted to, and passes over them: they may be rough
+COMPONENTS, PROPOSED, GUESSED = 128, 100, 50  # of the search in components, and its candidates for each query
 VALUES = 2**23  # of images that are floats at a time, 32 MiB
 
 
@@ -24,12 +24,12 @@ class Proposed:
     """Candidates for the neighbours of each query."""
 
     indices: np.ndarray  # int64 (Q, candidates), into the training images
-    lowest: np.ndarray  # float32 (Q, candidates): no distance is below; infinite where one was proposed before
-    others: np.ndarray  # float32 (Q): no distance of a training image that is not proposed is below
+    lowest: np.ndarray  # float32 (Q, candidates), lower bounds of their distances; infinite for one that is repeated
+    others: np.ndarray  # float32 (Q), a lower bound of the distances of all other training images
 
 
 class Reduced:
-    """The training images by their principal components, and as the last value the distance from the span of these."""
+    """The principal components of the training images, and as the last value the distance from their span."""
 
     def __init__(self, known: np.ndarray) -> None:
         """`known` (N, D)."""
@@ -47,10 +47,10 @@ class Reduced:
         return np.concatenate([along, np.linalg.norm(centred, axis=1)[:, None]], axis=1)
 
     def proposed(self, queries: np.ndarray, also_guessed: bool) -> Proposed:
-        """The nearest by the distance of `queries` (Q, d), a bound on that in pixels, which finds copies.
+        """The nearest to `queries` (Q, d) by a lower bound of the distance in pixels, which finds copies.
 
-        `also_guessed`: and those that are nearest if what is off the span is as if drawn apart, at a right angle, as
-        it is for images far from all: bounds then say nothing.
+        With `also_guessed` also the nearest if the parts outside of the span are assumed to be orthogonal, as they are
+        about for images far from all others, for which the bounds are of no use.
         """
         lowest, indices = nearest_rounded(self.known, queries, PROPOSED)
         others = lowest[:, -1] * ROUNDED if indices.shape[1] < len(self.known) else np.full(len(queries), np.inf)
@@ -64,7 +64,7 @@ class Reduced:
 
 
 def nearest_rounded(known: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """By the rounded distances of faiss, those and the indices: (Q, count), or as many as there are."""
+    """The rounded distances of faiss and the indices of the nearest: both (Q, count), or as many as there are."""
     heap = faiss.ResultHeap(len(queries), min(count, len(known)))
     size = chunk_size(known.shape[1:], len(known), VALUES)
     for start in range(0, len(known), size):
@@ -81,5 +81,5 @@ def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def floats(rows: np.ndarray) -> np.ndarray:
-    """float32, as images are where they are not bytes."""
+    """As float32."""
     return as_float(rows) if rows.dtype == np.uint8 else np.ascontiguousarray(rows, np.float32)

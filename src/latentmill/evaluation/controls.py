@@ -1,7 +1,7 @@
-"""Sets of images of which it is known whether they keep the rules, made from the user's own data.
+"""Positive and negative controls, sets of images whose verdict is known, made from the user's own data.
 
-A control draws indices from populations: all images of a kind, which are made and looked at once, however many draws
-are taken of them, and never all at a time.
+A control draws indices from populations: all images of a kind, whose features are computed once, however many draws
+are taken, and in chunks.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import numpy as np
 
 from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.calibration import (
+    LEAST_REPEATS_LOST,
     REPEATS_FAILING,
     REPEATS_LOST,
-    REPEATS_LOST_IN_ALL,
     REPEATS_MIXED,
     REPEATS_PASSING,
     REPEATS_SPOILT,
@@ -21,17 +21,17 @@ from latentmill.evaluation.calibration import (
     Control,
     Parts,
 )
-from latentmill.evaluation.corruptions import STRONG, blends, blurred, independent_pixels, means, noisy, share_of
-from latentmill.evaluation.encoder import in_chunks
+from latentmill.evaluation.corruptions import STRONG, blends, blurred, independent_pixels, means, noisy, share_count
+from latentmill.evaluation.encoder import map_chunks
 
 
-def lost(mode: str) -> str:
-    """The name of the control that has lost one mode: what is one in another space is another control."""
+def without_one(mode: str) -> str:
+    """The name of the control without one `mode`, such as a class; the modes of another space are another control."""
     return f"one {mode} dropped"
 
 
-def is_lost(control: str) -> bool:
-    """Whether that is such a name."""
+def is_dropped_mode(control: str) -> bool:
+    """Whether it is the name of a control without one mode."""
     return control.startswith("one ") and control.endswith(" dropped")
 
 
@@ -44,13 +44,13 @@ class Population:
     make: Callable[[np.ndarray], np.ndarray]  # indices (n) below `count` -> float32 (n, C, H, W) in [0, 1]
 
     def rows(self, features: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """The `features` of all of them, float32 (count, D), of a chunk of images at a time."""
-        return in_chunks(lambda some: features(self.make(some)), self.count, self.size)
+        """The `features` of all images, float32 (count, D), computed in chunks."""
+        return map_chunks(lambda some: features(self.make(some)), self.count, self.size)
 
 
 @dataclass(frozen=True)
 class Controls:
-    """All of one rule, and the populations that they draw from."""
+    """The controls of one rule, and the populations that they draw from."""
 
     populations: dict[str, Population]
     controls: list[Control]
@@ -62,8 +62,8 @@ class Controls:
         return np.concatenate([self.populations[population].make(indices) for population, indices in drawn])
 
 
-def for_rule_1(images: np.ndarray, groups: np.ndarray, mode: str, seed: int) -> Controls:
-    """Do samples look drawn from the data?
+def rule_1_controls(images: np.ndarray, groups: np.ndarray, mode: str, seed: int) -> Controls:
+    """Controls of Rule 1: samples look drawn from the data.
 
     `images` (N, C, H, W), uint8, are the data, each in one of `groups` (N), each of which is a `mode`.
     """
@@ -73,7 +73,7 @@ def for_rule_1(images: np.ndarray, groups: np.ndarray, mode: str, seed: int) -> 
         _drawn("independent pixels", False, "independent", len(images), REPEATS_FAILING),
     ]
     if len(np.unique(groups)) > 1:
-        controls.append(_lost_mode(groups, lost(mode)))
+        controls.append(_dropped_mode(groups, without_one(mode)))
     return Controls(
         {
             "real": _real(images),
@@ -84,13 +84,13 @@ def for_rule_1(images: np.ndarray, groups: np.ndarray, mode: str, seed: int) -> 
     )
 
 
-def for_rule_2(held_out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int) -> Controls:
-    """Are samples suitably different from the training data?
+def rule_2_controls(held_out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int) -> Controls:
+    """Controls of Rule 2: samples are suitably different from the training data.
 
-    Images are uint8 (N, C, H, W), those held out in `groups` (N). Besides new images, all that a bad model makes
-    without copying passes: blur, noise, means, blends.
+    Images are uint8 (N, C, H, W), those held out in `groups` (N). Positive are new images, and what a bad model makes
+    without copying: blur, noise, means, blends.
     """
-    passing = unspoilt("held-out images", held_out)
+    passing = sharp_and_blurred("held-out images", held_out)
     spoilt = spoilt_images(held_out, groups, seed)
     copies = {
         "copies": _real(train),
@@ -108,13 +108,13 @@ def for_rule_2(held_out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed
     return Controls(passing | spoilt | copies, controls)
 
 
-def unspoilt(name: str, images: np.ndarray) -> dict[str, Population]:
-    """New images, and the same blurred: blur moves an image nearer to everything, and is no copying for that."""
+def sharp_and_blurred(name: str, images: np.ndarray) -> dict[str, Population]:
+    """New images, and the same blurred: blur moves an image nearer to every other, although it is no copy."""
     return {name: _real(images), f"{name}, blurred": _changed(images, blurred)}
 
 
 def spoilt_images(images: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Population]:
-    """What is bad and no copy, made from `images` (N, C, H, W), uint8, in `groups` (N)."""
+    """Bad images that are no copies, made from `images` (N, C, H, W), uint8, in `groups` (N)."""
     return {
         "strongly blurred": _changed(images, lambda some: blurred(some, STRONG)),
         "held-out images with noise": _made(images, seed, lambda some, rng: noisy(as_float(images[some]), rng)),
@@ -133,16 +133,16 @@ def _changed(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> 
 
 
 def _made(images: np.ndarray, seed: int, make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Population:
-    """Of indices and a generator: each chunk has its own, so that each look sees the same."""
+    """From indices and a random generator: each chunk has its own, so that its images are always the same."""
 
-    def one(some: np.ndarray) -> np.ndarray:
+    def make_chunk(some: np.ndarray) -> np.ndarray:
         return make(some, np.random.default_rng([seed, int(some[0])]))
 
-    return Population(len(images), chunk_size(images.shape[1:]), one)
+    return Population(len(images), chunk_size(images.shape[1:]), make_chunk)
 
 
 def without_replacement(rng: np.random.Generator) -> Choice:
-    """Each index once, while there are as many."""
+    """Each index at most once, unless more are requested than there are."""
     return lambda below, count: rng.choice(below, count, replace=count > below)
 
 
@@ -151,25 +151,25 @@ def with_replacement(rng: np.random.Generator) -> Choice:
     return lambda below, count: rng.integers(below, size=count)
 
 
-def _drawn(name: str, passes: bool, population: str, size: int, repeats: int) -> Control:
-    return Control(name, passes, repeats, 1, lambda choose, count, turn: [(population, choose(size, count))])
+def _drawn(name: str, positive: bool, population: str, size: int, repeats: int) -> Control:
+    return Control(name, positive, repeats, 1, lambda choose, count, turn: [(population, choose(size, count))])
 
 
 def _mixed(name: str, new: str, size: int, copies: str, copied: int, share: float) -> Control:
     def draw(choose: Choice, count: int, turn: int) -> Parts:
-        replaced = share_of(count, share)
+        replaced = share_count(count, share)
         return [(copies, choose(copied, replaced)), (new, choose(size, count - replaced))]
 
     return Control(name, False, REPEATS_MIXED, 1, draw)
 
 
-def _lost_mode(groups: np.ndarray, name: str) -> Control:
-    """One of the groups is missing, each in its turn: some are harder to miss than others."""
+def _dropped_mode(groups: np.ndarray, name: str) -> Control:
+    """One of the groups is missing, each in turn, because the absence of some is harder to detect."""
     names = np.unique(groups)
 
     def draw(choose: Choice, count: int, turn: int) -> Parts:
         kept = np.flatnonzero(groups != names[turn % len(names)])
         return [("real", kept[choose(len(kept), count)])]
 
-    each = max(REPEATS_LOST, round(REPEATS_LOST_IN_ALL / len(names)))
+    each = max(REPEATS_LOST, round(LEAST_REPEATS_LOST / len(names)))
     return Control(name, False, each * len(names), len(names), draw)

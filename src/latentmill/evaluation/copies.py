@@ -1,7 +1,7 @@
-"""Rule 2: are samples suitably different from the training data?
+"""Rule 2: samples are suitably different from the training data.
 
-Every function takes the distances of samples to their nearest training images. What is usual is known from images
-that no model has copied: training images among one another, and held-out ones.
+Every function takes the distances of samples to their nearest training images. Their baseline are images that no model
+has copied: training images compared with one another, and held-out ones.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from latentmill.evaluation.neighbours import Neighbours
 
-FEW, IMAGES = 0.2, 500  # copies, of images that are to be told from others
+FEW, IMAGES = 0.2, 500  # share of copies among so many images, which a threshold should reveal
 THRESHOLDS = np.linspace(0.01, 0.99, 99)  # of relative distances
 SAME = 0.01  # of the median distance between training images: less than the rounding to bytes
 CELL_SIZE = 10  # samples, and test images, that a cell needs to be compared
@@ -23,20 +23,20 @@ SMALLEST_VARIANCE = 1e-4  # of features of variance 1: a Gaussian on a copy woul
 def relative_distances(neighbours: Neighbours) -> np.ndarray:
     """The distance to the nearest training image over that to the K-th nearest: (N), in [0, 1].
 
-    Near 0 for a copy; near 1 where no training image stands out. Blur moves an image nearer to all training images
-    alike, so it does not pass for copying, as it does where distances themselves are compared. 1 where all K are at
-    distance 0: the image stands K times in the data, and none of these stands out.
+    Near 0 for a copy; near 1 where no training image stands out. Blur moves an image nearer to all training images to
+    the same extent, so it does not look like copying, as it would if the distances themselves were compared. 1 where
+    all K have the distance 0: the image occurs K times in the data, and none of these stands out.
     """
     nearest, last = neighbours.distances[:, 0], neighbours.distances[:, -1]
     return np.divide(nearest, last, out=np.ones_like(nearest), where=last > 0)
 
 
 def near_copy_threshold(among_themselves: Neighbours, copies: Neighbours) -> float:
-    """The relative distance below which an image is a near copy: it tells real images mixed with `copies` best.
+    """The relative distance below which an image is a near copy: the best threshold to detect `copies`.
 
-    `among_themselves` are training images and their others, `copies` noisy copies of training images. `FEW` copies
-    among `IMAGES` stand out by as many standard deviations as they can. So near twins among the data cost only what
-    they are many.
+    `among_themselves` are the neighbours of training images among the others, `copies` those of noisy copies. At this
+    threshold `FEW` copies among `IMAGES` stand out by as many standard deviations as possible. Thus near-duplicates in
+    the data matter only in proportion to their number.
     """
     real, copied = (np.sort(relative_distances(each)) for each in (among_themselves, copies))
     p = (np.searchsorted(real, THRESHOLDS) + 1) / (len(real) + 2)  # never known to be 0
@@ -47,7 +47,7 @@ def near_copy_threshold(among_themselves: Neighbours, copies: Neighbours) -> flo
 def deviations_apart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """How far the share of `IMAGES` below a threshold moves when `FEW` are copies, in deviations of both shares.
 
-    `p` of real images and `q` of copies are below it.
+    `p` is the share of real images below it, `q` that of copies.
     """
     mixed = (1 - FEW) * p + FEW * q
     spread = sum(np.sqrt(np.maximum(share * (1 - share), 1 / IMAGES) / IMAGES) for share in (p, mixed))
@@ -55,22 +55,22 @@ def deviations_apart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def exact_copy_distance(among_themselves: Neighbours) -> float:
-    """The distance below which an image is the same as a training image: a hundredth of the median between these."""
+    """The distance below which an image is a training image: a hundredth of the median distance between these."""
     return SAME * float(np.median(among_themselves.distances[:, 0]))
 
 
 def are_exact_copies(neighbours: Neighbours, distance: float) -> np.ndarray:
-    """Which images are a training image, but for rounding: bool (N)."""
+    """Which images are training images, except for rounding: bool (N)."""
     return neighbours.distances[:, 0] <= distance
 
 
 def are_near_copies(neighbours: Neighbours, threshold: float) -> np.ndarray:
-    """Which images stand so much nearer to one training image than to others: bool (N)."""
+    """Which images are much nearer to one training image than to others: bool (N)."""
     return relative_distances(neighbours) < threshold
 
 
 def near_copy_metrics(samples: Neighbours, test: Neighbours, threshold: float) -> dict[str, float]:
-    """The share of near copies, with its 95 % interval (Wilson 1927), beside that of test images."""
+    """The share of near copies, with its 95 % interval (Wilson 1927), and that among test images."""
     copied = int(are_near_copies(samples, threshold).sum())
     interval = binomtest(copied, len(samples)).proportion_ci(method="wilson")
     held_out = float(are_near_copies(test, threshold).mean())
@@ -89,9 +89,9 @@ def authenticity(samples: Neighbours, own: np.ndarray) -> float:
 def c_t(samples: Neighbours, sample_cells: np.ndarray, test: Neighbours, test_cells: np.ndarray) -> float:
     """C_T (Meehan et al. 2020): below 0 where samples are nearer to the training data than test images are.
 
-    In each cell the Mann-Whitney U of the distances to the nearest training image, as a Z-score; over cells the mean,
-    weighted by the share of test images. Cells with fewer than `CELL_SIZE` samples or test images are left out; where
-    that leaves none, all is one cell.
+    It is the Z-score of the Mann-Whitney U of the distances to the nearest training image, averaged over cells with the
+    share of test images as weight. Cells with fewer than `CELL_SIZE` samples or test images are left out; if none is
+    left, all images form one cell.
     """
     ours, theirs = samples.distances[:, 0], test.distances[:, 0]
     full = [
@@ -112,18 +112,19 @@ def _z(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def likelihood_gap(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-    """How much more probable training images are than test images around the samples, in nats a dimension.
+    """How much more probable training images are than test images given the samples, in nats per dimension.
 
-    The generalisation gap of the feature likelihood (Jiralerspong et al. 2023): a Gaussian stands on each sample, its
-    width fitted to the training images; one on a copied image becomes narrow, which no test image bears out. All are
-    features, (N, D), (M, D) and (L, D); fitted by expectation maximisation where the paper descends by gradients.
+    The generalisation gap of the feature likelihood (Jiralerspong et al. 2023): the density has a Gaussian on each
+    sample, whose width is fitted to the training images. On a copy it becomes narrow, which makes test images
+    improbable. All are features, (N, D), (M, D) and (L, D). Widths are fitted by expectation maximisation, whereas the
+    paper uses gradient descent.
     """
     deviations = train.std(0)
-    telling = deviations > SMALLEST_DEVIATION * deviations.max()  # the others are noise, or constant
-    if not telling.any():
+    varying = deviations > SMALLEST_DEVIATION * deviations.max()  # the others are noise, or constant
+    if not varying.any():
         return 0.0  # all training images are the same, and so is any copy of them
-    scale = deviations[telling]
-    samples, train, test = ((features[:, telling] / scale).astype(np.float32) for features in (samples, train, test))
+    scale = deviations[varying]
+    samples, train, test = ((features[:, varying] / scale).astype(np.float32) for features in (samples, train, test))
     to_train, to_test = _squared(samples, train), _squared(samples, test)
     dimensions = samples.shape[1]
     variances = np.maximum(to_train.min(1) / dimensions, SMALLEST_VARIANCE)

@@ -1,4 +1,4 @@
-"""What bad models make of images: noise, blur, means, blends, and copies among others."""
+"""Corruptions of images, as bad models produce them: noise, blur, means, blends, and copies among others."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -14,24 +14,24 @@ MEANS_OF = 8  # images of a group
 
 def mixed(images: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
     """`images` with the first `share` of them, at least one, replaced by as many of `others`."""
-    count = share_of(len(images), share)
+    count = share_count(len(images), share)
     return np.concatenate([others[:count], images[count:]])
 
 
 def noisy(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With Gaussian noise of standard deviation `NOISE`, cut to [0, 1]."""
+    """With Gaussian noise of standard deviation `NOISE`, clipped to [0, 1]."""
     noise = rng.standard_normal(images.shape, dtype=np.float32)
     return np.clip(images + np.float32(NOISE) * noise, 0, 1)
 
 
 def blurred(images: np.ndarray, strength: float = 1) -> np.ndarray:
-    """About as a variational autoencoder blurs, or so many times as much."""
+    """Blurred about as by a variational autoencoder, or `strength` times as much."""
     deviation = strength * max(SMALLEST_BLUR, BLUR * max(images.shape[2:]))
     return np.asarray(gaussian_filter(images, (0, 0, deviation, deviation)))
 
 
 def independent_pixels(images: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Each pixel of an image of its own, of uint8 (N, C, H, W): float32 (count, C, H, W)."""
+    """Each pixel from another random image of uint8 (N, C, H, W): float32 (count, C, H, W)."""
     pixels = images.reshape(len(images), -1)
     rows = rng.integers(len(pixels), size=(count, pixels.shape[1]))
     return as_float(pixels[rows, np.arange(pixels.shape[1])].reshape(count, *images.shape[1:]))
@@ -41,17 +41,17 @@ def means(images: np.ndarray, groups: np.ndarray, rng: np.random.Generator, coun
     """Each the mean of `MEANS_OF` images of one of `groups` (N), of uint8 (N, C, H, W): float32 (count, C, H, W)."""
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     found = np.empty((count, *images.shape[1:]), np.float32)
-    for row, of in enumerate(rng.integers(len(members), size=count)):
-        found[row] = images[rng.choice(members[of], MEANS_OF)].mean(0, dtype=np.float32) / 255
+    for row, group in enumerate(rng.integers(len(members), size=count)):
+        found[row] = images[rng.choice(members[group], MEANS_OF)].mean(0, dtype=np.float32) / 255
     return found
 
 
 def blends(images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mean of each of `chosen`, indices (n), and another, of uint8 (N, C, H, W): float32 (n, C, H, W)."""
+    """The mean of each of the images `chosen`, indices (n), and another one: float32 (n, C, H, W) from uint8."""
     others = (chosen + rng.integers(1, max(2, len(images)), size=len(chosen))) % len(images)
     return (as_float(images[chosen]) + as_float(images[others])) / 2
 
 
-def share_of(count: int, share: float) -> int:
-    """Of `count` images, at least one."""
+def share_count(count: int, share: float) -> int:
+    """That share of `count` images, at least one."""
     return max(1, round(share * count))

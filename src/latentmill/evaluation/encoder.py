@@ -12,12 +12,12 @@ from latentmill.nets import ImageShape
 from latentmill.variant import float_array
 
 WIDTH = 64  # features
-SIDE = 24  # pixels, about, that the network works on: larger images are averaged down, for its time
+SIDE = 24  # pixels, about, of the network's input: larger images are averaged down, to save time
 CHUNK = 500  # images at a time, or fewer where they are large
 
 
 def encoder(image_shape: ImageShape) -> nn.Sequential:
-    """(B, C, H, W) -> (B, WIDTH), for any size; the normalisation keeps units from dying, which a feature must not."""
+    """(B, C, H, W) -> (B, WIDTH), for any size. The normalisation prevents dead units, which would be no features."""
     network = nn.Sequential(
         smaller(image_shape),
         *_convolution(image_shape[0], 16, nn.MaxPool2d(2, ceil_mode=True)),  # (B, 16, H/2, W/2)
@@ -33,21 +33,21 @@ def encoder(image_shape: ImageShape) -> nn.Sequential:
 
 
 def smaller(image_shape: ImageShape) -> nn.Module:
-    """Images averaged down as the encoder sees them: of 28 pixels as they are, of 64 a third."""
+    """Averages images down to the input size of the encoder: 28 pixels stay as they are, 64 become 22."""
     times = max(1, round(max(image_shape[1:]) / SIDE))
     return nn.AvgPool2d(times, ceil_mode=True) if times > 1 else nn.Identity()
 
 
-def in_chunks(make: Callable[[np.ndarray], np.ndarray], count: int, size: int = CHUNK) -> np.ndarray:
-    """What `make` gives of the indices below `count`, `size` of them at a time."""
+def map_chunks(make: Callable[[np.ndarray], np.ndarray], count: int, size: int = CHUNK) -> np.ndarray:
+    """The concatenated results of `make` for the indices below `count`, `size` of them at a time."""
     return np.concatenate([make(np.arange(start, min(start + size, count))) for start in range(0, count, size)])
 
 
 @torch.no_grad()
 def apply(network: Callable[[Tensor], Tensor], images: np.ndarray, chunk: int | None = None) -> np.ndarray:
-    """Of images uint8 (N, C, H, W), or float32 in [0, 1], which may be mapped from disk: float32 (N, D)."""
+    """Images uint8 (N, C, H, W), or float32 in [0, 1], which may be mapped from disk -> float32 (N, D)."""
     size = chunk_size(images.shape[1:], chunk or CHUNK)
-    return in_chunks(lambda some: float_array(network(_floats(images[some[0] : some[-1] + 1]))), len(images), size)
+    return map_chunks(lambda some: float_array(network(_floats(images[some[0] : some[-1] + 1]))), len(images), size)
 
 
 def digest_of_weights(network: nn.Module) -> str:
@@ -69,5 +69,5 @@ def _floats(images: np.ndarray) -> Tensor:
 
 
 def _convolution(inputs: int, outputs: int, pool: nn.Module) -> tuple[nn.Module, ...]:
-    """Pooled before the rest, which is then a quarter of the work."""
+    """Pools before it normalises, which then takes a quarter of the work."""
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), pool, nn.BatchNorm2d(outputs), nn.ReLU()

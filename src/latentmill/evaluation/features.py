@@ -1,7 +1,7 @@
-"""Feature spaces: what images are turned into before samples are compared with real ones.
+"""Feature spaces, in which samples are compared with real images.
 
 Training images are uint8 (N, C, H, W), as prepared. Images to be judged are the same, or float32 (N, C, H, W) in
-[0, 1]. Either may be mapped from disk: only a chunk at a time is held as floats.
+[0, 1]. Both may be mapped from disk: only one chunk at a time is held as floats.
 """
 
 import os
@@ -25,12 +25,12 @@ COMPONENTS = 64  # at most, of the pixels
 FITTED, FITTED_VALUES = 10_000, 20_000_000  # training images that the components are fitted to, and their pixels
 EXACT_PIXELS = 1_024  # images of up to this many have exact components; the covariance of larger ones is too large
 
-LEARNING_RATE, STEPS, BATCH = 3e-3, 400, 128  # of its training: the same work whatever the number of images
+LEARNING_RATE, STEPS, BATCH = 3e-3, 400, 128  # of the classifier: the same work for any number of images
 TIMM_CHUNK = 50  # images at a time
 
 
 class Features(Protocol):
-    """A map from images to vectors whose distances mean something."""
+    """A map from images to vectors with meaningful distances."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class Features(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what defines the map, in hexadecimal: values compare only where it is the same."""
+        """SHA-256 of what defines the map, in hexadecimal: values compare only if it is the same."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 (N, C, H, W), or float32 in [0, 1] -> float32 (N, D)."""
@@ -46,7 +46,7 @@ class Features(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PixelFeatures:
-    """Principal components of the pixels, not whitened: distances are those of the pixels, less the noise."""
+    """Principal components of the pixels, not whitened: distances are those of the pixels, without the noise."""
 
     digest: str
     pca: PCA
@@ -56,7 +56,7 @@ class PixelFeatures:
     def fit(cls, train: np.ndarray, chosen: np.ndarray | None = None) -> "PixelFeatures":
         """Fit the components to training images, at least 2, or to those `chosen`, indices.
 
-        There are no more components than pixels, or than images less 1.
+        There are at most as many components as pixels, and as images minus 1.
         """
         chosen = np.arange(len(train)) if chosen is None else chosen
         some = min(FITTED, max(COMPONENTS + 1, FITTED_VALUES // train[0].size))
@@ -73,10 +73,10 @@ class PixelFeatures:
 
 @dataclass(frozen=True, eq=False)
 class ClassifierFeatures:
-    """The last hidden layer of a small convolutional network that tells the classes of the training images apart.
+    """The last hidden layer of a small convolutional classifier of the training images.
 
-    It is trained in 15 s on one thread for 28x28 grey images. Fitted to 70% of the images, it names the class of 99%
-    of the others of the 8x8 digits and of 98% of 5 000 of MNIST.
+    It is trained in 15 s on one thread for 28x28 grey images. Fitted to 70% of the images, its accuracy on the others
+    is 99% for the 8x8 digits and 98% for 5 000 images of MNIST.
     """
 
     digest: str
@@ -91,7 +91,7 @@ class ClassifierFeatures:
     ) -> "ClassifierFeatures":
         """Train the network on images and their labels (N), or on those `chosen`, indices.
 
-        It follows from them, `seed` and the number of threads.
+        The result is determined by them, `seed` and the number of threads.
         """
         chosen = np.arange(len(train)) if chosen is None else chosen
         names, targets = np.unique(labels[chosen], return_inverse=True)
@@ -112,13 +112,13 @@ class ClassifierFeatures:
 
 
 class TimmFeatures:
-    """The pooled features of a pretrained network of timm, whose weights the user has on disk."""
+    """The pooled features of a pretrained network of timm, whose weights are on the user's disk."""
 
     def __init__(self, model_name: str) -> None:
         """Load the network.
 
         Raises:
-            InputError: timm is not installed, knows no weights for the model, or has not got them on disk.
+            InputError: timm is not installed, knows no weights for the model, or they are not on disk.
         """
         self.name = f"timm:{model_name}"
         self._network, config = _load_timm(model_name)
@@ -130,7 +130,7 @@ class TimmFeatures:
         return apply(lambda chunk: self._network(self._prepared(chunk)), images, chunk=TIMM_CHUNK)
 
     def _prepared(self, images: Tensor) -> Tensor:
-        """(B, 1, 3 or 4, H, W) in [0, 1] -> (B, 3, *size), as the network was trained to see them; alpha on white."""
+        """(B, 1, 3 or 4, H, W) in [0, 1] -> (B, 3, *size), normalised for the network; alpha on white."""
         if images.shape[1] == 4:
             images = images[:, :3] * images[:, 3:] + (1 - images[:, 3:])
         resized = F.interpolate(images, self._size, mode="bilinear", antialias=True)
@@ -143,7 +143,7 @@ def feature_space(
     """The features of that name, fitted to training images where they need it, or to those `chosen`, indices.
 
     Raises:
-        InputError: there are no such features, or not for these images.
+        InputError: the name is unknown, or these images have no labels for a classifier.
     """
     kind, _, model_name = name.partition(":")
     if kind == "timm" and model_name:
@@ -162,7 +162,7 @@ def feature_space(
 def _train(
     network: nn.Module, images: Batches, chosen: np.ndarray, targets: Tensor, generator: torch.Generator
 ) -> None:
-    """Minimise the cross-entropy, with a step size that falls to zero, and leave the network ready for use.
+    """Minimise the cross-entropy, with a learning rate that falls to zero, and leave the network in evaluation mode.
 
     `targets` (n) are those of the images `chosen` (n).
     """
@@ -178,7 +178,7 @@ def _train(
 
 
 def _load_timm(model_name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The network, ready for use, and the size, mean and standard deviation of the images it was trained on."""
+    """The network in evaluation mode, and the size, mean and standard deviation of the images it was trained on."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # before timm imports the hub's client, which reads it once
     try:
         timm, timm_data = import_module("timm"), import_module("timm.data")

@@ -1,8 +1,8 @@
-"""Rule 1: do samples look drawn from the data? Measures of fidelity and diversity, as pure functions of features.
+"""Rule 1, samples look drawn from the data: metrics of fidelity and diversity, as pure functions of features.
 
-Features are float32 (N, D) of samples and (M, D) of real images, both from one feature space, and finite. A measure
-is worth what its features are worth, and it has a bias that depends on N and M: compare values only between sets of
-the same sizes, and read each beside its value for real images that no model has seen.
+Features are float32 (N, D) of samples and (M, D) of real images, both from one feature space, and finite. A metric
+is only as good as its features, and its bias depends on N and M: compare values only between sets of the same sizes,
+and with the value of real images that no model was trained on.
 """
 
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ from sklearn.svm import SVC
 
 CHUNK = 1_000  # rows of an N×M matrix held at a time
 FOLDS = 5  # of the cross-validation
-SMALLEST_BANDWIDTH = 1e-12  # stands for 0, which cannot divide
+SMALLEST_BANDWIDTH = 1e-12  # in place of 0, by which one cannot divide
 FEWEST_OF_A_GROUP = 10  # real images, for its share to be known
-LARGEST = 2_000  # images of a set, for measures whose time grows faster than with their square: a few s for this many
+LARGEST = 2_000  # images of a set, for metrics whose time grows faster than with their square: a few s for this many
 
 
 class TooFew(ValueError):
-    """There are fewer images than a measure is defined for. The message states the rule, then the numbers."""
+    """There are fewer images than a metric is defined for. The message states the rule, then the numbers."""
 
 
 @dataclass(frozen=True)
 class Prdc:
-    """Shares in [0, 1], but for the density, which is at least 0 and about 1 for samples like the data."""
+    """Shares in [0, 1], except the density, which is at least 0 and about 1 for samples like the data."""
 
     precision: float  # samples that lie in some ball of a real image
     recall: float  # real images that lie in some ball of a sample
@@ -41,9 +41,9 @@ class Prdc:
 def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5, real_radii: np.ndarray | None = None) -> Prdc:
     """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), in O(N + M) memory.
 
-    A ball is around an image and reaches to its k-th nearest other image of the same set, without its surface. So
-    an image with k copies has an empty ball, and where all points are the same, all four are 0. `real_radii` (M) are
-    the real images' `radii`, if they are known.
+    A ball is centred on an image and reaches to its k-th nearest other image of the same set, without its surface.
+    Therefore an image with k copies has an empty ball, and if all points are the same, all four are 0. `real_radii` (M)
+    are the real images' `radii`, if they are known.
 
     Raises:
         TooFew: there are no k others.
@@ -67,7 +67,7 @@ def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5, real_radii: np.ndarr
 
 
 def radii(points: np.ndarray, k: int = 5) -> np.ndarray:
-    """From each of `points` (N, D) to its k-th nearest other: float32 (N).
+    """The distance from each of `points` (N, D) to its k-th nearest other: float32 (N).
 
     Raises:
         TooFew: there are no k others.
@@ -81,16 +81,16 @@ def radii(points: np.ndarray, k: int = 5) -> np.ndarray:
 def frechet_distance(samples: np.ndarray, real: np.ndarray) -> float:
     """Squared Fréchet distance between Gaussians with the means and covariances of both sets (Heusel et al. 2017).
 
-    |m1 - m2|² + tr(S1) + tr(S2) - 2 tr((S1^½ S2 S1^½)^½), at least 0. It is defined for any finite features, also
-    constant ones and more features than images. It is called FID for the features of one Inception network only.
+    |m1 - m2|² + tr(S1) + tr(S2) - 2 tr((S1^½ S2 S1^½)^½), at least 0. It is defined for any finite features, also for
+    constant ones and for more features than images. It is called FID for the features of one Inception network only.
 
     Raises:
         TooFew: a set has fewer than the 2 images that a covariance needs.
     """
     _require(2, samples, real)
     (mean, root), (other_mean, other_root) = _moments(samples), _moments(real)
-    # With S = R'R, the last trace is the sum of the singular values of R1 R2': no square root of a matrix that is
-    # singular or, rounded, no longer positive, and nothing squared that is rooted afterwards.
+    # With S = R'R, the last trace is the sum of the singular values of R1 R2'. This avoids the square root of a matrix
+    # that is singular or, after rounding, no longer positive.
     overlap = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
     spread = np.square(root).sum() + np.square(other_root).sum() - 2 * overlap
     return max(0.0, float(np.square(mean - other_mean).sum() + spread))
@@ -99,7 +99,7 @@ def frechet_distance(samples: np.ndarray, real: np.ndarray) -> float:
 def kernel_distance(samples: np.ndarray, real: np.ndarray) -> float:
     """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018).
 
-    0 on average for samples of the data, so it may be a little below.
+    0 on average for samples of the data, so it may be slightly negative.
 
     Raises:
         TooFew: a set has fewer than the 2 images that a pair needs.
@@ -109,12 +109,12 @@ def kernel_distance(samples: np.ndarray, real: np.ndarray) -> float:
     return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * _kernel_sum(x, y) / (len(x) * len(y))
 
 
-def classifier_accuracy(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
-    """Classifier two-sample test: how well unseen samples and real images are told apart (Lopez-Paz & Oquab 2017).
+def c2st_accuracy(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
+    """Classifier two-sample test (C2ST, Lopez-Paz & Oquab 2017): the accuracy on unseen samples and real images.
 
-    Cross-validated accuracy, the mean of both sets': 0.5 is chance, 1 is certain. Where samples are real images
-    themselves, it is below 0.5, because the twin of a held-out image has the other label. `seed` draws the folds, and
-    which images are taken of sets of more than `LARGEST`.
+    It is cross-validated and balanced over both sets: 0.5 is chance, 1 is certain. Where samples are copies of the real
+    images, it is below 0.5, because the copy of a held-out image has the other label. `seed` draws the folds, and the
+    images that are used of sets larger than `LARGEST`.
 
     Raises:
         TooFew: a set has fewer images than there are folds.
@@ -123,24 +123,24 @@ def classifier_accuracy(samples: np.ndarray, real: np.ndarray, seed: int) -> flo
     draws = np.random.default_rng(seed)
     x, y = (draws.permutation(points)[:LARGEST].astype(np.float64) for points in (samples, real))
     points, labels = np.concatenate([x, y]), np.repeat([0, 1], [len(x), len(y)])
-    # Measured on the components of 540 digits and 1 500 MNIST images a side, as accuracies for other real images /
+    # Measured on the components of 540 digits and 1 500 MNIST images per set, as accuracies for other real images /
     # slightly blurred ones / their projection on 16 components: SVC 0.49 / 0.89, 0.84 / 1.00, 1.00 in 0.1 s, 0.9 s;
     # gradient boosting 0.50 / 0.97, 0.72 / 1.00, 1.00 in 1.6 s, 2.0 s; a network of 64 units 0.49 / 0.89, 0.66 /
     # 0.97, 0.99 in 0.9 s, 2.2 s; logistic regression 0.50 / 0.87, 0.48 / 0.74, 0.63; 5 neighbours 0.48 / 0.72, 0.53 /
-    # 0.61, 0.65. Without one class of ten, where 0.55 is the most there is to find, all give 0.51 to 0.54.
-    # The kernel is made once for all folds: three quarters of the time.
+    # 0.61, 0.65. Without one class of ten, where 0.55 is the most that is possible, all give 0.51 to 0.54.
+    # The kernel takes three quarters of the time, so it is computed once for all folds.
     kernel = rbf_kernel(StandardScaler().fit_transform(points), gamma=1 / points.shape[1])
-    judge = SVC(kernel="precomputed", C=3.0, class_weight="balanced")
+    classifier = SVC(kernel="precomputed", C=3.0, class_weight="balanced")
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return float(balanced_accuracy_score(labels, cross_val_predict(judge, kernel, labels, cv=folds)))
+    return float(balanced_accuracy_score(labels, cross_val_predict(classifier, kernel, labels, cv=folds)))
 
 
 def vendi_score(samples: np.ndarray, bandwidth: float) -> float:
     """The effective number of different images (Friedman & Dieng 2023) among the first `LARGEST`: from 1 to N.
 
     exp of the entropy of the eigenvalues of K / N, with K_ij = exp(-|x_i - x_j|² / 2 bandwidth²). The paper's cosine
-    does not change when all samples draw near the mean, and centred features have no more than D directions.
-    With a bandwidth of 0 only copies are alike. It grows with N.
+    kernel does not change when all samples shrink toward the mean, and centred features have no more than D directions.
+    With a bandwidth of 0 only copies are similar. It grows with N.
 
     Raises:
         TooFew: there are no samples.
@@ -156,7 +156,7 @@ def vendi_score(samples: np.ndarray, bandwidth: float) -> float:
 def bandwidth(real: np.ndarray) -> float:
     """The `bandwidth` for the Vendi score: half the median distance between two of the first `LARGEST` real images.
 
-    It does not depend on how many there are, and where they fall into clusters it is about a cluster's width.
+    It does not depend on the number of images, and if they form clusters it is about a cluster's width.
 
     Raises:
         TooFew: there are fewer than the 2 images that a pair needs.
@@ -166,7 +166,7 @@ def bandwidth(real: np.ndarray) -> float:
 
 
 def class_distance(sample_classes: np.ndarray, real_classes: np.ndarray, classes: int) -> float:
-    """Total variation between the shares of the classes, from indices below `classes`, (N) and (M): 0 same, 1 disjoint.
+    """Total variation between the shares of classes, from indices below `classes`, (N) and (M): 0 same, 1 disjoint.
 
     Raises:
         TooFew: a set is empty.
@@ -182,7 +182,7 @@ def rarest_group(sample_groups: np.ndarray, real_groups: np.ndarray) -> float:
     """The least share of any group among the samples over its share among real images: 0 missing, at most 1.
 
     Groups are classes or clusters, as (N) and (M) indices. Those with fewer than `FEWEST_OF_A_GROUP` real images are
-    left out, for their share is not known.
+    left out, because their share is not known.
 
     Raises:
         TooFew: that leaves none.
@@ -199,11 +199,11 @@ def rarest_group(sample_groups: np.ndarray, real_groups: np.ndarray) -> float:
 def _require(fewest: int, *sets: np.ndarray) -> None:
     if min(len(points) for points in sets) < fewest:
         sizes = " and ".join(str(len(points)) for points in sets)
-        raise TooFew(f"the measure needs at least {fewest} images of each set, but got {sizes}")
+        raise TooFew(f"the metric needs at least {fewest} images of each set, but got {sizes}")
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(N, D), (M, D) -> (N, M), from differences: by way of products, copies would not be at distance 0."""
+    """(N, D), (M, D) -> (N, M), from differences: with products, copies would not have the distance 0."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 

@@ -1,4 +1,4 @@
-"""What a model yields must be finite, or nothing can be said of it."""
+"""Checks that the outputs and metrics of a model are finite."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The groups whose shares are compared, one of which a model may have lost: classes, or clusters of features."""
+"""The groups whose shares are compared, one of which a model may have dropped: classes, or clusters of features."""
 
 from dataclasses import dataclass
 
@@ -9,29 +9,29 @@ from latentmill.evaluation.features import ClassifierFeatures
 
 CLUSTERS = 10  # at most
 FITTED = 5_000  # rows that cells are fitted to
-FEWEST_OF_A_CLUSTER = 45  # in a draw: the share of fewer is known too badly to be missed
-LEAST_RECALL = 0.6  # of a class, to count as told apart
+FEWEST_OF_A_CLUSTER = 45  # images in a draw: the share of fewer is too uncertain for their absence to be detected
+LEAST_RECALL = 0.6  # of a class that stands alone
 DEVIATIONS, LEAST_GAP = 3, 0.1  # around a class's share with and without it, and between them: see `_gaps`
-PURE = 0.9  # of a group that are of one class, for the group to stand for that class
+PURE = 0.9  # share of a group that are of one class, for the group to stand for that class
 
 
 class Cells:
     """A partition of the feature space by k-means."""
 
     def __init__(self, rows: np.ndarray, cells: int, seed: int) -> None:
-        """`rows` (N, D); fewer cells than asked for where the first `FITTED` have fewer different ones."""
+        """`rows` (N, D); there are fewer cells where the first `FITTED` rows have fewer different ones."""
         rows = rows[:FITTED]
         different = len(np.unique(rows, axis=0))
         self.means = KMeans(min(cells, different), n_init=1, random_state=seed).fit(rows)
 
-    def of(self, features: np.ndarray) -> np.ndarray:
+    def assign(self, features: np.ndarray) -> np.ndarray:
         """The cell of each of `features` (N, D): (N)."""
         return np.asarray(self.means.predict(features))
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A cluster in two: rows whose product with `direction` (D) is above `limit` become cluster `new`."""
+    """Cuts a cluster in two: rows whose product with `direction` (D) is above `limit` become cluster `new`."""
 
     cluster: int
     new: int
@@ -41,13 +41,13 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """By k-means with two means, again and again: none is too small to be missed, however uneven the data."""
+    """By repeated 2-means: no cluster is so small that its absence cannot be detected, however uneven the data."""
 
     cuts: list[Cut]  # in the order in which they were made
 
     @classmethod
     def fit(cls, rows: np.ndarray, least: float, seed: int) -> "Clusters":
-        """Of `rows` (N, D), at most `CLUSTERS`, each with a share of at least `least` of them."""
+        """At most `CLUSTERS` of `rows` (N, D), each with a share of at least `least`."""
         cuts: list[Cut] = []
         found = np.zeros(len(rows), np.int64)
         while len(cuts) + 1 < CLUSTERS:
@@ -61,7 +61,7 @@ class Clusters:
             _apply(cut, rows, found)
         return cls(cuts)
 
-    def of(self, features: np.ndarray) -> np.ndarray:
+    def assign(self, features: np.ndarray) -> np.ndarray:
         """(N, D) -> (N)."""
         found = np.zeros(len(features), np.int64)
         for cut in self.cuts:
@@ -71,17 +71,17 @@ class Clusters:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """As the classifier names them; some are joined."""
+    """The classes that the classifier predicts; some are joined."""
 
     features: ClassifierFeatures
     joined: np.ndarray  # the group of each class that the features know
 
-    def of(self, features: np.ndarray) -> np.ndarray:
+    def assign(self, features: np.ndarray) -> np.ndarray:
         """(N, D) -> (N)."""
         return np.asarray(self.joined[self.features.classes(features)])
 
-    def of_labels(self, labels: np.ndarray) -> np.ndarray:
-        """(N) -> (N); of a class that the features do not know, for it is rare, the group of another."""
+    def assign_labels(self, labels: np.ndarray) -> np.ndarray:
+        """(N) -> (N); a rare class that the features do not know has the group of another."""
         names = self.features.class_names
         return np.asarray(self.joined[np.searchsorted(names, labels).clip(max=len(names) - 1)])
 
@@ -89,13 +89,12 @@ class Classes:
 Groups = Clusters | Classes
 
 
-def told_apart(found: np.ndarray, true: np.ndarray, size: int, classes: int) -> np.ndarray | None:
-    """The group of each class (classes), so that any group could be seen to be missing from `size` images.
+def joined_classes(found: np.ndarray, true: np.ndarray, size: int, classes: int) -> np.ndarray | None:
+    """The group of each class (classes), such that the absence of any group from `size` images can be detected.
 
-    `found` and `true` (N) are the classes of new images, as the classifier has them and as they are. A class that it
-    takes for others leaves no gap, nor does one of few images, or that others are taken for: each such class is joined
-    to the one that it is mistaken for most. None where fewer than 2 groups, with half of the images, are still one
-    class each, but for a few images.
+    `found` and `true` (N) are the predicted and the true classes of new images. The absence of a class leaves no gap if
+    the classifier confuses it with others, or if it has few images: each such class is joined to the one with which it
+    is confused most. None where fewer than 2 groups, with half of the images, are still nearly one class each.
     """
     group = np.arange(classes)
     while len(names := np.unique(group)) > 1:
@@ -112,19 +111,19 @@ def told_apart(found: np.ndarray, true: np.ndarray, size: int, classes: int) -> 
 
 
 def balanced_recall(found: np.ndarray, true: np.ndarray) -> float:
-    """The mean over the classes of how many of their images are found to be of them; both are (N)."""
+    """The mean over the classes of the share of their images that are predicted correctly; both are (N)."""
     return float(np.mean([(found[true == name] == name).mean() for name in np.unique(true)]))
 
 
 def _confused(found: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
-    """How many images of each class are found to be of each: (classes, classes)."""
+    """The confusion matrix (classes, classes): a row for each true class."""
     return np.bincount(true * classes + found, minlength=classes**2).reshape(classes, classes)
 
 
 def _gaps(confused: np.ndarray, size: int) -> np.ndarray:
-    """By how much each group's share in `size` images falls when it is missing, over its usual share: (G).
+    """By how much each group's share in `size` images falls when it is missing, over its share with it: (G).
 
-    From the lowest that it has while it is there to the highest that mistakes leave it, by `DEVIATIONS` each.
+    From the lowest share with the group to the highest that confusions leave without it, each by `DEVIATIONS`.
     """
     total, found = confused.sum(), np.maximum(confused.sum(0), 1)
     share = found / total
@@ -135,14 +134,14 @@ def _gaps(confused: np.ndarray, size: int) -> np.ndarray:
 
 
 def _joined_to(worst: int, mistaken: np.ndarray, unclear: np.ndarray, counts: np.ndarray) -> int:
-    """The group that it is mistaken for most; of equals one that is unclear too, and of these the smallest."""
+    """The group with which it is confused most; among equals one that is unclear too, and of these the smallest."""
     others = np.delete(np.arange(len(counts)), worst)
     order = np.lexsort((counts[others], ~unclear[others], -mistaken[worst, others]))
     return int(others[order[0]])
 
 
 def _are_classes(groups: np.ndarray, true: np.ndarray) -> bool:
-    """Whether groups of images (N) are mostly what their classes are."""
+    """Whether the groups of images (N) are mostly single classes."""
     pure = []
     for group in np.unique(groups):
         counts = np.unique(true[groups == group], return_counts=True)[1]
@@ -152,7 +151,7 @@ def _are_classes(groups: np.ndarray, true: np.ndarray) -> bool:
 
 
 def _halved(rows: np.ndarray, cluster: int, new: int, least: float, seed: int) -> Cut:
-    """Between two means of `rows` (N, D), or as far off as gives each part a share of `least`, up to a half."""
+    """Between two means of `rows` (N, D), or shifted so far that each part has a share of at least `least`."""
     centres = KMeans(2, n_init=1, random_state=seed).fit(rows).cluster_centers_
     direction = centres[1] - centres[0]
     low, high = np.quantile(rows @ direction, [least, 1 - least])
@@ -160,6 +159,6 @@ def _halved(rows: np.ndarray, cluster: int, new: int, least: float, seed: int) -
 
 
 def _apply(cut: Cut, rows: np.ndarray, found: np.ndarray) -> None:
-    """Moves what is above the limit from the one cluster to the other in `found` (N)."""
+    """Moves the rows above the limit from the one cluster to the other in `found` (N)."""
     inside = np.flatnonzero(found == cut.cluster)
     found[inside[rows[inside] @ cut.direction > cut.limit]] = cut.new

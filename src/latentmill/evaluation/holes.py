@@ -1,7 +1,7 @@
-"""Does a prior draw codes from where the images' codes are? What it draws elsewhere, the decoder has never learned.
+"""Holes: does a prior draw codes where no image's code is? The decoder was not trained there.
 
-Codes are float32 (N, d): N draws or images, d dimensions. The codes of images are draws from their posteriors, where
-they have one, of images that the prior was not fitted to.
+Codes are float32 (N, d): N draws or images, d dimensions. The codes of images are draws from their posteriors, if they
+have one, of images that the prior was not fitted to.
 """
 
 import numpy as np
@@ -9,18 +9,18 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.stats import ks_2samp
 
 from latentmill.evaluation.features import Features
-from latentmill.evaluation.fidelity import TooFew, classifier_accuracy
+from latentmill.evaluation.fidelity import TooFew, c2st_accuracy
 from latentmill.evaluation.latent import decode
 from latentmill.variant import Decodes
 
 LARGEST = 2_000  # codes compared, at most
-DECODED = 1_000  # images told apart, of each kind, at most
+DECODED = 1_000  # codes that are decoded, of each set, at most
 SIGNIFICANCE = 0.01  # of all dimensions together
 SMALLEST_BANDWIDTH = 1e-12  # stands for 0, which cannot divide
 
 
 def prior_metrics(draws: np.ndarray, codes: np.ndarray) -> dict[str, float]:
-    """Draws of a prior (N, d) against codes (M, d), the first `LARGEST` of each, as wholes and by dimension.
+    """Draws of a prior (N, d) against codes (M, d), the first `LARGEST` of each, jointly and by dimension.
 
     `largest_ks` is the largest Kolmogorov-Smirnov statistic of a dimension, from 0 to 1. `dimensions_off` are those
     in which the two differ more than by chance, at a level of 1% for all dimensions together.
@@ -36,10 +36,10 @@ def prior_metrics(draws: np.ndarray, codes: np.ndarray) -> dict[str, float]:
 
 
 def discrepancy(draws: np.ndarray, codes: np.ndarray) -> float:
-    """The squared maximum mean discrepancy (Gretton et al. 2012), unbiased: 0 on average for equals, at most 2.
+    """The squared maximum mean discrepancy (Gretton et al. 2012), unbiased: 0 on average for equal sets, at most 2.
 
-    With the kernel exp(-|x - y|² / 2 h²). h is the median distance between two codes, so that values compare between
-    priors of a model, and the scale of the codes drops out.
+    With the kernel exp(-|x - y|² / 2 h²). h is the median distance between two codes, so that values of the priors of a
+    model compare, and the scale of the codes does not matter.
 
     Raises:
         TooFew: a set has fewer than the 2 codes that a pair needs.
@@ -56,16 +56,18 @@ def discrepancy(draws: np.ndarray, codes: np.ndarray) -> float:
     return mean_kernel(pdist(draws, "sqeuclidean")) + mean_kernel(among_codes) - 2 * across
 
 
-def told_apart(model: Decodes, codes: np.ndarray, others: np.ndarray, features: Features, seed: int) -> float:
-    """The accuracy with which decoded codes (N, d) are told from decoded others (M, d): 0.5 is chance, 1 certain.
+def decoded_c2st_accuracy(
+    model: Decodes, codes: np.ndarray, others: np.ndarray, features: Features, seed: int
+) -> float:
+    """The C2ST accuracy of decoded codes (N, d) against decoded others (M, d): 0.5 is chance, 1 certain.
 
-    For draws of a prior against codes of test images: 0.5 where the prior has no holes. What is usual without any is
-    the value for codes of training images against those of test images. As many of both are taken, `DECODED` at
-    most, drawn by `seed`.
+    For draws of a prior against codes of test images it is 0.5 where the prior has no holes. The baseline without holes
+    is the value for codes of training images against those of test images. Both sets have the same size, `DECODED` at
+    most, and are chosen by `seed`.
 
     Raises:
         TooFew: there are fewer than 5 of one.
     """
     count, chosen = min(DECODED, len(codes), len(others)), np.random.default_rng(seed)
-    given, opposed = (features(decode(model, chosen.permutation(z)[:count])) for z in (codes, others))
-    return classifier_accuracy(given, opposed, seed)
+    ours, theirs = (features(decode(model, chosen.permutation(z)[:count])) for z in (codes, others))
+    return c2st_accuracy(ours, theirs, seed)

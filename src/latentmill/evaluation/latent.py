@@ -1,4 +1,4 @@
-"""What does the latent space look like? The use of its dimensions, straight lines through it, a map of it.
+"""The latent space: the use of its dimensions, straight lines through it, a map of it.
 
 Codes are float32 (N, d): N images, d dimensions. Images are float32 (…, C, H, W) in [0, 1].
 """
@@ -14,9 +14,9 @@ from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.finite import require_finite
 from latentmill.variant import Decodes, Encodes, HasPosterior, codes_of, drawn_codes, float_array
 
-LEAST_NATS = 0.01  # a dimension whose KL is below this has collapsed: it carries nothing
+LEAST_NATS = 0.01  # a dimension whose KL is below this has collapsed: it carries no information
 LEAST_VARIANCE = 0.01  # of the codes of different images, in a dimension that is active (Burda et al. 2016)
-LINES, STEPS = 200, 16  # of the lines whose steps are measured
+LINES, STEPS = 200, 16  # lines whose steps are measured, and steps of each
 CHUNK = 500  # codes decoded at a time, at most
 
 
@@ -29,9 +29,9 @@ def kl_per_dimension(model: HasPosterior, images: Batches, seed: int) -> np.ndar
 
 
 def kl_metrics(kl: np.ndarray) -> dict[str, Any]:
-    """KL in total, from that of each dimension (d,) in nats; how many dimensions the posterior has collapsed in.
+    """The total KL, from that of each dimension (d,) in nats, and the number of dimensions that have collapsed.
 
-    The collapse is `complete` where no dimension is in use: the decoder then ignores its code.
+    The collapse is `complete` if no dimension is in use: then the decoder ignores the code.
     """
     collapsed = int((kl < LEAST_NATS).sum())
     degree = "none" if collapsed == 0 else "partial" if collapsed < len(kl) else "complete"
@@ -56,7 +56,7 @@ def codes(model: Encodes, images: Batches) -> np.ndarray:
 
 
 def posterior_draws(model: Encodes, images: Batches, seed: int) -> np.ndarray:
-    """The code of each image, (N, d): where there is a posterior, a draw from it. They compare with a prior's draws.
+    """The code of each image, (N, d): a draw from its posterior, if it has one, to compare with draws from a prior.
 
     Raises:
         InputError: a code is not finite.
@@ -84,8 +84,8 @@ def interpolate(model: Decodes, starts: np.ndarray, ends: np.ndarray, steps: int
 def path_longest_step(model: Decodes, z: np.ndarray, seed: int) -> float:
     """How evenly images change along straight lines between codes (N, d), at least 1: the median over the lines.
 
-    A line's value is the longest distance in pixels between two successive images, over the mean one: 1 where
-    all steps are as long, and up to the number of steps where the image jumps. Lines along which nothing moves are 1.
+    A line's value is the longest distance in pixels between two successive images over the mean one: 1 if all steps
+    are equally long, and up to the number of steps if the image jumps. It is 1 for lines along which nothing changes.
 
     Raises:
         TooFew: there are not the 2 images that a line needs.
@@ -109,10 +109,10 @@ def _longest_steps(images: np.ndarray) -> np.ndarray:
 
 
 def traversals(model: Decodes, z: np.ndarray, activity: np.ndarray, rows: int = 10, steps: int = 11) -> np.ndarray:
-    """What single dimensions do: images (R, steps, C, H, W) for the R = min(`rows`, d) most active, that one first.
+    """The effect of single dimensions: images (R, steps, C, H, W) for the R = min(`rows`, d) most active ones.
 
-    Each goes from -3 to 3 standard deviations of the codes `z` (N, d) around their mean, where the others stay.
-    `activity` (d) is by what dimensions are ranked: their KL, or where there is none the variance of their codes.
+    Each dimension goes from -3 to 3 standard deviations of the codes `z` (N, d) around their mean, while the others
+    stay at theirs. `activity` (d) ranks the dimensions, highest first: their KL, or else the variance of their codes.
     """
     chosen = np.argsort(-activity, kind="stable")[:rows]
     points = np.tile(z.mean(0), (len(chosen), steps, 1))  # (R, steps, d)
@@ -124,7 +124,7 @@ def traversals(model: Decodes, z: np.ndarray, activity: np.ndarray, rows: int = 
 def map_to_plane(z: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes (N, d) and others (M, d) on the plane of the first two principal components of `z`: (N, 2), (M, 2).
 
-    Where codes have one dimension, or there is one code, the second coordinate is 0.
+    If codes have one dimension, or there is one code, the second coordinate is 0.
     """
     centre = z.mean(0)
     components = np.linalg.svd(z - centre, full_matrices=False)[2][:2]

@@ -1,9 +1,9 @@
-"""How probable does a model find images it has never seen?
+"""The likelihood of images that a model has not been trained on.
 
 `exact` is log p(x) itself. `bound` is the importance-weighted lower bound on it,
     L_K = E log 1/K sum_k w_k,  w_k = p(x | z_k) p(z_k) / q(z_k | x),  z_k ~ q(z | x),
 which rises from the evidence lower bound L_1 to log p(x) as K grows (Burda et al. 2016). How far it still rises shows
-how far the posterior is off, and whether K is large enough. Shapes: N images, B of them at a time, K codes an image,
+how inexact the posterior is, and whether K is large enough. Shapes: N images, B of them at a time, K codes per image,
 d dimensions.
 """
 
@@ -22,9 +22,9 @@ from latentmill.draws import standard_normal
 from latentmill.observations import Observation
 from latentmill.variant import HasLikelihood, HasPosterior, Variant
 
-CODES_AT_A_TIME, VALUES = 4_000, 2**22  # that the decoder sees, of one image or of several, and values it makes of them
+CODES_AT_A_TIME, VALUES = 4_000, 2**22  # that the decoder takes, of one image or of several, and values that it returns
 IMAGES_AT_A_TIME = 500  # where the likelihood is exact
-AFFORDED, FEWEST = 2**29, 20  # pixel values that are decoded for a bound, about; images it is taken over at least
+AFFORDED, FEWEST = 2**29, 20  # pixel values that are decoded for a bound, about; images in its mean, at least
 CURVE = (1, 10, 100, 1_000)  # numbers of samples at which the bound is reported on its way to K
 
 
@@ -52,7 +52,7 @@ class Likelihood:
     elbo: Elbo | None = None  # of a bound
 
     def metrics(self) -> dict[str, Any]:
-        """The fields by name, without those that the kind has not."""
+        """The fields by name, without those that are None."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
@@ -65,11 +65,11 @@ class Bound:
     kl: Tensor  # KL(q(z | x) || N(0, I))
 
 
-def affordable(images: np.ndarray, most: int, samples: int, seed: int) -> np.ndarray:
-    """Of `images` (N, C, H, W) `most`, fewer of large ones, whose bounds with so many samples take long.
+def affordable_subset(images: np.ndarray, most: int, samples: int, seed: int) -> np.ndarray:
+    """At most `most` of the images (N, C, H, W), fewer if they are large, because bounds with many samples take long.
 
-    They are drawn by `seed`, for images may be sorted by class: the same for every model, also where its likelihood is
-    exact, so that their numbers compare.
+    They are drawn by `seed`, because images may be sorted by class. They are the same for every model, also if its
+    likelihood is exact, so that the numbers of models compare.
     """
     count = min(most, max(FEWEST, AFFORDED // (samples * math.prod(images.shape[1:]))))
     return np.asarray(images)[np.random.default_rng(seed).permutation(len(images))[:count]]
@@ -77,10 +77,10 @@ def affordable(images: np.ndarray, most: int, samples: int, seed: int) -> np.nda
 
 @torch.no_grad()
 def evaluate_likelihood(model: Variant, images: Batches, samples: int, seed: int) -> Likelihood | None:
-    """The exact likelihood where a model has one, else the bound with K = `samples`; None where it has neither.
+    """The exact likelihood if a model has one, else the bound with K = `samples`, else None.
 
-    The observed x is drawn from the grey values under `seed`, the same draw for every model with the same
-    observation model.
+    The observed x is drawn from the grey values by `seed`: the same draw for every model with the same observation
+    model.
     """
     if not isinstance(model, HasLikelihood | HasPosterior):
         return None
@@ -97,7 +97,7 @@ def evaluate_likelihood(model: Variant, images: Batches, samples: int, seed: int
 
 @torch.no_grad()
 def importance_bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Bound:
-    """The bound on log p(x) of observed x (N, C, H, W), with exactly K = `samples` codes an image."""
+    """The bound on log p(x) of observed x (N, C, H, W), with exactly K = `samples` codes per image."""
     parts = [_bound(model, chunk, samples, generator) for chunk in x.split(max(1, _codes_at_a_time(x) // samples))]
     curve = {number: torch.cat([part.curve[number] for part in parts]) for number in parts[0].curve}
     return Bound(curve, torch.cat([part.log_p_x_given_z for part in parts]), torch.cat([part.kl for part in parts]))
@@ -105,11 +105,11 @@ def importance_bound(model: HasPosterior, x: Tensor, samples: int, generator: to
 
 def _bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Bound:
     mean, log_variance = model.posterior(x)  # (B, d)
-    # An image at a time, so that its draws are the same however many images are taken together.
+    # One image at a time, so that its draws do not depend on how many images are computed together.
     noise = torch.stack([standard_normal((samples, mean.shape[1]), generator) for _ in x], 1)  # (K, B, d)
     log_p_x_given_z, log_p_z_over_q = map(torch.cat, zip(*_parts(model, x, mean, log_variance, noise), strict=True))
     log_weights = (log_p_x_given_z + log_p_z_over_q).double()  # (K, B)
-    curve = {number: _of_groups(log_weights, number) for number in (*(k for k in CURVE if k < samples), samples)}
+    curve = {number: _grouped_bound(log_weights, number) for number in (*(k for k in CURVE if k < samples), samples)}
     kl = kl_from_standard_normal(mean, log_variance).sum(1).double()
     return Bound(curve, log_p_x_given_z.double().mean(0), kl)
 
@@ -117,11 +117,11 @@ def _bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Genera
 def _parts(
     model: HasPosterior, x: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes an image as are taken at a time."""
+    """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes per image as fit at a time."""
     for some in noise.split(max(1, _codes_at_a_time(x) // len(x))):  # (k, B, d)
         z = mean + torch.exp(0.5 * log_variance) * some
         log_p_z = gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
-        # By the noise, not by z: where a variance is tiny, z rounds to the mean, and 0 over it need not be a number.
+        # From the noise, not from z: where a variance is tiny, z rounds to the mean, and 0 / 0 is not a number.
         log_q_z = (gaussian_log_prob(some, torch.zeros_like(some), torch.zeros_like(some)) - 0.5 * log_variance).sum(-1)
         yield model.log_p_x_given_z(x, z), log_p_z - log_q_z
 
@@ -130,8 +130,8 @@ def _codes_at_a_time(x: Tensor) -> int:
     return chunk_size(x.shape[1:], CODES_AT_A_TIME, VALUES)
 
 
-def _of_groups(log_weights: Tensor, number: int) -> Tensor:
-    """L_k for k = `number`: the mean over disjoint groups of k of the K log-weights (K, B), so unbiased -> (B)."""
+def _grouped_bound(log_weights: Tensor, number: int) -> Tensor:
+    """L_k for k = `number`: the mean over disjoint groups of k of the K log-weights (K, B), hence unbiased -> (B)."""
     whole = log_weights[: len(log_weights) // number * number]
     return log_mean_exp(whole.unflatten(0, (-1, number)), dim=1).mean(0)
 

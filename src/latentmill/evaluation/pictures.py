@@ -1,4 +1,4 @@
-"""The evaluation's pictures: grids of images as they are, charts for what is not an image."""
+"""The evaluation's pictures: grids of images, and charts."""
 
 import warnings
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from latentmill.evaluation.neighbours import Neighbours
 from latentmill.runtime.images import save
 from latentmill.runtime.text import one_line
 
-matplotlib.use("agg")  # draws without a screen
+matplotlib.use("agg")  # needs no screen
 COLUMNS = 16
 CLOSEST = 10
 SAMPLE_COLOUR, REFERENCE_COLOUR, BACKGROUND_COLOUR = "#c8553d", "#5b7db1", "#d0d0d0"
@@ -29,7 +29,7 @@ COLOURS = [
     *(f"C{index}" for index in range(10)),
     *(to_hex(matplotlib.colormaps["tab20"](2 * index + 1)) for index in range(10)),
 ]
-REST_COLOUR = "#3a3a3a"  # of classes that have none of their own
+REST_COLOUR = "#3a3a3a"  # of classes without a colour of their own
 LONGEST_NAME = 24  # letters of a class's name
 MINUS = "\N{MINUS SIGN}"
 
@@ -40,7 +40,7 @@ def draw_samples(path: Path, samples: np.ndarray) -> None:
 
 
 def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
-    """Images of `above` (N, C, H, W), each over its counterpart in `below`, 16 pairs a row."""
+    """Images of `above` (N, C, H, W), each over its counterpart in `below`, 16 pairs per row."""
     columns = min(COLUMNS, len(above))
     white = np.ones((-len(above) % columns, *above.shape[1:]), np.float32)  # fills the last row
     above, below = np.concatenate([above, white]), np.concatenate([below, white])
@@ -49,13 +49,13 @@ def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
 
 
 def draw_closest(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
-    """The ten samples that stand out as nearest to one training image, each over that; all uint8."""
+    """The ten samples with the smallest relative distance, each over its nearest training image; all uint8."""
     closest = np.argsort(relative_distances(nearest), kind="stable")[:CLOSEST]
     draw_pairs(path, as_float(samples[closest]), as_float(train[nearest.indices[closest, 0]]))
 
 
 def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
-    """A row a sample, then its nearest training images, pixel for pixel and without gaps: for a page to cut up.
+    """A row for each sample, followed by its nearest training images, without gaps, for the report to cut into tiles.
 
     All images are uint8.
     """
@@ -67,7 +67,7 @@ def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np
 
 
 def draw_interpolations(path: Path, images: np.ndarray) -> None:
-    """One row a line through the latent space: (N, steps, C, H, W)."""
+    """A row for each line through the latent space: (N, steps, C, H, W)."""
     save(path, images.reshape(-1, *images.shape[2:]), columns=images.shape[1])
 
 
@@ -75,7 +75,7 @@ def draw_distances(path: Path, samples: Neighbours, test: Neighbours) -> None:
     """Histograms of the distance to the nearest training image, of samples and of test images."""
     axes = _axes("distance to the nearest training image", "share of images")
     farthest = max(samples.distances[:, 0].max(), test.distances[:, 0].max())
-    bins = np.linspace(0, farthest or 1.0, 60)  # all at 0 where all are copies
+    bins = np.linspace(0, farthest or 1.0, 60)  # all distances are 0 if all are copies
     for name, found, colour in (("test images", test, REFERENCE_COLOUR), ("samples", samples, SAMPLE_COLOUR)):
         weights = np.full(len(found.distances), 1 / len(found.distances))
         axes.hist(found.distances[:, 0], list(bins), weights=weights, color=colour, alpha=0.6, label=name)
@@ -84,7 +84,7 @@ def draw_distances(path: Path, samples: Neighbours, test: Neighbours) -> None:
 
 
 def draw_traversals(path: Path, images: np.ndarray) -> None:
-    """One row a latent dimension, from low to high: (R, steps, C, H, W)."""
+    """A row for each latent dimension, from low to high: (R, steps, C, H, W)."""
     draw_interpolations(path, images)
 
 
@@ -95,10 +95,10 @@ def draw_codes(
     draws: np.ndarray | None = None,
     classes: list[str] | None = None,
 ) -> None:
-    """A map of codes (N, 2), coloured by class where there are labels, before draws of the prior (M, 2) in grey.
+    """A map of codes (N, 2), coloured by class if there are labels, over draws from the prior (M, 2) in grey.
 
-    `labels` (N) are indices into `classes`. Of more than 20 classes, the most frequent have a colour of their own.
-    Holes are where there is grey alone; what the prior misses has no grey behind it.
+    `labels` (N) are indices into `classes`. If there are more than 20 classes, the most frequent have their own colour.
+    Grey without codes shows holes; codes without grey show what the prior misses.
     """
     axes = _axes("first principal component of the codes", "second")
     named: list[tuple[str, Artist]] = []
@@ -116,7 +116,7 @@ def draw_codes(
 
 
 def _coloured(labels: np.ndarray, classes: list[str] | None) -> Iterator[tuple[np.ndarray, str, str]]:
-    """Which codes (N), as booleans, have which name and colour."""
+    """For each colour the codes that have it, booleans (N), and the name of their class."""
     found, counts = np.unique(labels, return_counts=True)
     few = len(found) <= len(COLOURS)
     named = found if few else np.sort(found[np.argsort(-counts, kind="stable")[: len(COLOURS) - 1]])
@@ -133,7 +133,10 @@ def _short(name: str) -> str:
 
 
 def _legend(axes: Axes, named: list[tuple[str, Artist]]) -> Legend:
-    """In letters so small that it is no higher than the picture. No name is read as a formula, none as hidden."""
+    """With letters so small that it is no higher than the picture.
+
+    Names are set afterwards, because matplotlib would parse formulas in them, and hide those that begin with "_".
+    """
     size = 10 if len(named) <= 11 else 6.5
     legend = axes.legend(
         [handle for _, handle in named],
@@ -153,7 +156,7 @@ def _legend(axes: Axes, named: list[tuple[str, Artist]]) -> Legend:
 
 
 def draw_likelihood(path: Path, curve: dict[str, float], elbo: float) -> None:
-    """How the bound on -log p(x), in nats, falls with the number of samples; the ELBO as the line it starts from."""
+    """The bound on -log p(x), in nats, by the number of samples; the ELBO as the line from which it falls."""
     axes = _axes("samples of each image's code", f"bound on {MINUS}log p(x), nats")
     numbers, nats = [int(number) for number in curve], list(curve.values())
     axes.axhline(elbo, color=BACKGROUND_COLOUR, label=f"{MINUS}ELBO")

@@ -1,4 +1,4 @@
-"""The tables behind DVC's plots, one row a point."""
+"""The tables for DVC's plots, one row per point."""
 
 import csv
 import io
@@ -6,15 +6,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from latentmill.evaluation.entry import Findings
+from latentmill.evaluation.entry import EvaluationResult
 
 BINS = 60
 
 
-def distances_csv(found: dict[tuple[str, str], Findings], test: np.ndarray) -> str:
+def distances_csv(results: dict[tuple[str, str], EvaluationResult], test: np.ndarray) -> str:
     """Histograms of the distance to the nearest training image, of test images and of each entry's samples."""
     sets = {"test images": test}
-    sets |= {f"{entry}, {route}": of.distances for (entry, route), of in found.items() if of.distances is not None}
+    found = {f"{entry}, {prior}": each.distances for (entry, prior), each in results.items()}
+    sets |= {name: distances for name, distances in found.items() if distances is not None}
     edges = np.linspace(0, max(distances.max() for distances in sets.values()) or 1.0, BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     rows = (
@@ -25,13 +26,13 @@ def distances_csv(found: dict[tuple[str, str], Findings], test: np.ndarray) -> s
     return _csv(("entry", "distance", "share"), rows)
 
 
-def kl_csv(found: dict[tuple[str, str], Findings]) -> str:
+def kl_csv(results: dict[tuple[str, str], EvaluationResult]) -> str:
     """KL of each latent dimension, by rank, of the entries that have one."""
     rows = (
         (entry, rank, f"{nats:.5f}")
-        for (entry, _), of in found.items()
-        if of.kl is not None
-        for rank, nats in enumerate(np.sort(of.kl)[::-1], start=1)
+        for (entry, _), each in results.items()
+        if each.kl is not None
+        for rank, nats in enumerate(np.sort(each.kl)[::-1], start=1)
     )
     return _csv(("entry", "rank", "nats"), rows)
 

@@ -1,11 +1,11 @@
-"""Which images play which part while measures are calibrated: new, or copied."""
+"""The choice of images for the calibration of metrics: new ones, and those that a copier copies."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from latentmill.evaluation.measures import ROWS
-from latentmill.evaluation.twins import have_twins
+from latentmill.evaluation.metrics import ROWS
+from latentmill.evaluation.near_duplicates import have_near_duplicates
 from latentmill.evaluation.verdict import Draws
 
 POOL = 6_000  # new images that draws are taken from, at most
@@ -14,17 +14,17 @@ MANY = 5_000  # images of a draw, at most
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The new images, which a control is made from, and the training images that a copier copies.
+    """The new images, from which controls are made, and the training images that a copier copies.
 
-    Controls need many images that no training set has: the validation images, and where these are few, of the training
-    images up to a third; the rest are those that a copier copies. Among these stay images with a twin there too: what
-    is new has none, or it passes for copied, and copies for new.
+    Controls need many images that no training set has: the validation images, and where these are few, up to a third of
+    the training images. The others are those that a copier copies, and so are all that have a near-duplicate among
+    them: as a new image it would look like a copy.
     """
 
-    of_train: np.ndarray  # indices of new images, sorted
-    of_val: np.ndarray  # the same, into val
+    new_train: np.ndarray  # indices of new images, sorted
+    new_val: np.ndarray  # the same, into val
     copied: np.ndarray  # indices into train, sorted
-    twins: int  # training images that are not new, because others are the same
+    near_duplicates: int  # training images that are not new, because others are nearly the same
 
     @classmethod
     def chosen(
@@ -46,35 +46,35 @@ class Pool:
             return_counts=True,
         )
         order = np.random.default_rng(seed).permutation(len(firsts))
-        if labels is not None:  # as many of each class, for the shares of classes are measured too
+        if labels is not None:  # with the shares of the classes, because these are measured too
             order = order[np.argsort(labels[firsts[order]], kind="stable")]
         stride = max(3, -(-len(train) // max(1, POOL - len(val))))
         some = order[::stride] if len(val) < POOL else order[:0]
         some = some[np.cumsum(sizes[some]) <= -(-len(train) // stride)]
         taken = np.flatnonzero(np.isin(units, some))
-        with_twins = have_twins(train, taken)
-        of_train = taken[~np.isin(units[taken], units[taken[with_twins]])]
-        of_val = np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
-        copied = np.setdiff1d(np.arange(len(train)), of_train)
-        return cls(of_train, of_val, copied, len(taken) - len(of_train))
+        duplicated = have_near_duplicates(train, taken)
+        new_train = taken[~np.isin(units[taken], units[taken[duplicated]])]
+        new_val = np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
+        copied = np.setdiff1d(np.arange(len(train)), new_train)
+        return cls(new_train, new_val, copied, len(taken) - len(new_train))
 
     def __len__(self) -> int:
-        return len(self.of_train) + len(self.of_val)
+        return len(self.new_train) + len(self.new_val)
 
     @property
     def random(self) -> float:
-        """The share that is not drawn by class."""
-        return len(self.of_val) / max(1, len(self))
+        """The share that is drawn at random, and not by class."""
+        return len(self.new_val) / max(1, len(self))
 
     def images(self, train: np.ndarray, val: np.ndarray) -> np.ndarray:
-        """The new ones, uint8 (N, C, H, W): a copy."""
-        return np.concatenate([np.asarray(train)[self.of_train], np.asarray(val)[self.of_val]])
+        """The new images, uint8 (N, C, H, W): a copy."""
+        return np.concatenate([np.asarray(train)[self.new_train], np.asarray(val)[self.new_val]])
 
     def labels(self, labels: np.ndarray, train: int) -> np.ndarray:
-        """Of the new images (N), from those of so many of `train` and then of val."""
-        return labels[np.concatenate([self.of_train, train + self.of_val])]
+        """The labels of the new images (N), from those of `train` training images and then of val."""
+        return labels[np.concatenate([self.new_train, train + self.new_val])]
 
     def draws(self, samples: int) -> Draws:
-        """Of the new images, for models that are judged by so many `samples`."""
+        """The sizes of draws from the new images, for models that are judged by so many `samples`."""
         many = min(samples, MANY)
-        return Draws(min(ROWS, many, len(self) // 2), many, len(self), POOL, self.twins)
+        return Draws(min(ROWS, many, len(self) // 2), many, len(self), POOL, self.near_duplicates)

@@ -1,4 +1,4 @@
-"""How well does a model give back an image it is shown?
+"""How well a model reconstructs images.
 
 Images are float32 (N, C, H, W) in [0, 1]; N images, C channels, H, W pixels.
 """
@@ -18,7 +18,7 @@ from latentmill.data.batches import Batches, chunk_size
 from latentmill.evaluation.finite import require_finite
 from latentmill.variant import Decodes, Encodes, float_array
 
-SMALLEST_MSE = 1e-10  # 100 dB: an image given back perfectly would have an infinite ratio
+SMALLEST_MSE = 1e-10  # 100 dB: a perfect reconstruction would have an infinite ratio
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first (Wang et al. 2003)
 CHUNK_PIXELS = 100_000  # values of images compared at a time
 
@@ -27,7 +27,7 @@ CHUNK_PIXELS = 100_000  # values of images compared at a time
 class Reconstruction:
     """How near each reconstruction is to its image; all arrays are (N)."""
 
-    mse: np.ndarray  # mean squared error a pixel, at least 0
+    mse: np.ndarray  # mean squared error per pixel, at least 0
     psnr_db: np.ndarray  # peak signal-to-noise ratio, at most 100 dB
     ssim: np.ndarray  # structural similarity (Wang et al. 2004), in [-1, 1]
     ms_ssim: np.ndarray  # the same at several scales (Wang et al. 2003), in [0, 1]
@@ -51,7 +51,7 @@ def reconstruct(model: Encodes, images: Tensor) -> np.ndarray:
 
 
 def compare_all(model: Encodes, images: Batches) -> Reconstruction:
-    """All images against their reconstructions, of which only some are held at a time."""
+    """All images against their reconstructions, in chunks."""
     parts = [compare(float_array(chunk), reconstruct(model, chunk)) for chunk in images.chunks()]
     return Reconstruction(
         *(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Reconstruction))
@@ -71,7 +71,7 @@ def compare(images: np.ndarray, reconstructions: np.ndarray) -> Reconstruction:
 
 
 def reconstruction_metrics(found: Reconstruction) -> dict[str, float]:
-    """Means over the images; of the squared error also the median, the 95th percentile and the largest."""
+    """Means over the images; for the squared error also the median, the 95th percentile and the maximum."""
     return {
         "mse": float(found.mse.mean()),
         "mse_median": float(np.median(found.mse)),
@@ -87,7 +87,7 @@ def window(height: int, width: int) -> int:
     """The side of the uniform windows in which images are compared, in pixels.
 
     The largest odd number up to a quarter of the shorter side, from 3 to 7: 7 for 28 pixels and more, 3 for up to 19.
-    A side below 3 has no neighbourhood, so there a pixel is its own.
+    Images with a side below 3 have no neighbourhoods, so their windows are single pixels.
     """
     side = min(height, width)
     if side < 3:
@@ -99,8 +99,8 @@ def window(height: int, width: int) -> int:
 def scale_weights(height: int, width: int) -> tuple[float, ...]:
     """The first of `SCALE_WEIGHTS`, as many as fit, divided by their sum: 3 for 28 pixels, 2 for 8, 1 for up to 5.
 
-    A scale has half the pixels of the one before, and fits while its shorter side is no less than the window. The
-    library asks for more, that the shorter side over (scales - 1)² is.
+    A scale has half the side of the one before, and fits if its shorter side is at least that of the window. The
+    library requires more, that the shorter side over (scales - 1)² is.
     """
     side, window_side = min(height, width), window(height, width)
     fitting = [
@@ -113,7 +113,7 @@ def scale_weights(height: int, width: int) -> tuple[float, ...]:
 
 
 def _pairs(images: np.ndarray, others: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """Float32, in which similarities come out up to 0.0003 off in flat white areas: float64 is ten times slower."""
+    """Float32, in which similarities are up to 0.0003 off in flat white areas: float64 is ten times slower."""
     size = chunk_size(images.shape[1:], len(images), CHUNK_PIXELS)
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
@@ -131,7 +131,7 @@ def _ssim(images: Tensor, others: Tensor) -> Tensor:
 
 
 def _ms_ssim(images: Tensor, others: Tensor) -> Tensor:
-    """(B, C, H, W), (B, C, H, W) -> (B): 0 where a scale is not correlated at all, as products of roots need."""
+    """(B, C, H, W), (B, C, H, W) -> (B): 0 if a scale is not correlated, because products of roots need that."""
     weights = scale_weights(*images.shape[2:])
     if len(weights) == 1:
         return _ssim(images, others).relu()

@@ -1,4 +1,4 @@
-"""The evaluation of a whole ladder: every question of every entry a task of its own, on all cores at a time."""
+"""The evaluation of a whole ladder on Ray: a task for each model and for its samples under each prior."""
 
 import time
 from collections.abc import Iterator
@@ -7,58 +7,61 @@ from typing import Any
 
 from latentmill.config import EvaluationConfig
 from latentmill.errors import InputError
-from latentmill.evaluation.assembly import assemble, calibrate, chosen_features, fit, pool_of
-from latentmill.evaluation.entry import Findings, Material, Usual, judge_model, judge_samples, usual
+from latentmill.evaluation.assembly import assemble, calibrate, choose_pool, chosen_features, fit
+from latentmill.evaluation.baseline import Baseline, compute_baseline
+from latentmill.evaluation.entry import EvaluationResult, judge_model, judge_samples
 from latentmill.evaluation.judge import Judge
-from latentmill.evaluation.measures import RULES
+from latentmill.evaluation.metrics import RULES
+from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL
-from latentmill.evaluation.sampling import routes
+from latentmill.evaluation.sampling import priors
 from latentmill.heartbeat import duration
 from latentmill.sweep.mapped import ChangedDataError, placed
 from latentmill.sweep.tasks import in_order_of_end, result, share, start
 from latentmill.variant import Variant
 
-SHOWN = 2  # of what runs, in a line
+SHOWN = 2  # running tasks in a status line
 
 
 class Evaluation:
-    """Starts all tasks when made; within a `cluster`. What has ended can be had while the others run."""
+    """Starts all tasks when it is made, within a `cluster`. Results are available while other tasks run."""
 
-    def __init__(self, models: dict[str, Variant], given: Material, config: EvaluationConfig) -> None:
-        train, val, test = (placed(images) for images in (given.train, given.val, given.test))
-        shared, seed = share(replace(given, train=train, val=val, test=test)), config.seed
-        chosen = chosen_features(config.features, given)
-        pool = start(pool_of, shared, seed)
-        copied = {name: start(fit, name, True, shared, pool, seed) for name in chosen[1]}
-        calibrated = [
-            start(calibrate, rule, copied[name], shared, pool, seed, config.samples)
-            for rule in RULES
-            for name in chosen[rule]
-        ]
-        whole = [start(fit, name, False, shared, pool, seed) for name in chosen[2]]
-        self._usual = start(usual, shared, seed)
-        self._judge = start(assemble, shared, pool, seed, config.samples, len(chosen[1]), *calibrated, *whole)
-        self._of_data = [pool, *copied.values(), *calibrated, *whole, self._usual, self._judge]
-        self._names = dict.fromkeys([*copied.values(), *whole], "features") | dict.fromkeys(calibrated, "controls")
-        self._names = {pool: "the images of the controls"} | self._names
-        self._names |= {self._usual: "neighbours of real images", self._judge: "the judge"}
-        self._asked = {}
+    def __init__(self, models: dict[str, Variant], data: PreparedData, config: EvaluationConfig) -> None:
+        train, val, test = (placed(images) for images in (data.train, data.val, data.test))
+        shared = share(replace(data, train=train, val=val, test=test))
+        self._names: dict[Any, str] = {}  # of each task, in the order in which they start
+        self._start_judge(shared, chosen_features(config.features, data), config)
+        self._shared_tasks = list(self._names)
+        self._entry_tasks: dict[Any, tuple[str, str]] = {}  # entry and prior, or entry and `MODEL`
         for entry, model in models.items():
-            of = share(model)
-            self._asked[start(judge_model, of, shared, config)] = entry, MODEL
-            for route in routes(model):
-                asked = start(judge_samples, of, route, shared, self._usual, self._judge, config)
-                self._asked[asked] = entry, route
-        told = {
-            asked: f"{entry} as a model" if route == MODEL else f"{entry}, samples by {route}"
-            for asked, (entry, route) in self._asked.items()
-        }
-        self._names |= told
+            self._start_entry(entry, model, shared, config)
         self._ended, self._started = set[Any](), time.monotonic()
 
+    def _start_judge(self, shared: Any, chosen: dict[int, list[str]], config: EvaluationConfig) -> None:
+        seed, samples = config.seed, config.samples
+        pool = start(choose_pool, shared, seed)
+        copied = {name: start(fit, name, True, shared, pool, seed) for name in chosen[1]}
+        calibrated = [
+            start(calibrate, rule, copied[name], shared, pool, seed, samples) for rule in RULES for name in chosen[rule]
+        ]
+        whole = [start(fit, name, False, shared, pool, seed) for name in chosen[2]]
+        self._baseline = start(compute_baseline, shared, seed)
+        self._judge = start(assemble, shared, pool, seed, samples, len(chosen[1]), *calibrated, *whole)
+        self._names |= {pool: "the choice of control images"} | dict.fromkeys(copied.values(), "features")
+        self._names |= dict.fromkeys(calibrated, "controls") | dict.fromkeys(whole, "features")
+        self._names |= {self._baseline: "the baseline of distances", self._judge: "the judge"}
+
+    def _start_entry(self, entry: str, model: Variant, shared: Any, config: EvaluationConfig) -> None:
+        stored = share(model)
+        task = start(judge_model, stored, shared, config)
+        self._entry_tasks[task], self._names[task] = (entry, MODEL), f"{entry}, the model"
+        for prior in priors(model):
+            task = start(judge_samples, stored, prior, shared, self._baseline, self._judge, config)
+            self._entry_tasks[task], self._names[task] = (entry, prior), f"{entry}, samples under {prior}"
+
     @property
-    def usual(self) -> Usual:
-        found: Usual = result(self._usual)
+    def baseline(self) -> Baseline:
+        found: Baseline = result(self._baseline)
         return found
 
     @property
@@ -66,16 +69,16 @@ class Evaluation:
         found: Judge = result(self._judge)
         return found
 
-    def findings(self) -> Iterator[tuple[str, str, Findings | InputError]]:
-        """Entry, route or `MODEL`, and what was found or why nothing was, each as soon as it is there.
+    def results(self) -> Iterator[tuple[str, str, EvaluationResult | InputError]]:
+        """Entry, prior or `MODEL`, and the result or why there is none, each as soon as it is there.
 
         Raises:
-            InputError: what all entries rest on can't be had.
-            ChangedDataError: the prepared data are others by now.
+            InputError: what all entries depend on has failed.
+            ChangedDataError: the prepared data have changed in the meantime.
         """
-        for ended in in_order_of_end([*self._of_data, *self._asked]):
+        for ended in in_order_of_end([*self._shared_tasks, *self._entry_tasks]):
             self._ended.add(ended)
-            if ended not in self._asked:
+            if ended not in self._entry_tasks:
                 result(ended)
                 continue
             try:
@@ -84,10 +87,10 @@ class Evaluation:
                 raise
             except InputError as error:
                 found = error
-            yield *self._asked[ended], found
+            yield *self._entry_tasks[ended], found
 
     def status(self) -> str:
-        """How far it has come, and what runs: of the questions, which begin in order, the first that have not ended."""
+        """The progress, and what runs: the first tasks that have not ended, because they start in order."""
         so_far = duration(time.monotonic() - self._started)
-        running = [name for asked, name in list(self._names.items()) if asked not in self._ended][:SHOWN]
-        return f"[{len(self._ended)}/{len(self._names)}] evaluating, {so_far} so far: {'; '.join(running)}"
+        running = [name for task, name in list(self._names.items()) if task not in self._ended][:SHOWN]
+        return f"[{len(self._ended)}/{len(self._names)}] evaluating for {so_far}: {'; '.join(running)}"

@@ -1,4 +1,4 @@
-"""Draw samples from a trained model, by each way of drawing its codes."""
+"""Draws samples from a trained model, under each of its priors."""
 
 from collections.abc import Callable
 from typing import cast, get_args
@@ -13,27 +13,28 @@ from latentmill.evaluation.finite import require_finite
 from latentmill.variant import Decodes, PriorName, Variant, float_array
 
 CHUNK = 1_000  # rows of noise drawn at a time
+NO_CODES = "pixels"  # stands for the prior of a model without codes, which draws pixels
 
 
-def routes(model: Variant) -> tuple[str, ...]:
-    """The ways to sample: each prior of a model with codes; `pixels` for one without."""
-    return get_args(PriorName) if isinstance(model, Decodes) else ("pixels",)
+def priors(model: Variant) -> tuple[str, ...]:
+    """The priors of a model with codes; `NO_CODES` for one without."""
+    return get_args(PriorName) if isinstance(model, Decodes) else (NO_CODES,)
 
 
-def default_route(model: Variant) -> str:
-    """The way that `generate`, and so the exported generator, samples."""
-    return model.prior_name if isinstance(model, Decodes) else "pixels"
+def exported_prior(model: Variant) -> str:
+    """The prior of `generate`, and so of the exported generator."""
+    return model.prior_name if isinstance(model, Decodes) else NO_CODES
 
 
 @torch.no_grad()
-def sample(model: Variant, route: str, count: int, seed: int) -> np.ndarray:
-    """`count` images, uint8 (count, C, H, W): with the 8 bits that training images have, and exports as pictures.
+def sample(model: Variant, prior: str, count: int, seed: int) -> np.ndarray:
+    """`count` images, uint8 (count, C, H, W): with 8 bits, as training images and pictures of exports have.
 
     Raises:
         InputError: one is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
-    width, draw = _route(model, route)
+    width, draw = _sampler(model, prior)
     shape = draw(torch.zeros(1, width)).shape[1:]
     samples, at_a_time = np.empty((count, *shape), np.uint8), chunk_size(shape)
     for start in range(0, count, CHUNK):
@@ -44,18 +45,19 @@ def sample(model: Variant, route: str, count: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def sample_codes(model: Decodes, route: str, count: int, seed: int) -> np.ndarray:
-    """`count` codes (count, d) from the prior of a route."""
-    prior = model.prior(cast(PriorName, route))
+def sample_codes(model: Decodes, prior: str, count: int, seed: int) -> np.ndarray:
+    """`count` codes (count, d) from one prior."""
+    fitted = model.prior(cast(PriorName, prior))
     generator = torch.Generator().manual_seed(seed)
-    return float_array(prior(standard_normal((count, prior.noise_width), generator)))
+    return float_array(fitted(standard_normal((count, fitted.noise_width), generator)))
 
 
-def _route(model: Variant, route: str) -> tuple[int, Callable[[Tensor], Tensor]]:
+def _sampler(model: Variant, prior: str) -> tuple[int, Callable[[Tensor], Tensor]]:
+    """The width of the noise, and the map from noise to images."""
     if not isinstance(model, Decodes):
         return model.noise_width, model.generate
-    prior = model.prior(cast(PriorName, route))
-    return prior.noise_width, lambda noise: model.decode(prior(noise))
+    fitted = model.prior(cast(PriorName, prior))
+    return fitted.noise_width, lambda noise: model.decode(fitted(noise))
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Features that need no labels: an encoder learns to know an image again among others, however it is moved or lit."""
+"""Features without labels: an encoder learns to recognise an image among others, however it is shifted or lit."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from torch.nn import functional as F
 from latentmill.data.batches import Batches
 from latentmill.evaluation.encoder import WIDTH, apply, digest_of_weights, encoder, smaller
 
-LEARNING_RATE, STEPS, BATCH = 2e-3, 200, 96  # the same work whatever the number of images: below 15 s on a core
+LEARNING_RATE, STEPS, BATCH = 2e-3, 200, 96  # the same work for any number of images: below 15 s on a core
 TEMPERATURE = 0.2
 SHIFT = 1 / 8  # at most, of a side
 CONTRAST, BRIGHTNESS = 0.4, 0.2  # at most, as a share and of a range of 1; brightness by channel, which is colour
 HIDDEN = 0.4  # of each side, in one rectangle
-FAR = 1e4  # keeps an image from being its own other view
+FAR = 1e4  # subtracted from the score of a view with itself
 
 
 @dataclass(frozen=True, eq=False)
 class SelfSupervisedFeatures:
     """The last layer of an encoder that is trained by instance discrimination (SimCLR, Chen et al. 2020).
 
-    Views are shifted, lit otherwise and partly hidden, which suits any images; neither mirrored nor turned, which a
-    digit is not; neither blurred, resized nor noisy, which features must go on to see.
+    Views are shifted, lit differently and partly hidden, which suits any images. They are neither mirrored nor rotated,
+    because a digit changes its meaning; neither blurred, resized nor noisy, because features must reveal that.
     """
 
     digest: str
@@ -34,7 +34,7 @@ class SelfSupervisedFeatures:
     def fit(cls, train: np.ndarray, seed: int, chosen: np.ndarray | None = None) -> "SelfSupervisedFeatures":
         """Train on images uint8 (N, C, H, W), or on those `chosen`, indices.
 
-        It follows from them, `seed` and the number of threads.
+        The result is determined by them, `seed` and the number of threads.
         """
         chosen = np.arange(len(train)) if chosen is None else chosen
         with torch.random.fork_rng(devices=[]):
@@ -51,35 +51,33 @@ class SelfSupervisedFeatures:
 
 
 def _train(body: nn.Sequential, head: nn.Module, images: Batches, some: np.ndarray, generator: Generator) -> None:
-    """On `some` of the images, with a step size that falls to zero; leaves the encoder ready for use."""
+    """Train on `some` of the images, with a learning rate that falls to zero; leave the encoder in evaluation mode."""
     optimiser = torch.optim.Adam([*body.parameters(), *head.parameters()], LEARNING_RATE)
     shrink, rest = smaller(images.image_shape), body[1:]
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, STEPS)
     for _ in range(STEPS):
         index = torch.randint(len(some), (BATCH,), generator=generator)
-        chosen = shrink(
-            images[some[index.numpy()]]
-        )  # as the encoder would itself, so that views are made of fewer pixels
+        chosen = shrink(images[some[index.numpy()]])  # the encoder's first layer, so that views have fewer pixels
         optimiser.zero_grad()
         views = torch.cat([view(chosen, generator), view(chosen, generator)])  # (2B, C, H, W)
-        _unlike(F.normalize(head(rest(views)), dim=1), index).backward()
+        _contrastive_loss(F.normalize(head(rest(views)), dim=1), index).backward()
         optimiser.step()
         schedule.step()
     body.eval()
 
 
-def _unlike(rows: Tensor, index: Tensor) -> Tensor:
+def _contrastive_loss(rows: Tensor, index: Tensor) -> Tensor:
     """The cross-entropy of finding the other view of each image among all views (2B, D) of images `index` (B)."""
-    of = torch.cat([index, index])
+    image = torch.cat([index, index])
     count = len(index)
-    same = of[:, None] == of  # an image that was drawn twice is no other image
+    same = image[:, None] == image  # an image that was drawn twice is not another image
     same[torch.arange(2 * count), (torch.arange(2 * count) + count) % (2 * count)] = False
     scores = (rows @ rows.T / TEMPERATURE).masked_fill(same, -FAR)
     return F.cross_entropy(scores, (torch.arange(2 * count) + count) % (2 * count))
 
 
 def view(images: Tensor, generator: Generator) -> Tensor:
-    """Each of (B, C, H, W) shifted, with its edge drawn out, then lit otherwise, then partly its own mean."""
+    """Each of (B, C, H, W) shifted, with its edge replicated, then lit differently, then partly hidden by its mean."""
     moved = _shifted(images, generator)
     count, channels = images.shape[:2]
     contrast = 1 + CONTRAST * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
@@ -95,8 +93,8 @@ def _shifted(images: Tensor, generator: Generator) -> Tensor:
     padded = F.pad(images, (right, right, down, down), mode="replicate")
     rows = torch.randint(2 * down + 1, (count, 1), generator=generator) + torch.arange(height)
     columns = torch.randint(2 * right + 1, (count, 1), generator=generator) + torch.arange(width)
-    of, channel = torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None]
-    return padded[of, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    image, channel = torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def _rectangles(images: Tensor, generator: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Does a model keep a rule? What the measures that have a say make of its samples."""
+"""The verdict on a model under one rule: what the informative metrics say about its samples."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,39 +7,39 @@ import numpy as np
 
 from latentmill.evaluation.calibration import Calibration
 
-Status = Literal["holds", "broken", "cannot tell"]
+Status = Literal["pass", "fail", "inconclusive"]
 INTERVAL = 2.0  # standard errors to either side
-KNOWN = 5  # subsets, for their spread to be known
+KNOWN = 5  # subsets, from which on their spread is known well enough
 
 
 @dataclass(frozen=True)
 class Draws:
     """How many images a calibration had, and what limits that."""
 
-    few: int  # images of a draw, for measures that take few at a time
+    few: int  # images of a draw, for metrics whose time grows faster than their number
     many: int  # for the others: as many as there are samples
     held_out: int  # images to draw from
-    most: int  # that could be used
-    twins: int = 0  # training images that were not held out, because others are the same
+    max_held_out: int  # that could be used
+    near_duplicates: int = 0  # training images that were not held out, because others are nearly the same
 
     @property
     def effective(self) -> int:
-        """As many as one draw of the world, without a pool, would be worth."""
+        """The number of images that would be worth as much if they were drawn from the world and not from a pool."""
         return max(1, round(1 / (1 / max(1, self.many) + 1 / max(1, self.held_out))))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure of a model's samples, taken in subsets as large as the controls."""
+    """A metric of a model's samples, taken in subsets as large as the controls."""
 
     value: float
     standard_error: float
     calibration: Calibration
 
     @staticmethod
-    def of(values: list[float], calibration: Calibration) -> "Estimate":
+    def from_subsets(values: list[float], calibration: Calibration) -> "Estimate":
         """The mean; of few subsets, the spread is at least that of real images, which is known better."""
-        real = next(each.within for each in calibration.seen if each.keeps)
+        real = next(each.draw_deviation for each in calibration.controls if each.positive)
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         deviation = spread if len(values) >= KNOWN else max(spread, real)
         return Estimate(float(np.mean(values)), deviation / float(np.sqrt(len(values))), calibration)
@@ -54,73 +54,87 @@ class Estimate:
         badness, error = self.calibration.badness, max(self.standard_error, 1e-12)
         return (badness(threshold) - badness(self.value)) / error - INTERVAL
 
-    def needed(self, threshold: float) -> float | None:
-        """How many times as many samples would have an interval that ends before the threshold.
+    def samples_factor(self, threshold: float) -> float | None:
+        """With how many times as many samples the interval would end before the threshold.
 
-        None where no number would, because the value is at the threshold or beyond it.
+        None where no number would do, because the value is at the threshold or beyond it.
         """
         if self.is_beyond(threshold):
             return None
         badness = self.calibration.badness
         return (INTERVAL * self.standard_error / (badness(threshold) - badness(self.value))) ** 2
 
-    def against(self, threshold: float) -> str:
-        """In words."""
-        word = "below" if self.calibration.higher_is_better else "above"
+    def describe(self, verb: str, threshold: float) -> str:
+        """In words: "precision (pixels) 0.91 ± 0.02, passes above 0.85"; other verbs are about the worse side."""
+        is_above = self.calibration.higher_is_better == (verb == "passes")
         interval = f"{self.value:.3g} ± {INTERVAL * self.standard_error:.2g}"
-        return f"{self.calibration.name} {interval}, broken {word} {threshold:.3g}"
+        return f"{self.calibration.name} {interval}, {verb} {'above' if is_above else 'below'} {threshold:.3g}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """With what it rests on, in a sentence."""
+    """The outcome of a rule, with its evidence in a sentence."""
 
     status: Status
     evidence: str
     samples: int
 
 
-def verdict(estimates: list[Estimate], controls: list[str], samples: int, draws: Draws) -> Verdict:
-    """Of `samples` images; `controls` are those that break the rule.
+Crossing = tuple[Estimate, float]  # with the threshold that it is compared with
 
-    `broken` where a measure that has a say is beyond its threshold. `holds` where for each control some measure that
-    tells it surely does not see it here: its interval ends before the threshold. Else `cannot tell`.
+
+def verdict(estimates: list[Estimate], controls: list[str], samples: int, draws: Draws) -> Verdict:
+    """The verdict on `samples` images; `controls` are the names of the rule's negative controls.
+
+    `fail` where an informative metric is beyond its threshold. `pass` where every negative control is excluded by a
+    metric that separates it: the interval of the samples ends before the threshold. Else `inconclusive`.
     """
     thresholds = [(each, each.calibration.threshold) for each in estimates]
-    beyond = [(each, line) for each, line in thresholds if line is not None and each.is_beyond(line)]
-    if beyond:
-        return Verdict("broken", _told(beyond), samples)
-    excluded = {control: _excluding(control, estimates) for control in controls}
-    unsure = [control for control, found in excluded.items() if found is None]
-    if unsure or not controls:
-        reasons = [_unsure(control, estimates, samples, draws) for control in unsure] or ["there are no controls"]
-        return Verdict("cannot tell", "; ".join(reasons), samples)
-    return Verdict("holds", _told([found for found in excluded.values() if found]), samples)
+    failing = [(each, line) for each, line in thresholds if line is not None and each.is_beyond(line)]
+    if failing:
+        return Verdict("fail", _evidence("fails", failing), samples)
+    excluded = {control: _exclusion(control, estimates) for control in controls}
+    missing = [control for control, found in excluded.items() if found is None]
+    if missing or not controls:
+        reasons = [_doubt(control, estimates, samples, draws) for control in missing] or ["there are no controls"]
+        return Verdict("inconclusive", "; ".join(reasons), samples)
+    return Verdict("pass", _evidence("passes", [found for found in excluded.values() if found]), samples)
 
 
-def _unsure(control: str, estimates: list[Estimate], judged: int, draws: Draws) -> str:
-    """Why `control` can't be excluded by so many samples that were judged, and how many images would do."""
-    known = [each for each in estimates if control in {seen.control for seen in each.calibration.seen}]
-    doubles = f" (without {draws.twins} training images that have twins)" if draws.twins else ""
-    given = f"{draws.held_out} held-out images{doubles} and {draws.many} samples"
-    if not known:
-        return f"{given} are too few, or too much alike, for the control {control}"
-    told = [(each, each.calibration.told().get(control)) for each in known]
-    lines = [(each, line) for each, line in told if line is not None]
-    near = [times for each, line in lines if (times := each.needed(line)) is not None]
-    if near:
-        return f"no measure excludes {control} with {judged} samples; about {_about(judged * min(near))} would do"
+def _doubt(control: str, estimates: list[Estimate], judged: int, draws: Draws) -> str:
+    """Why so many judged samples do not exclude `control`, and how many images or samples would."""
+    calibrated = [each for each in estimates if control in {known.name for known in each.calibration.controls}]
+    if not calibrated:
+        images = f"{draws.held_out} held-out images{_left_out(draws, ' ({})')}"
+        return f"{images} and {draws.many} samples are too few, or too similar, for the control {control}"
+    separated = [(each, each.calibration.separated().get(control)) for each in calibrated]
+    lines = [(each, line) for each, line in separated if line is not None]
+    factors = [factor for each, line in lines if (factor := each.samples_factor(line)) is not None]
+    if factors:
+        enough = _about(judged * min(factors))
+        return f"no metric excludes {control} with {judged} samples, but about {enough} would be enough"
     if lines:
-        return f"the samples look like the control {control} to each measure that tells it: {_told(lines)}"
-    needed = [found for each in known if (found := each.calibration.needed(control)) is not None]
-    blind = f"no measure tells {control} from real images"
-    images, samples = (count * min(needed, default=np.inf) for count in (draws.held_out, draws.many))
-    if images > draws.most:
-        return f"{blind} in these feature spaces, and no number of images that can be used would do"
+        similar = _evidence("similar", lines)
+        return f"by every metric that separates the control {control}, the samples look like it: {similar}"
+    return f"no metric separates {control} from real images, {_images_needed(control, calibrated, draws)}"
+
+
+def _images_needed(control: str, calibrated: list[Estimate], draws: Draws) -> str:
+    """How many images and samples it takes to separate `control` from real images."""
+    factors = [factor for each in calibrated if (factor := each.calibration.images_factor(control)) is not None]
+    images, samples = (count * min(factors, default=np.inf) for count in (draws.held_out, draws.many))
+    if images > draws.max_held_out:
+        return "and in these feature spaces no number of images that can be used would be enough"
+    have = f"there are {draws.held_out}{_left_out(draws, ', {}')}"
     return (
-        f"{blind}; about {_about(images)} held-out images instead of {draws.held_out}{doubles}, "
-        f"and {_about(samples)} samples instead of {draws.many}, would do"
+        f"but about {_about(images)} held-out images ({have}) and {_about(samples)} samples "
+        f"(instead of {draws.many}) would be enough"
     )
+
+
+def _left_out(draws: Draws, pattern: str) -> str:
+    found = f"without {draws.near_duplicates} training images that have near-duplicates"
+    return pattern.format(found) if draws.near_duplicates else ""
 
 
 def _about(count: float) -> str:
@@ -129,16 +143,16 @@ def _about(count: float) -> str:
     return f"{int(-(-count // unit) * unit):,}"
 
 
-def _excluding(control: str, estimates: list[Estimate]) -> tuple[Estimate, float] | None:
-    """The measure that is surest not to see `control`, and its threshold for that; None where none is sure."""
-    told = [(each, each.calibration.told().get(control)) for each in estimates]
-    sure = [(each, line) for each, line in told if line is not None and each.margin(line) > 0]
+def _exclusion(control: str, estimates: list[Estimate]) -> Crossing | None:
+    """The estimate that excludes `control` by the largest margin, with its threshold; None where none does."""
+    separated = [(each, each.calibration.separated().get(control)) for each in estimates]
+    sure = [(each, line) for each, line in separated if line is not None and each.margin(line) > 0]
     return max(sure, key=lambda found: found[0].margin(found[1]), default=None)
 
 
-def _told(found: list[tuple[Estimate, float]]) -> str:
-    """The surest first; a measure that is found several times is told once, by the threshold nearest to it."""
-    nearest: dict[str, tuple[Estimate, float]] = {}
+def _evidence(verb: str, found: list[Crossing]) -> str:
+    """The clearest first; a metric with several thresholds is named once, with the one nearest to its value."""
+    nearest: dict[str, Crossing] = {}
     for each, line in sorted(found, key=lambda pair: abs(pair[0].margin(pair[1]))):
         nearest.setdefault(each.calibration.name, (each, line))
-    return "; ".join(each.against(line) for each, line in reversed(nearest.values()))
+    return "; ".join(each.describe(verb, line) for each, line in reversed(nearest.values()))

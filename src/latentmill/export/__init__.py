@@ -1,1 +1,1 @@
-"""Trained models as ONNX graphs that sample without torch. The only place that imports onnx."""
+"""Exports trained models as ONNX graphs that sample without torch. The only package that imports onnx."""

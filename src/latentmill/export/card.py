@@ -1,4 +1,4 @@
-"""What goes out with the graphs for people to read: what the model is, and how far it can be trusted."""
+"""The card of an export, for people to read: what the model is, its verdicts, numbers and limits."""
 
 import re
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ Json = dict[str, Any]
 
 
 def warning(metrics: Json) -> str:
-    """The first line of a card: what its user must know before all else; empty where there is nothing."""
+    """The first line of a card where the samples fail Rule 2, else empty."""
     rule_2 = exported_samples(metrics)["rule_2"]
-    return f"Breaks Rule 2: its samples are copies of training images. {rule_2['evidence']}." * (
-        rule_2["status"] == "broken"
-    )
+    if rule_2["status"] != "fail":
+        return ""
+    return f"Fails Rule 2: its samples are copies of training images. {rule_2['evidence']}."
 
 
 def exported_samples(metrics: Json) -> Json:
-    """What was found of the samples that the exported generator makes."""
+    """The results for the samples of the prior that is exported."""
     found: Json = metrics["samples"][metrics["exported_prior"]]
     return found
 
@@ -41,7 +41,7 @@ def _head(card: Json) -> Iterator[str]:
     yield f"A model of the variant `{card['variant']}`: images of {shape} (channels, height, width) in [0, 1]."
     described = f"{plain(data['description'])} (data `{data['digest'][:12]}`)"
     yield f"It was trained on {data['counts']['train']} images: {described}."
-    yield f"Codes are drawn from: {card['prior']}."
+    yield f"Prior of the codes: {card['prior']}."
     yield f"Trial `{card['fingerprint']}`, weights `{card['weights_sha256'][:12]}`."
     if card.get("chosen"):
         yield f"It is the champion: {card['chosen']}."
@@ -63,38 +63,38 @@ def _numbers(card: Json) -> Iterator[str]:
     yield from ("| measured on test images | value |", "|---|---|")
     if likelihood := metrics.get("likelihood"):
         name = f"likelihood, {likelihood['kind']}, {likelihood['sample_space']}"
-        yield f"| {name} | {_interval(likelihood['nats'], likelihood['standard_error'])} nats an image |"
+        yield f"| {name} | {_interval(likelihood['nats'], likelihood['standard_error'])} nats per image |"
     for name, value in metrics.get("reconstruction", {}).items():
         if isinstance(value, float):
             yield f"| reconstruction: {name.replace('_', ' ')} | {value:.4g} |"
     samples = exported_samples(metrics)
     copies = samples["near_copies"]
-    among = f"{copies['low']:.2%} to {copies['high']:.2%}; of held-out images {copies['held_out']:.2%}"
-    yield f"| near copies among samples | {copies['share']:.2%}, between {among} |"
-    for space, measures in samples["measures"].items():
-        for name, found in measures.items():
+    interval = f"95 % interval {copies['low']:.2%} to {copies['high']:.2%}"
+    among_test = f"{copies['held_out']:.2%} among test images"
+    yield f"| near copies among samples | {copies['share']:.2%}, {interval}; {among_test} |"
+    for space, found_in_space in samples["metrics"].items():
+        for name, found in found_in_space.items():
             yield f"| {name} ({space}) | {_interval(found['value'], found['standard_error'])} |"
 
 
 def _files(card: Json) -> Iterator[str]:
     on = card["measured_on"]
     batches = list(next(iter(card["files"].values()))["milliseconds"])
-    times = " | ".join(f"ms for {batch}" for batch in batches)
+    times = " | ".join(f"ms for {batch} images" for batch in batches)
     yield from (f"| file | maps | {times} |", f"|---|---|{'---|' * len(batches)}")
     for name, file in card["files"].items():
         took = " | ".join(f"{file['milliseconds'][batch]:g}" for batch in batches)
         yield f"| `{name}` | `{file['input']}` to {', '.join(f'`{output}`' for output in file['outputs'])} | {took} |"
-    for form, found in card["forms"].items():
+    for format, found in card["formats"].items():
         took = " | ".join(f"{found['milliseconds'][batch]:g}" for batch in batches)
-        yield f"| `decoder.{form}.onnx` | {_form(found)} | {took} |"
+        yield f"| `decoder.{format}.onnx` | {_difference(found)} | {took} |"
     yield from ("", f"Times are medians in onnxruntime on {on['threads']} threads of: {on['processor']}.")
 
 
-def _form(found: Json) -> str:
-    differs = (
-        f"differs by {found['mean_difference']:.2g} of 255 levels on average, {found['largest_difference']:.2g} at most"
-    )
-    return differs if found["published"] else f"not published: {differs}, but {found['tolerance']:g} are allowed"
+def _difference(found: Json) -> str:
+    mean, largest = found["mean_difference"], found["largest_difference"]
+    differs = f"differs by {mean:.2g} of 255 levels on average, {largest:.2g} at most"
+    return differs if found["published"] else f"not published: {differs}; the average may be {found['tolerance']:g}"
 
 
 def _example(card: Json) -> Iterator[str]:
@@ -117,13 +117,13 @@ def _classes(card: Json) -> Iterator[str]:
     yield from ("## Classes", "", f"Training images by class, {len(classes)}: {', '.join(shown)}{more}.")
     rare = [f"{plain(each['name'])} ({each['images']})" for each in classes if each["images"] < RARE]
     if card["latent"] and len(classes) > MOST_SLIDERS:
-        yield f"No directions lead toward classes: more than {MOST_SLIDERS} would make no list that is of use."
+        yield f"There are no directions toward classes, because there are more than {MOST_SLIDERS} classes."
     elif card["latent"] and rare:
-        yield f"Too rare for a direction, with fewer than {RARE} images: {', '.join(rare[:LISTED])}."
+        yield f"Classes with fewer than {RARE} images, and therefore no direction: {', '.join(rare[:LISTED])}."
 
 
 def plain(text: str) -> str:
-    """Text from outside, such as the name of a class, with nothing that Markdown or HTML would read as its own."""
+    """Text from outside, such as the name of a class, escaped for Markdown and HTML."""
     return escape(re.sub(r"([\\`*_\[\]|~#])", r"\\\1", one_line(text)), quote=False)
 
 
@@ -131,12 +131,14 @@ def _limits(card: Json) -> Iterator[str]:
     statuses = {rule: exported_samples(card["metrics"])[rule]["status"] for rule in ("rule_1", "rule_2")}
     largest = max(file["largest_difference_from_torch"] for file in card["files"].values())
     yield from ("## Limits", "")
-    yield "- It knows no other images than those it was trained on, and makes none of another size."
-    yield "- The verdicts are about samples at temperature 1 without truncation, beside the data named above."
-    if statuses["rule_1"] != "holds":
-        yield "- Its samples can be told from real images, or nobody knows: do not pass them off as data."
-    if statuses["rule_2"] == "cannot tell":
-        yield "- There were too few images to tell whether it copies."
+    yield "- It generates images like those that it was trained on, and only of their size."
+    yield "- The verdicts hold for samples at temperature 1 without truncation, compared with the data named above."
+    if statuses["rule_1"] == "fail":
+        yield "- Metrics distinguish its samples from real images: do not use them in place of data."
+    if statuses["rule_1"] == "inconclusive":
+        yield "- It is not known whether its samples look like real images: do not use them in place of data."
+    if statuses["rule_2"] == "inconclusive":
+        yield "- It is not known whether its samples are copies of training images."
     yield f"- On a CPU, onnxruntime differs from torch by at most {largest:.1e} of the largest value."
 
 

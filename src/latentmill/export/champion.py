@@ -1,4 +1,4 @@
-"""Which entry goes out as the champion: of those that pass both rules, the one nearest to the validation images."""
+"""The choice of the champion: of the entries that pass both rules, the one nearest to the validation images."""
 
 import json
 import shutil
@@ -10,25 +10,25 @@ from typing import Any
 from latentmill.config import ChampionMetric
 from latentmill.export.card import as_text, exported_samples
 from latentmill.export.manifest import manifest
-from latentmill.export.outcome import Outcome
-from latentmill.export.refusal import OUTCOMES, Refused
+from latentmill.export.outcome import ExportOutcome
+from latentmill.export.refusal import Refused
 from latentmill.files import write_json, write_text
 from latentmill.runtime.folder import CARD, MANIFEST
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
-STATUSES = ("holds", "cannot tell", "broken")  # the better first
+OUTCOMES = ("pass", "inconclusive", "fail")  # the best first
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An entry that may go out as the champion."""
+    """An entry that may become the champion."""
 
     entry: str
     metric: str
     value: float | None  # None: there were too few images to compute the metric
-    rules: tuple[str, str]  # the verdicts
+    rules: tuple[str, str]  # their outcomes
     metrics: Json
 
     def __str__(self) -> str:
@@ -36,33 +36,32 @@ class Candidate:
 
     @property
     def chosen(self) -> str:
-        """What it is chosen by."""
-        first, second = (OUTCOMES[status] for status in self.rules)
-        rules = f"rule 1 {first}, rule 2 {second}"
+        """Why it is chosen."""
+        rules = ", ".join(f"rule {rule} {outcome}" for rule, outcome in enumerate(self.rules, start=1))
         if self.value is None:
-            return f"{rules}, the last of these on the ladder, for there are too few images for {self.metric}"
+            return f"{rules}, the last of these on the ladder, because there are too few images for {self.metric}"
         return f"{rules}, {self.metric} to validation images {self.value:.4g}"
 
 
 def ranked(metrics: dict[str, Json], metric: ChampionMetric) -> list[Candidate]:
     """The entries, the best first: by Rule 2, then by Rule 1, then by the metric, then by name.
 
-    Those without the metric come last among their like; the later on the ladder, the order of `metrics`, first.
+    Entries without the metric follow those with equal outcomes, the last on the ladder, the order of `metrics`, first.
     """
     found = [_candidate(entry, each, metric) for entry, each in reversed(metrics.items())]
     return sorted(
         found,
         key=lambda each: (
-            STATUSES.index(each.rules[1]),
-            STATUSES.index(each.rules[0]),
+            OUTCOMES.index(each.rules[1]),
+            OUTCOMES.index(each.rules[0]),
             _badness(each),
-            "" if each.value is None else each.entry,  # sorting keeps the order of what is equal
+            "" if each.value is None else each.entry,  # sorting is stable
         ),
     )
 
 
 def appoint(candidate: Candidate, exports: Path, folder: Path) -> None:
-    """Copy the candidate's export into an empty folder; the card there says what it is chosen by."""
+    """Copy the candidate's export into an empty folder; the card there says why it is chosen."""
     shutil.copytree(exports / candidate.entry, folder, dirs_exist_ok=True)
     card = json.loads((folder / CARD).read_text(encoding="utf-8")) | {"chosen": candidate.chosen}
     write_json(folder / CARD, card)
@@ -70,10 +69,10 @@ def appoint(candidate: Candidate, exports: Path, folder: Path) -> None:
     write_json(folder / MANIFEST, manifest(folder))
 
 
-def nobody(outcomes: list[Outcome]) -> Refused:
-    """Why there is no champion."""
-    told = ["; ".join(filter(None, (f"{each.name}: {each.reason}", each.advice))) for each in outcomes]
-    return Refused("no entry could be exported", "; ".join(told))
+def no_champion(outcomes: list[ExportOutcome]) -> Refused:
+    """The refusal of a champion, if no entry was exported."""
+    reasons = ["; ".join(filter(None, (f"{each.name}: {each.reason}", each.advice))) for each in outcomes]
+    return Refused("no entry could be exported", "; ".join(reasons))
 
 
 def _badness(candidate: Candidate) -> float:

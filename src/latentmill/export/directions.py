@@ -1,4 +1,4 @@
-"""Directions in the latent space that an application can give a slider: what they are called, and how far they go."""
+"""Directions in the latent space for the sliders of an application: their names, vectors and ranges."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ import numpy as np
 from latentmill.data.preparation.sufficiency import MOST_SLIDERS, RARE
 
 COMPONENTS = 5  # at most
-REACH = 3.0  # standard deviations of the codes, either way
+REACH = 3.0  # standard deviations of the codes, in both directions
 
 
 def spread(codes: np.ndarray) -> dict[str, list[float]]:
-    """Where the codes (N, d) of the training images lie, by dimension."""
+    """Mean and deviation of the codes (N, d) of the training images, by dimension."""
     return {"mean": _plain(codes.mean(0)), "deviation": _plain(codes.std(0))}
 
 
 def directions(
     codes: np.ndarray, labels: np.ndarray | None = None, classes: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Of codes (N, d): toward each of the `classes` that `labels` (N) are indices into, and the principal components.
+    """Directions in codes (N, d): toward each of the `classes`, which `labels` (N) index, and principal components.
 
     A code plus t times `vector` is what to decode, for t from `low` to `high`. A class's vector leads from the mean
     of all codes to the mean of its own (Larsen et al. 2016); a component's is one standard deviation long, and
@@ -51,7 +51,7 @@ def _components(centred: np.ndarray) -> list[dict[str, Any]]:
     shares = variances / max(variances.sum(), 1e-12)
     found = []
     for number, (variance, share, vector) in enumerate(zip(variances, shares, vectors.T, strict=True)):
-        turned = vector * np.sign(vector[np.abs(vector).argmax()])  # the same way round on every machine
+        turned = vector * np.sign(vector[np.abs(vector).argmax()])  # the same sign on every machine
         rank = len(variances) - number
         found.append(_direction(f"component {rank}", turned * np.sqrt(max(variance, 0)), REACH, float(share)))
     return found[::-1][:COMPONENTS]
@@ -62,5 +62,5 @@ def _direction(name: str, vector: np.ndarray, reach: float, explains: float | No
 
 
 def _plain(values: np.ndarray) -> list[float]:
-    """As JSON, to the precision that the decoder takes."""
+    """For JSON, with the precision of float32."""
     return [float(f"{value:.7g}") for value in values]

@@ -1,4 +1,4 @@
-"""One entry of the ladder, exported or refused."""
+"""Exports one entry of the ladder, or refuses to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.config import ExportConfig
-from latentmill.export.bundle import Given, told, write_bundle
-from latentmill.export.permission import evaluated, require_kept
+from latentmill.export.permission import evaluated, require_rule_2
 from latentmill.export.refusal import Refused
+from latentmill.export.writer import TrainingData, summary, write_export
 from latentmill.files import replacing_folder
 from latentmill.memory import is_out_of_memory
 from latentmill.training.checkpoint import load
@@ -23,15 +23,15 @@ class Exporter:
     """Writes the exports of a ladder, one entry at a time."""
 
     models: Path  # the folder of the entries' trained models
-    metrics: Json  # what the evaluation found, by entry
-    given: Given  # what the models were trained on
+    metrics: Json  # results of the evaluation, by entry
+    data: TrainingData
     config: ExportConfig
-    tell: Callable[[str], None]  # is called with each step before it, for some take long, and with what was written
+    tell: Callable[[str], None]  # called with each step before it starts, because some take long, and with a summary
 
     def write(self, entry: str, folder: Path, inputs: str) -> None:
-        """Put the entry's graphs and card, or why there are none, in the place of `folder`.
+        """Replace `folder` by the entry's graphs and card, or by a refusal.
 
-        `inputs` is the digest that it will be found up to date by. Where an error is raised, it keeps what it held.
+        `inputs` is the digest by which the folder will be up to date. On an error the folder stays as it was.
 
         Raises:
             InputError: the trained model is missing or damaged, or was not evaluated.
@@ -43,17 +43,17 @@ class Exporter:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            said = " ".join(str(error).split())[:200]
-            failed = Refused("its export must fit into memory", said, TRY_AGAIN, status="failed")
-            self._refuse(entry, folder, failed, inputs="")  # never up to date, for another time it may fit
+            reason = " ".join(str(error).split())[:200]
+            failed = Refused("its export must fit into memory", reason, TRY_AGAIN, status="failed")
+            self._refuse(entry, folder, failed, inputs="")  # never up to date, because another time it may fit
 
     def _export(self, entry: str, folder: Path, inputs: str) -> None:
         found = evaluated(entry, self.metrics, self.models)
-        require_kept(entry, found, self.config.allow_broken)
+        require_rule_2(entry, found, self.config.allow_failing)
         trained, steps = load(self.models / entry), lambda step: self.tell(f"{folder}/{step}")
         with replacing_folder(folder) as partial:
-            card = write_bundle(trained, entry, found, self.given, partial, self.config.forms, inputs, steps)
-        for line in told(card):
+            card = write_export(trained, entry, found, self.data, partial, self.config.formats, inputs, steps)
+        for line in summary(card):
             self.tell(f"{folder}/{line}")
 
     def _refuse(self, entry: str, folder: Path, refused: Refused, inputs: str) -> None:

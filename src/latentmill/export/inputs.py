@@ -1,6 +1,6 @@
-"""All that an entry's export is made from, as one digest: where it is the same, nothing is exported anew.
+"""The inputs of an entry's export, as one digest: if it is the same, the entry is not exported again.
 
-Needs no torch, so that a stage that has nothing to do does not wait for it.
+The module needs no torch, so that a stage that has nothing to do does not wait for the import.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 from latentmill.config import ExportConfig
 from latentmill.training.code import SOURCE, digest, imported_files
 
-WRITER = SOURCE / "latentmill" / "export" / "entry.py"  # what it imports is the code that an export is made by
+WRITER = SOURCE / "latentmill" / "export" / "entry.py"  # its imports are the code that writes exports
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 TRAINING_DATA = ("manifest.json", "train_labels.npy")  # the manifest has the digests of the images
 
@@ -21,27 +21,27 @@ Json = dict[str, Any]
 
 
 def inputs_digest(entry: str, variant: str, model: Path, data: Path, metrics: Json, config: ExportConfig) -> str:
-    """SHA-256 of whatever can change what is exported of an entry, or refused.
+    """SHA-256 of everything that can change the export of an entry, or its refusal.
 
     Args:
         entry: its name on the ladder.
         variant: the name of its variant.
-        model: the folder of its trained model, or of why there is none.
+        model: the folder of its trained model, or of its failure.
         data: the prepared data set.
-        metrics: what the evaluation found, by entry; those of other entries do not count.
-        config: of this only what concerns the entry counts.
+        metrics: results of the evaluation, by entry; those of other entries do not count.
+        config: only what concerns the entry counts.
     """
-    told = {
+    inputs = {
         "entry": entry,
         "metrics": metrics.get(entry),
-        "may fail Rule 2": entry in config.allow_broken,
-        "forms": config.forms,
+        "may fail Rule 2": entry in config.allow_failing,
+        "formats": config.formats,
         "libraries": {name: version(name) for name in LIBRARIES},
         "code": digest(imported_files(WRITER, *_variant_file(variant))),
         "model": dict(_files(*sorted(model.glob("*")))),
         "data": dict(_files(*(data / name for name in TRAINING_DATA))),
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _variant_file(name: str) -> list[Path]:

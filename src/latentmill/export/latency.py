@@ -1,4 +1,4 @@
-"""How long a call takes, here and now: an order of magnitude for who chooses a model."""
+"""The time of a call on this machine: an order of magnitude for the choice of a model."""
 
 import platform
 import time
@@ -12,39 +12,39 @@ from latentmill.export.graphs import Graph
 from latentmill.runtime import graph as runtime
 
 BATCHES = (1, 64, 1024)
-SECONDS, LEAST = 0.03, 5  # to repeat a call for, and how often at least …
-MOST = 3.0  # … unless so many seconds are over
+SECONDS, LEAST = 0.03, 5  # a call is repeated for so many seconds and at least so often …
+MOST = 3.0  # … but not after so many seconds
 
 
 def latency(graph: Graph, path: Path) -> dict[str, float]:
-    """Milliseconds of a call of the file that `graph` was exported as."""
+    """Milliseconds per call of the exported file of `graph`, by the number of rows."""
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in graph.outputs(batch=2).items()}
-    opened = runtime.Graph(path.read_bytes(), str(path), (graph.input_name, graph.input_shape), shapes)
+    opened = runtime.OnnxGraph(path.read_bytes(), str(path), (graph.input_name, graph.input_shape), shapes)
     return milliseconds(opened, graph)
 
 
-def milliseconds(opened: runtime.Graph, graph: Graph) -> dict[str, float]:
-    """Of a call, the median, by the rows in it; `graph` gives examples."""
+def milliseconds(opened: runtime.OnnxGraph, graph: Graph) -> dict[str, float]:
+    """The median per call, by the number of rows; `graph` provides example inputs."""
     return {str(batch): _milliseconds(opened, graph.example(batch, seed=0).numpy()) for batch in BATCHES}
 
 
 def measured_on() -> dict[str, Any]:
-    """What the times depend on."""
+    """The processor and the number of threads."""
     return {"processor": _processor(), "threads": runtime.cores()}
 
 
-def _milliseconds(graph: runtime.Graph, rows: np.ndarray) -> float:
-    graph.run(rows, *graph.given)  # the first call prepares
+def _milliseconds(graph: runtime.OnnxGraph, rows: np.ndarray) -> float:
+    graph.run(rows, *graph.outputs)  # the first call allocates memory
     times: list[float] = []
     while sum(times) < SECONDS or (len(times) < LEAST and sum(times) < MOST):
         started = time.perf_counter()
-        graph.run(rows, *graph.given)
+        graph.run(rows, *graph.outputs)
         times.append(time.perf_counter() - started)
     return float(f"{1000 * median(times):.3g}")
 
 
 def _processor() -> str:
-    """Its model, where Linux says it."""
+    """Its model name on Linux, else what Python knows of it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,10 +1,9 @@
-"""What stands in a written folder: that it is whole, what it was made from, and whether it may be removed.
+"""The manifest of an export: whether a folder is complete and up to date, and whether it may be removed.
 
-    manifest.json: {"format": 1, "inputs": "…", "files": {"decoder.onnx": {"sha256": "…", "bytes": 123}, …}}
+    manifest.json: {"format": 2, "inputs": "…", "files": {"decoder.onnx": {"sha256": "…", "bytes": 123}, …}}
     refused.json:  {"entry": "vae", "inputs": "…", …}
 
-`inputs` is the digest of all that the folder was made from, as inputs.py computes it; empty where that is not known, or
-does not decide, so that the folder is made again.
+`inputs` is the digest of all that the folder was made from, by inputs.py. It is empty if the folder must be made again.
 """
 
 import hashlib
@@ -20,13 +19,13 @@ Json = dict[str, Any]
 
 
 def manifest(folder: Path, inputs: str = "") -> Json:
-    """What an application checks each file of `folder` against."""
+    """The digest of every file in `folder`, against which applications check it."""
     files = {path.name: _described(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     return {"format": FORMAT, "inputs": inputs, "files": files}
 
 
 def is_up_to_date(folder: Path, inputs: str) -> bool:
-    """Whether `folder` was made from these inputs and is as it was written: an export, file by file, or a refusal."""
+    """Whether `folder` was made from these inputs and is unchanged: an export, file by file, or a refusal."""
     if _names(folder) == {REFUSED}:
         return _read(folder / REFUSED).get("inputs") == inputs
     found = _read(folder / MANIFEST)
@@ -35,10 +34,10 @@ def is_up_to_date(folder: Path, inputs: str) -> bool:
 
 
 def remove_others(root: Path, kept: Collection[str]) -> list[Path]:
-    """Remove the folders of `root` that the pipeline wrote for entries that are not `kept`; which these were.
+    """Remove the folders of `root` that the pipeline wrote for entries that are not `kept`; return these folders.
 
-    Its own has the name of the entry that it is of, and no file beside those that the pipeline wrote: a copy under
-    another name, or with notes in it, is the user's.
+    A folder of the pipeline has the name of its entry, and only files that the pipeline wrote: a copy under another
+    name, or with notes in it, is the user's.
     """
     found = [path for path in sorted(root.glob("*")) if path.name not in kept and _is_own(path)]
     for folder in found:
@@ -64,7 +63,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _read(path: Path) -> Json:
-    """A JSON object; empty where there is none to be read."""
+    """A JSON object; empty if it cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What became of each entry's export, as the stages left it on disk."""
+"""The outcome of each entry's export, read from disk: exported, refused or failed."""
 
 import json
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ from latentmill.config import RESERVED
 from latentmill.errors import InputError
 from latentmill.export.refusal import outcomes
 from latentmill.runtime.folder import CARD, REFUSED
+from latentmill.runtime.format_1 import upgraded
 from latentmill.runtime.text import one_line
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Of one folder of exports."""
+class ExportOutcome:
+    """Of one folder in `exports`."""
 
     name: str  # the entry's, or `champion`
     status: str  # exported, refused or failed
     reason: str  # with the evidence; empty for an export
-    advice: str  # what to do about a refusal, if anything
+    advice: str  # what to do about a refusal; empty where nothing can be done
     rules: dict[str, str]  # rule -> pass, fail or inconclusive
     card: Json  # empty without an export
 
@@ -38,8 +39,8 @@ class Outcome:
         return one_line(f"{self.name}: {what}{f' ({rules})' if rules else ''}{advice}")
 
 
-def read_outcome(exports: Path, name: str) -> Outcome:
-    """Of the folder `name`.
+def read_outcome(exports: Path, name: str) -> ExportOutcome:
+    """The outcome in the folder `name`.
 
     Raises:
         InputError: it holds neither an export nor a refusal, or what it holds is damaged.
@@ -49,13 +50,13 @@ def read_outcome(exports: Path, name: str) -> Outcome:
         found = _read(folder / REFUSED, name)
         reason = ": ".join(str(found[key]) for key in ("reason", "evidence") if found.get(key))
         status = "failed" if found.get("status") == "failed" else "refused"
-        return Outcome(name, status, reason, str(found.get("advice", "")), found.get("rules", {}), {})
-    card = _read(folder / CARD, name)
-    return Outcome(name, "exported", "", "", outcomes(card.get("metrics", {})), card)
+        return ExportOutcome(name, status, reason, str(found.get("advice", "")), found.get("rules", {}), {})
+    card = upgraded(_read(folder / CARD, name))
+    return ExportOutcome(name, "exported", "", "", outcomes(card.get("metrics", {})), card)
 
 
 def check(entries: list[str], exports: Path) -> bool:
-    """Print a line an entry and one for the champion; whether anything could be shipped.
+    """Print a line for each entry and one for the champion; true if an entry and the champion were exported.
 
     Raises:
         InputError: as `read_outcome`.

@@ -1,4 +1,4 @@
-"""Which entries may be exported."""
+"""Decides which entries may be exported."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 
 def evaluated(entry: str, metrics: Json, models: Path) -> Json:
-    """What the evaluation found of an entry.
+    """The results of an entry's evaluation.
 
     Raises:
         Refused: the entry has no trained model, or its evaluation failed.
@@ -29,13 +29,13 @@ def evaluated(entry: str, metrics: Json, models: Path) -> Json:
     return found
 
 
-def require_kept(entry: str, metrics: Json, allow_broken: list[str]) -> None:
-    """A copier goes out only where someone has said that it may.
+def require_rule_2(entry: str, metrics: Json, allow_failing: list[str]) -> None:
+    """Refuse an entry whose samples fail Rule 2, unless the user has allowed it by name.
 
     Raises:
-        Refused: the samples of the prior that is exported fail Rule 2, and `allow_broken` lacks the entry.
+        Refused: the samples of the prior that is exported fail Rule 2, and `allow_failing` lacks the entry.
     """
     rule_2 = exported_samples(metrics)["rule_2"]
-    if rule_2["status"] == "broken" and entry not in allow_broken:
-        advice = f"to export it all the same, name {entry} in export.allow_broken"
+    if rule_2["status"] == "fail" and entry not in allow_failing:
+        advice = f"to export it nevertheless, add {entry} to export.allow_failing"
         raise Refused("its samples are copies of training images and fail Rule 2", rule_2["evidence"], advice)

@@ -1,10 +1,10 @@
-"""What is not handed out, and why: an output like an export, so that other entries, champion and report are made.
+"""An export that is refused, and why. A refusal is an output too, so that the stages of other entries go on.
 
     exports/<entry>/refused.json
     {"entry": "vae", "status": "refused", "reason": …, "evidence": …, "advice": …, "rules": {"1": "pass", "2": "fail"},
      "inputs": …}
 
-The status is `failed` for an entry that has no trained model, or could not be evaluated.
+The status is `failed` for an entry that has no trained model or could not be evaluated.
 """
 
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import Any, Literal
 from latentmill.errors import InputError
 from latentmill.files import write_json
 from latentmill.runtime.folder import REFUSED
-
-OUTCOMES = {"holds": "pass", "broken": "fail", "cannot tell": "inconclusive"}  # of a rule, by its status in metrics
 
 Json = dict[str, Any]
 
@@ -31,14 +29,14 @@ class Refused(InputError):
     def write(self, folder: Path, entry: str, metrics: Json | None = None, inputs: str = "") -> None:
         """Write refused.json into `folder`; `metrics` are those of the entry, where it was evaluated.
 
-        `inputs` is the digest of all that it was refused for, where it need not be tried again.
+        `inputs` is the digest of everything that led to the refusal; empty if the export must be tried again.
         """
-        told = {name: getattr(self, name) for name in ("status", "reason", "evidence", "advice")}
-        write_json(folder / REFUSED, {"entry": entry, **told, "rules": outcomes(metrics or {}), "inputs": inputs})
+        why = {name: getattr(self, name) for name in ("status", "reason", "evidence", "advice")}
+        write_json(folder / REFUSED, {"entry": entry, **why, "rules": outcomes(metrics or {}), "inputs": inputs})
 
 
 def outcomes(metrics: Json) -> dict[str, str]:
-    """Of each rule, for the samples of the exported prior: pass, fail or inconclusive; empty without samples."""
+    """The outcome of each rule for the samples of the exported prior; empty without samples."""
     samples = metrics.get("samples", {}).get(metrics.get("exported_prior"), {})
     statuses = {rule: samples.get(f"rule_{rule}", {}).get("status") for rule in ("1", "2")}
-    return {rule: OUTCOMES.get(status, status) for rule, status in statuses.items() if status}
+    return {rule: status for rule, status in statuses.items() if status}

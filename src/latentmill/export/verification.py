@@ -1,4 +1,4 @@
-"""Does onnxruntime compute what torch does?"""
+"""Compares the outputs of onnxruntime with those of torch."""
 
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def largest_difference(graph: Graph, path: Path) -> float:
     differences = []
     for batch in BATCHES:
         inputs = graph.example(batch, seed=batch)
-        given = session.run(list(graph.output_names), {graph.input_name: inputs.numpy()})
-        for found, tensor in zip(given, graph.function(inputs), strict=True):
+        outputs = session.run(list(graph.output_names), {graph.input_name: inputs.numpy()})
+        for found, tensor in zip(outputs, graph.function(inputs), strict=True):
             expected = tensor.numpy()
             differences.append(np.abs(found - expected).max() / np.maximum(1.0, np.abs(expected).max()))
     largest = float(np.max(differences))  # NaN where one is

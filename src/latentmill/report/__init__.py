@@ -1,1 +1,1 @@
-"""One self-contained page that tells what was trained, how it is judged, and what to see in each picture."""
+"""One self-contained page with the trained models, their verdicts, and their pictures with captions."""

@@ -1,6 +1,6 @@
-"""What each measure's values mean on this data: which controls it told, and from where it says that a rule is broken.
+"""The calibration of each metric on this data: the controls that it separates, and its threshold.
 
-A measure that told no control is blind here and has no say, however well it is known.
+A metric that detects no negative control is uninformative here, however well known it is.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from latentmill.report.verdicts import RULES
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A measure on one set of images."""
+class Point:
+    """The value of a metric on one control or model."""
 
     name: str
-    kind: str  # "keeps" or "breaks" for a control, "model"
+    kind: str  # "positive" or "negative" for a control, "model"
     symbol: str  # a letter for a control, its number on the ladder for a model
     value: float | None  # None: it was not measured
     error: float  # deviation between draws of a control, standard error for a model
-    threshold: float | None = None  # where a control that breaks the rule is told from all that keep it
+    threshold: float | None = None  # of a negative control that the metric detects
 
     @property
     def text(self) -> str:
@@ -27,13 +27,13 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One of a rule's measures, on all controls and models."""
+class CalibratedMetric:
+    """One of a rule's metrics, on all controls and models."""
 
     name: str
     space: str
     lower_is_better: bool
-    seen: list[Seen]
+    points: list[Point]
 
     @property
     def title(self) -> str:
@@ -41,79 +41,81 @@ class Measure:
 
     @property
     def threshold(self) -> float | None:
-        """The value from which it says that the rule is broken; None where it has no say."""
-        found = [each.threshold for each in self.seen if each.threshold is not None]
+        """The value from which the rule fails; None for an uninformative metric."""
+        found = [each.threshold for each in self.points if each.threshold is not None]
         return (min if self.lower_is_better else max)(found) if found else None
 
     @property
-    def blind(self) -> bool:
-        return self.threshold is None
+    def informative(self) -> bool:
+        return self.threshold is not None
 
     @property
     def limit(self) -> str:
-        """The threshold in words."""
+        """The threshold with its sign."""
         if self.threshold is None:
             return MISSING
         return f"{'≥' if self.lower_is_better else '≤'}\N{NO-BREAK SPACE}{plain(self.threshold)}"
 
     @property
-    def breaking(self) -> list[Seen]:
-        """The controls that it should tell."""
-        return [each for each in self.seen if each.kind == "breaks"]
+    def negative(self) -> list[Point]:
+        return [each for each in self.points if each.kind == "negative"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """All that is known of the measures of one rule."""
+    """The metrics of one rule, with the controls and models that they were computed on."""
 
     number: str
     title: str
-    controls: list[Seen]  # without values: what the symbols stand for
-    models: list[Seen]  # likewise
-    measures: list[Measure]  # those that have a say first
+    controls: list[Point]  # without values: the legend of the symbols
+    models: list[Point]  # also without values
+    metrics: list[CalibratedMetric]  # the informative ones first
 
     @property
-    def breaking(self) -> list[Seen]:
-        return [each for each in self.controls if each.kind == "breaks"]
+    def negative(self) -> list[Point]:
+        return [each for each in self.controls if each.kind == "negative"]
 
 
 def rules(inputs: Inputs) -> list[Rule]:
-    """The rules that were calibrated, with where each entry's exported samples stand."""
+    """The rules that were calibrated, with the exported samples of each entry."""
     return [_rule(number, found, inputs) for number, found in inputs.calibration.get("rules", {}).items()]
 
 
 def directions(calibration: Json) -> dict[tuple[str, str], str]:
-    """(space, measure) -> "higher" or "lower", whichever is better."""
-    found = [measure for rule in calibration.get("rules", {}).values() for measure in rule["measures"]]
-    return {(each["space"], each["measure"]): each["better"] for each in found}
+    """(space, metric) -> "higher" or "lower", whichever is better."""
+    return {(each["space"], each["metric"]): each["better"] for each in _metrics(calibration)}
 
 
-def having_say(calibration: Json) -> set[tuple[str, str]]:
-    """(space, measure) of those that told some control."""
-    found = [measure for rule in calibration.get("rules", {}).values() for measure in rule["measures"]]
-    return {(each["space"], each["measure"]) for each in found if each["tells"]}
+def informative_metrics(calibration: Json) -> set[tuple[str, str]]:
+    """(space, metric) of those that detect some control."""
+    return {(each["space"], each["metric"]) for each in _metrics(calibration) if each["detects"]}
+
+
+def _metrics(calibration: Json) -> list[Json]:
+    return [metric for rule in calibration.get("rules", {}).values() for metric in rule["metrics"]]
 
 
 def _rule(number: str, found: Json, inputs: Inputs) -> Rule:
     controls = [
-        Seen(each["name"], "keeps" if each["keeps"] else "breaks", chr(ord("A") + index), None, 0)
+        Point(each["name"], "positive" if each["positive"] else "negative", chr(ord("A") + index), None, 0)
         for index, each in enumerate(found["controls"])
     ]
-    models = [Seen(entry.name, "model", str(entry.rank), None, 0) for entry in inputs.entries]
-    measures = [_measure(each, controls, inputs) for each in found["measures"]]
-    return Rule(number, RULES.get(number, ""), controls, models, sorted(measures, key=lambda each: each.blind))
+    models = [Point(entry.name, "model", str(entry.rank), None, 0) for entry in inputs.entries]
+    metrics = [_metric(each, controls, inputs) for each in found["metrics"]]
+    ordered = sorted(metrics, key=lambda each: not each.informative)
+    return Rule(number, RULES.get(number, ""), controls, models, ordered)
 
 
-def _measure(found: Json, controls: list[Seen], inputs: Inputs) -> Measure:
-    seen = [_control(each, found) for each in controls]
+def _metric(found: Json, controls: list[Point], inputs: Inputs) -> CalibratedMetric:
+    points = [_control(each, found) for each in controls]
     for entry in inputs.entries:
         samples = entry.metrics["samples"][entry.metrics["exported_prior"]]
-        value = samples.get("measures", {}).get(found["space"], {}).get(found["measure"], {})
-        seen.append(Seen(entry.name, "model", str(entry.rank), value.get("value"), value.get("standard_error", 0)))
-    return Measure(found["measure"], found["space"], found["better"] == "lower", seen)
+        value = samples.get("metrics", {}).get(found["space"], {}).get(found["metric"], {})
+        points.append(Point(entry.name, "model", str(entry.rank), value.get("value"), value.get("standard_error", 0)))
+    return CalibratedMetric(found["metric"], found["space"], found["better"] == "lower", points)
 
 
-def _control(control: Seen, found: Json) -> Seen:
-    value = found["seen"].get(control.name, {})
-    threshold = found["tells"].get(control.name)
-    return Seen(control.name, control.kind, control.symbol, value.get("mean"), value.get("deviation", 0), threshold)
+def _control(control: Point, found: Json) -> Point:
+    value = found["values"].get(control.name, {})
+    threshold = found["detects"].get(control.name)
+    return Point(control.name, control.kind, control.symbol, value.get("mean"), value.get("deviation", 0), threshold)

@@ -1,4 +1,4 @@
-"""The columns of the leaderboard that every evaluation may fill, whatever its measures are called."""
+"""The columns of the leaderboard that do not depend on the names of metrics and feature spaces."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from functools import partial
 from latentmill.report.inputs import Json
 from latentmill.report.numbers import MINUS, percent, plain, plus_minus
 
-Shown = tuple[str, float | str]  # what a cell reads, and what it is sorted by
+Shown = tuple[str, float | str]  # the text of a cell, and its key for sorting
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A number that the evaluation found."""
+    """One number of the evaluation."""
 
     title: str
     unit: str
     better: str  # "higher", "lower", or empty where neither is
-    tell: Callable[[Json, Json], Shown]  # of an entry's metrics and those of a route; KeyError: it cannot do that
+    cell: Callable[[Json, Json], Shown]  # of an entry's metrics and those under a prior; KeyError: it has none
     compares: bool = True  # False: only within one sample space
 
     @property
@@ -58,7 +58,7 @@ def _entry(part: str, key: str, metrics: Json, samples: Json) -> Shown:
     return plain(metrics[part][key]), metrics[part][key]
 
 
-def _route(part: str, key: str, metrics: Json, samples: Json) -> Shown:
+def _samples(part: str, key: str, metrics: Json, samples: Json) -> Shown:
     return plain(samples[part][key]), samples[part][key]
 
 
@@ -72,28 +72,28 @@ FIXED = [
         [
             Column("near copies", "% of samples, 95% interval", "lower", _near_copies),
             Column("held out", "% of test images", "", partial(_share, "near_copies", "held_out")),
-            Column("median", "pixel distance", "", partial(_route, "nearest", "median")),
-            Column("ratio to test", "1 is usual", "", partial(_route, "nearest", "ratio_to_test")),
+            Column("median", "pixel distance", "", partial(_samples, "nearest", "median")),
+            Column("ratio to test", "1 for test images", "", partial(_samples, "nearest", "ratio_to_test")),
         ],
     ),
     Group(
-        "Codes drawn",
+        "Prior against codes of test images",
         [
-            Column("told apart", "%, 50 is no holes", "lower", partial(_share, "hole", "told_apart")),
-            Column("usual", "% for test images", "", partial(_share, "hole", "test_told_apart")),
-            Column("MMD", "to test codes", "lower", partial(_route, "prior", "mmd")),
-            Column("largest KS", "of a dimension", "lower", partial(_route, "prior", "largest_ks")),
-            Column("dimensions off", "", "lower", partial(_route, "prior", "dimensions_off")),
+            Column("C2ST accuracy", "% decoded, 50 is no holes", "lower", partial(_share, "hole", "c2st_accuracy")),
+            Column("baseline", "% of training codes", "", partial(_share, "hole", "baseline_c2st_accuracy")),
+            Column("MMD", "", "lower", partial(_samples, "prior", "mmd")),
+            Column("largest KS", "of a dimension", "lower", partial(_samples, "prior", "largest_ks")),
+            Column("dimensions off", "", "lower", partial(_samples, "prior", "dimensions_off")),
         ],
     ),
     Group(
         "Likelihood of test images",
         [
-            Column("found as", "", "", partial(_text, "likelihood", "kind")),
+            Column("kind", "", "", partial(_text, "likelihood", "kind")),
             Column(f"{MINUS}log p(x)", "nats per image", "lower", _nats, compares=False),
             Column(
-                "the same",
                 "bits per dimension",
+                "",
                 "lower",
                 partial(_entry, "likelihood", "bits_per_dimension"),
                 compares=False,

@@ -1,4 +1,4 @@
-"""Learning curves as lines: one small chart an entry, because objectives of different entries do not compare."""
+"""Learning curves: one small chart per entry, because objectives of different entries do not compare."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ SKIPPED = 0.05  # share of the epochs, the first, that may run off the top
 
 @dataclass(frozen=True)
 class Chart:
-    """The winner's validation loss over epochs; where seeds were repeated, a line for each."""
+    """The winner's validation loss over epochs, with a line for each seed."""
 
     entry: str
-    lines: list[str]  # the points of each, as SVG has them
+    lines: list[str]  # the points of each, in SVG
     best_x: float  # where the first line is lowest
     best_y: float
     best: str
@@ -26,7 +26,7 @@ class Chart:
 
 
 def charts(curves: list[Curve]) -> dict[str, Chart]:
-    """By entry; those that learn in closed form have none."""
+    """The chart of each entry; entries that learn in closed form have none."""
     found: dict[str, list[Curve]] = {}
     for curve in curves:
         if curve.epochs:

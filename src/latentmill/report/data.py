@@ -1,4 +1,4 @@
-"""What the page shows of the images themselves, from what the stage prepare says of them. It may say less than this."""
+"""The section about the data, from the manifest of the prepared data set, in which some facts may be missing."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ COLUMNS = 16  # test images in a row, as in the pictures of samples
 OPEN = 12  # classes that are not folded away
 NAMED = 10  # files that were dropped, by name
 COPY = re.compile(r"in \w+, but a copy of .* in an earlier split", re.DOTALL)  # the reason of a file that is one
-OF_SLIDERS = ("a slider toward", "sliders toward")  # how the stage prepare begins sentences that are of no verdict
+SLIDER_NOTES = ("a slider toward", "sliders toward")  # how sentences of the stage prepare begin that concern no verdict
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,17 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """Files that are not in the data set, for one kind of reason."""
+class DroppedFiles:
+    """Files that are not in the prepared data set, for one kind of reason."""
 
     kind: str
-    in_all: int
+    total: int
     named: list[tuple[str, str]]  # the first, with their reasons
 
     @property
     def title(self) -> str:
-        more = f", the first {len(self.named)}" if self.in_all > len(self.named) else ""
-        return f"{self.kind}: {count(self.in_all)}{more}"
+        more = f", the first {len(self.named)}" if self.total > len(self.named) else ""
+        return f"{self.kind}: {count(self.total)}{more}"
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,26 @@ class Data:
     splits: list[str]
     classes: list[ClassRow]  # the first `OPEN`
     more_classes: list[ClassRow]
-    too_small_for: list[str]  # of verdicts
+    too_small_for: list[str]  # sentences about verdicts
     notes: list[str]
-    dropped: list[Dropped]
+    dropped: list[DroppedFiles]
 
 
 def data(inputs: Inputs) -> Data:
-    """All that is known."""
+    """The section, with the facts that are known."""
     manifest, intake = inputs.manifest, inputs.manifest.get("intake") or {}
     classes = _classes(manifest)
     short = list(manifest.get("too_small_for") or [])
-    of_sliders = [sentence for sentence in short if sentence.startswith(OF_SLIDERS)]
+    slider_notes = [sentence for sentence in short if sentence.startswith(SLIDER_NOTES)]
     return Data(
         uri(inputs.sheet or strip(inputs.test[: 2 * COLUMNS], COLUMNS)),
-        "Training images, drawn at random" if inputs.sheet else "Test images, which no model has seen",
+        "Training images, drawn at random" if inputs.sheet else "Test images, on which no model was trained",
         [fact for fact in _facts(manifest, intake) if fact[1]],
         list(manifest["counts"]),
         classes[:OPEN],
         classes[OPEN:],
-        [sentence for sentence in short if sentence not in of_sliders],
-        [*(manifest.get("notes") or []), *of_sliders],
+        [sentence for sentence in short if sentence not in slider_notes],
+        [*(manifest.get("notes") or []), *slider_notes],
         _dropped(inputs.dropped),
     )
 
@@ -87,12 +87,12 @@ def _facts(manifest: Json, intake: Json) -> list[tuple[str, str]]:
     ]
 
 
-def _dropped(rows: list[tuple[str, str]]) -> list[Dropped]:
-    """Those that could not be used, then copies; what there is none of is left out."""
+def _dropped(rows: list[tuple[str, str]]) -> list[DroppedFiles]:
+    """Unusable files, then copies, each if there are any."""
     copies = [row for row in rows if COPY.fullmatch(row[1])]
     unusable = [row for row in rows if not COPY.fullmatch(row[1])]
-    told = {"unusable files": unusable, "copies of images in an earlier split": copies}
-    return [Dropped(kind, len(found), _named(found)) for kind, found in told.items() if found]
+    kinds = {"unusable files": unusable, "copies of images in an earlier split": copies}
+    return [DroppedFiles(kind, len(found), _named(found)) for kind, found in kinds.items() if found]
 
 
 def _named(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -112,7 +112,7 @@ def _listed(found: dict[str, int] | None) -> str:
 
 
 def _classes(manifest: Json) -> list[ClassRow]:
-    """In the order of the labels; without counts they are not known to be rare."""
+    """In the order of the labels; empty without counts."""
     known = manifest.get("class_counts") or {}
     return [
         ClassRow(

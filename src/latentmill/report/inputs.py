@@ -1,4 +1,4 @@
-"""All that the page tells, read from what the other stages wrote."""
+"""The inputs of the page, read from the outputs of the other stages."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ import numpy as np
 from latentmill.config import RESERVED, Params
 from latentmill.data.dataset import CONTACT_SHEET, DROPPED, read_manifest, read_split
 from latentmill.errors import InputError
-from latentmill.export.outcome import Outcome, read_outcome
+from latentmill.export.outcome import ExportOutcome, read_outcome
 
 Json = dict[str, Any]
 
@@ -34,25 +34,25 @@ class Places:
 
 @dataclass(frozen=True)
 class Curve:
-    """How a trial learned."""
+    """The learning curve of a trial."""
 
     entry: str
     trial: str
     epochs: list[int]
-    losses: list[float]  # on validation images, one an epoch
+    losses: list[float]  # on validation images, one per epoch
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the ladder that was trained and evaluated."""
+    """An entry of the ladder that was trained and evaluated."""
 
     name: str
     rank: int  # on the ladder, from 1
-    space: Json  # what params.yaml says of it
+    space: Json  # its search space in params.yaml
     record: Json  # of its winner: trial, criterion, history, seconds
     metrics: Json
-    galleries: Json  # by way to sample: pixel distances of each shown sample to its nearest training images
-    outcome: Outcome  # of its export
+    galleries: Json  # by prior: pixel distances of each shown sample to its nearest training images
+    outcome: ExportOutcome  # of its export
     pictures: list[Path]
 
     @property
@@ -62,35 +62,35 @@ class Entry:
         return found
 
     @property
-    def forms(self) -> Json:
-        """Of the decoder, as they were asked for -> what was found of each."""
-        found: Json = self.outcome.card.get("forms", {})
+    def formats(self) -> Json:
+        """Each requested format of the decoder -> its measurements."""
+        found: Json = self.outcome.card.get("formats", {})
         return found
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the page is made of."""
+    """Everything that the page shows."""
 
     manifest: Json
     test: np.ndarray  # uint8 (N, C, H, W)
     sheet: bytes | None  # a PNG of some training images, if there is one
-    dropped: list[tuple[str, str]]  # name and reason of the files that are not in the data set
+    dropped: list[tuple[str, str]]  # name and reason of the files that are not in the prepared data set
     trials: list[dict[str, str]]  # the rows of trials.csv
     curves: list[Curve]  # of the winners that learn by steps
-    calibration: Json  # what each measure made of controls whose answer is known
+    calibration: Json  # the values of each metric on the controls
     entries: list[Entry]  # those that were evaluated
-    failed: dict[int, Outcome]  # the others, by their rank on the ladder
-    champion: Outcome
-    samples: int  # drawn from each model, in each way
+    failed: dict[int, ExportOutcome]  # the others, by their rank on the ladder
+    champion: ExportOutcome
+    samples: int  # drawn from each model under each prior
 
 
 def read_inputs(params: Params, places: Places) -> Inputs:
     """Read everything, the entries in the order of the ladder.
 
     Raises:
-        InputError: something is damaged, or missing because a stage did not run; the message names it. What a stage
-            had to leave out is no error: pictures, a calibration, the graphs of what was refused.
+        InputError: a file is damaged, or missing because a stage did not run; the message names it. Pictures, the
+            calibration, and graphs of refused exports may be missing.
     """
     manifest, test = read_manifest(places.data), read_split(places.data, "test")
     trials = list(csv.DictReader(io.StringIO(_read(places.trials, "train"))))
@@ -112,7 +112,9 @@ def read_inputs(params: Params, places: Places) -> Inputs:
     return Inputs(manifest, test, sheet, dropped, trials, curves, calibration, entries, failed, champion, samples)
 
 
-def _read_entry(rank: int, outcome: Outcome, space: Json, metrics: Json, galleries: Json, places: Places) -> Entry:
+def _read_entry(
+    rank: int, outcome: ExportOutcome, space: Json, metrics: Json, galleries: Json, places: Places
+) -> Entry:
     name = outcome.name
     record = _read_json(places.models / name / "trial.json", "train")
     pictures = sorted((places.evaluation / "pictures" / name).glob("*.png"))
@@ -138,12 +140,12 @@ def _read_dropped(path: Path) -> list[tuple[str, str]]:
 
 
 def _read_optional(path: Path) -> Json:
-    """Nothing where the evaluation had nothing to write."""
+    """Empty if the evaluation did not write it."""
     return _read_json(path, "evaluate") if path.exists() else {}
 
 
 def _read_curves(path: Path) -> Iterator[Curve]:
-    """The rows of one trial stand together."""
+    """The curves; the rows of one trial are adjacent."""
     rows = csv.DictReader(io.StringIO(_read(path, "train")))
     try:
         for (entry, trial), steps in groupby(rows, key=lambda row: (row["entry"], row["trial"])):

@@ -1,4 +1,4 @@
-"""How numbers are written: no more digits than their error allows, and the signs of mathematics."""
+"""Formats numbers: with no more digits than their error allows, and with typographic signs."""
 
 from math import floor, log10
 
@@ -8,7 +8,7 @@ MOST_DECIMALS = 4
 
 
 def minus(number: str) -> str:
-    """A formatted number with the sign of mathematics."""
+    """A formatted number with a typographic minus sign."""
     return number.replace("-", MINUS)
 
 
@@ -18,7 +18,7 @@ def plain(value: float) -> str:
 
 
 def plus_minus(value: float, error: float | None) -> str:
-    """The value to the first digit of its standard error, to the second where the first is 1, and that error."""
+    """The value and its standard error, to the first digit of the error, or to the second if the first is 1."""
     if not error:
         return plain(value)
     decimals = _decimals(error, int(f"{error:e}".startswith("1")))
@@ -30,7 +30,7 @@ def percent(share: float) -> str:
 
 
 def count(number: int) -> str:
-    """12345 -> 12 345, with thin spaces that do not break."""
+    """12345 -> 12 345, with thin spaces that do not break lines."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
@@ -47,6 +47,6 @@ def seconds(number: float) -> str:
 
 
 def _decimals(value: float, after_first: int) -> int:
-    """How many decimals show the first significant digit of `value` and so many after it."""
+    """The number of decimals that show the first significant digit of `value` and `after_first` more."""
     magnitude = floor(log10(abs(value))) if value else 0
     return min(MOST_DECIMALS, max(0, after_first - magnitude))

@@ -1,7 +1,7 @@
-"""The page: what the templates show, worked out from the inputs.
+"""The page, rendered from the inputs.
 
-It opens from disk and loads nothing: pictures are data: URIs, and a content security policy keeps it so. Its only
-script is named there by its hash, so that no text from outside can ever run.
+It opens from disk and loads nothing: pictures are data: URIs, and a content security policy forbids everything else.
+The policy names the only script by its hash, so that no text from outside can run.
 """
 
 import base64
@@ -22,7 +22,7 @@ from latentmill.report.verdicts import RULES, headline, setbacks, shortfall
 
 
 def render(inputs: Inputs) -> str:
-    """The page as HTML. All text is escaped, and a name that a template misspells is an error."""
+    """The page as HTML. All text is escaped, and a misspelt name in a template is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -32,7 +32,7 @@ def render(inputs: Inputs) -> str:
     )
     formats = (numbers.count, numbers.minus, numbers.plain, numbers.plural, numbers.size, numbers.seconds)
     environment.filters |= {each.__name__: each for each in formats}
-    trials = {trial["fingerprint"]: trial for trial in inputs.trials}.values()  # two entries may ask for the same one
+    trials = {trial["fingerprint"]: trial for trial in inputs.trials}.values()  # two entries may share one
     script = environment.get_template("script.js.j2").render()
     columns, calibrated = groups(inputs), rules(inputs)
     axes = [axis(rule) for rule in calibrated]
@@ -63,6 +63,6 @@ def render(inputs: Inputs) -> str:
 
 
 def _failure(trial: dict[str, str]) -> tuple[str, str, str]:
-    """Entry, configuration and error of a trial that failed."""
+    """Entry, configuration and error of a failed trial."""
     config = {key.partition(".")[2]: value for key, value in trial.items() if "." in key and value}
     return trial["entry"], ", ".join(f"{key} {value}" for key, value in config.items()), trial["error"]

@@ -1,4 +1,4 @@
-"""The pictures of an entry as the page shows them. Each is embedded once."""
+"""The pictures of an entry on the page. Each is embedded once."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from latentmill.report.captions import KINDS, OTHER, Kind, Subject, kind_of
+from latentmill.report.captions import KINDS, OTHER, Kind, Subject, kind_of_picture
 from latentmill.report.inputs import Entry, Json
 from latentmill.runtime.images import SMALLEST_CELL, grid, png
 
@@ -22,12 +22,12 @@ QUALITY = 90
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of an entry, with what to see in it."""
+    """A picture of an entry, with its caption."""
 
     title: str
     caption: str
     kind: str
-    route: str  # empty: not of samples
+    prior: str  # empty: not of samples
     group: str
     chart: bool
     png: bytes
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A sheet of tiles without gaps: in each row a sample, then its nearest training images, nearest first."""
+    """A sheet of tiles without gaps: each row is a sample and its nearest training images, nearest first."""
 
     sheet: str  # its name as a CSS class
     picture: Picture
@@ -56,14 +56,14 @@ class Gallery:
 
 
 def uri(png: bytes) -> str:
-    """For a page: large pictures in colour are compressed as WebP, which takes a fifth; evaluation/ has them exact."""
+    """A data: URI. Large pictures in colour become WebP, a fifth of the size; evaluation/ has the exact ones."""
     webp = _compressed(png) if len(png) > LARGE else None
     kind, content = ("png", png) if webp is None else ("webp", webp)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _compressed(png: bytes) -> bytes | None:
-    """As WebP of high quality; None for grey, where sharp edges would show it, and for what WebP is too small for."""
+    """As WebP of high quality; None for grey pictures, whose sharp edges would suffer, and for too large ones."""
     with Image.open(io.BytesIO(png)) as image:
         if image.mode not in ("RGB", "RGBA") or max(image.size) > WEBP_SIDE:
             return None
@@ -73,18 +73,18 @@ def _compressed(png: bytes) -> bytes | None:
 
 
 def pictures(entry: Entry, labelled: bool) -> list[Picture]:
-    """In the order of the page: by kind, those unknown here last, then by way to sample."""
-    kinds, routes = list(KINDS), list(entry.metrics["samples"])
+    """In the order of the page: by kind, unknown kinds last, then by prior."""
+    kinds, priors = list(KINDS), list(entry.metrics["samples"])
 
     def place(path: Path) -> tuple[int, int]:
-        kind, route = kind_of(path.stem)
-        return _index(kinds, kind), _index(routes, route)
+        kind, prior = kind_of_picture(path.stem)
+        return _index(kinds, kind), _index(priors, prior)
 
     return [_picture(path, entry, labelled) for path in sorted(entry.pictures, key=place)]
 
 
 def gallery(sheet: str, picture: Picture, distances: list[list[float]], shape: list[int]) -> Gallery:
-    """`shape` is that of an image, (C, H, W): so many tiles fit as its size says."""
+    """`shape` is that of an image, (C, H, W), and determines how many tiles the picture has."""
     (wide, high), (_, height, width) = picture.size, shape
     scale = ceil(SMALLEST_CELL / max(height, width))
     rows = range(max(1, high // height))
@@ -97,9 +97,9 @@ def strip(images: np.ndarray, columns: int) -> bytes:
     return png(grid(images.astype(np.float32) / 255, columns))
 
 
-def sheet_of(galleries: Json, route: str) -> list[list[float]]:
-    """The distances that galleries.json holds of one way to sample."""
-    found: list[list[float]] = galleries.get(route, {}).get("distances", [])
+def shown_distances(galleries: Json, prior: str) -> list[list[float]]:
+    """The distances in galleries.json of the samples under one prior."""
+    found: list[list[float]] = galleries.get(prior, {}).get("distances", [])
     return found
 
 
@@ -108,7 +108,7 @@ def _index(known: list[str], name: str) -> int:
 
 
 def _picture(path: Path, entry: Entry, labelled: bool) -> Picture:
-    name, route = kind_of(path.stem)
-    kind = KINDS.get(name, Kind(name, OTHER, chart=True, tell=lambda subject: ""))
-    caption = kind.tell(Subject(entry.metrics, route, labelled))
-    return Picture(kind.title, caption, name, route, kind.group, kind.chart, path.read_bytes())
+    name, prior = kind_of_picture(path.stem)
+    kind = KINDS.get(name, Kind(name, OTHER, chart=True, caption=lambda subject: ""))
+    caption = kind.caption(Subject(entry.metrics, prior, labelled))
+    return Picture(kind.title, caption, name, prior, kind.group, kind.chart, path.read_bytes())

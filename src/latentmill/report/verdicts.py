@@ -1,18 +1,18 @@
-"""Which models keep the two rules: what stands first on the page."""
+"""The verdicts on all models, with which the page begins."""
 
 from dataclasses import dataclass
 
-from latentmill.export.outcome import Outcome
+from latentmill.export.outcome import ExportOutcome
 from latentmill.report.inputs import Entry, Inputs, Json
 
 RULES = {"1": "samples look drawn from the data", "2": "samples are suitably different from the training data"}
-ICONS = {"holds": "✓", "broken": "✗", "cannot tell": "?"}  # so that no verdict is told by its colour alone
-UNJUDGED = {"status": "cannot tell", "evidence": "no verdict was given", "samples": 0}
+ICONS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}  # so that an outcome is not shown by its colour alone
+UNJUDGED = {"status": "inconclusive", "evidence": "the evaluation has no verdict", "samples": 0}
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """On one way to sample from a model, under one rule."""
+class ShownVerdict:
+    """On a model's samples under one prior, by one rule."""
 
     rule: str
     status: str
@@ -21,52 +21,54 @@ class Verdict:
 
     @property
     def icon(self) -> str:
-        return ICONS.get(self.status, ICONS["cannot tell"])
+        return ICONS.get(self.status, ICONS["inconclusive"])
 
     @property
     def reasons(self) -> list[str]:
-        """What each measure adds to the evidence."""
+        """The evidence in parts, one for each metric or control."""
         return self.evidence.split("; ")
 
     @property
     def style(self) -> str:
-        """The class of its colour."""
-        return {"holds": "good", "broken": "bad"}.get(self.status, "unsure")
+        """The CSS class of its colour."""
+        return {"pass": "good", "fail": "bad"}.get(self.status, "unsure")
 
 
-def verdicts(found: Json) -> list[Verdict]:
-    """On the samples of one route, in the order of the rules."""
-    told = [(rule, found.get(f"rule_{rule}", UNJUDGED)) for rule in RULES]
-    return [Verdict(rule, each["status"], each["evidence"], each["samples"]) for rule, each in told]
+def verdicts(samples: Json) -> list[ShownVerdict]:
+    """On the samples under one prior, in the order of the rules."""
+    found = [(rule, samples.get(f"rule_{rule}", UNJUDGED)) for rule in RULES]
+    return [ShownVerdict(rule, each["status"], each["evidence"], each["samples"]) for rule, each in found]
 
 
 def headline(entries: list[Entry]) -> str:
-    """The answer in one sentence, about what is exported of each entry."""
+    """The answer in one sentence, about the exported prior of each entry."""
     found = {entry.name: verdicts(entry.metrics["samples"][entry.metrics["exported_prior"]]) for entry in entries}
     if not found:
         return "No model could be judged."
-    keep = [name for name, each in found.items() if all(verdict.status == "holds" for verdict in each)]
-    if not keep:
-        whose = f"None of the {len(found)} models" if len(found) > 1 else "No model"
-        return f"{whose} is shown to keep both rules."
-    return f"{len(keep)} of {len(found)} models keep{'s' if len(keep) == 1 else ''} both rules: {_listed(keep)}."
+    passing = [name for name, each in found.items() if all(verdict.status == "pass" for verdict in each)]
+    if not passing:
+        return (
+            f"None of the {len(found)} models passes both rules." if len(found) > 1 else "No model passes both rules."
+        )
+    verb = "passes" if len(passing) == 1 else "pass"
+    return f"{len(passing)} of {len(found)} models {verb} both rules: {_listed(passing)}."
 
 
-def setbacks(inputs: Inputs) -> list[Outcome]:
+def setbacks(inputs: Inputs) -> list[ExportOutcome]:
     """The entries that were not exported, in the order of the ladder."""
     outcomes = {entry.rank: entry.outcome for entry in inputs.entries} | inputs.failed
     return [outcomes[rank] for rank in sorted(outcomes) if not outcomes[rank].exported]
 
 
 def shortfall(inputs: Inputs) -> str:
-    """How many those are, in a sentence."""
-    short, entries = setbacks(inputs), len(inputs.entries) + len(inputs.failed)
-    refused = sum(each.status == "refused" for each in short)
-    counts = {"refused": refused, "failed": len(short) - refused}
-    told = " and ".join(f"{number} {word}" for word, number in counts.items() if number)
-    exported = f"{entries - len(short)} of {entries} models exported"
+    """The number of entries that were not exported, in a sentence."""
+    missing, entries = setbacks(inputs), len(inputs.entries) + len(inputs.failed)
+    refused = sum(each.status == "refused" for each in missing)
+    counts = {"refused": refused, "failed": len(missing) - refused}
+    why = " and ".join(f"{number} {word}" for word, number in counts.items() if number)
+    exported = f"{entries - len(missing)} of {entries} models exported"
     champion = "" if inputs.champion.exported else " There is no champion."
-    return f"{exported}{f', {told}' if told else ''}.{champion}"
+    return f"{exported}{f', {why}' if why else ''}.{champion}"
 
 
 def _listed(names: list[str]) -> str:

@@ -1,1 +1,1 @@
-"""What an application needs of latentmill: numpy, onnxruntime, and for PNG pillow; no torch."""
+"""What an application needs: numpy and onnxruntime, and no torch."""

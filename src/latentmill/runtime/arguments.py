@@ -1,4 +1,4 @@
-"""What callers hand in, checked and made the float32 that the graphs take."""
+"""The arguments of callers, checked and converted to the float32 that the graphs take."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def pixels(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Images (N, C, H, W) as float32 in [0, 1]: of booleans, floats in [0, 1], or integers to 255.
 
     Raises:
-        InputError: as `numbers`, or a value is outside, or integers up to 1 may be meant either way.
+        InputError: as `numbers`, or a value is outside, or integers up to 1 have two possible meanings.
     """
     array = np.asarray(given)
     found = numbers("images", array.astype(np.uint8) if array.dtype == bool else array, shape)

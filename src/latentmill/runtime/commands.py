@@ -1,4 +1,4 @@
-"""What the command does with an exported folder."""
+"""The subcommands that use an export."""
 
 import sys
 import time
@@ -19,19 +19,19 @@ from latentmill.runtime.images import check_output, write
 from latentmill.runtime.levels import white_level
 from latentmill.runtime.text import one_line
 
-BATCH = 1024  # images at a time on their way to a file
-SLOW = 1.0  # seconds, after which a bar says how far it is
-SIZES, TIMED = (1, 64, 1024), 1.0  # images a call that is timed, and the seconds for which it is
+BATCH = 1024  # images that are written to a file at a time
+SLOW = 1.0  # seconds, after which a progress bar appears
+SIZES, TIMED = (1, 64, 1024), 1.0  # images per call in a benchmark, and the seconds that each is repeated for
 
 
 def sample(model: Path, out: Path, n: int, seed: int, temperature: float, truncation: float | None) -> None:
     """Draw images into a file or folder."""
-    check_output(out)  # before the work, not after it
+    check_output(out)  # before the work starts
     decoder = Decoder(model)
     shape = (n, *decoder.image_shape)
     check_output(out, shape)
     batches = decoder.stream(n, min(n, BATCH), seed, temperature, truncation)
-    write(out, told(batches, n), shape)
+    write(out, with_progress(batches, n), shape)
     print(f"{out}: {n} images of {_size(decoder)} from {model}, seed {seed}")
 
 
@@ -52,7 +52,7 @@ def reconstruct(model: Path, images: Path, out: Path) -> None:
 
 
 def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path, seed: int) -> None:
-    """Ways between drawn codes, a row of images each."""
+    """Paths between drawn codes, a row of images each."""
     check_output(out)
     decoder = Decoder(model)
     if rows < 1:
@@ -62,24 +62,24 @@ def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path,
         [decoder.interpolate(*ends, steps, path) for ends in zip(codes[::2], codes[1::2], strict=True)]
     )
     write(out, [found], found.shape, steps)
-    print(f"{out}: {rows} {path} ways of {steps} images of {_size(decoder)} from {model}, seed {seed}")
+    print(f"{out}: {rows} {path} paths of {steps} images of {_size(decoder)} from {model}, seed {seed}")
 
 
 def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, seed: int) -> None:
-    """A drawn image changed along directions, a row each: those of these names, or all that the model has."""
+    """A drawn image changed along directions, a row each: along those with these names, or along all."""
     check_output(out)
     decoder = Decoder(model)
     (code,) = decoder.draw(1, seed)
     names = direction or [each["name"] for each in decoder.card["directions"]]
     found = np.concatenate([decoder.traverse(code, name, steps) for name in names])
     write(out, [found], found.shape, steps)
-    print(f"{out}: {steps} images of {_size(decoder)} from {model}, seed {seed}, along each of:")
+    print(f"{out}: {steps} images of {_size(decoder)} from {model}, seed {seed}, along each of these directions:")
     for name in names:
         print(f"  {_name(name)}")
 
 
 def inspect(model: Path) -> None:
-    """What the model is, how far it can be trusted, and its files."""
+    """What the model is, its verdicts with their evidence, and its files."""
     folder, card = Folder(model), Decoder(model).card
     samples = card["metrics"]["samples"][card["metrics"]["exported_prior"]]
     print(f"{card['entry']}: variant {card['variant']}, {_size(Decoder(model))} images, prior {card['prior']}")
@@ -92,7 +92,7 @@ def inspect(model: Path) -> None:
 
 
 def _name(direction: str) -> str:
-    """As Python has it where it isn't plain, so that one can copy it and tell it from the next."""
+    """Quoted where it has a comma, a quote or an unprintable letter, so that it can be copied from a list."""
     return repr(direction) if direction != one_line(direction) or set(direction) & set(",'\"") else direction
 
 
@@ -100,7 +100,7 @@ def verify(model: Path) -> None:
     """Every file against the manifest, and the graphs against one another."""
     folder, decoder = Folder(model), Decoder(model)
     for name in folder.names:
-        print(f"{len(folder.read(name)):>12,} bytes  {name}: as the manifest says")
+        print(f"{len(folder.read(name)):>12,} bytes  {name}: has the digest in the manifest")
     images = decoder.sample(3, seed=0)
     if decoder.latent is not None:
         difference = float(np.abs(decoder.decode(decoder.draw(3, seed=0)) - images).max())
@@ -111,13 +111,13 @@ def verify(model: Path) -> None:
 
 
 def bench(model: Path, threads: int | None) -> None:
-    """Milliseconds a call of `sample`, and of `decode` with each form of the decoder, by the number of images."""
+    """Milliseconds per call of `sample`, and of `decode` in each format of the decoder, by the number of images."""
     decoder = Decoder(model, threads=threads)
     print(f"{model} on {threads or cores()} threads, median of calls for {TIMED:g} s each")
     _bench("sample", lambda batch: decoder.sample(batch, seed=0))
-    for form in (None, *decoder.forms) if decoder.latent is not None else ():
-        of_form, z = Decoder(model, threads=threads, form=form), decoder.draw(SIZES[-1], seed=0)
-        _bench(f"decode, {form}" if form else "decode", partial(_decode, of_form, z))
+    for format in (None, *decoder.formats) if decoder.latent is not None else ():
+        formatted, z = Decoder(model, threads=threads, format=format), decoder.draw(SIZES[-1], seed=0)
+        _bench(f"decode, {format}" if format else "decode", partial(_decode, formatted, z))
 
 
 def _decode(decoder: Decoder, z: np.ndarray, batch: int) -> np.ndarray:
@@ -128,16 +128,17 @@ def _bench(name: str, call: Callable[[int], object]) -> None:
     print(name)
     for batch in SIZES:
         seconds = _seconds(partial(call, batch))
-        print(f"{batch:>6} images: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images a second")
+        print(f"{batch:>6} images: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images per second")
 
 
 def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images float32 (N, C, H, W) in [0, 1] of an .npy or .npz (`images`), grey also as (N, H, W), or channels last.
+    """Images float32 (N, C, H, W) in [0, 1] from an .npy or .npz (`images`).
 
-    Booleans are black and white, integers 0 to 255, floats 0 to 1.
+    Channels may come last, and grey images may be (N, H, W). Booleans are black and white, integers 0 to 255, floats
+    0 to 1.
 
     Raises:
-        InputError: the file is none, or its images have another shape or other values.
+        InputError: the file cannot be read, or its images have another shape or other values.
     """
     images = _loaded(path)
     channels, height, width = shape
@@ -162,13 +163,13 @@ def _loaded(path: Path) -> np.ndarray:
     except DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"images must be an .npy, or an .npz with `images`, but {path}: {reason}") from None
-    if not isinstance(images, np.ndarray):  # NumPy hands out an entry of another format as bytes
+    if not isinstance(images, np.ndarray):  # NumPy returns an entry of another format as bytes
         raise InputError(f"images must be an .npy, or an .npz with `images`, but {path} has them in another format")
     return images
 
 
-def told(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """The same, with a bar on a terminal once it takes long."""
+def with_progress(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The same batches, with a progress bar on a terminal after `SLOW` seconds."""
     started, done = time.perf_counter(), 0
     for images in batches:
         yield images
@@ -184,7 +185,7 @@ def told(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
 
 def _seconds(call: Callable[[], object]) -> float:
     times: list[float] = []
-    call()  # the first one prepares
+    call()  # the first call allocates memory
     while sum(times) < TIMED:
         started = time.perf_counter()
         call()

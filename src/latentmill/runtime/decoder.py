@@ -11,23 +11,23 @@ from latentmill.runtime import paths
 from latentmill.runtime.arguments import numbers, pixels
 from latentmill.runtime.facts import read_facts
 from latentmill.runtime.folder import CARD, Folder
-from latentmill.runtime.graph import CPU, Graph
-from latentmill.runtime.noise import Noise
+from latentmill.runtime.graph import CPU, OnnxGraph
+from latentmill.runtime.noise import NoiseStream
 from latentmill.runtime.text import one_line
 
 GENERATOR, DECODER, ENCODER = "generator.onnx", "decoder.onnx", "encoder.onnx"
 INPUTS = {GENERATOR: "noise", DECODER: "z", ENCODER: "image"}
-OUTPUTS = {  # what each may give
+OUTPUTS = {  # of each graph, the possible ones
     GENERATOR: (["image", "z"], ["image"]),
     DECODER: (["image"],),
     ENCODER: (["mean", "log_variance"], ["mean"]),
 }
-FORMS = ("fp16", "int8", "uint8")
-REACH = (-3.0, 3.0)  # along a direction that says nothing of it
+FORMATS = ("fp16", "int8", "uint8")
+REACH = (-3.0, 3.0)  # along a dimension or a vector of the caller's
 
 
 class Decoder:
-    """Draws, decodes and encodes images with the files of one exported folder.
+    """Draws, decodes and encodes images with the files of one export.
 
     Images are float32 (N, C, H, W) in [0, 1], codes float32 (N, latent). A file is read, checked against the manifest
     and loaded when it is first needed. Several threads may share one decoder.
@@ -38,39 +38,39 @@ class Decoder:
         folder: Path | str,
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
-        form: str | None = None,
+        format: str | None = None,
     ) -> None:
         """Open `exports/<entry>`.
 
         Args:
-            folder: as `latentmill` exported it.
+            folder: an export of `latentmill`, in format 1 or 2.
             providers: of onnxruntime, in the order of preference, such as "CUDAExecutionProvider".
-            threads: that compute one call; as many as this process may use cores if left out.
-            form: of the decoder, one that was exported beside it: "fp16", "int8", or "uint8", whose images are uint8
-                from 0 to 255. Images that are drawn, and not decoded from codes, do not depend on it.
+            threads: for one call; by default as many as the cores that this process may use.
+            format: of the decoder, one that the export has: "fp16", "int8", or "uint8", whose images are uint8 from 0
+                to 255. Images that are drawn, and not decoded from codes, do not depend on it.
 
         Raises:
-            InputError: the folder is not an export, or a file is not what its manifest says.
+            InputError: the folder is not an export, or a file has another digest than in its manifest.
         """
         self._folder, self._lock = Folder(folder), Lock()
-        self._session, self._form = (tuple(providers), threads), form
-        self._graphs: dict[str, Graph] = {}
-        self.card = self._folder.card()  # what the model is and how far it can be trusted
+        self._session, self._format = (tuple(providers), threads), format
+        self._graphs: dict[str, OnnxGraph] = {}
+        self.card = self._folder.card()  # what the model is, and its verdicts, in the words of format 2
         facts = read_facts(self.card, str(self._folder.path / CARD))
-        self.image_shape, self.latent, self.noise_width, self.noise_choices = facts
-        self.forms = tuple(each for each in FORMS if _file(each) in self._folder.names)  # that `form` may name
-        if form is not None and form not in self.forms:
-            known = ", ".join(self.forms) or "none"
-            raise InputError(f"a form must be one that {folder} holds, {known}, but got {form!r}")
+        self.image_shape, self.latent, self.noise_width, self.categorical_noise = facts
+        self.formats = tuple(each for each in FORMATS if _file(each) in self._folder.names)  # choices of `format`
+        if format is not None and format not in self.formats:
+            known = ", ".join(self.formats) or "none"
+            raise InputError(f"a format must be one that {folder} holds, {known}, but got {format!r}")
 
     def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
         """Draw `n` images: (n, C, H, W). The first k of n are those of k, for the same seed on every platform.
 
         Args:
-            n: how many, at least 1 and at most 4 GiB of them; `stream` has no bound.
+            n: how many, at least 1 and at most 4 GiB of them; `stream` has no such limit.
             seed: of the noise, at least 0.
-            temperature: what the noise is scaled by; below 1, images are more typical and less different.
-            truncation: draws noise between -truncation and truncation only, likewise.
+            temperature: the factor of the noise; below 1, images are more typical and less diverse.
+            truncation: noise is drawn from -truncation to truncation only, which has a similar effect.
 
         Raises:
             InputError: an argument breaks its rule.
@@ -89,11 +89,11 @@ class Decoder:
         Raises:
             InputError: an argument breaks its rule, or the model has no codes.
         """
-        self._graph(DECODER)  # or there are none
+        self._graph(DECODER)  # raises where there are none
         return next(self._drawn(n, n, seed, temperature, truncation, "z"))
 
     def noise(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
-        """What `sample` draws `n` images from, float32 (n, noise_width), for `generate`.
+        """The noise from which `sample` draws `n` images, float32 (n, noise_width): the input of `generate`.
 
         Raises:
             InputError: an argument breaks its rule.
@@ -102,7 +102,7 @@ class Decoder:
         return self._noise(seed, temperature, truncation).rows(n)
 
     def generate(self, noise: np.ndarray) -> np.ndarray:
-        """Noise (N, noise_width) -> images (N, C, H, W), each of its own row alone.
+        """Noise (N, noise_width) -> images (N, C, H, W). Each image depends on its own row alone.
 
         Raises:
             InputError: `noise` is not finite numbers of that shape, with N at least 1.
@@ -122,23 +122,23 @@ class Decoder:
     def encode(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Images (N, C, H, W) in [0, 1], or uint8 -> mean and log-variance of their codes, each (N, latent).
 
-        None for the log-variance where the model gives each image one code and no distribution.
+        The log-variance is None where the model maps each image to one code, without a distribution.
 
         Raises:
             InputError: `images` are not such images, with N at least 1, or the model has no codes.
         """
         graph = self._graph(ENCODER)
-        mean, *log_variance = graph.run(pixels(images, graph.shape), *graph.given)
+        mean, *log_variance = graph.run(pixels(images, graph.shape), *graph.outputs)
         return mean, log_variance[0] if log_variance else None
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """Images (N, C, H, W), as `encode` takes them -> what is decoded from the means of their codes."""
+        """Images (N, C, H, W), as `encode` takes them -> images decoded from the means of their codes."""
         return self.decode(self.encode(images)[0])
 
     def interpolate(
         self, start: np.ndarray, end: np.ndarray, steps: int = 16, path: paths.Path = "linear"
     ) -> np.ndarray:
-        """Images (steps, C, H, W) decoded along a way between two codes (latent) or two images (C, H, W).
+        """Images (steps, C, H, W) decoded along a path between two codes (latent) or two images (C, H, W).
 
         Raises:
             InputError: `start` or `end` is neither, `steps` is below 2, or `path` is not "linear" or "slerp".
@@ -158,7 +158,7 @@ class Decoder:
             start: where t = 0.
             direction: a name in `card["directions"]`, a dimension's index, or a vector (latent).
             steps: images, evenly spaced, at least 2.
-            reach: the first t and the last; the direction's own if left out, and else -3 and 3.
+            reach: the first t and the last; by default those of a named direction, and -3 and 3 for any other.
 
         Raises:
             InputError: an argument breaks its rule.
@@ -176,19 +176,19 @@ class Decoder:
         graph.room(min(n, batch), output)
         return (graph.run(noise.rows(min(batch, n - start)), output)[0] for start in range(0, n, batch))
 
-    def _noise(self, seed: int, temperature: float, truncation: float | None) -> Noise:
-        return Noise(self.noise_width, seed, temperature, truncation, self.noise_choices)
+    def _noise(self, seed: int, temperature: float, truncation: float | None) -> NoiseStream:
+        return NoiseStream(self.noise_width, seed, temperature, truncation, self.categorical_noise)
 
-    def _graph(self, name: str) -> Graph:
+    def _graph(self, name: str) -> OnnxGraph:
         """The graph of that file, opened once."""
         if name != GENERATOR and self.latent is None:
-            raise InputError(f"the model must have codes, but {self._folder.path} makes images of noise alone")
+            raise InputError(f"the model must have codes, but {self._folder.path} makes images from noise alone")
         with self._lock:
             if name not in self._graphs:
                 self._graphs[name] = self._opened(name)
             return self._graphs[name]
 
-    def _opened(self, name: str) -> Graph:
+    def _opened(self, name: str) -> OnnxGraph:
         code = (self.latent or 0,)
         shapes = {
             "noise": (self.noise_width,),
@@ -197,11 +197,11 @@ class Decoder:
             "mean": code,
             "log_variance": code,
         }
-        given = {output: shapes[output] for output in self._outputs(name)}
-        file = _file(self._form) if self._form and name == DECODER else name
-        dtype = np.uint8 if self._form == "uint8" and name == DECODER else np.float32
+        outputs = {output: shapes[output] for output in self._outputs(name)}
+        file = _file(self._format) if self._format and name == DECODER else name
+        dtype = np.uint8 if self._format == "uint8" and name == DECODER else np.float32
         where, taken = str(self._folder.path / file), (INPUTS[name], shapes[INPUTS[name]])
-        return Graph(self._folder.read(file), where, taken, given, *self._session, dtype)
+        return OnnxGraph(self._folder.read(file), where, taken, outputs, *self._session, dtype)
 
     def _outputs(self, name: str) -> list[str]:
         known = OUTPUTS[name]
@@ -212,7 +212,7 @@ class Decoder:
         return outputs
 
     def _code(self, name: str, given: np.ndarray) -> np.ndarray:
-        """Of one image, or as it is given."""
+        """The code of an image, or the code itself."""
         if self.latent and np.shape(given) == (self.latent,):
             return numbers(name, np.asarray(given)[None], (self.latent,))[0]
         if np.shape(given) != self.image_shape:
@@ -235,8 +235,8 @@ class Decoder:
         return numbers("direction", np.asarray(given)[None], (latent,))[0], REACH
 
 
-def _file(form: str) -> str:
-    return f"decoder.{form}.onnx"
+def _file(format: str) -> str:
+    return f"decoder.{format}.onnx"
 
 
 def _require_some(name: str, count: int) -> None:

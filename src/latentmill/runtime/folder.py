@@ -1,8 +1,9 @@
-"""An exported folder, whose files are what its manifest says, byte for byte.
+"""The folder of an export, whose files must have the digests in its manifest.
 
-{"format": 1, "files": {"decoder.onnx": {"sha256": "…", "bytes": 123}, …}}
+{"format": 2, "files": {"decoder.onnx": {"sha256": "…", "bytes": 123}, …}}
 
-What was refused has a folder too, with `refused.json` in place of all that: {"entry": …, "reason": …, …}.
+Format 1 has other words in its card, and is read as well. An entry that was refused has a folder too, which holds only
+`refused.json`: {"entry": …, "reason": …, …}.
 """
 
 import hashlib
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError
+from latentmill.runtime.format_1 import upgraded
 
 MANIFEST, CARD, REFUSED = "manifest.json", "card.json", "refused.json"
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)  # that is written; that can be read
 
 
 class Folder:
-    """What `latentmill` exported, as read from disk."""
+    """An export, as read from disk."""
 
     def __init__(self, path: Path | str) -> None:
         """Read the manifest.
@@ -27,15 +29,14 @@ class Folder:
         """
         self.path = Path(path)
         if not self.path.is_dir():
-            raise InputError(f"a model must be an exported folder such as exports/vae, but there is none at {path}")
+            raise InputError(f"an export must be a folder such as exports/vae, but there is none at {path}")
         if (self.path / REFUSED).exists():
             found = _parsed(self._bytes(REFUSED), str(self.path / REFUSED))
             raise InputError(f"{path} must hold a model, but its export was refused: {_reason(found)}")
         manifest = _parsed(self._bytes(MANIFEST), str(self.path / MANIFEST))
-        if manifest.get("format") != FORMAT:
-            raise InputError(
-                f"{self.path / MANIFEST} must have the format {FORMAT}, but has {manifest.get('format')!r}"
-            )
+        if manifest.get("format") not in READABLE:
+            known = " or ".join(map(str, READABLE))
+            raise InputError(f"{self.path / MANIFEST} must have the format {known}, but has {manifest.get('format')!r}")
         self.digests = _digests(manifest.get("files"), str(self.path / MANIFEST))
 
     @property
@@ -47,7 +48,7 @@ class Folder:
         """The content of a file that the manifest names.
 
         Raises:
-            InputError: it names no such file, or the file is missing or not what it names.
+            InputError: it names no such file, or the file is missing or has another digest.
         """
         if name not in self.digests:
             raise InputError(
@@ -61,12 +62,12 @@ class Folder:
         return content
 
     def card(self) -> dict[str, Any]:
-        """What card.json says of the model.
+        """What card.json says about the model, in the words of format 2.
 
         Raises:
             InputError: as `read`, or it is no JSON object.
         """
-        return _parsed(self.read(CARD), str(self.path / CARD))
+        return upgraded(_parsed(self.read(CARD), str(self.path / CARD)))
 
     def _bytes(self, name: str) -> bytes:
         try:
@@ -87,12 +88,12 @@ def _parsed(content: bytes, where: str) -> dict[str, Any]:
 
 def _reason(refused: dict[str, Any]) -> str:
     """With the evidence, where there is any."""
-    told = [str(refused[key]) for key in ("reason", "evidence") if refused.get(key)]
-    return ": ".join(told) or "nobody said why"
+    parts = [str(refused[key]) for key in ("reason", "evidence") if refused.get(key)]
+    return ": ".join(parts) or "no reason is given"
 
 
 def _digests(files: Any, where: str) -> dict[str, str]:
-    """By name. A name is no path, so nothing outside of the folder can be meant."""
+    """By file name. A name must not be a path, so that no file outside of the folder is read."""
     try:
         digests = {str(name): str(file["sha256"]) for name, file in files.items()}
     except (AttributeError, KeyError, TypeError):

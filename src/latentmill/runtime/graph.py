@@ -14,7 +14,7 @@ from latentmill.runtime.onnx_file import require_standalone
 BATCH = 256  # rows at a time: bounds what a large request takes within the network
 LARGEST = 1 << 32  # bytes of one result
 CPU = "CPUExecutionProvider"
-DAMAGED = (  # what onnxruntime raises of a file that is not intact, when it loads or when it runs
+DAMAGED = (  # what onnxruntime raises for a file that is not intact, when it loads or runs it
     onnxruntime_errors.Fail,
     onnxruntime_errors.InvalidArgument,
     onnxruntime_errors.InvalidGraph,
@@ -26,7 +26,7 @@ DAMAGED = (  # what onnxruntime raises of a file that is not intact, when it loa
 Shape = tuple[int, ...]  # of one row
 
 
-class Graph:
+class OnnxGraph:
     """Maps rows to rows, a bounded batch at a time. Several threads may run it at once."""
 
     def __init__(
@@ -34,31 +34,31 @@ class Graph:
         content: bytes,
         where: str,
         taken: tuple[str, Shape],
-        given: dict[str, Shape],
+        outputs: dict[str, Shape],
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
         dtype: type[np.generic] = np.float32,
     ) -> None:
-        """The graph in `content`, which must map `taken`, a name and a shape, to what is `given`, in this order.
+        """The graph in `content`, which must map `taken`, a name and a shape, to the `outputs`, in this order.
 
-        `dtype` is that of what is given: float32, or uint8.
+        `dtype` is that of the outputs: float32, or uint8.
 
         Raises:
             InputError: it is damaged, does not stand alone, or maps something else.
         """
         require_standalone(content, where)
-        self.where, self.input, self.shape, self.given, self.dtype = where, *taken, given, dtype
+        self.where, self.input, self.shape, self.outputs, self.dtype = where, *taken, outputs, dtype
         try:
             self.session = _session(content, providers, threads)
             found = [_described(values) for values in (self.session.get_inputs(), self.session.get_outputs())]
         except DAMAGED as error:
             raise InputError(f"{where} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
-        expected = [_line(dict([taken]), np.float32), _line(given, dtype)]
+        expected = [_line(dict([taken]), np.float32), _line(outputs, dtype)]
         if found != expected:
             raise InputError(f"{where} must map {expected[0]} to {expected[1]}, but maps {found[0]} to {found[1]}")
 
     def run(self, rows: np.ndarray, *names: str) -> list[np.ndarray]:
-        """(N, *shape) float32 -> the outputs of these names, each (N, …), without a copy of what is computed.
+        """(N, *shape) float32 -> the outputs of these names, each (N, …), written in place without a copy.
 
         Raises:
             InputError: an output would be larger than `LARGEST`, or the graph cannot be run.
@@ -75,7 +75,7 @@ class Graph:
         Raises:
             InputError: it would be larger than `LARGEST`.
         """
-        shape = (count, *self.given[name])
+        shape = (count, *self.outputs[name])
         size = np.dtype(self.dtype).itemsize * prod(shape)
         if size > LARGEST:
             rule = f"a result must be at most {LARGEST >> 30} GiB, but {name} of {count} rows takes {size / 2**30:.1f}"
@@ -89,7 +89,7 @@ class Graph:
             binding.bind_output(name, "cpu", 0, self.dtype, array.shape, array.ctypes.data)
         try:
             self.session.run_with_iobinding(binding)
-        except RuntimeError as error:  # all that onnxruntime raises of a run with bound memory
+        except RuntimeError as error:  # all that onnxruntime raises in a run with bound memory
             raise InputError(
                 f"{self.where} must be a graph that runs, but onnxruntime says: {_reason(error)}"
             ) from None
@@ -103,12 +103,12 @@ def _session(content: bytes, providers: Sequence[str], threads: int | None) -> o
         raise InputError(f"threads must be at least 1, but got {threads}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores()  # onnxruntime itself counts the host's, also in a container
-    options.log_severity_level = 4  # what goes wrong is raised; the log would say it again
+    options.log_severity_level = 4  # errors are raised; the log would repeat them
     return onnxruntime.InferenceSession(content, options, providers=list(providers), enable_fallback=0)
 
 
 def cores() -> int:
-    """That this process may use."""
+    """The number that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -122,7 +122,7 @@ def _line(values: dict[str, Shape], dtype: type[np.generic]) -> str:
 
 
 def _sizes(shape: Sequence[int | str | None]) -> str:
-    """A dimension that may be any size counts as the batch, whatever its name."""
+    """A dimension of any size counts as the batch, whatever its name."""
     return f"({', '.join(str(size) if isinstance(size, int) else 'batch' for size in shape)})"
 
 

@@ -1,8 +1,8 @@
 """Standard normal noise that is the same for a seed on every platform and with every version of numpy.
 
-numpy promises that only for the bits of its generators, not for what it makes of them. So bits of Philox become
-uniform numbers, and these by the inverse of the normal distribution function noise, each from bits of its own: no
-rejection, after which a last place that differs would shift all that follows.
+numpy guarantees this only for the bits of its generators, not for the numbers that it makes from them. So the bits of
+Philox become uniform numbers, and the inverse of the normal distribution function turns these into noise. Each number
+has its own bits: with rejection sampling, one difference in the last place would shift all the numbers that follow.
 """
 
 from math import erf, sqrt
@@ -14,13 +14,13 @@ from latentmill.errors import InputError
 BLOCK = 1 << 14  # values at a time, so that what they pass through stays in the cache
 
 
-class Noise:
-    """Rows of noise, one after the other: the same rows, whatever the number that is asked for at a time."""
+class NoiseStream:
+    """Rows of noise, one after the other: the same rows, however many are requested at a time."""
 
     def __init__(
-        self, width: int, seed: int, temperature: float = 1.0, truncation: float | None = None, choices: int = 0
+        self, width: int, seed: int, temperature: float = 1.0, truncation: float | None = None, categorical: int = 0
     ):
-        """Rows of `width`. The first `choices` columns pick one of several, and are neither scaled nor truncated.
+        """Rows of `width`. The first `categorical` columns select a component, and are neither scaled nor truncated.
 
         `temperature` scales the others: below 1 they are nearer to the mean. With `truncation` they are drawn from
         the normal distribution between -truncation and truncation, before they are scaled.
@@ -34,7 +34,7 @@ class Noise:
             raise InputError(f"temperature must be at least 0 and finite, but got {temperature}")
         if truncation is not None and not truncation > 0:
             raise InputError(f"truncation must be above 0, but got {truncation}")
-        self.width, self.choices, self.temperature = width, choices, temperature
+        self.width, self.categorical, self.temperature = width, categorical, temperature
         self.below = 0.0 if truncation is None else 0.5 * (1 - erf(truncation / sqrt(2)))  # cut off on either side
         self._bits = np.random.Philox(seed)
 
@@ -52,10 +52,10 @@ class Noise:
         words = self._bits.random_raw(count * ((self.width + 1) // 2)).reshape(count, -1)
         halves = np.stack([words & 0xFFFFFFFF, words >> np.uint64(32)], axis=2).reshape(count, -1)[:, : self.width]
         uniform = (halves + 0.5) * 2.0**-32
-        uniform[:, self.choices :] *= 1 - 2 * self.below
-        uniform[:, self.choices :] += self.below
+        uniform[:, self.categorical :] *= 1 - 2 * self.below
+        uniform[:, self.categorical :] += self.below
         noise = quantile(uniform)
-        noise[:, self.choices :] *= self.temperature
+        noise[:, self.categorical :] *= self.temperature
         return noise
 
 
@@ -88,8 +88,9 @@ _FAR = (
 )
 
 
-def _ratio(x: np.ndarray, of: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
-    return _polynomial(of[0], x) / _polynomial(of[1], x)
+def _ratio(x: np.ndarray, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
+    numerator, denominator = coefficients
+    return _polynomial(numerator, x) / _polynomial(denominator, x)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:

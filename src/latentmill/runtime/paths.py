@@ -1,4 +1,4 @@
-"""Ways from one code to another."""
+"""Paths from one code to another."""
 
 from typing import Literal
 
@@ -10,13 +10,13 @@ Path = Literal["linear", "slerp"]
 
 
 def path(start: np.ndarray, end: np.ndarray, steps: int, kind: Path) -> np.ndarray:
-    """`steps` codes from `start` (d) to `end` (d), both among them: float32 (steps, d).
+    """`steps` codes from `start` (d) to `end` (d), both included: float32 (steps, d).
 
     `linear` is the straight line; `slerp` the great arc, along which the norm does not dip (Shoemake 1985; White
-    2016), and the line where the two point the same or the opposite way, or one is 0.
+    2016), or the line where both have the same or the opposite direction, or one is 0.
 
     Raises:
-        InputError: there are fewer than 2 steps, or no such kind.
+        InputError: there are fewer than 2 steps, or the kind is another.
     """
     if steps < 2:
         raise InputError(f"steps must be at least 2, but got {steps}")

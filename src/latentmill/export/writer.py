@@ -1,4 +1,4 @@
-"""All that is handed out of one model: its graphs, a card that says what they are, and a manifest of their digests."""
+"""Writes the export of one model: its graphs, a card that describes them, and a manifest of their digests."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentmill.config import FormName
+from latentmill.config import FormatName
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
 from latentmill.draws import standard_normal
@@ -28,43 +28,43 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Given:
+class TrainingData:
     """The data that a model was trained on."""
 
     train: np.ndarray  # uint8 (N, C, H, W)
     labels: np.ndarray | None  # (N), indices into `classes`
     val: np.ndarray  # uint8 (M, C, H, W)
     manifest: Json  # as the stage prepare wrote it
-    classes: list[str] | None = None  # names; with `labels` or not at all
+    classes: list[str] | None = None  # names; None without `labels`
 
     @staticmethod
-    def read(folder: Path) -> "Given":
-        """Of the prepared data set in `folder`."""
+    def read(folder: Path) -> "TrainingData":
+        """From the prepared data set in `folder`."""
         train, labels = read_split(folder, "train"), read_labels(folder, "train")
-        return Given(train, labels, read_split(folder, "val"), read_manifest(folder), read_classes(folder))
+        return TrainingData(train, labels, read_split(folder, "val"), read_manifest(folder), read_classes(folder))
 
 
-def write_bundle(
+def write_export(
     trained: TrainedModel,
     entry: str,
     metrics: Json,
-    given: Given,
+    data: TrainingData,
     folder: Path,
-    asked: dict[FormName, float],
+    tolerances: dict[FormatName, float],
     inputs: str = "",
     tell: Callable[[str], None] = lambda step: None,
 ) -> Json:
-    """Export every graph of the model into `folder`, verified, with its card and last the manifest; return the card.
+    """Export every graph of the model into `folder`, verified, then its card and the manifest; return the card.
 
     Args:
         trained: the model.
         entry: its name on the ladder.
-        metrics: what the evaluation found of it.
-        given: what it was trained on.
+        metrics: its results in the evaluation.
+        data: what it was trained on.
         folder: empty.
-        asked: the forms of the decoder, with their tolerances.
+        tolerances: by decoder format, all that are wanted beside float32.
         inputs: the digest of all that the export is made from, for the manifest.
-        tell: is called with each step before it, for some take long.
+        tell: called with the name of each step before it starts, because some take long.
 
     Raises:
         Refused: a graph can't be exported, or differs from torch by more than the tolerance.
@@ -76,9 +76,9 @@ def write_bundle(
         path = folder / f"{graph.name}.onnx"
         files[path.name] = _write_graph(graph, path, metadata, tell)
     if isinstance(trained.model, Encodes):
-        tell(f"encoding {len(given.train):,} training images, for its directions")
-    card = identity | latent_space(trained, given) | {"classes": _classes(given)}
-    card |= {"forms": forms(trained.model, given, folder, asked, tell), "data": _data(given.manifest)}
+        tell(f"encoding {len(data.train):,} training images to find directions")
+    card = identity | latent_space(trained, data) | {"classes": _classes(data)}
+    card |= {"formats": formats(trained.model, data, folder, tolerances, tell), "data": _data(data.manifest)}
     card |= {"metrics": metrics, "files": files, "measured_on": measured_on()}
     write_json(folder / CARD, card)
     write_text(folder / "card.md", as_text(card))
@@ -101,8 +101,8 @@ def _write_graph(graph: Graph, path: Path, metadata: dict[str, str], tell: Calla
     }
 
 
-def told(card: Json) -> list[str]:
-    """What was written, a line a graph."""
+def summary(card: Json) -> list[str]:
+    """A line for each graph that was written."""
     return [
         f"{name}: {file['bytes']:,} bytes, at most {file['largest_difference_from_torch']:.1e} from torch"
         for name, file in card["files"].items()
@@ -110,7 +110,7 @@ def told(card: Json) -> list[str]:
 
 
 def identify(trained: TrainedModel, entry: str, metrics: Json) -> Json:
-    """Which model it is, as it goes into the metadata of every graph: the same for the same weights."""
+    """The identity of the model, which every graph has in its metadata: the same for the same weights."""
     record, model = trained.record, trained.model
     return {
         "warning": warning(metrics),
@@ -120,7 +120,7 @@ def identify(trained: TrainedModel, entry: str, metrics: Json) -> Json:
         "image_shape": list(trained.image_shape),
         "value_range": [0, 1],
         "latent": model.latent if isinstance(model, Decodes) else None,
-        "noise": {"width": model.noise_width, "choices": model.noise_choices},
+        "noise": {"width": model.noise_width, "categorical": model.noise_choices},
         "prior": f"{model.prior_name} over {model.latent} dimensions" if isinstance(model, Decodes) else "none",
         "fingerprint": record["fingerprint"],
         "data_digest": record["data_digest"],
@@ -128,35 +128,35 @@ def identify(trained: TrainedModel, entry: str, metrics: Json) -> Json:
     }
 
 
-def latent_space(trained: TrainedModel, given: Given) -> Json:
-    """Where the training images' codes lie, and the directions among them; nothing for a model without codes."""
+def latent_space(trained: TrainedModel, data: TrainingData) -> Json:
+    """Mean and deviation of the training images' codes, and directions among them; empty for a model without codes."""
     if not isinstance(trained.model, Encodes):
         return {"codes": None, "directions": []}
-    codes = codes_of(trained.model, Batches(given.train))
-    return {"codes": spread(codes), "directions": directions(codes, given.labels, given.classes)}
+    codes = codes_of(trained.model, Batches(data.train))
+    return {"codes": spread(codes), "directions": directions(codes, data.labels, data.classes)}
 
 
-def _classes(given: Given) -> list[Json]:
-    """Each class with its number of training images; none without labels."""
-    if given.labels is None or given.classes is None:
+def _classes(data: TrainingData) -> list[Json]:
+    """Each class with its number of training images; empty without labels."""
+    if data.labels is None or data.classes is None:
         return []
-    return [{"name": name, "images": count} for name, count in class_counts(given.labels, given.classes)]
+    return [{"name": name, "images": count} for name, count in class_counts(data.labels, data.classes)]
 
 
 @torch.no_grad()
-def forms(
-    model: Variant, given: Given, folder: Path, asked: dict[FormName, float], tell: Callable[[str], None]
+def formats(
+    model: Variant, data: TrainingData, folder: Path, tolerances: dict[FormatName, float], tell: Callable[[str], None]
 ) -> Json:
-    """What became of the forms of the decoder that were asked for, by name; a model without codes has none."""
-    if not asked or not isinstance(model, Decodes) or not isinstance(model, Encodes):
+    """Write the decoder in each of these formats; the measurements by format, empty for a model without codes."""
+    if not tolerances or not isinstance(model, Decodes) or not isinstance(model, Encodes):
         return {}
-    from latentmill.export.forms import Reference, write_forms  # here, because it loads slowly and few ask for it
+    from latentmill.export.formats import Reference, write_formats  # here, because it loads slowly and few need it
 
-    prior, image_shape = model.prior(model.prior_name), given.train.shape[1:]
+    prior, image_shape = model.prior(model.prior_name), data.train.shape[1:]
     decoder = next(each for each in graphs(model, image_shape) if each.name == "decoder")
-    noise = standard_normal((len(given.val), prior.noise_width), torch.Generator().manual_seed(0))
-    reference = Reference(float_array(prior(noise)), codes_of(model, Batches(given.val)), given.val)
-    return write_forms(asked, decoder, folder, reference, tell)
+    noise = standard_normal((len(data.val), prior.noise_width), torch.Generator().manual_seed(0))
+    reference = Reference(float_array(prior(noise)), codes_of(model, Batches(data.val)), data.val)
+    return write_formats(tolerances, decoder, folder, reference, tell)
 
 
 def _data(manifest: Json) -> Json:

@@ -1,10 +1,10 @@
-"""Further forms of the decoder, made on request: smaller, for other devices, or with bytes for images.
+"""More formats of the decoder, on request: in lower precision, or with bytes for images.
 
     decoder.fp16.onnx   weights and sums in half precision, for GPUs; codes and images stay float32
     decoder.int8.onnx   weights and activations as 8-bit integers, calibrated on the validation images' codes
     decoder.uint8.onnx  images as bytes 0 … 255: scaled, rounded and clipped in the graph
 
-One that differs from the float32 decoder by more than the tolerance that was declared for it is not published.
+A format is not published if it differs from the float32 decoder by more than its tolerance.
 """
 
 import logging
@@ -19,7 +19,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from latentmill.config import FormName
+from latentmill.config import FormatName
 from latentmill.data.batches import as_float
 from latentmill.evaluation.features import PixelFeatures
 from latentmill.evaluation.fidelity import frechet_distance
@@ -36,17 +36,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reference:
-    """What a form is measured by."""
+    """The codes and images on which every format is measured."""
 
-    drawn: np.ndarray  # codes from the prior, float32 (N, d)
-    known: np.ndarray  # codes of the validation images, float32 (M, d)
+    prior_codes: np.ndarray  # drawn from the prior, float32 (N, d)
+    image_codes: np.ndarray  # of the validation images, float32 (M, d)
     images: np.ndarray  # the validation images, uint8 (M, C, H, W)
 
 
-def write_forms(
-    asked: dict[FormName, float], graph: Graph, folder: Path, reference: Reference, tell: Callable[[str], None]
+def write_formats(
+    tolerances: dict[FormatName, float], graph: Graph, folder: Path, reference: Reference, tell: Callable[[str], None]
 ) -> Json:
-    """Write each form of decoder.onnx in `folder` that is within its tolerance, and return what was found of each.
+    """Write decoder.onnx in each format that is within its tolerance, and return the measurements of all of them.
 
     A tolerance is the mean difference of pixels, in levels of 255.
     """
@@ -54,21 +54,21 @@ def write_forms(
     features = PixelFeatures.fit(reference.images)
     found: Json = {}
     plain = _measured(whole, "float32", graph, reference, features)
-    for form, tolerance in asked.items():
-        tell(f"decoder.{form}.onnx: converting and measuring")
-        path = folder / f"decoder.{form}.onnx"
-        onnx.save_model(published(_MADE[form](whole, reference), _metadata(whole)), path)
-        made = _measured(path, form, graph, reference, features)
+    for format, tolerance in tolerances.items():
+        tell(f"decoder.{format}.onnx: converting and measuring")
+        path = folder / f"decoder.{format}.onnx"
+        onnx.save_model(published(_CONVERTERS[format](whole, reference), _metadata(whole)), path)
+        made = _measured(path, format, graph, reference, features)
         difference = np.abs(made.images - plain.images) * LEVELS
         mean = float(difference.mean())
         if not mean <= tolerance:
             path.unlink()
-        found[form] = {
+        found[format] = {
             "published": mean <= tolerance,
             "tolerance": tolerance,
             "mean_difference": mean,
             "largest_difference": float(difference.max()),
-            "frechet_distance": {"float32": plain.frechet_distance, form: made.frechet_distance},
+            "frechet_distance": {"float32": plain.frechet_distance, format: made.frechet_distance},
             "milliseconds": made.milliseconds,
             "bytes": made.bytes,
         }
@@ -78,16 +78,16 @@ def write_forms(
 @dataclass(frozen=True)
 class _Measured:
     images: np.ndarray  # float32 (N, C, H, W) in [0, 1]
-    frechet_distance: float  # of them to the validation images, in principal components of pixels
+    frechet_distance: float  # from the validation images, in principal components of pixels
     milliseconds: dict[str, float]
     bytes: int
 
 
-def _measured(path: Path, form: str, graph: Graph, reference: Reference, features: PixelFeatures) -> _Measured:
-    dtype = np.uint8 if form == "uint8" else np.float32
-    given, content = {"image": reference.images.shape[1:]}, path.read_bytes()
-    opened = runtime.Graph(content, str(path), (graph.input_name, graph.input_shape), given, dtype=dtype)
-    images = opened.run(reference.drawn[:COMPARED], "image")[0]
+def _measured(path: Path, format: str, graph: Graph, reference: Reference, features: PixelFeatures) -> _Measured:
+    dtype = np.uint8 if format == "uint8" else np.float32
+    outputs, content = {"image": reference.images.shape[1:]}, path.read_bytes()
+    opened = runtime.OnnxGraph(content, str(path), (graph.input_name, graph.input_shape), outputs, dtype=dtype)
+    images = opened.run(reference.prior_codes[:COMPARED], "image")[0]
     images = as_float(images) if dtype == np.uint8 else images
     distance = frechet_distance(features(images), features(as_float(reference.images[:COMPARED])))
     return _Measured(images, distance, milliseconds(opened, graph), len(content))
@@ -101,14 +101,14 @@ def _fp16(whole: Path, reference: Reference) -> onnx.ModelProto:
 def _int8(whole: Path, reference: Reference) -> onnx.ModelProto:
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it advises to prepare the graph, which is prepared
+    logger.setLevel(logging.ERROR)  # it recommends a preparation that the graph has had
     try:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "int8.onnx"
             quantize_static(
                 whole,
                 path,
-                _Codes(reference.known),
+                _Codes(reference.image_codes),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
@@ -138,7 +138,7 @@ def _uint8(whole: Path, reference: Reference) -> onnx.ModelProto:
 
 
 class _Codes(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Hands out codes (N, d) for calibration."""
+    """Yields codes (N, d) for calibration."""
 
     def __init__(self, codes: np.ndarray) -> None:
         self.parts: Iterator[np.ndarray] = iter(np.array_split(codes, -(-len(codes) // CALIBRATED)))
@@ -152,4 +152,8 @@ def _metadata(path: Path) -> dict[str, str]:
     return {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}
 
 
-_MADE: dict[FormName, Callable[[Path, Reference], onnx.ModelProto]] = {"fp16": _fp16, "int8": _int8, "uint8": _uint8}
+_CONVERTERS: dict[FormatName, Callable[[Path, Reference], onnx.ModelProto]] = {
+    "fp16": _fp16,
+    "int8": _int8,
+    "uint8": _uint8,
+}

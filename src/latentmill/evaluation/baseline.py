@@ -1,0 +1,42 @@
+"""The baseline of distances to the training images: those of images that no model has made."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentmill.data.batches import as_float, chunk_size
+from latentmill.evaluation.candidates import Reduced
+from latentmill.evaluation.copies import near_copy_threshold
+from latentmill.evaluation.corruptions import noisy
+from latentmill.evaluation.features import Features, PixelFeatures
+from latentmill.evaluation.neighbours import Neighbours, TrainingSet, joined_neighbours
+from latentmill.evaluation.prepared import PreparedData
+
+TRAINING_IMAGES = 2_000  # for the threshold of near copies
+TEST_IMAGES = 5_000
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The pixel distances of test images to the training images, and what all entries share in their comparison."""
+
+    test: Neighbours  # of the test images
+    near: float  # the relative distance below which an image is a near copy
+    reduced: Reduced | None  # of the training images, where these are large
+    pixels: Features  # fitted to the training images
+
+
+def compute_baseline(data: PreparedData, seed: int) -> Baseline:
+    """From some of the test images, and from some training images and their distances to the others."""
+    index, rng = TrainingSet(data.train), np.random.default_rng(seed)
+    chosen = rng.permutation(len(data.train))[:TRAINING_IMAGES]
+    near = near_copy_threshold(index.others(chosen), _noisy_copies(index, data.train, chosen, seed))
+    some = np.sort(rng.permutation(len(data.test))[:TEST_IMAGES])
+    return Baseline(index.nearest(data.test[some]), near, index.reduced, PixelFeatures.fit(data.train))
+
+
+def _noisy_copies(index: TrainingSet, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
+    """The neighbours of the images `chosen` (n) with noise, computed in chunks."""
+    rng, size = np.random.default_rng(seed), chunk_size(train.shape[1:])
+    parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    return joined_neighbours([index.nearest(noisy(as_float(train[part]), rng)) for part in parts])

@@ -1,0 +1,39 @@
+"""The prepared data set, as the evaluation needs it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from latentmill.errors import InputError
+from latentmill.evaluation.neighbours import K
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The prepared images, uint8 (N, C, H, W), and their labels (N), indices into `classes`, if any.
+
+    Training images of the same one of `train_groups` (N), if there are groups, belong together.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    train_labels: np.ndarray | None
+    val_labels: np.ndarray | None
+    test_labels: np.ndarray | None
+    classes: list[str] | None = field(default=None, kw_only=True)
+    train_groups: np.ndarray | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Raises: InputError: there are fewer images than any evaluation needs."""
+        for split, fewest in (("train", K + 1), ("test", 2)):
+            count = len(getattr(self, split))
+            if count < fewest:
+                raise InputError(f"an evaluation needs at least {fewest} images in {split}, but there are {count}")
+
+    @property
+    def known_labels(self) -> np.ndarray | None:
+        """The labels of train, then of val."""
+        if self.train_labels is None or self.val_labels is None:
+            return None
+        return np.concatenate([self.train_labels, self.val_labels])

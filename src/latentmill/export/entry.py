@@ -50,11 +50,11 @@ class Exporter:
     def _export(self, entry: str, folder: Path, inputs: str) -> None:
         found = evaluated(entry, self.metrics, self.models)
         require_rule_2(entry, found, self.config.allow_failing)
-        trained, steps = load(self.models / entry), lambda step: self.tell(f"{folder}/{step}")
+        trained, steps = load(self.models / entry), lambda step: self.tell(f"{folder}: {step}")
         with replacing_folder(folder) as partial:
             card = write_export(trained, entry, found, self.data, partial, self.config.formats, inputs, steps)
         for line in summary(card):
-            self.tell(f"{folder}/{line}")
+            self.tell(f"{folder}: {line}")
 
     def _refuse(self, entry: str, folder: Path, refused: Refused, inputs: str) -> None:
         with replacing_folder(folder) as partial:

@@ -20,9 +20,12 @@ def main() -> None:
     with replacing_folder(CHAMPION) as folder:
         if candidates:
             appoint(candidates[0], GRAPHS, folder)
+            outcome = str(candidates[0])
         else:
-            no_champion(outcomes).write(folder, RESERVED)
-    tell(f"{CHAMPION}: {candidates[0] if candidates else f'refused: {no_champion(outcomes)}'}")
+            refusal = no_champion(outcomes)
+            refusal.write(folder, RESERVED)
+            outcome = f"refused: {refusal}"
+    tell(f"{CHAMPION}: {outcome}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from latentmill.config import load_params
-from latentmill.data.dataset import read_classes, read_groups, read_labels, read_split
+from latentmill.data.dataset import SPLITS, read_classes, read_groups, read_labels, read_split
 from latentmill.errors import InputError, one_line_errors
 from latentmill.evaluation import results
 from latentmill.evaluation.prepared import PreparedData
@@ -16,7 +16,6 @@ from latentmill.sweep.tasks import TooLittleMemoryError
 from latentmill.training.checkpoint import Failure, failure, load
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
-SPLITS = ("train", "val", "test")
 TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"
 
 

@@ -159,16 +159,15 @@ class Calibrator:
                 yield control, all_metrics(rule, small, large, space).values
 
     def _controls(self, rule: int, space: Any) -> Controls:
-        rows = space.features(self._new)
         if rule == 2:
+            cells = space.cells.assign(space.features(self._new))
             copied = np.sort(random_subset(self.pool.copied, POOL, self.seed))
-            return controls.rule_2_controls(
-                self._new, space.cells.assign(rows), np.asarray(self._train[copied]), self.seed
-            )
-        groups = space.groups.assign(rows)
+            return controls.rule_2_controls(self._new, cells, np.asarray(self._train[copied]), self.seed)
         if isinstance(space.groups, Classes):
             assert self._labels is not None  # else there are no classes
             groups = space.groups.assign_labels(self._labels)
+        else:
+            groups = space.groups.assign(space.features(self._new))
         return controls.rule_1_controls(self._new, groups, space.mode, self.seed)
 
     def _calibration(

@@ -24,7 +24,7 @@ from latentmill.training.endings import StoppedError
 from latentmill.training.progress import Progress, epochs_allowed
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, DataParallel, Team
-from latentmill.training.trial import Trial, libraries
+from latentmill.training.trial import Trial, identity, libraries
 from latentmill.training.trials import Context, Watch
 
 SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so an epoch of milliseconds must not make one each
@@ -105,8 +105,8 @@ def run(asked: dict[str, Any], material: Material, team: Team, report: Report, p
     store = TrialStore(settings.storage, notes.append)
     refusal = why_not_here(chosen, [each["fingerprint"] for each in asked["asked"]], material)
     if refusal:
-        for each in asked["asked"]:
-            record = {"fingerprint": each["fingerprint"], "trial": each["trial"], "data_digest": material.data_digest}
+        for trial, each in zip(chosen, asked["asked"], strict=True):
+            record = identity(trial, each["fingerprint"], material.data_digest)
             store.end(each["fingerprint"], record | {"status": "failed", "error": refusal})
         return notes
     images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")

@@ -40,11 +40,14 @@ class NoiseAhead:
 
     def _of_all(self, draw: Draw, ahead: int, rows: int) -> Tensor:
         """(K, M, B, …)."""
-        first = draw.rows(ahead * rows, self._members[0].noise)
-        made = first.new_empty(ahead, len(self._members), *first.unflatten(0, (ahead, rows)).shape[1:])
-        for row, member in enumerate(self._members):
-            numbers = draw.rows(ahead * rows, member.noise) if row else first
-            made[:, row] = numbers.unflatten(0, (ahead, rows))
+        first, *others = (member.noise for member in self._members)
+        numbers = draw.rows(ahead * rows, first).unflatten(0, (ahead, rows))
+        if not others:
+            return numbers.unsqueeze(1)
+        made = numbers.new_empty(ahead, len(self._members), *numbers.shape[1:])
+        made[:, 0] = numbers
+        for row, generator in enumerate(others, start=1):
+            made[:, row] = draw.rows(ahead * rows, generator).unflatten(0, (ahead, rows))
         return made
 
 

@@ -6,13 +6,13 @@ plan, on any number of workers and however often it is interrupted.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 
 from latentmill.config import Params
 from latentmill.training.checkpoint import Record
 from latentmill.training.space import Configuration, Space, space
 from latentmill.training.store import SETTLED, TrialStore
 from latentmill.training.study import Planned, Rounds, Scores, Study, Suggest, length, quotas, score
+from latentmill.training.trial import identity
 
 ATTEMPTS = 3  # of a trial whose worker dies
 
@@ -118,7 +118,7 @@ class Plan:
 
     def _out_of_memory(self, planned: Planned) -> Record:
         """Keep that a trial had too little memory."""
-        record = {"fingerprint": planned.fingerprint, "trial": asdict(planned.trial), "data_digest": self.data_digest}
+        record = identity(planned.trial, planned.fingerprint, self.data_digest)
         record |= {"status": "out of memory", "error": "its worker was ended because the machine ran low on memory"}
         self.store.end(planned.fingerprint, record)
         return record

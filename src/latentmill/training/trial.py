@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,11 @@ class Trial:
         content = {"trial": self.__dict__, "data": data_digest}
         content |= {"code": code_digest(self.variant), "libraries": libraries()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(trial: Trial, fingerprint: str, data_digest: str) -> dict[str, Any]:
+    """What a record says of which trial it is of."""
+    return {"fingerprint": fingerprint, "trial": asdict(trial), "data_digest": data_digest}
 
 
 @cache

@@ -16,7 +16,7 @@ from latentmill.training.loop import Fitted, Member, begin, complete, fitted, op
 from latentmill.training.progress import Progress
 from latentmill.training.store import TrialStore
 from latentmill.training.team import Alone, Team
-from latentmill.training.trial import Trial, config_of, model_of
+from latentmill.training.trial import Trial, config_of, identity, model_of
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def bring_home(store: TrialStore, fingerprint: str, folder: Path, images: Batche
 def record_of(trial: Trial, context: Context) -> Record:
     """What is known before a trial has ended."""
     digest, images = context.data_digest, context.images
-    record = {"fingerprint": trial.fingerprint(digest), "trial": asdict(trial), "data_digest": digest}
+    record = identity(trial, trial.fingerprint(digest), digest)
     return record | {"image_shape": images.image_shape, "device": str(images.device)}
 
 

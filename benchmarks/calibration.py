@@ -21,6 +21,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.target import Result, Target
+from latentmill.cluster.connection import cluster
+from latentmill.cluster.tasks import in_order_of_end, result, share, start
 from latentmill.config import DataConfig, checked
 from latentmill.data.batches import as_float
 from latentmill.data.collection import Loaded
@@ -32,9 +34,7 @@ from latentmill.evaluation.groups import Classes
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.files import write_json
-from latentmill.sweep.cluster import cluster
-from latentmill.sweep.tasks import in_order_of_end, result, share, start
-from latentmill.training.code import digest, imported_files
+from latentmill.trials.code import digest, imported_files
 
 RESULTS = Path(__file__).with_name("calibration.json")
 JOURNAL = Path(".latentmill/calibration.jsonl")

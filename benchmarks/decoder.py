@@ -17,11 +17,11 @@ import torch
 
 from benchmarks.processes import environment_of
 from benchmarks.target import Result, Target
-from latentmill import Decoder, variants
+from latentmill import Decoder, models
+from latentmill.contract import Decodes
 from latentmill.export.graphs import export, graphs
 from latentmill.runtime.graph import cores
 from latentmill.runtime.noise import NoiseStream
-from latentmill.variant import Decodes
 
 SHAPE = (1, 28, 28)
 OURS = {  # by network: against torch, at batch 1 and 1 024
@@ -41,7 +41,7 @@ MODEL = Path("exports/vae")
 ROUNDS, SECONDS = 15, 0.1
 TORCH_COLD = """
 import torch
-from latentmill.training.checkpoint import load
+from latentmill.trials.trained_model import load
 with torch.inference_mode():
     load(__import__("pathlib").Path("models/vae")).model.generate(torch.randn(64, 20))
 """
@@ -99,7 +99,7 @@ def measure_export() -> Iterator[Result]:
 
 def decoders(network: str) -> tuple[onnxruntime.InferenceSession, Callable[[torch.Tensor], torch.Tensor]]:
     """The decoder of the default VAE, untrained, in onnxruntime and in torch; both on all cores."""
-    model = variants.build("vae", {"latent": 20, "network": network}, SHAPE).eval()
+    model = models.build("vae", {"latent": 20, "network": network}, SHAPE).eval()
     assert isinstance(model, Decodes)
     torch.set_num_threads(cores())
 

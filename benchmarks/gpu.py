@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentmill import variants
+from latentmill import models
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.files import write_json
 from latentmill.runtime.images import save
 from latentmill.training.loop import begin, optimise
-from latentmill.training.packing import seconds_a_step, stack_of
-from latentmill.training.trial import Trial, config_of, model_of
+from latentmill.trials.pack_size import seconds_a_step, stack_of
+from latentmill.trials.trial import Trial, config_of, model_of
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests" / "test_gpu.py"
@@ -146,7 +146,7 @@ def samples(device: str, small: bool, path: Path) -> Found:
 
 
 def trial(**given: Any) -> Trial:
-    vae = variants.find("vae")
+    vae = models.find("vae")
     own = {key: value for key, value in given.items() if key in vae.Config.model_fields}
     model = vae.Config.model_validate({"hidden": HIDDEN, "latent": LATENT} | own).model_dump()
     training = {"epochs": 3, "batch_size": BATCH} | {key: value for key, value in given.items() if key not in own}

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
+from latentmill.models.vae import Vae
 from latentmill.training.endings import LossWatch
 from latentmill.training.loop import train_steps
-from latentmill.training.progress import Progress
 from latentmill.training.stack import stack
-from latentmill.variants.vae import Vae
+from latentmill.training.state import Progress
 
 Epoch = Callable[[], object]
 BATCH, RATE = 128, 1e-3

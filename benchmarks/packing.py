@@ -26,15 +26,15 @@ from benchmarks.peers import Task, apart, pythae_trial, pythae_trials, tune_tria
 from benchmarks.sweep import EQUAL, swept
 from benchmarks.target import Result, Target
 from benchmarks.training import seconds, timed_rounds
+from latentmill.cluster.process import use_one_core
 from latentmill.config import DataConfig, TrainingConfig
 from latentmill.data import sources
 from latentmill.data.batches import Batches
 from latentmill.data.collection import Loaded
 from latentmill.data.sources import fashion_mnist
-from latentmill.nets import NetworkConfig, decoder, encoder
-from latentmill.sweep.process import use_one_core
+from latentmill.models.vae import Vae
+from latentmill.networks import NetworkConfig, decoder, encoder
 from latentmill.training.loop import train
-from latentmill.variants.vae import Vae
 
 PRODUCTS = Target("packing: mlp on one thread, against its products alone", "x", at_least=0.75)
 MLP = Target("packing: mlp on one thread, against pythae", "x", at_least=1.5)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.loops import BATCH, HIDDEN, LATENT, RATE, TutorialVae, tutorial_step
-from latentmill.nets import ImageShape, NetworkConfig, decoder, encoder
+from latentmill.networks import ImageShape, NetworkConfig, decoder, encoder
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,12 +16,12 @@ from benchmarks.peers import apart
 from benchmarks.sweep import swept
 from benchmarks.target import Result, Target
 from benchmarks.training import seconds
-from latentmill import variants
+from latentmill import models
+from latentmill.cluster.process import use_one_core
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.sweep.process import use_one_core
-from latentmill.training.packing import seconds_a_step, stack_of
-from latentmill.training.trial import Trial
+from latentmill.trials.pack_size import seconds_a_step, stack_of
+from latentmill.trials.trial import Trial
 
 FEW = Target("stack of 64 mlp on a GPU: trials an hour over one at a time", "x", at_least=50)
 MANY = Target("stack of 256 mlp on a GPU: trials an hour over one at a time", "x", at_least=100)
@@ -97,7 +97,7 @@ def exponent(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def trial(network: str, hidden: int) -> Trial:
-    config = variants.find("vae").Config.model_validate({"network": network, "hidden": hidden})
+    config = models.find("vae").Config.model_validate({"network": network, "hidden": hidden})
     return Trial("vae", config.model_dump(), TrainingConfig(batch_size=BATCH).model_dump(), seed=0)
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import psutil
 
 from benchmarks.target import Result, Target
+from latentmill.cluster.search import optuna_rounds
+from latentmill.cluster.sweep import run
 from latentmill.config import Params
-from latentmill.sweep.run import run
-from latentmill.sweep.search import optuna_rounds
-from latentmill.training.plan import Plan
-from latentmill.training.store import TrialStore
+from latentmill.trials.plan import Plan
+from latentmill.trials.store import TrialStore
 
 SPEEDUP = Target("sweep: speed on 2 workers against 1", "x", at_least=1.8)
 START = Target("sweep: start, until the first trial trains", "s", at_most=6)

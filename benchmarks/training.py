@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.loops import Epoch, loader_epoch, our_epoch, products_epoch
 from benchmarks.target import Result, Target
+from latentmill.cluster.process import use_one_core
 from latentmill.data.sources.fashion_mnist import FOLDER, read_pair
-from latentmill.sweep.process import use_one_core
 
 AGAINST_LOADER = Target("training: speed against a DataLoader loop", "x", at_least=1.25)
 AGAINST_PRODUCTS = Target("training: speed against its matrix products alone", "x", at_least=0.6)

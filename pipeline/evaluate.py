@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from latentmill.cluster.connection import cluster
+from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.config import load_params
 from latentmill.data.dataset import SPLITS, read_classes, read_groups, read_labels, read_split
 from latentmill.errors import InputError, one_line_errors
@@ -11,9 +13,7 @@ from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.stage import steady
-from latentmill.sweep.cluster import cluster
-from latentmill.sweep.tasks import TooLittleMemoryError
-from latentmill.training.checkpoint import Failure, failure, load
+from latentmill.trials.trained_model import Failure, failure, load
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
 TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from latentmill.cluster.display import Display
+from latentmill.cluster.lifetime import alone, ending_in_order
+from latentmill.cluster.search import optuna_rounds
+from latentmill.cluster.sweep import run
 from latentmill.config import Params, load_params
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_manifest, read_split
@@ -9,14 +13,9 @@ from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.stage import steady
-from latentmill.sweep.display import Display
-from latentmill.sweep.lifetime import alone, ending_in_order
-from latentmill.sweep.run import run
-from latentmill.sweep.search import optuna_rounds
-from latentmill.training.checkpoint import Failure, save_failure
-from latentmill.training.parallel import parallel_csv
-from latentmill.training.plan import Plan
-from latentmill.training.results import (
+from latentmill.trials.parallel_coordinates import parallel_csv
+from latentmill.trials.plan import Plan
+from latentmill.trials.results import (
     Outcome,
     Ranked,
     curves_csv,
@@ -28,8 +27,9 @@ from latentmill.training.results import (
     trials_csv,
     why_none,
 )
-from latentmill.training.store import TrialStore
-from latentmill.training.trials import UnfitError, bring_home
+from latentmill.trials.running import UnfitError, bring_home
+from latentmill.trials.store import TrialStore
+from latentmill.trials.trained_model import Failure, save_failure
 
 DATA, MODELS = Path("data/prepared"), Path("models")
 

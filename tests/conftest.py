@@ -13,12 +13,12 @@ from ruamel.yaml import YAML
 from sites import LADDER, ROOT, SECTIONS, Site
 from sklearn.datasets import load_digits
 
-import latentmill.sweep  # noqa: F401  # its settings, before any test imports ray
-from latentmill import variants
+import latentmill.cluster  # noqa: F401  # its settings, before any test imports ray
+from latentmill import models
 from latentmill.config import TrainingConfig
+from latentmill.contract import Model
 from latentmill.data.batches import Batches
 from latentmill.training.loop import Fitted, complete, train
-from latentmill.variant import Variant
 
 torch.set_num_threads(1)  # models this small only lose by a second thread, most of all beside another process
 
@@ -32,7 +32,7 @@ CONFIGS = {
     "autoencoder": [{"latent": 3, "corruption": 0.25, "prior": "mixture"}, {"latent": 3, "network": "conv"}],
     "vae": [{"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0}],
 }
-CASES = [(name, config) for name in variants.names() for config in CONFIGS.get(name, [{}])]
+CASES = [(name, config) for name in models.names() for config in CONFIGS.get(name, [{}])]
 each_variant = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
 TRAINING = TrainingConfig(epochs=3, batch_size=50)
 
@@ -49,7 +49,7 @@ def digits() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def trained(digits) -> Callable[[str, dict[str, object]], tuple[Variant, Fitted]]:
+def trained(digits) -> Callable[[str, dict[str, object]], tuple[Model, Fitted]]:
     """Each case, trained for 3 epochs on 500 digits when first asked for: (model, what training left)."""
     images, val = Batches(digits[:500]), Batches(digits[500:])
     made = {}
@@ -107,7 +107,7 @@ def stage(tmp_path, monkeypatch):
     return imported
 
 
-def build(name: str, config: dict[str, object], seed: int = 0) -> Variant:
+def build(name: str, config: dict[str, object], seed: int = 0) -> Model:
     """An untrained model on 8x8 images."""
     torch.manual_seed(seed)
-    return variants.build(name, config, IMAGE_SHAPE)
+    return models.build(name, config, IMAGE_SHAPE)

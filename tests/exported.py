@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from latentmill import variants
+from latentmill import models
 from latentmill.export import latency
 from latentmill.export.manifest import manifest
 from latentmill.export.writer import TrainingData, write_export
-from latentmill.training.checkpoint import TrainedModel
+from latentmill.trials.trained_model import TrainedModel
 
 VERDICT = {"status": "pass", "evidence": "none", "samples": 1}
 SAMPLES = {"rule_1": VERDICT, "rule_2": VERDICT, "metrics": {}}
@@ -21,7 +21,7 @@ DATA = {"source": "noise", "description": "noise", "counts": {"train": 50}, "dig
 
 def export(variant: str, config: dict[str, object], shape: tuple[int, int, int], folder: Path) -> Path:
     torch.manual_seed(0)
-    model = variants.build(variant, config, shape)
+    model = models.build(variant, config, shape)
     trial = {"variant": variant, "model": model.Config.model_validate(config).model_dump()}
     digests = {"fingerprint": "12345e6", "data_digest": "b" * 64, "weights_sha256": "c" * 64}
     trained = TrainedModel(model, {"trial": trial, "image_shape": list(shape), **digests})

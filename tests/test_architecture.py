@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from latentmill.training.code import SOURCE, digest, imported_files
+from latentmill.trials.code import SOURCE, digest, imported_files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = SOURCE / "latentmill"
@@ -17,15 +17,16 @@ LAYERS = (
         *("errors", "files", "progress", "stage", "storage", "config", "densities", "draws"),
         *("heartbeat", "memory", "runtime", "browser"),
     ),
-    ("nets", "observations", "priors", "components", "data", "variant"),
-    ("variants",),
+    ("networks", "observations", "priors", "components", "data", "contract"),
+    ("models",),
     ("training",),
-    ("sweep", "evaluation", "export"),
+    ("trials",),
+    ("cluster", "evaluation", "export"),
     ("report",),
     ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY_HERE = {"ray": {"sweep"}, "onnx": {"export"}}
+ONLY_HERE = {"ray": {"cluster"}, "onnx": {"export"}}
 
 
 def modules() -> list[Path]:
@@ -33,7 +34,7 @@ def modules() -> list[Path]:
 
 
 def part(path: Path) -> str:
-    """The name below the package: `nets` of nets.py, `data` of data/sources.py."""
+    """The name below the package: `files` of files.py, `data` of data/sources.py."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -57,10 +58,10 @@ def test_imports_point_one_way(path):
     assert [name for name, places in ONLY_HERE.items() if name in outer and part(path) not in places] == []
 
 
-def test_variants_do_not_import_one_another():
-    for path in (PACKAGE / "variants").glob("*.py"):
+def test_models_do_not_import_one_another():
+    for path in (PACKAGE / "models").glob("*.py"):
         if path.name != "__init__.py":
-            assert [name for name in imports(path) if name.startswith("latentmill.variants")] == []
+            assert [name for name in imports(path) if name.startswith("latentmill.models")] == []
 
 
 @pytest.mark.parametrize(("name", "more"), [("runtime", ()), ("browser", ("latentmill.runtime",))])
@@ -106,15 +107,15 @@ def code_deps(stage: str) -> list[Path]:
 
 
 def stage_files(stage: str) -> set[Path]:
-    """What the stage imports; the variants, which are found by name, are all counted with their finder."""
+    """What the stage imports; the models, which are found by name, are all counted with their finder."""
     files = imported_files(ROOT / "pipeline" / f"{stage}.py")
-    if PACKAGE / "variants" / "__init__.py" in files:
-        files |= imported_files(*(PACKAGE / "variants").glob("*.py"))
+    if PACKAGE / "models" / "__init__.py" in files:
+        files |= imported_files(*(PACKAGE / "models").glob("*.py"))
     return files
 
 
 def test_the_code_digest_ignores_comments_and_docstrings_but_not_code(tmp_path, monkeypatch):
-    monkeypatch.setattr("latentmill.training.code.SOURCE", tmp_path)
+    monkeypatch.setattr("latentmill.trials.code.SOURCE", tmp_path)
     path = tmp_path / "module.py"
     digests = []
     for text in ('"""One."""\nx = 1\n', '"""Two."""\nx = 1  # a comment\n', '"""One."""\nx = 2\n'):

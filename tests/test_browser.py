@@ -22,7 +22,7 @@ from PIL import Image
 from test_page import CHROMIUM, DESK, FLAGS, PHONE, luminance
 from test_pipeline import heed_interrupts
 
-from latentmill import Decoder, variants
+from latentmill import Decoder, models
 from latentmill.browser import serve as serving
 from latentmill.browser.serve import ORT, page_server, write_page
 from latentmill.errors import InputError
@@ -62,7 +62,7 @@ def default_vae(tmp_path_factory):
     folder = tmp_path_factory.mktemp("default_vae")
     shape, latent = (1, 28, 28), 20
     torch.manual_seed(0)
-    model = variants.build("vae", {"latent": latent, "network": "conv"}, shape).eval()
+    model = models.build("vae", {"latent": latent, "network": "conv"}, shape).eval()
     for graph in graphs(model, shape):
         if graph.name != "encoder":
             export(graph, folder / f"{graph.name}.onnx", {})

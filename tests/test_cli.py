@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sites import Site
 
-from latentmill.training.store import TrialStore
+from latentmill.trials.store import TrialStore
 
 LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3], "components": 2, "epochs": 2}}
 

@@ -12,8 +12,8 @@ from torch.distributions import MultivariateNormal
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.evaluation.likelihood import evaluate_likelihood, importance_bound
+from latentmill.models import build as build_variant
 from latentmill.observations import Gaussian
-from latentmill.variants import build as build_variant
 
 LATENT = 4
 

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from latentmill import heartbeat
+from latentmill.cluster.display import ROWS, SECONDS_BETWEEN_LINES, Display, duration, outcome_of
+from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
-from latentmill.sweep.display import ROWS, SECONDS_BETWEEN_LINES, Display, duration, outcome_of
-from latentmill.sweep.search import optuna_rounds
-from latentmill.training.plan import Plan
-from latentmill.training.store import TrialStore
+from latentmill.trials.plan import Plan
+from latentmill.trials.store import TrialStore
 
 LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}}
 

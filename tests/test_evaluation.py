@@ -9,8 +9,9 @@ import pytest
 from conftest import IMAGE_SHAPE, each_variant
 from PIL import Image
 
-from latentmill import variants
+from latentmill import models
 from latentmill.config import EvaluationConfig, TrainingConfig
+from latentmill.contract import Decodes, Encodes, HasLikelihood, HasPosterior
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, results, sampling
@@ -24,7 +25,6 @@ from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL
 from latentmill.runtime.images import grid
 from latentmill.training.loop import complete, train
-from latentmill.variant import Decodes, Encodes, HasLikelihood, HasPosterior
 
 CONFIG = EvaluationConfig(samples=150, importance_samples=11, likelihood_images=12, features=["pixels"])
 VAE = {"latent": 3}
@@ -173,7 +173,7 @@ def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape
         np.rint(255 * random_images(count, shape, seed)).astype(np.uint8) for seed, count in enumerate((60, 20, 20))
     ]
     prepared = PreparedData(*parts, None, None, None)
-    model = variants.build(name, config | ({"components": 2} if "latent" in config else {}), shape)
+    model = models.build(name, config | ({"components": 2} if "latent" in config else {}), shape)
     training = None if model.closed_form else TrainingConfig(epochs=1, batch_size=50)
     images, val = Batches(prepared.train), Batches(prepared.val)
     train(model, images, val, training, seed=0)

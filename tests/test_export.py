@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from latentmill import Decoder
-from latentmill.config import Model
+from latentmill.contract import Decodes, HasPosterior, Model
 from latentmill.errors import InputError
 from latentmill.export import latency, verification
 from latentmill.export.directions import directions
@@ -27,8 +27,7 @@ from latentmill.export.permission import require_rule_2
 from latentmill.export.refusal import Refused
 from latentmill.export.writer import TrainingData, write_export
 from latentmill.runtime.noise import NoiseStream
-from latentmill.training.checkpoint import TrainedModel
-from latentmill.variant import Decodes, HasPosterior, Variant
+from latentmill.trials.trained_model import TrainedModel
 
 PASS = {"status": "pass", "evidence": "near copies (pixels) 0 ± 0, fails above 0.025", "samples": 3000}
 SAMPLES = {
@@ -64,7 +63,7 @@ MANIFEST = {"source": "digits", "description": "tiny digits", "counts": {"train"
 THIS_MACHINE = [str(Path(__file__).parents[1]), str(Path.home()), sys.prefix, "/src/latentmill", "site-packages", ".py"]
 
 
-def as_trained(name: str, config: dict[str, object], model: Variant) -> TrainedModel:
+def as_trained(name: str, config: dict[str, object], model: Model) -> TrainedModel:
     trial = {"variant": name, "model": model.Config.model_validate(config).model_dump()}
     digests = {"fingerprint": "12345e6", "data_digest": "b" * 64, "weights_sha256": "c" * 64}
     return TrainedModel(model, {"trial": trial, "image_shape": list(IMAGE_SHAPE), **digests})
@@ -114,7 +113,7 @@ def run(path: Path, inputs: torch.Tensor) -> list[np.ndarray]:
     return opened.run(None, {taken.name: inputs.numpy()})
 
 
-def functions(model: Variant) -> dict[str, tuple]:
+def functions(model: Model) -> dict[str, tuple]:
     """file -> (its outputs in torch, the names of its input and outputs, a random input)."""
     noise = lambda batch: torch.randn(batch, model.noise_width)  # noqa: E731
     if not isinstance(model, Decodes):
@@ -379,7 +378,7 @@ def test_the_same_model_gives_the_same_bytes_whatever_was_measured_of_it(trained
     assert contents[0] == contents[1]
 
 
-class Deaf(Variant):
+class Deaf(Model):
     """Generates images that do not depend on the noise."""
 
     Config = Model

@@ -16,11 +16,11 @@ from exported import SAMPLES, VERDICT
 from ruamel.yaml import YAML
 from sites import ROOT
 
-from latentmill import Decoder, variants
+from latentmill import Decoder, models
 from latentmill.errors import InputError
 from latentmill.export import entry, inputs, latency
-from latentmill.training import checkpoint
-from latentmill.training.code import imported_files
+from latentmill.trials import trained_model
+from latentmill.trials.code import imported_files
 
 SHAPE = (1, 8, 8)
 COPIER = SAMPLES | {"rule_2": VERDICT | {"status": "fail"}}
@@ -49,12 +49,12 @@ class Project:
         hparams = dict(LADDER[name])
         variant = hparams.pop("variant", name)
         torch.manual_seed(seed)
-        model = variants.build(variant, hparams, SHAPE)
+        model = models.build(variant, hparams, SHAPE)
         model.thresholds.normal_()
         trial = {"variant": variant, "model": model.Config.model_validate(hparams).model_dump()}
         record = {"trial": trial, "image_shape": list(SHAPE), "fingerprint": "f", "data_digest": "d"}
         (self.root / "models" / name).mkdir(parents=True, exist_ok=True)
-        checkpoint.save(self.root / "models" / name, model, record)
+        trained_model.save(self.root / "models" / name, model, record)
 
     def write_metrics(self) -> None:
         (self.root / "evaluation").mkdir(exist_ok=True)
@@ -237,7 +237,7 @@ def test_a_refusal_is_an_output_that_stays_until_it_may_be_exported(exported):
 @pytest.mark.parametrize("why", ["untrained", "not evaluated"])
 def test_an_entry_without_a_model_or_an_evaluation_says_why(project, why):
     if why == "untrained":
-        checkpoint.save_failure(project.root / "models/other", "other", checkpoint.Failure("loss is nan"), [])
+        trained_model.save_failure(project.root / "models/other", "other", trained_model.Failure("loss is nan"), [])
     else:
         project.metrics["other"] = {"failed": "loss is nan", "advice": "train it again"}
         project.write_metrics()

@@ -11,15 +11,15 @@ from types import SimpleNamespace
 import pytest
 from conftest import CASES
 
-from latentmill import variants
+from latentmill import models
+from latentmill.cluster import worker
 from latentmill.config import TrainingConfig
 from latentmill.errors import InputError
-from latentmill.sweep import worker
-from latentmill.training import code
-from latentmill.training import trial as trial_module
-from latentmill.training.code import SOURCE, imported_files
-from latentmill.training.store import TrialStore
-from latentmill.training.trial import NO_EFFECT, Trial, code_digest, libraries
+from latentmill.trials import code
+from latentmill.trials import trial as trial_module
+from latentmill.trials.code import SOURCE, imported_files
+from latentmill.trials.store import TrialStore
+from latentmill.trials.trial import NO_EFFECT, Trial, code_digest, libraries
 
 DIGEST = "a" * 64
 PACKAGE = SOURCE / "latentmill"
@@ -27,21 +27,21 @@ DATA = "from sklearn.datasets import load_digits; data = load_digits().images[:6
 TRAIN = """
 import sys, json
 from latentmill.data.batches import Batches
-from latentmill.sweep import worker
-from latentmill.training.store import TrialStore
-from latentmill.training.trial import Trial
-from latentmill.training import trials, together
-context = trials.Context(Batches(data[:50]), Batches(data[50:]), "a" * 64, TrialStore(sys.argv[1]))
+from latentmill.cluster import worker
+from latentmill.trials.store import TrialStore
+from latentmill.trials.trial import Trial
+from latentmill.trials import packs, running
+context = running.Context(Batches(data[:50]), Batches(data[50:]), "a" * 64, TrialStore(sys.argv[1]))
 asked = [Trial(**each) for each in json.loads(sys.argv[2])]
 worker.use_one_core()
-together.run_together(asked, context, [trials.UNWATCHED] * len(asked))
-trials.run(asked[0], context)
+packs.run_pack(asked, context, [running.UNWATCHED] * len(asked))
+running.run(asked[0], context)
 print(json.dumps([name for name in sys.modules if name.startswith("latentmill")]))
 """
 
 
 def trial(name="vae", **changes) -> Trial:
-    found = variants.find(name)
+    found = models.find(name)
     config = found.Config(**{key: 2 for key in ("latent", "components") if key in found.Config.model_fields})
     training = None if found.closed_form else TrainingConfig(epochs=1, batch_size=25, **changes).model_dump()
     return Trial(name, config.model_dump(), training, 0)
@@ -60,7 +60,7 @@ def test_all_that_a_trial_imports_is_covered(name, tmp_path):
         command, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     loaded = {file for module in json.loads(done.stdout.splitlines()[-1]) for file in files_of(module)}
-    assert "sweep/worker.py" in loaded
+    assert "cluster/worker.py" in loaded
     assert loaded - covered(name) == set()
 
 
@@ -72,7 +72,7 @@ def files_of(module: str) -> set[str]:
 
 
 def test_what_has_no_effect_is_imported_and_stands_there_with_a_reason():
-    files = {str(path.relative_to(PACKAGE)) for path in imported_files(PACKAGE / "sweep" / "worker.py")}
+    files = {str(path.relative_to(PACKAGE)) for path in imported_files(PACKAGE / "cluster" / "worker.py")}
     assert NO_EFFECT.keys() <= files
     assert all(NO_EFFECT.values())
 
@@ -89,8 +89,8 @@ def test_a_constant_changed_in_any_file_is_noticed_or_of_no_effect(tmp_path, mon
         path.write_text(text)
     monkeypatch.undo()
     assert noticed == covered("vae") - NO_EFFECT.keys()
-    assert {"training/trials.py", "training/together.py", "variants/__init__.py", "sweep/process.py"} <= noticed
-    assert not {"variants/ppca.py", "report/page.py", "evaluation/judge.py", "export/graphs.py"} & noticed
+    assert {"trials/running.py", "trials/packs.py", "models/__init__.py", "cluster/process.py"} <= noticed
+    assert not {"models/ppca.py", "report/page.py", "evaluation/judge.py", "export/graphs.py"} & noticed
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_a_constant_changed_in_any_file_is_noticed_or_of_no_effect(tmp_path, mon
     ],
 )
 def test_a_variants_own_module_is_noticed_however_it_is_imported(line, tmp_path, monkeypatch):
-    (tmp_path / "latentmill" / "variants").mkdir(parents=True)
-    own, helper = tmp_path / "latentmill" / "variants" / "mine.py", tmp_path / "latentmill" / "helper.py"
+    (tmp_path / "latentmill" / "models").mkdir(parents=True)
+    own, helper = tmp_path / "latentmill" / "models" / "mine.py", tmp_path / "latentmill" / "helper.py"
     own.write_text(f"{line}\n")
     helper.write_text("SCALE = 1\n")
     monkeypatch.setattr(code, "SOURCE", tmp_path)

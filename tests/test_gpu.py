@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from latentmill import variants
+from latentmill import models
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw
-from latentmill.training import checkpoint, together, trials
-from latentmill.training.store import TrialStore
-from latentmill.training.trial import Trial
-from latentmill.training.trials import UNWATCHED, Context, Watch
+from latentmill.trials import packs, running, trained_model
+from latentmill.trials.running import UNWATCHED, Context, Watch
+from latentmill.trials.store import TrialStore
+from latentmill.trials.trial import Trial
 
 DEVICE = "cuda" if torch.cuda.is_available() else os.environ.get("LATENTMILL_GPU_TESTS", "")
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not DEVICE, reason="needs a GPU")]
@@ -44,7 +44,7 @@ def images(count=600):
 
 
 def trial(name, config, **training):
-    given = variants.find(name).Config(**config).model_dump()
+    given = models.find(name).Config(**config).model_dump()
     return Trial(name, given, TrainingConfig(**{"epochs": 2, "batch_size": 50} | training).model_dump(), 0)
 
 
@@ -54,7 +54,7 @@ def run(folder, asked, device, compiled=False, watches=None):
     store = TrialStore(folder, notes.append)
     data = images()
     context = Context(Batches(data[:500], device), Batches(data[500:], device), DIGEST, store, compiled=compiled)
-    together.run_together(asked, context, watches or [UNWATCHED] * len(asked))
+    packs.run_pack(asked, context, watches or [UNWATCHED] * len(asked))
     assert notes == [], "they were one program"
     return [store.find(each.fingerprint(DIGEST)) for each in asked]
 
@@ -127,7 +127,7 @@ def test_compiled_steps_come_to_the_same(name, config, count, tmp_path):
 def test_codes_and_samples_are_those_of_the_cpu(name, config, tmp_path):
     asked = trial(name, config)
     run(tmp_path, [asked], DEVICE)
-    model = checkpoint.load(tmp_path / asked.fingerprint(DIGEST)).model
+    model = trained_model.load(tmp_path / asked.fingerprint(DIGEST)).model
     noise, some = torch.randn(50, model.noise_width, generator=torch.Generator().manual_seed(0)), images(50)
     with torch.no_grad():
         here = model.generate(noise), model.encode(Batches(some)[:])
@@ -140,11 +140,11 @@ def test_codes_and_samples_are_those_of_the_cpu(name, config, tmp_path):
 def test_closed_forms_end_as_on_the_cpu(tmp_path, same_noise):
     for name, config in (("naive_bayes", {}), ("ppca", {"latent": 5})):
         asked = replace(trial("vae", {}), variant=name, training=None)
-        asked = replace(asked, model=variants.find(name).Config(**config).model_dump())
+        asked = replace(asked, model=models.find(name).Config(**config).model_dump())
         criteria = []
         for device in (DEVICE, "cpu"):
             same_noise()
             data, store = images(), TrialStore(tmp_path / device / name)
-            trials.run(asked, Context(Batches(data[:500], device), Batches(data[500:], device), DIGEST, store))
+            running.run(asked, Context(Batches(data[:500], device), Batches(data[500:], device), DIGEST, store))
             criteria.append(store.find(asked.fingerprint(DIGEST))["criterion"])
         assert criteria[0] == pytest.approx(criteria[1], rel=1e-3)

@@ -8,6 +8,7 @@ from scipy.stats import kstest, norm
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from latentmill.contract import Decodes, Encodes, HasPosterior
 from latentmill.data.batches import Batches
 from latentmill.evaluation import latent as latent_module
 from latentmill.evaluation.features import PixelFeatures
@@ -27,7 +28,6 @@ from latentmill.evaluation.latent import (
 )
 from latentmill.evaluation.sampling import sample_codes
 from latentmill.priors import StandardNormal
-from latentmill.variant import Decodes, Encodes, HasPosterior
 
 VAE, GAUSSIAN_VAE = ({"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0})
 PPCA = {"latent": 5, "components": 3}

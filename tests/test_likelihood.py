@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from latentmill.contract import HasPosterior
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
 from latentmill.evaluation import likelihood
 from latentmill.evaluation.likelihood import evaluate_likelihood, importance_bound
 from latentmill.observations import Bernoulli, Gaussian
-from latentmill.variant import HasPosterior
 
 VAE, GAUSSIAN_VAE = ({"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0})
 PPCA = {"latent": 5, "components": 3}

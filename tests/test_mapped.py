@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from ray.exceptions import WorkerCrashedError
 
+from latentmill.cluster.connection import cluster
+from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
+from latentmill.cluster.tasks import TooLittleMemoryError, result, share, start
 from latentmill.evaluation.run import Evaluation
-from latentmill.sweep.cluster import cluster
-from latentmill.sweep.mapped import ChangedDataError, Mapped, placed
-from latentmill.sweep.tasks import TooLittleMemoryError, result, share, start
 
 IMAGES = np.arange(240, dtype=np.uint8).reshape(10, 1, 4, 6)
 
@@ -81,7 +81,7 @@ def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):
     def died(started):
         raise WorkerCrashedError
 
-    monkeypatch.setattr("latentmill.sweep.tasks.ray.get", died)
+    monkeypatch.setattr("latentmill.cluster.tasks.ray.get", died)
     with pytest.raises(TooLittleMemoryError, match="a task must fit into memory, but The worker died"):
         result(None)
 

@@ -183,12 +183,12 @@ def test_bad_parameters_end_in_one_line_and_spoil_nothing(project, change, told)
 def with_failures(project):
     """The same with an entry that cannot be trained, and one that copies, which has graphs of an earlier run."""
     ladder = SMALL["ladder"] | {"ppca": {"latent": 64}, "copier": {}}
-    (project.root / "src/latentmill/variants/copier.py").write_text(COPIER)
+    (project.root / "src/latentmill/models/copier.py").write_text(COPIER)
     (project.root / "exports/copier").mkdir()
     (project.root / "exports/copier/generator.onnx").write_bytes(b"of an earlier run")
     project.write_params(SMALL | {"ladder": ladder})
     yield project
-    (project.root / "src/latentmill/variants/copier.py").unlink()
+    (project.root / "src/latentmill/models/copier.py").unlink()
     project.write_params(SMALL)
 
 
@@ -233,11 +233,11 @@ COPIER = '''"""Hands out some of its training images."""
 
 import torch
 
-from latentmill.config import Model
-from latentmill.variant import Variant
+from latentmill.config import Settings
+from latentmill.contract import Model
 
 
-class Copier(Variant):
+class Copier(Model):
     closed_form = True
     Config = Model
     noise_width = 200

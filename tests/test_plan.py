@@ -4,12 +4,12 @@ import statistics
 
 import pytest
 
+from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.sweep.search import optuna_rounds
-from latentmill.training.plan import ATTEMPTS, Plan
-from latentmill.training.store import TrialStore
-from latentmill.training.study import quotas
+from latentmill.trials.plan import ATTEMPTS, Plan
+from latentmill.trials.store import TrialStore
+from latentmill.trials.study import quotas
 
 DIGEST = "a" * 64
 SPACE = {"samples": 20, "beta": {"loguniform": [0.1, 10.0]}, "latent": [2, 3, 4], "components": 3}

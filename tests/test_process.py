@@ -12,7 +12,7 @@ import resource, sys
 import torch
 
 if sys.argv[1] == "a worker":
-    from latentmill.sweep.process import use_one_core
+    from latentmill.cluster.process import use_one_core
 
     use_one_core()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -46,7 +46,7 @@ def test_a_worker_has_one_thread_and_keeps_the_memory_that_a_step_frees():
 
 GIVEN_BACK = """
 import numpy as np
-from latentmill.sweep.process import give_back_freed_memory
+from latentmill.cluster.process import give_back_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
 before = resident()

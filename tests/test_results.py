@@ -4,8 +4,7 @@ import pytest
 from test_trials import vae
 
 from latentmill.errors import InputError
-from latentmill.training.checkpoint import Failure
-from latentmill.training.results import (
+from latentmill.trials.results import (
     Outcome,
     curves_csv,
     losers,
@@ -16,7 +15,8 @@ from latentmill.training.results import (
     trials_csv,
     why_none,
 )
-from latentmill.training.study import Planned
+from latentmill.trials.study import Planned
+from latentmill.trials.trained_model import Failure
 
 
 def outcome(entry, fingerprint, criterion=None, error=None, configuration=None, status="failed"):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from conftest import IMAGE_SHAPE, each_variant
 
+from latentmill.contract import Decodes
 from latentmill.errors import InputError
 from latentmill.evaluation import sampling
-from latentmill.variant import Decodes
 
 PRIORS = ("normal", "gaussian", "mixture")
 

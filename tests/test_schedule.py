@@ -6,8 +6,8 @@ import torch
 from latentmill.config import TrainingConfig
 from latentmill.training.adam import Adam, PackedAdam
 from latentmill.training.averages import Averages
-from latentmill.training.progress import Progress
 from latentmill.training.schedule import factor
+from latentmill.training.state import Progress
 
 STEPS = 1_000
 

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from scipy.ndimage import gaussian_filter
 from sites import ROOT, Site
 
-from latentmill.training import checkpoint
+from latentmill.trials import trained_model
 
 SHAPE = (4, 40, 24)
 COUNTS = {"train": 90, "val": 40, "test": 40}
@@ -55,10 +55,10 @@ def trained(site):
 @pytest.fixture(scope="module")
 def evaluated(site, trained):
     """After a model of which nothing finite comes has taken the place of one: what was said, and the metrics."""
-    spoilt = checkpoint.load(site.root / "models/spoilt")
+    spoilt = trained_model.load(site.root / "models/spoilt")
     for weight in spoilt.model.decoder.parameters():
         weight.data.fill_(float("nan"))
-    checkpoint.save(site.root / "models/spoilt", spoilt.model, spoilt.record)
+    trained_model.save(site.root / "models/spoilt", spoilt.model, spoilt.record)
     said = Evaluated(site.root).run()
     return said, json.loads((site.root / "evaluation/metrics.json").read_text())
 
@@ -77,14 +77,14 @@ def test_an_entry_without_a_model_says_why_in_its_place(site, trained, entry, to
     assert content["entry"] == entry
     assert content["reason"].startswith(told)
     assert [trial["status"] for trial in content["trials"]] == [status]
-    assert checkpoint.failure(folder) == checkpoint.Failure(content["reason"])
+    assert trained_model.failure(folder) == trained_model.Failure(content["reason"])
     assert f"models/{entry}: failed: {content['reason']}" in trained.splitlines()
 
 
 def test_the_others_have_theirs(site, trained):
     for entry in MADE:
-        assert checkpoint.failure(site.root / "models" / entry) is None
-        assert checkpoint.load(site.root / "models" / entry).image_shape == SHAPE
+        assert trained_model.failure(site.root / "models" / entry) is None
+        assert trained_model.load(site.root / "models" / entry).image_shape == SHAPE
 
 
 def test_the_evaluation_tells_of_what_failed_and_judges_the_rest(evaluated):
@@ -109,8 +109,8 @@ def test_tables_and_pictures_are_of_the_rest(site, evaluated):
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_reason_is_refused(tmp_path, content):
     (tmp_path / "failed.json").write_text(content)
-    with pytest.raises(checkpoint.InputError, match=r"failed\.json must say why there is no model"):
-        checkpoint.failure(tmp_path)
+    with pytest.raises(trained_model.InputError, match=r"failed\.json must say why there is no model"):
+        trained_model.failure(tmp_path)
 
 
 def test_without_any_model_the_stage_fails_and_the_tables_say_why(tmp_path, site):

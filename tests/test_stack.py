@@ -14,32 +14,34 @@ from safetensors.numpy import load_file
 from test_sweep import Listener, swept
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentmill import variants
+from latentmill import models
+from latentmill.cluster import worker
+from latentmill.cluster.pack_sizes import StackSizes
+from latentmill.cluster.search import PlanSearch, optuna_rounds
 from latentmill.config import Params, SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, drawn
-from latentmill.sweep import worker
-from latentmill.sweep.search import PlanSearch, optuna_rounds
-from latentmill.sweep.stacks import StackSizes
-from latentmill.training import loop, packing, trials
-from latentmill.training import together as together_runs
+from latentmill.training import loop
 from latentmill.training.endings import StoppedError
 from latentmill.training.noise import NoiseAhead, steps_ahead
 from latentmill.training.packed import Packed
-from latentmill.training.packing import best_size
-from latentmill.training.plan import Plan
-from latentmill.training.progress import Progress
-from latentmill.training.results import outcomes, ranking
+from latentmill.training.ranks import Alone, Part
 from latentmill.training.stack import stack
-from latentmill.training.store import TrialStore
-from latentmill.training.team import Alone, Part
-from latentmill.training.together import Pace
-from latentmill.training.trial import Trial
-from latentmill.training.trials import Context, Watch
+from latentmill.training.state import Progress
+from latentmill.trials import pack_size as packing
+from latentmill.trials import packs as together_runs
+from latentmill.trials import running
+from latentmill.trials.pack_size import best_size
+from latentmill.trials.packs import Pace
+from latentmill.trials.plan import Plan
+from latentmill.trials.results import outcomes, ranking
+from latentmill.trials.running import Context, Watch
+from latentmill.trials.store import TrialStore
+from latentmill.trials.trial import Trial
 
 DIGEST = "a" * 64
 UNWATCHED = Watch()
-BY_GRADIENT = [(name, config) for name, config in CASES if not variants.find(name).closed_form]
+BY_GRADIENT = [(name, config) for name, config in CASES if not models.find(name).closed_form]
 each_trained_variant = pytest.mark.parametrize(("name", "config"), BY_GRADIENT, ids=str)
 
 
@@ -48,7 +50,7 @@ class Interruption(Exception):
 
 
 def trial(name="vae", seed=0, model=None, **training) -> Trial:
-    config = variants.find(name).Config(**{"latent": 3, "components": 2} | (model or {}))
+    config = models.find(name).Config(**{"latent": 3, "components": 2} | (model or {}))
     chosen = TrainingConfig(**{"epochs": 3, "batch_size": 50} | training)
     return Trial(name, config.model_dump(), chosen.model_dump(), seed)
 
@@ -69,7 +71,7 @@ def together(data, tmp_path):
     def together(asked, name="together", watches=None):
         notes = []
         store = TrialStore(tmp_path / name, notes.append)
-        together_runs.run_together(asked, Context(*data, DIGEST, store), watches or [UNWATCHED] * len(asked))
+        together_runs.run_pack(asked, Context(*data, DIGEST, store), watches or [UNWATCHED] * len(asked))
         return store, notes
 
     return together
@@ -82,7 +84,7 @@ def alone(data, tmp_path):
     def alone(asked):
         store = TrialStore(tmp_path / "alone")
         for each in asked:
-            trials.run(each, Context(*data, DIGEST, store))
+            running.run(each, Context(*data, DIGEST, store))
         return store
 
     return alone
@@ -111,7 +113,7 @@ def same(each: Trial, *stores: TrialStore) -> None:
 def random_trials(name, config, count) -> list[Trial]:
     """Whatever may differ within a stack does."""
     random = np.random.default_rng(0)
-    numbers = {key for key, value in variants.find(name).Config(**config).model_dump().items() if type(value) is float}
+    numbers = {key for key, value in models.find(name).Config(**config).model_dump().items() if type(value) is float}
     return [
         trial(
             name,
@@ -206,7 +208,7 @@ def test_the_average_of_weights_is_validated_and_kept(count, data, tmp_path, tog
         plain, _ = together([replace(each, training=each.training | {"ema": None})], name="plain")
         name = replace(each, training=each.training | {"ema": None}).fingerprint(DIGEST)
         last = load_file(f"{plain.storage.url}/{name}/model.safetensors")["decoder.0.bias"]
-        first = trials.model_of(each, data[0]).decoder[0].bias.detach().numpy()
+        first = running.model_of(each, data[0]).decoder[0].bias.detach().numpy()
         moved, whole = (np.linalg.norm(each - first) for each in (kept["decoder.0.bias"], last))
         assert 0.2 * whole < moved < 0.95 * whole
 
@@ -214,7 +216,7 @@ def test_the_average_of_weights_is_validated_and_kept(count, data, tmp_path, tog
 @pytest.mark.parametrize("count", [1, 2])
 def test_validation_sees_models_as_they_are_used(count, together, monkeypatch):
     """Dropout or the statistics of a batch would falsify what epochs and trials are compared by."""
-    kind, seen = variants.find("vae"), []
+    kind, seen = models.find("vae"), []
     forward = kind.forward
 
     def watched(self, batch, noise):
@@ -293,14 +295,14 @@ def test_a_stack_that_needs_too_much_memory_is_halved(together, alone, monkeypat
 
 
 def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, monkeypatch):
-    forward = variants.find("vae").forward
+    forward = models.find("vae").forward
 
     def looks(self, batch, noise):
         terms = forward(self, batch, noise)
         assert terms["loss"].sum().item() > 0  # no value can be looked at in a batched program
         return terms
 
-    monkeypatch.setattr(variants.find("vae"), "forward", looks)
+    monkeypatch.setattr(models.find("vae"), "forward", looks)
     asked = rates(1e-3, 2e-3, epochs=1)
     packed, notes = together(asked)
     assert len(notes) == 1
@@ -308,14 +310,14 @@ def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, m
 
 
 def test_a_trial_that_fails_takes_no_other_with_it(together, monkeypatch):
-    forward = variants.find("vae").forward
+    forward = models.find("vae").forward
 
     def fails(self, batch, noise):
         if self.beta == 2.0:  # which can't be asked in a batched program either
             raise ValueError("beta is 2")
         return forward(self, batch, noise)
 
-    monkeypatch.setattr(variants.find("vae"), "forward", fails)
+    monkeypatch.setattr(models.find("vae"), "forward", fails)
     asked = [trial(model={"beta": beta}, epochs=1) for beta in (2.0, 1.0, 3.0)]
     with pytest.raises(ValueError, match="beta is 2"):
         together(asked)
@@ -355,7 +357,7 @@ def test_trials_of_one_shape_differ_in_real_numbers_the_seed_and_when_to_end():
     ]
     assert {each.shape for each in alike} == {shape}
     assert len({shape, *(each.shape for each in others)}) == 1 + len(others)
-    closed = Trial("ppca", variants.find("ppca").Config().model_dump(), None, 0)
+    closed = Trial("ppca", models.find("ppca").Config().model_dump(), None, 0)
     assert closed.shape is None
 
 
@@ -532,11 +534,11 @@ def test_with_bfloat16_networks_train_to_about_the_same(alone):
 def test_compiled_steps_come_to_the_same(data, tmp_path, alone):
     asked = rates(1e-3, 2e-3, epochs=2)
     one_by_one, compiled = alone(asked), TrialStore(tmp_path / "compiled", pytest.fail)
-    together_runs.run_together(asked, Context(*data, DIGEST, compiled, compiled=True), [UNWATCHED] * 2)
+    together_runs.run_pack(asked, Context(*data, DIGEST, compiled, compiled=True), [UNWATCHED] * 2)
     for each in asked:
         same(each, compiled, one_by_one)
     single = TrialStore(tmp_path / "single")
-    trials.run(asked[0], Context(*data, DIGEST, single, compiled=True))
+    running.run(asked[0], Context(*data, DIGEST, single, compiled=True))
     same(asked[0], single, one_by_one)
 
 

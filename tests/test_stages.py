@@ -6,10 +6,10 @@ import pytest
 from test_results import outcome
 
 from latentmill import heartbeat
+from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.errors import InputError
-from latentmill.sweep.tasks import TooLittleMemoryError
-from latentmill.training.checkpoint import Failure, failure
-from latentmill.training.trials import UnfitError
+from latentmill.trials.running import UnfitError
+from latentmill.trials.trained_model import Failure, failure
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import pytest
 from sites import Site
 from test_pipeline import ROOT
 
+from latentmill.cluster.submit import submit as send
 from latentmill.errors import InputError
-from latentmill.sweep.submit import submit as send
 
 pytestmark = pytest.mark.slow
 
@@ -142,7 +142,7 @@ def test_the_job_runs_the_code_that_is_here_and_fills_the_store_from_which_the_s
 ):
     package = tmp_path / "src"
     shutil.copytree(ROOT / "src", package, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    with (package / "latentmill/variants/naive_bayes.py").open("a") as changed:
+    with (package / "latentmill/models/naive_bayes.py").open("a") as changed:
         changed.write("CHANGED = True\n")
     assert "2 trials: 0 already trained" in (running := submit(dashboard, package)).communicate(timeout=180)[0]
     assert running.returncode == 0
@@ -222,7 +222,7 @@ def test_an_address_that_is_no_dashboard(refused):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8265", "ray://127.0.0.1:10001", "nonsense://x", ""])
 def test_an_address_that_is_none(address, site, monkeypatch):
-    monkeypatch.setattr("latentmill.sweep.submit.JobSubmissionClient", None)  # Ray would take minutes for some
+    monkeypatch.setattr("latentmill.cluster.submit.JobSubmissionClient", None)  # Ray would take minutes for some
     with pytest.raises(InputError, match=r"--address must be the dashboard .* but got " + re.escape(address) + "$"):
         send(address, site.root)
 

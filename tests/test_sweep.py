@@ -5,13 +5,13 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from latentmill.cluster.mapped import ChangedDataError, placed
+from latentmill.cluster.search import optuna_rounds
+from latentmill.cluster.sweep import run
 from latentmill.config import Params
-from latentmill.sweep.mapped import ChangedDataError, placed
-from latentmill.sweep.run import run
-from latentmill.sweep.search import optuna_rounds
-from latentmill.training.plan import Plan
-from latentmill.training.results import outcomes, ranking
-from latentmill.training.store import TrialStore
+from latentmill.trials.plan import Plan
+from latentmill.trials.results import outcomes, ranking
+from latentmill.trials.store import TrialStore
 
 DIGEST = "a" * 64
 LADDER = {
@@ -102,7 +102,7 @@ def test_data_that_change_end_the_sweep_and_are_no_trials_failure(digits, tmp_pa
         found.origin = (found.origin[0], (1, 2, 3))
         return found
 
-    monkeypatch.setattr("latentmill.sweep.run.placed", replaced)
+    monkeypatch.setattr("latentmill.cluster.sweep.placed", replaced)
     with pytest.raises(ChangedDataError, match=r"must stay as it is .*train\.npy has changed: run again"):
         swept(digits, tmp_path / "store", {"naive_bayes": {}, "vae": {"latent": 2}}, workers=1)
     assert list((tmp_path / "store").rglob("trial.json")) == []

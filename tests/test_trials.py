@@ -9,24 +9,25 @@ import torch
 from conftest import each_variant
 from safetensors.numpy import load_file
 
-from latentmill import variants
+from latentmill import models
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.storage import Storage
-from latentmill.training import checkpoint, code, loop, trials
-from latentmill.training import trial as trial_module
+from latentmill.training import loop
 from latentmill.training.endings import DivergedError
 from latentmill.training.loop import train
-from latentmill.training.store import TrialStore
-from latentmill.training.trial import Trial, code_digest
-from latentmill.training.trials import UNWATCHED, Context, Watch
+from latentmill.trials import code, running, trained_model
+from latentmill.trials import trial as trial_module
+from latentmill.trials.running import UNWATCHED, Context, Watch
+from latentmill.trials.store import TrialStore
+from latentmill.trials.trial import Trial, code_digest
 
 DIGEST = "a" * 64
 
 
 def vae(epochs=2, seed=0, **model) -> Trial:
-    config = variants.find("vae").Config(latent=3, components=3, **model)
+    config = models.find("vae").Config(latent=3, components=3, **model)
     return Trial("vae", config.model_dump(), TrainingConfig(epochs=epochs, batch_size=50).model_dump(), seed)
 
 
@@ -55,7 +56,7 @@ def run(digits, tmp_path, notes):
 
     def run(trial: Trial, store: str = "store", watch=UNWATCHED, **given):
         kept = TrialStore(tmp_path / store, notes.append)
-        trials.run(trial, Context(Batches(digits[:500]), Batches(digits[500:]), DIGEST, kept, **given), watch)
+        running.run(trial, Context(Batches(digits[:500]), Batches(digits[500:]), DIGEST, kept, **given), watch)
         return tmp_path / store / trial.fingerprint(DIGEST)
 
     return run
@@ -73,9 +74,9 @@ def test_a_fingerprint_depends_on_config_data_and_code_only(monkeypatch):
 
 def test_the_code_of_one_variant_is_no_part_of_anothers():
     assert code_digest("vae") != code_digest("autoencoder")
-    files = code.imported_files(code.SOURCE / "latentmill" / "variants" / "vae.py")
+    files = code.imported_files(code.SOURCE / "latentmill" / "models" / "vae.py")
     names = {path.name for path in files}
-    assert {"vae.py", "nets.py", "densities.py", "variant.py"} <= names
+    assert {"vae.py", "densities.py", "contract.py"} <= names
     assert not names & {"autoencoder.py", "store.py", "worker.py", "sampler.py"}
 
 
@@ -107,10 +108,10 @@ def weights(folder):
 @each_variant
 @pytest.mark.parametrize("epoch", [1, 4])
 def test_an_interrupted_trial_ends_with_the_weights_of_an_undisturbed_one(run, name, config, epoch):
-    if variants.find(name).closed_form:
+    if models.find(name).closed_form:
         pytest.skip("a closed form has no epochs")
     training = TrainingConfig(epochs=6, batch_size=50, learning_rate=0.01, patience=3).model_dump()
-    trial = Trial(name, variants.find(name).Config(**config).model_dump(), training, 0)
+    trial = Trial(name, models.find(name).Config(**config).model_dump(), training, 0)
     undisturbed = run(trial, "undisturbed")
     with pytest.raises(Interruption):
         run(trial, "interrupted", watch=after(epoch))
@@ -126,7 +127,7 @@ def test_an_interrupted_trial_ends_with_the_weights_of_an_undisturbed_one(run, n
 def test_the_best_weights_survive_an_interruption_after_them(run):
     """At a rate that destroys the model, the best epoch is long past when the interruption comes."""
     training = TrainingConfig(epochs=30, batch_size=20, learning_rate=0.05, patience=6).model_dump()
-    trial = Trial("autoencoder", variants.find("autoencoder").Config(latent=3, components=3).model_dump(), training, 0)
+    trial = Trial("autoencoder", models.find("autoencoder").Config(latent=3, components=3).model_dump(), training, 0)
     undisturbed = run(trial, "undisturbed")
     record = json.loads((undisturbed / "trial.json").read_text())
     last = len(record["history"])
@@ -195,7 +196,7 @@ def test_a_damaged_trial_counts_as_none(run, notes, name, damage):
         assert len(notes) == 1
         assert notes[0].endswith("the trial is redone")
     with pytest.raises(InputError, match="must"):
-        checkpoint.load(folder)
+        trained_model.load(folder)
 
 
 def test_a_damaged_winner_is_not_brought_home(run, tmp_path):
@@ -214,7 +215,7 @@ def test_a_damaged_winner_is_not_brought_home(run, tmp_path):
 
 def test_a_trial_that_diverges_is_kept_as_such_with_its_last_finite_loss(run, digits):
     training = TrainingConfig(epochs=50, batch_size=50, learning_rate=1e30).model_dump()
-    trial = Trial("vae", variants.find("vae").Config(latent=3, components=3).model_dump(), training, 0)
+    trial = Trial("vae", models.find("vae").Config(latent=3, components=3).model_dump(), training, 0)
     folder = run(trial)
     record = json.loads((folder / "trial.json").read_text())
     assert record["status"] == "diverged"
@@ -224,8 +225,8 @@ def test_a_trial_that_diverges_is_kept_as_such_with_its_last_finite_loss(run, di
 
 
 def test_a_closed_form_that_is_not_finite_has_diverged(run, monkeypatch):
-    monkeypatch.setattr(variants.find("naive_bayes"), "criterion", lambda *_: torch.tensor(float("inf")))
-    folder = run(Trial("naive_bayes", variants.find("naive_bayes").Config().model_dump(), None, 0))
+    monkeypatch.setattr(models.find("naive_bayes"), "criterion", lambda *_: torch.tensor(float("inf")))
+    folder = run(Trial("naive_bayes", models.find("naive_bayes").Config().model_dump(), None, 0))
     record = json.loads((folder / "trial.json").read_text())
     assert (record["status"], record["step"]) == ("diverged", 0)
 
@@ -249,7 +250,7 @@ def test_a_trial_that_runs_out_of_memory_is_kept_as_such(run, monkeypatch):
 
 
 def test_a_failure_is_kept_and_raised(run):
-    trial = Trial("ppca", variants.find("ppca").Config(latent=64).model_dump(), None, 0)
+    trial = Trial("ppca", models.find("ppca").Config(latent=64).model_dump(), None, 0)
     with pytest.raises(InputError, match="latent must be below"):
         run(trial)
 
@@ -267,7 +268,7 @@ def test_a_failure_is_kept_and_raised(run):
     ],
 )
 def test_what_counts_as_out_of_memory(error, expected):
-    assert trials.is_out_of_memory(error) == expected
+    assert running.is_out_of_memory(error) == expected
 
 
 # The loop
@@ -276,7 +277,7 @@ def test_what_counts_as_out_of_memory(error, expected):
 def test_the_best_epoch_is_kept(digits):
     """Training at a rate that destroys the model after its first epochs keeps what was best."""
     images, val = Batches(digits[:500]), Batches(digits[500:])
-    model = variants.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
+    model = models.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
     fitted = train(model, images, val, TrainingConfig(epochs=30, learning_rate=0.05, batch_size=20, patience=4), seed=0)
     losses = [row["val_loss"] for row in fitted.history]
     assert fitted.best_epoch == int(np.argmin(losses)) + 1
@@ -285,14 +286,14 @@ def test_the_best_epoch_is_kept(digits):
 
 
 def test_max_steps_ends_training_with_the_epoch_that_reaches_it(digits):
-    model = variants.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
+    model = models.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
     config = TrainingConfig(epochs=9, batch_size=100, max_steps=11)
     fitted = train(model, Batches(digits[:500]), Batches(digits[500:]), config, seed=0)
     assert len(fitted.history) == 3
 
 
 def test_a_loss_that_is_not_finite_is_an_error(digits):
-    model = variants.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
+    model = models.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
     model.encoder[1].weight.data.fill_(float("nan"))
     with pytest.raises(DivergedError, match="the loss must be finite, but got nan at step 1 after None"):
         train(model, Batches(digits[:500]), Batches(digits[500:]), TrainingConfig(), seed=0)

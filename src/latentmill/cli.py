@@ -121,11 +121,11 @@ def _serve(chosen: argparse.Namespace) -> None:
 
 
 def _plan(chosen: argparse.Namespace) -> None:
+    from latentmill.cluster.search import optuna_rounds
     from latentmill.config import load_params
     from latentmill.data.dataset import read_manifest
-    from latentmill.sweep.search import optuna_rounds
-    from latentmill.training.plan import Plan, rows
-    from latentmill.training.store import TrialStore
+    from latentmill.trials.plan import Plan, rows
+    from latentmill.trials.store import TrialStore
 
     params = load_params()
     store = TrialStore(params.train.storage, note=print)
@@ -144,7 +144,7 @@ def _check(chosen: argparse.Namespace) -> None:
 
 
 def _submit(chosen: argparse.Namespace) -> None:
-    from latentmill.sweep.submit import submit
+    from latentmill.cluster.submit import submit
 
     submit(chosen.address, Path.cwd())
     print("trained: `dvc repro` fetches the winners, and does not train them again")

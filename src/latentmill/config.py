@@ -29,7 +29,7 @@ Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Model(BaseModel):
+class Settings(BaseModel):
     """What every configuration shares: frozen, no unknown keys, no silent conversion of text to numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -75,7 +75,7 @@ Size = Annotated[tuple[int, int] | None, PlainValidator(_height_and_width)]
 Colour = Annotated[Rgb, PlainValidator(_colour)]
 
 
-class DataConfig(Model):
+class DataConfig(Settings):
     """Where images come from, what is made of them, and how they are split."""
 
     source: SourceName
@@ -97,7 +97,7 @@ class DataConfig(Model):
     seed: Seed = 0  # of the shuffle before the split
 
 
-class TrainingConfig(Model):
+class TrainingConfig(Settings):
     """How one trial is optimised; a ladder entry may override or search each of these."""
 
     epochs: PositiveInt = 100  # at most
@@ -113,7 +113,7 @@ class TrainingConfig(Model):
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks in training; all else is float32
 
 
-class AshaConfig(Model):
+class AshaConfig(Settings):
     """Early stopping across trials: asynchronous successive halving (Li et al. 2020), within each ladder entry."""
 
     grace: PositiveInt = 10  # epochs that every trial may have
@@ -129,7 +129,7 @@ def _size_of_a_stack(value: Any) -> int | str:
 StackSize = Annotated[int | str, PlainValidator(_size_of_a_stack)]  # as a union, its errors would name pydantic's parts
 
 
-class SweepConfig(Model):
+class SweepConfig(Settings):
     """Which trials of the ladder are trained, and how they are spread over a machine or a cluster."""
 
     workers: PositiveInt | None = None  # trials at a time on this machine; null: one a CPU core
@@ -147,7 +147,7 @@ class SweepConfig(Model):
     loggers: list[LoggerName] = []  # told of every trial, beside our own records
 
 
-class EvaluationConfig(Model):
+class EvaluationConfig(Settings):
     """What the evaluation compares, and how many draws it takes."""
 
     samples: PositiveInt = 10_000  # images sampled per model and prior, each with its nearest training image
@@ -159,7 +159,7 @@ class EvaluationConfig(Model):
     seed: Seed = 0
 
 
-class ExportConfig(Model):
+class ExportConfig(Settings):
     """What may be exported."""
 
     allow_failing: list[str] = []  # entries that are exported though their samples fail Rule 2
@@ -167,7 +167,7 @@ class ExportConfig(Model):
     formats: dict[FormatName, Annotated[float, Field(gt=0)]] = {}  # more decoders, and by how much each may differ
 
 
-class Params(Model):
+class Params(Settings):
     """The whole of params.yaml."""
 
     data: DataConfig

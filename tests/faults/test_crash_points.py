@@ -6,14 +6,14 @@ from itertools import count
 
 import pytest
 
-from latentmill import variants
+from latentmill import models
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
-from latentmill.training import trials
-from latentmill.training.store import TrialStore
-from latentmill.training.trial import Trial
-from latentmill.training.trials import Context, Watch
+from latentmill.trials import running
+from latentmill.trials.running import Context, Watch
+from latentmill.trials.store import TrialStore
+from latentmill.trials.trial import Trial
 
 DIGEST = "a" * 64
 EPOCHS = 3
@@ -31,13 +31,13 @@ def run(digits, tmp_path):
 
     def run(store: str, name: str, model: dict[str, object]):
         training = None if name == "naive_bayes" else TrainingConfig(epochs=EPOCHS, batch_size=100).model_dump()
-        trial = Trial(name, variants.find(name).Config(**model).model_dump(), training, 0)
+        trial = Trial(name, models.find(name).Config(**model).model_dump(), training, 0)
         seen, notes = [], []
         images, val = Batches(digits[:500]), Batches(digits[500:])
         kept = TrialStore(tmp_path / store, notes.append)
         try:
             watch = Watch(lambda progress: seen.append(progress.epoch))
-            trials.run(trial, Context(images, val, DIGEST, kept), watch)
+            running.run(trial, Context(images, val, DIGEST, kept), watch)
         except PowerCut:
             notes.append("cut off")
         folder = tmp_path / store / trial.fingerprint(DIGEST)

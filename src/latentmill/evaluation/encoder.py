@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentmill.contract import float_array
 from latentmill.data.batches import as_float, chunk_size
-from latentmill.nets import ImageShape
-from latentmill.variant import float_array
+from latentmill.networks import ImageShape
 
 WIDTH = 64  # features
 SIDE = 24  # pixels, about, of the network's input: larger images are averaged down, to save time

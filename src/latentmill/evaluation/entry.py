@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from latentmill.config import EvaluationConfig
+from latentmill.contract import Decodes, Encodes, HasPosterior, Model, PriorName, float_array
 from latentmill.data.batches import Batches, as_float
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.baseline import Baseline
@@ -39,7 +40,6 @@ from latentmill.evaluation.reconstruction import compare_all, reconstruct, recon
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.evaluation.spaces import random_indices
 from latentmill.priors import Mixture
-from latentmill.variant import Decodes, Encodes, HasPosterior, PriorName, Variant, float_array
 
 PAIRS, WORST = 32, 16  # reconstructions shown
 COMPARED = 5_000  # test images that are reconstructed; codes of images, and draws from a prior
@@ -61,7 +61,7 @@ class EvaluationResult:
     shown: list[list[float]] = field(default_factory=list)  # of the samples shown, the distances to the K nearest
 
 
-def judge_model(model: Variant, data: PreparedData, config: EvaluationConfig) -> EvaluationResult:
+def judge_model(model: Model, data: PreparedData, config: EvaluationConfig) -> EvaluationResult:
     """Everything that needs no samples. What a model cannot do is left out.
 
     Raises:
@@ -116,7 +116,7 @@ def _latent_space(model: Encodes, data: PreparedData, kl: np.ndarray | None, see
 
 
 def judge_samples(
-    model: Variant, prior: str, data: PreparedData, baseline: Baseline, judge: Judge, config: EvaluationConfig
+    model: Model, prior: str, data: PreparedData, baseline: Baseline, judge: Judge, config: EvaluationConfig
 ) -> EvaluationResult:
     """Both rules, on the samples drawn under one prior.
 

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import ks_2samp
 
+from latentmill.contract import Decodes
 from latentmill.evaluation.features import Features
 from latentmill.evaluation.fidelity import TooFew, c2st_accuracy
 from latentmill.evaluation.latent import decode
-from latentmill.variant import Decodes
 
 LARGEST = 2_000  # codes compared, at most
 DECODED = 1_000  # codes that are decoded, of each set, at most

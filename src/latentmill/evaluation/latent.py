@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentmill.contract import Decodes, Encodes, HasPosterior, codes_of, drawn_codes, float_array
 from latentmill.data.batches import Batches
 from latentmill.densities import kl_from_standard_normal
 from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.finite import require_finite
-from latentmill.variant import Decodes, Encodes, HasPosterior, codes_of, drawn_codes, float_array
 
 LEAST_NATS = 0.01  # a dimension whose KL is below this has collapsed: it carries no information
 LEAST_VARIANCE = 0.01  # of the codes of different images, in a dimension that is active (Burda et al. 2016)

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentmill.contract import HasLikelihood, HasPosterior, Model
 from latentmill.data.batches import Batches, chunk_size
 from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log_mean_exp
 from latentmill.draws import standard_normal
 from latentmill.observations import Observation
-from latentmill.variant import HasLikelihood, HasPosterior, Variant
 
 CODES_AT_A_TIME, VALUES = 4_000, 2**22  # that the decoder takes, of one image or of several, and values that it returns
 IMAGES_AT_A_TIME = 500  # where the likelihood is exact
@@ -76,7 +76,7 @@ def affordable_subset(images: np.ndarray, most: int, samples: int, seed: int) ->
 
 
 @torch.no_grad()
-def evaluate_likelihood(model: Variant, images: Batches, samples: int, seed: int) -> Likelihood | None:
+def evaluate_likelihood(model: Model, images: Batches, samples: int, seed: int) -> Likelihood | None:
     """The exact likelihood if a model has one, else the bound with K = `samples`, else None.
 
     The observed x is drawn from the grey values by `seed`: the same draw for every model with the same observation

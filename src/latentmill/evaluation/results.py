@@ -9,7 +9,7 @@ from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.neighbours import Neighbours
 from latentmill.evaluation.plots import distances_csv, kl_csv
 from latentmill.files import write_bytes, write_json, write_text
-from latentmill.training.checkpoint import Failure
+from latentmill.trials.trained_model import Failure
 
 MODEL = ""  # stands for a prior where results are of the model itself
 

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from latentmill.cluster.mapped import ChangedDataError, placed
+from latentmill.cluster.tasks import in_order_of_end, result, share, start
 from latentmill.config import EvaluationConfig
+from latentmill.contract import Model
 from latentmill.errors import InputError
 from latentmill.evaluation.assembly import assemble, calibrate, choose_pool, chosen_features, fit
 from latentmill.evaluation.baseline import Baseline, compute_baseline
@@ -16,9 +19,6 @@ from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL
 from latentmill.evaluation.sampling import priors
 from latentmill.heartbeat import duration
-from latentmill.sweep.mapped import ChangedDataError, placed
-from latentmill.sweep.tasks import in_order_of_end, result, share, start
-from latentmill.variant import Variant
 
 SHOWN = 2  # running tasks in a status line
 
@@ -26,7 +26,7 @@ SHOWN = 2  # running tasks in a status line
 class Evaluation:
     """Starts all tasks when it is made, within a `cluster`. Results are available while other tasks run."""
 
-    def __init__(self, models: dict[str, Variant], data: PreparedData, config: EvaluationConfig) -> None:
+    def __init__(self, models: dict[str, Model], data: PreparedData, config: EvaluationConfig) -> None:
         train, val, test = (placed(images) for images in (data.train, data.val, data.test))
         shared = share(replace(data, train=train, val=val, test=test))
         self._names: dict[Any, str] = {}  # of each task, in the order in which they start
@@ -51,7 +51,7 @@ class Evaluation:
         self._names |= dict.fromkeys(calibrated, "controls") | dict.fromkeys(whole, "features")
         self._names |= {self._baseline: "the baseline of distances", self._judge: "the judge"}
 
-    def _start_entry(self, entry: str, model: Variant, shared: Any, config: EvaluationConfig) -> None:
+    def _start_entry(self, entry: str, model: Model, shared: Any, config: EvaluationConfig) -> None:
         stored = share(model)
         task = start(judge_model, stored, shared, config)
         self._entry_tasks[task], self._names[task] = (entry, MODEL), f"{entry}, the model"

@@ -7,27 +7,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentmill.contract import Decodes, Model, PriorName, float_array
 from latentmill.data.batches import chunk_size
 from latentmill.draws import standard_normal
 from latentmill.evaluation.finite import require_finite
-from latentmill.variant import Decodes, PriorName, Variant, float_array
 
 CHUNK = 1_000  # rows of noise drawn at a time
 NO_CODES = "pixels"  # stands for the prior of a model without codes, which draws pixels
 
 
-def priors(model: Variant) -> tuple[str, ...]:
+def priors(model: Model) -> tuple[str, ...]:
     """The priors of a model with codes; `NO_CODES` for one without."""
     return get_args(PriorName) if isinstance(model, Decodes) else (NO_CODES,)
 
 
-def exported_prior(model: Variant) -> str:
+def exported_prior(model: Model) -> str:
     """The prior of `generate`, and so of the exported generator."""
     return model.prior_name if isinstance(model, Decodes) else NO_CODES
 
 
 @torch.no_grad()
-def sample(model: Variant, prior: str, count: int, seed: int) -> np.ndarray:
+def sample(model: Model, prior: str, count: int, seed: int) -> np.ndarray:
     """`count` images, uint8 (count, C, H, W): with 8 bits, as training images and pictures of exports have.
 
     Raises:
@@ -52,7 +52,7 @@ def sample_codes(model: Decodes, prior: str, count: int, seed: int) -> np.ndarra
     return float_array(fitted(standard_normal((count, fitted.noise_width), generator)))
 
 
-def _sampler(model: Variant, prior: str) -> tuple[int, Callable[[Tensor], Tensor]]:
+def _sampler(model: Model, prior: str) -> tuple[int, Callable[[Tensor], Tensor]]:
     """The width of the noise, and the map from noise to images."""
     if not isinstance(model, Decodes):
         return model.noise_width, model.generate

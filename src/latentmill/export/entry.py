@@ -11,7 +11,7 @@ from latentmill.export.refusal import Refused
 from latentmill.export.writer import TrainingData, summary, write_export
 from latentmill.files import replacing_folder
 from latentmill.memory import is_out_of_memory
-from latentmill.training.checkpoint import load
+from latentmill.trials.trained_model import load
 
 TRY_AGAIN = "to try again, run `dvc repro -f export`"
 

@@ -17,9 +17,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from latentmill.contract import Decodes, Encodes, HasPosterior, Model
 from latentmill.export.refusal import Refused
-from latentmill.nets import ImageShape
-from latentmill.variant import Decodes, Encodes, HasPosterior, Variant
+from latentmill.networks import ImageShape
 
 OPSET = 20  # the newest that onnxruntime-web runs too
 EXAMPLE_BATCH = 2  # a batch of 1 would be frozen into the graph
@@ -48,7 +48,7 @@ class Graph:
         return dict(zip(self.output_names, self.function(self.example(batch, seed=0)), strict=True))
 
 
-def graphs(model: Variant, image_shape: ImageShape) -> list[Graph]:
+def graphs(model: Model, image_shape: ImageShape) -> list[Graph]:
     """The graphs that `model` can be exported as."""
     noise = (model.noise_width,)
     if isinstance(model, Decodes):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.config import ExportConfig
-from latentmill.training.code import SOURCE, digest, imported_files
+from latentmill.trials.code import SOURCE, digest, imported_files
 
 WRITER = SOURCE / "latentmill" / "export" / "entry.py"  # its imports are the code that writes exports
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
@@ -46,7 +46,7 @@ def inputs_digest(entry: str, variant: str, model: Path, data: Path, metrics: Js
 
 def _variant_file(name: str) -> list[Path]:
     """Variants are found by name, so no import leads to them."""
-    path = SOURCE / "latentmill" / "variants" / f"{name}.py"
+    path = SOURCE / "latentmill" / "models" / f"{name}.py"
     return [path] if path.exists() else []
 
 

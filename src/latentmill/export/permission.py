@@ -6,7 +6,7 @@ from typing import Any
 from latentmill.errors import InputError
 from latentmill.export.card import exported_samples
 from latentmill.export.refusal import Refused
-from latentmill.training.checkpoint import failure
+from latentmill.trials.trained_model import failure
 
 Json = dict[str, Any]
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from latentmill.config import FormatName
+from latentmill.contract import Decodes, Encodes, Model, codes_of, float_array
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
 from latentmill.draws import standard_normal
@@ -21,8 +22,7 @@ from latentmill.export.manifest import manifest
 from latentmill.export.verification import largest_difference
 from latentmill.files import write_json, write_text
 from latentmill.runtime.folder import CARD, MANIFEST
-from latentmill.training.checkpoint import TrainedModel
-from latentmill.variant import Decodes, Encodes, Variant, codes_of, float_array
+from latentmill.trials.trained_model import TrainedModel
 
 Json = dict[str, Any]
 
@@ -145,7 +145,7 @@ def _classes(data: TrainingData) -> list[Json]:
 
 @torch.no_grad()
 def formats(
-    model: Variant, data: TrainingData, folder: Path, tolerances: dict[FormatName, float], tell: Callable[[str], None]
+    model: Model, data: TrainingData, folder: Path, tolerances: dict[FormatName, float], tell: Callable[[str], None]
 ) -> Json:
     """Write the decoder in each of these formats; the measurements by format, empty for a model without codes."""
     if not tolerances or not isinstance(model, Decodes) or not isinstance(model, Encodes):

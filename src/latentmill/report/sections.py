@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from latentmill import variants
+from latentmill import models
 from latentmill.export.outcome import ExportOutcome
 from latentmill.report.captions import Subject, holes, prior_name
 from latentmill.report.inputs import Entry, Inputs, Json
@@ -61,7 +61,7 @@ def sections(inputs: Inputs) -> list[Section]:
 
 def introduction(variant: str) -> Blocks:
     """The docstring of a variant's module, so that a new variant brings its own introduction."""
-    lines = (inspect.getdoc(inspect.getmodule(variants.find(variant))) or "").splitlines()
+    lines = (inspect.getdoc(inspect.getmodule(models.find(variant))) or "").splitlines()
     blocks = [(style, list(block)) for style, block in groupby(lines, key=_style)]
     return [(style, inspect.cleandoc("\n".join(["", *block]))) for style, block in blocks if style != "blank"]
 

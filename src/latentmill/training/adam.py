@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from latentmill.config import TrainingConfig
-from latentmill.training.progress import Moments, Progress
+from latentmill.training.state import Moments, Progress
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # as in the paper, and by default in torch
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentmill.data.batches import Batches
-from latentmill.training.progress import Row, steps_an_epoch
+from latentmill.training.state import Row, steps_an_epoch
 from latentmill.training.step import Stack
 
 STEPS_BETWEEN_CHECKS = 50  # of the loss on a GPU, where looking at it waits for the device; on a CPU every step

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from latentmill.config import TrainingConfig
+from latentmill.contract import Model
 from latentmill.data.batches import Batches
 from latentmill.training.endings import DivergedError, EndedError, LossWatch
-from latentmill.training.progress import Progress, Row, steps_an_epoch
+from latentmill.training.ranks import Team
 from latentmill.training.stack import stack
+from latentmill.training.state import Progress, Row, steps_an_epoch
 from latentmill.training.step import Stack, validate
-from latentmill.training.team import Team
-from latentmill.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Member:
 
 
 def train(
-    model: Variant,
+    model: Model,
     images: Batches,
     val: Batches,
     config: TrainingConfig | None,
@@ -83,14 +83,14 @@ def train(
     return fitted(member)
 
 
-def complete(model: Variant, images: Batches, val: Batches, seed: int) -> None:
+def complete(model: Model, images: Batches, val: Batches, seed: int) -> None:
     """Fit what needs the trained weights, so that the model is ready for use."""
     model.eval()
     model.after_training(images, val, torch.Generator(images.device).manual_seed(seed))
 
 
 def begin(
-    model: Variant, images: Batches, config: TrainingConfig, seed: int, checkpoints: Checkpoints | None = None
+    model: Model, images: Batches, config: TrainingConfig, seed: int, checkpoints: Checkpoints | None = None
 ) -> Member:
     """A trial before its first epoch, or after the last one that an earlier run kept."""
     noise = torch.Generator(images.device).manual_seed(seed)

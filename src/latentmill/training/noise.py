@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from latentmill.draws import Draw, Draws
-from latentmill.training.progress import Progress
+from latentmill.training.state import Progress
 
 STEPS_AHEAD = 8  # at most
 MADE_AHEAD = 2**21  # bytes a member, at most

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from latentmill.contract import Batch
 from latentmill.data.batches import Batches, Indices
 from latentmill.draws import Noise, drawn
 from latentmill.training.adam import PackedAdam
 from latentmill.training.averages import Averages
 from latentmill.training.noise import NoiseAhead
-from latentmill.training.progress import Progress
+from latentmill.training.state import Progress
 from latentmill.training.step import VALIDATION_SEED, Stack, compiled_function, precision
-from latentmill.variant import Batch
 
 
 class Packed(Stack):

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+from latentmill.contract import Batch
 from latentmill.data.batches import Batches, Indices
 from latentmill.draws import Noise
 from latentmill.training.adam import Adam, owned
 from latentmill.training.averages import Averages
 from latentmill.training.noise import NoiseAhead
-from latentmill.training.progress import Progress
+from latentmill.training.ranks import Alone, Forward, Team
+from latentmill.training.state import Progress
 from latentmill.training.step import Stack, compiled_function, precision, validate
-from latentmill.training.team import Alone, Forward, Team
-from latentmill.variant import Batch
 
 
 class Single(Stack):

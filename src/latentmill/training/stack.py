@@ -11,10 +11,10 @@ Shapes: M members of a stack, B rows of a batch, C, H, W image.
 from collections.abc import Sequence
 
 from latentmill.training.packed import Packed
-from latentmill.training.progress import Progress
+from latentmill.training.ranks import Alone, Team
 from latentmill.training.single import Single
+from latentmill.training.state import Progress
 from latentmill.training.step import Stack
-from latentmill.training.team import Alone, Team
 
 
 def stack(members: Sequence[Progress], team: Team | None = None, compiled: bool = False) -> Stack:

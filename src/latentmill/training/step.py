@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from latentmill.config import TrainingConfig
+from latentmill.contract import Model
 from latentmill.data.batches import Batches, Indices
 from latentmill.draws import drawn
-from latentmill.training.progress import Progress, epochs_allowed, steps_an_epoch
 from latentmill.training.schedule import factor
-from latentmill.variant import Variant
+from latentmill.training.state import Progress, epochs_allowed, steps_an_epoch
 
 VALIDATION_SEED = 0  # the same noise at every validation, so that epochs and trials are compared like with like
 
@@ -74,7 +74,7 @@ def precision(member: Progress, device: torch.device) -> torch.autocast:
 
 
 @torch.no_grad()
-def validate(model: Variant, val: Batches) -> float:
+def validate(model: Model, val: Batches) -> float:
     """The mean criterion over the validation images, under noise that is the same at every call."""
     generator = torch.Generator(val.device).manual_seed(VALIDATION_SEED)
     noise = (drawn(model.draws, len(batch), generator) for batch in val.chunks())

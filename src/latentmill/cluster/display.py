@@ -1,0 +1,155 @@
+"""What one sees of a sweep: a live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from latentmill.cluster.pace import Pace
+from latentmill.heartbeat import Heartbeat, TimeLeft, duration, said
+from latentmill.trials.plan import Plan
+from latentmill.trials.study import Planned
+from latentmill.trials.trained_model import Record
+
+ROWS = 12  # running trials shown: a stack of many would fill a terminal
+SECONDS_BETWEEN_LINES = 5.0  # in a log: endings in between are counted, failures are always told
+
+
+class Display:
+    """Follows a sweep. Used as a context manager, so that a terminal is left in order."""
+
+    def __init__(self, plan: Plan, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`console` is stdout, unless given."""
+        self.plan, self.clock = plan, clock
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.pace, self.left = Pace(clock), TimeLeft()
+        self.heartbeat = Heartbeat(self.summary, self._line)
+        self.running: dict[str, tuple[Planned, dict[str, Any], float]] = {}
+        self.best: dict[str, tuple[float, str]] = {}  # by entry: criterion, label
+        self.done = self.failed = 0
+        self.next_line = 0.0
+        self.untold: list[str] = []
+        self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=2, transient=True)
+        for planned in plan.planned:
+            self._rank(planned, plan.records.get(planned.fingerprint, {}))
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live.start()
+        else:
+            self.heartbeat.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+        else:
+            self.heartbeat.__exit__(kind, error, trace)
+        self._tell_untold()
+
+    def started(self, planned: Planned) -> None:
+        self.pace.started(planned)
+        self.running[planned.fingerprint] = planned, {}, self.clock()
+
+    def progressed(self, planned: Planned, result: dict[str, Any]) -> None:
+        _, _, since = self.running[planned.fingerprint]
+        self.running[planned.fingerprint] = planned, result, since
+        self.pace.progressed(planned, result["epoch"], result["epochs"])
+        if not self.console.is_terminal and self.clock() >= self.next_line and not self.untold:
+            self._line(f"{self.summary()}; {planned.label}: {progress_of(result)}")
+
+    def ended(self, planned: Planned, record: Record) -> None:
+        self.running.pop(planned.fingerprint, None)
+        self.done += 1
+        self.pace.ended(planned, record)
+        self._rank(planned, record)
+        line = f"{planned.label}: {outcome_of(record)}"
+        if record["status"] in ("finished", "stopped"):
+            self.untold.append(line)
+            if self.console.is_terminal or self.clock() >= self.next_line:
+                self._tell_untold()
+        else:
+            self.failed += 1
+            self.noted(line)
+
+    def noted(self, sentence: str) -> None:
+        """Told at once: it is about something that went wrong."""
+        self._tell_untold()
+        self._print(sentence)
+
+    def summary(self) -> str:
+        """`[3/12] 2 running, 1 failed, 40 s left`, as far as that can be told."""
+        parts = [f"[{self.done}/{self.done + self.plan.missing + self.plan.unasked}] {len(self.running)} running"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        left = self.seconds_left()
+        if left is not None:
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None until there is one."""
+        still = self.plan.open
+        missing = {planned.fingerprint: planned for planned in self.plan.planned if planned.fingerprint in still}
+        return self.left.told(self.pace.seconds_left(missing.values(), self.plan.unasked))
+
+    def table(self) -> RenderableType:
+        running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for name in ("running", "epoch", "validation loss", "time"):
+            running.add_column(name, justify="left" if name == "running" else "right")
+        for planned, result, since in list(self.running.values())[:ROWS]:
+            epoch = f"{result['epoch']}/{result['epochs']}" if result else ""
+            loss = f"{result['val_loss']:.2f}" if "val_loss" in result else ""
+            running.add_row(planned.label, epoch, loss, duration(self.clock() - since))
+        if len(self.running) > ROWS:
+            running.add_row(f"and {len(self.running) - ROWS} more")
+        best = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for name in ("best so far", "nats on val", "trial"):
+            best.add_column(name, justify="right" if name == "nats on val" else "left")
+        for entry in (entry for entry in self.plan.params.ladder if entry in self.best):
+            criterion, label = self.best[entry]
+            best.add_row(entry, f"{criterion:.2f}", label)
+        return Group(running, Text(), best, Text(), Text(self.summary()))
+
+    def _rank(self, planned: Planned, record: Record) -> None:
+        if record.get("status") == "finished":
+            found = record["criterion"], planned.label
+            self.best[planned.entry] = min(found, self.best.get(planned.entry, found))
+
+    def _line(self, line: str) -> None:
+        self._print(line)
+        self.next_line = self.clock() + SECONDS_BETWEEN_LINES
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False)
+        said()
+
+    def _tell_untold(self) -> None:
+        """One line for the trials that ended since the last one; each by name on a terminal, and where it is alone."""
+        if self.console.is_terminal:
+            for line in self.untold:
+                self._print(line)
+        elif self.untold:
+            others = f" (and {len(self.untold) - 1} more)" if len(self.untold) > 1 else ""
+            self._line(f"{self.summary()}; {self.untold[-1]}{others}")
+        self.untold.clear()
+
+
+def outcome_of(record: Record) -> str:
+    """How a trial ended, in a few words."""
+    if record["status"] == "finished":
+        return f"{record['criterion']:.2f} nats on val, {duration(record['seconds'])}"
+    if record["status"] == "stopped":
+        return f"stopped after epoch {record['epoch']}, {record['criterion']:.2f} nats on val"
+    return f"{record['status']}: {record['error']}"
+
+
+def progress_of(result: dict[str, Any]) -> str:
+    return f"epoch {result['epoch']} of {result['epochs']}, validation loss {result['val_loss']:.2f}"

@@ -1,0 +1,181 @@
+"""The sweep as a Ray job on a cluster: what it trains lands in the trial store, where `dvc repro` finds it.
+
+The job is sent this code and params.yaml; the prepared data goes through the store, because both sides see that.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from aiohttp import ClientError
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+from ruamel.yaml import YAML
+
+from latentmill.cluster.connection import PACKAGE
+from latentmill.cluster.job import data_folder
+from latentmill.config import load_params
+from latentmill.data.dataset import read_manifest
+from latentmill.errors import InputError
+from latentmill.storage import Storage
+from latentmill.trials.code import digest as code_digest
+
+NEEDED = ("pipeline",)  # of the working tree, beside params.yaml and the package
+DATA = ("train.npy", "val.npy", "manifest.json")  # what training reads; the last says that the others are whole
+LIMIT = 100 * 2**20  # bytes that a dashboard takes at a time; elsewhere Ray takes 512 MiB
+MARK = "latentmill"  # the key of a job's metadata that says what it was sent
+
+
+def submit(address: str, root: Path) -> None:
+    """Run the train stage of the project in `root` as a job of the cluster whose dashboard is at `address`.
+
+    Prints the job's log as it grows. A signal stops the job; what it has trained is kept. A job that was sent the
+    same and still runs, because only the connection to it broke, is followed instead.
+
+    Raises:
+        InputError: the cluster does not answer or let us in, or the job fails.
+    """
+    params = load_params(root / "params.yaml")
+    read_manifest(root / "data/prepared")  # whether the data is prepared is asked first
+    client = _client(address)
+    storage = Storage(root / params.train.storage if "://" not in params.train.storage else params.train.storage)
+    digest = send_data(root / "data/prepared", storage)
+    with tempfile.TemporaryDirectory() as folder:
+        pack(root, storage, Path(folder))
+        job = _running(client, _mark(Path(folder), digest)) or _start(client, Path(folder), digest)
+    print(f"job {job} on {address}, trials in {storage}", flush=True)
+    follow(client, job)
+
+
+def send_data(prepared: Path, storage: Storage) -> str:
+    """Put the prepared data into the store, unless it is there; returns its digest.
+
+    Raises:
+        InputError: the data is not prepared, or the store can't be written.
+    """
+    digest: str = read_manifest(prepared)["digest"]
+    folder = data_folder(digest)
+    try:
+        there = storage.names(folder)
+        for name in DATA if DATA[-1] not in there else ():
+            storage.write(f"{folder}/{name}", (prepared / name).read_bytes())
+    except OSError as error:
+        raise InputError(f"train.storage must be a place that can be written, but {storage}: {error}") from None
+    return digest
+
+
+def pack(root: Path, storage: Storage, folder: Path) -> None:
+    """Copy what the job's driver needs into `folder`; the store is named as the cluster is to see it.
+
+    Raises:
+        InputError: it is more than Ray takes.
+    """
+    for name in NEEDED:
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    yaml = YAML()
+    content = yaml.load(root / "params.yaml")
+    content["train"]["storage"] = storage.url
+    yaml.dump(content, folder / "params.yaml")
+    for parts, sent in ((f"{', '.join(NEEDED)} and params.yaml", folder), (str(PACKAGE), PACKAGE)):
+        size = sum(path.stat().st_size for path in sent.rglob("*") if path.is_file())
+        if size > LIMIT:
+            raise InputError(f"{parts} must have at most {LIMIT} bytes to be sent with a job, but have {size}")
+
+
+def follow(client: JobSubmissionClient, job: str) -> None:
+    """Print the job's log as it grows, until the job ends.
+
+    Raises:
+        InputError: the job does not succeed, or the connection breaks.
+    """
+    try:
+        with _signals_stop(client, job):
+            asyncio.run(_print_log(client, job))
+        ended = client.get_job_info(job)
+    except (OSError, RuntimeError, ClientError) as error:
+        raise InputError(
+            f"the dashboard must answer until the job ends, but {_line(error)}; job {job} goes on where the cluster "
+            "does, and the same command follows it again"
+        ) from None
+    if ended.status == JobStatus.STOPPED:
+        raise InputError(f"job {job} was stopped; what it has trained is kept, and the next one goes on from there")
+    if ended.status != JobStatus.SUCCEEDED:
+        reason = _line(ended.message or "").partition(", last available logs")[0]  # which are above
+        raise InputError(f"the job must succeed, but {job} has {ended.status.value.lower()}: {reason}")
+
+
+def _client(address: str) -> JobSubmissionClient:
+    rule = f"--address must be the dashboard of a Ray cluster, such as http://head:8265, but got {address}"
+    if not address.startswith(("http://", "https://")):
+        raise InputError(rule)
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # else Ray would take RAY_ADDRESS in its place
+    for name in ("ray.dashboard", "ray._private"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # their account of uploads and connections
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        got = "a wrong one" if "incorrect" in str(error) else "none"
+        where = "as RAY_AUTH_TOKEN or in the file ~/.ray/auth_token"
+        raise InputError(f"the cluster at {address} must be given its token, {where}, but got {got}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{rule}: {_line(error)}") from None
+
+
+def _mark(folder: Path, digest: str) -> str:
+    """Names what a job is sent: its files, the package's code and the data."""
+    hashed = hashlib.sha256(f"{digest} {code_digest(PACKAGE.rglob('*.py'))}".encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()
+
+
+def _running(client: JobSubmissionClient, mark: str) -> str | None:
+    """The job that was sent the same and has not ended."""
+    jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(MARK) == mark]
+    return next((job.submission_id for job in jobs if not job.status.is_terminal()), None)
+
+
+def _start(client: JobSubmissionClient, folder: Path, digest: str) -> str:
+    try:
+        return client.submit_job(
+            entrypoint=f"python -m latentmill.cluster.job {digest} && python pipeline/train.py",
+            runtime_env={"working_dir": str(folder), "py_modules": [str(PACKAGE)]},
+            metadata={MARK: _mark(folder, digest)},
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"the cluster must accept the job, but {_line(error)}") from None
+
+
+async def _print_log(client: JobSubmissionClient, job: str) -> None:
+    async for lines in client.tail_job_logs(job):
+        print(lines, end="", flush=True)
+
+
+@contextmanager
+def _signals_stop(client: JobSubmissionClient, job: str) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops the job, and so ends its log; a second one ends this process."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        client.stop_job(job)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())

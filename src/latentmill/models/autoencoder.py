@@ -1,0 +1,50 @@
+"""Autoencoder, and with corruption > 0 the denoising autoencoder: reconstruction, and nothing else.
+
+    loss = 1/2 |x - g(f(x * m))|^2,  m_i ~ Bernoulli(1 - corruption)
+
+This is -log N(x; g, I) up to a constant. The masking noise m is that of Vincent et al. 2010. Nothing shapes the
+codes f(x), so N(0, I) misses them; a mixture fitted to them does not (Ghosh et al. 2020).
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from latentmill.contract import Batch, LatentConfig, LatentModel
+from latentmill.draws import Draw, Noise
+from latentmill.networks import ImageShape, NetworkConfig, decoder, encoder
+
+
+class Autoencoder(LatentModel):
+    """Encoder f and decoder g trained on the squared error."""
+
+    class Config(NetworkConfig, LatentConfig):
+        corruption: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of pixels set to 0 before encoding
+
+    kept: Tensor  # (), the share of pixels that the encoder sees in training
+
+    def __init__(self, config: Config, image_shape: ImageShape) -> None:
+        super().__init__(config, image_shape)
+        self.encoder = encoder(config, image_shape, config.latent)
+        self.decoder = decoder(config, config.latent, image_shape)
+        self.draws = {"mask": Draw("uniform", image_shape)}
+        self.register_buffer("kept", torch.tensor(1 - config.corruption))
+
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        images = batch["image"]
+        return {"loss": self._reconstruction_error(images, images * (noise["mask"] < self.kept))}
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        """The loss on clean images, which does not depend on the corruption."""
+        return self._reconstruction_error(batch["image"], batch["image"])
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.encoder(images)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.decoder(z))
+
+    def _reconstruction_error(self, images: Tensor, seen: Tensor) -> Tensor:
+        return 0.5 * (images - self.decode(self.encode(seen))).square().flatten(1).sum(1)

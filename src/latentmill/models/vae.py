@@ -1,0 +1,65 @@
+"""Variational autoencoder, and with beta other than 1 the beta-VAE.
+
+    loss = -E_q(z|x) log p(x | z) + beta KL(q(z | x) || N(0, I))
+
+With beta = 1 this is the negative evidence lower bound (Kingma & Welling 2014); a larger beta trades reconstruction
+for codes that follow the prior more closely (Higgins et al. 2017).
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from latentmill.config import NOT_SEARCHABLE
+from latentmill.contract import Batch, HasPosterior, LatentConfig, LatentModel
+from latentmill.densities import kl_from_standard_normal
+from latentmill.draws import Draw, Noise
+from latentmill.networks import ImageShape, NetworkConfig, decoder, encoder
+from latentmill.observations import ObservationName, observation
+
+
+class Vae(LatentModel, HasPosterior):
+    """q(z | x) is a Gaussian with diagonal covariance, reparameterised."""
+
+    class Config(NetworkConfig, LatentConfig):
+        beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
+        observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
+
+    beta: Tensor  # ()
+
+    def __init__(self, config: Config, image_shape: ImageShape) -> None:
+        super().__init__(config, image_shape)
+        self.observation = observation(config.observation)
+        self.draws = {"x": self.observation.draw(image_shape), "z": Draw("normal", (config.latent,))}
+        self.encoder = encoder(config, image_shape, 2 * config.latent)
+        self.decoder = decoder(config, config.latent, image_shape)
+        self.register_buffer("beta", torch.tensor(config.beta))
+
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        x = self.observation.observed(batch["image"], noise["x"])
+        mean, log_variance = self.posterior(x)
+        z = mean + torch.exp(0.5 * log_variance) * noise["z"]
+        reconstruction = -self.observation.log_prob(x, self.decoder(z))
+        kl = kl_from_standard_normal(mean, log_variance).sum(1)
+        return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        """The negative evidence lower bound, whatever beta was trained with."""
+        terms = self(batch, noise)
+        return terms["reconstruction"] + terms["kl"]
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance
+
+    def log_p_x_given_z(self, x: Tensor, z: Tensor) -> Tensor:
+        pixels = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # (K, B, C, H, W)
+        return self.observation.log_prob(x, pixels)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.posterior(images)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.observation.mean(self.decoder(z))

@@ -1,0 +1,166 @@
+"""What a sweep came to: the winner of each entry, and tables of all trials."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from latentmill.errors import InputError
+from latentmill.trials.study import Planned
+from latentmill.trials.trained_model import Failure, Record
+
+SUMMARY = ["status", "winner", "criterion", "mean", "standard_error", "best_epoch", "epochs"]
+SUMMARY += ["train_loss", "val_loss", "seconds", "error"]
+TRY_AGAIN = "to try again, run `dvc repro -f train`"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A planned trial and how it ended."""
+
+    planned: Planned
+    record: Record
+
+    @property
+    def finished(self) -> bool:
+        return self.record["status"] == "finished"
+
+    @property
+    def rank(self) -> tuple[float, str]:
+        """Lower is better; the fingerprint breaks ties, so that the order of finishing never does."""
+        return self.record["criterion"], self.planned.fingerprint
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A configuration by its finished trials, one a seed."""
+
+    trials: list[Outcome]  # of all seeds, the finished ones first by rank
+    mean: float  # of the criterion, in nats per image
+    standard_error: float | None  # of that mean; None for a single seed
+
+    @property
+    def best(self) -> Outcome:
+        return self.trials[0]
+
+    @property
+    def rank(self) -> tuple[int, float, str]:
+        """Those with an unfinished trial come last: a mean without its failures would flatter them."""
+        unfinished = sum(not outcome.finished for outcome in self.trials)
+        return unfinished, self.mean, min(outcome.planned.fingerprint for outcome in self.trials)
+
+
+def outcomes(planned: Iterable[Planned], records: dict[str, Record]) -> list[Outcome]:
+    """What became of every planned trial; one without a record is unfinished."""
+    return [Outcome(item, records.get(item.fingerprint, {"status": "unfinished"})) for item in planned]
+
+
+def ranking(tried: Iterable[Outcome]) -> dict[str, list[Ranked]]:
+    """The configurations of each entry that have a finished trial, the best first."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in tried:
+        groups.setdefault((outcome.planned.entry, outcome.planned.configuration), []).append(outcome)
+    found: dict[str, list[Ranked]] = {}
+    for (entry, _), trials in groups.items():
+        if any(outcome.finished for outcome in trials):
+            found.setdefault(entry, []).append(_ranked(trials))
+    return {entry: sorted(ranked, key=lambda each: each.rank) for entry, ranked in found.items()}
+
+
+def _ranked(trials: list[Outcome]) -> Ranked:
+    finished = sorted((outcome for outcome in trials if outcome.finished), key=lambda outcome: outcome.rank)
+    criteria = [outcome.record["criterion"] for outcome in finished]
+    spread = statistics.stdev(criteria) / len(criteria) ** 0.5 if len(criteria) > 1 else None
+    return Ranked([*finished, *(each for each in trials if not each.finished)], statistics.fmean(criteria), spread)
+
+
+def losers(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> dict[str, list[Outcome]]:
+    """The trials of each entry that has no winner."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in tried:
+        if outcome.planned.entry not in ranked:
+            found.setdefault(outcome.planned.entry, []).append(outcome)
+    return found
+
+
+def why_none(trials: list[Outcome]) -> Failure:
+    """Why none of an entry's trials has finished, each error once."""
+    said = dict.fromkeys(str(outcome.record.get("error", outcome.record["status"])) for outcome in trials)
+    return Failure("; ".join(said), TRY_AGAIN if any(map(_may_be_mended, trials)) else "")
+
+
+def _may_be_mended(outcome: Outcome) -> bool:
+    """Whether the same trial may finish another time, with more memory, time or luck."""
+    return outcome.record["status"] in ("out of memory", "unfinished") or "deaths" in outcome.record
+
+
+def summary(outcome: Outcome) -> Record:
+    """How a trial ended."""
+    told = {key: outcome.record[key] for key in ("status", "error") if key in outcome.record}
+    return {"fingerprint": outcome.planned.fingerprint, "label": outcome.planned.label} | told
+
+
+def require_a_model(failed: dict[str, Failure], entries: Iterable[str]) -> None:
+    """Some of the entries has not failed; `failed` has their reasons.
+
+    Raises:
+        InputError: all have.
+    """
+    if set(entries) <= failed.keys():
+        told = "; ".join(f"ladder.{entry}: {each.reason}" for entry, each in failed.items())
+        raise InputError(f"some entry must have a trial that finishes, but none has: {told}")
+
+
+def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]], winners: Iterable[Outcome]) -> str:
+    """One row a trial: entry, fingerprint, config, seed, summary of its curve, seconds, error."""
+    ranks = {id(outcome): each for entry in ranked.values() for each in entry for outcome in each.trials}
+    won = {id(outcome) for outcome in winners}
+    rows = [_row(outcome, ranks.get(id(outcome)), id(outcome) in won) for outcome in tried]
+    config = sorted({key for row in rows for key in row if "." in key})
+    return csv_text(["entry", "fingerprint", "variant", "seed", *SUMMARY, *config], rows)
+
+
+def curves_csv(tried: Iterable[Outcome]) -> str:
+    """One row an epoch of each trial, for plots of the learning curves."""
+    rows = [
+        {"entry": outcome.planned.entry, "trial": outcome.planned.fingerprint, "epoch": epoch}
+        | {key: row[key] for key in ("train_loss", "val_loss")}
+        for outcome in tried
+        if outcome.finished
+        for epoch, row in enumerate(outcome.record["history"], start=1)
+    ]
+    return csv_text(["entry", "trial", "epoch", "train_loss", "val_loss"], rows)
+
+
+def _row(outcome: Outcome, ranked: Ranked | None, winner: bool) -> dict[str, Any]:
+    trial, record = outcome.planned.trial, outcome.record
+    row = {
+        "entry": outcome.planned.entry,
+        "fingerprint": outcome.planned.fingerprint,
+        "variant": trial.variant,
+        "seed": trial.seed,
+        "status": record["status"],
+        "winner": "yes" if winner else "",
+        "error": record.get("error", ""),
+    }
+    row |= {f"model.{key}": value for key, value in trial.model.items()}
+    row |= {f"trial.{key}": value for key, value in (trial.training or {}).items()}
+    if ranked:
+        row |= {"mean": ranked.mean, "standard_error": "" if ranked.standard_error is None else ranked.standard_error}
+    if outcome.finished:
+        history = record["history"]
+        best = history[record["best_epoch"] - 1] if history else {}
+        row |= {key: record[key] for key in ("criterion", "best_epoch", "seconds")} | {"epochs": len(history)}
+        row |= {key: best.get(key, "") for key in ("train_loss", "val_loss")}
+    return row
+
+
+def csv_text(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    """Comma-separated values with a header; what a row lacks is left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

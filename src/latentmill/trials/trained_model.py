@@ -1,0 +1,134 @@
+"""A trained model as files: `model.safetensors` for the weights, `trial.json` for all that is said about it.
+
+Where an entry has none, `failed.json` stands in their place.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from latentmill import models
+from latentmill.contract import Model
+from latentmill.errors import InputError
+from latentmill.files import write_bytes, write_json
+from latentmill.networks import ImageShape
+
+WEIGHTS, RECORD, FAILED = "model.safetensors", "trial.json", "failed.json"
+Record = dict[str, Any]  # JSON
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model ready for use, in evaluation mode, and its record."""
+
+    model: Model
+    record: Record  # as `running.run` wrote it: fingerprint, trial, criterion, history, …
+
+    @property
+    def image_shape(self) -> ImageShape:
+        channels, height, width = self.record["image_shape"]
+        return channels, height, width
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an entry has no model, or no evaluation."""
+
+    reason: str
+    advice: str = ""  # what to do about it, where running the stage again may be all that it needs
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.reason, self.advice)))
+
+
+def save(folder: Path, model: Model, record: Record) -> None:
+    """Write the weights and the record into an existing folder."""
+    weights = weights_bytes(model)
+    write_bytes(folder / WEIGHTS, weights)
+    write_bytes(folder / RECORD, record_bytes(record | {"weights_sha256": digest(weights)}))
+
+
+def load(folder: Path) -> TrainedModel:
+    """Rebuild the model that `save` wrote into `folder`.
+
+    Raises:
+        InputError: a file is missing or damaged, or the variant no longer fits the weights.
+    """
+    try:
+        record = parse_record((folder / RECORD).read_bytes(), str(folder / RECORD))
+        weights = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
+    require_digest(weights, record, str(folder / WEIGHTS))
+    trial = record["trial"]
+    model = models.build(trial["variant"], trial["model"], tuple(record["image_shape"]))
+    try:
+        model.load_state_dict(load_tensors(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{folder} must fit the variant {trial['variant']}, but {error}") from None
+    return TrainedModel(model.eval(), record)
+
+
+def save_failure(folder: Path, entry: str, failure: Failure, trials: list[Record]) -> None:
+    """Say in an existing folder why the entry has no model, and what became of its trials."""
+    write_json(folder / FAILED, {"entry": entry, **asdict(failure), "trials": trials})
+
+
+def failure(folder: Path) -> Failure | None:
+    """Why the entry has no model; None where it has one.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        found = json.loads((folder / FAILED).read_text(encoding="utf-8"))
+        return Failure(str(found["reason"]), str(found.get("advice", "")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / FAILED} must say why there is no model, but {error!r}") from None
+
+
+def weights_bytes(model: Model) -> bytes:
+    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+
+
+def record_bytes(record: Record) -> bytes:
+    """JSON with a digest of its own content; NaN and infinity are refused, because JSON readers break on them."""
+    return (json.dumps(record | {"sha256": _own_digest(record)}, indent=2, allow_nan=False) + "\n").encode()
+
+
+def parse_record(content: bytes, where: str) -> Record:
+    """What `record_bytes` wrote.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        record: Record = json.loads(content)
+        intact = record.pop("sha256") == _own_digest(record)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{where} must be a trial's record, but {error!r}") from None
+    if not intact:
+        raise InputError(f"{where} must have the digest that it names, but it has another")
+    return record
+
+
+def require_digest(weights: bytes, record: Record, where: str) -> None:
+    """Raises InputError where the weights are not those that the record tells of."""
+    if digest(weights) != record.get("weights_sha256"):
+        raise InputError(f"{where} must have the digest that {RECORD} names, but it has another")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _own_digest(record: Record) -> str:
+    return digest(json.dumps(record, sort_keys=True, allow_nan=False).encode())

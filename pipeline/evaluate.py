@@ -5,6 +5,7 @@ from pathlib import Path
 from latentmill.cluster.connection import cluster
 from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.config import load_params
+from latentmill.contract import Model
 from latentmill.data.dataset import SPLITS, read_classes, read_groups, read_labels, read_split
 from latentmill.errors import InputError, one_line_errors
 from latentmill.evaluation import results
@@ -13,7 +14,7 @@ from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.stage import steady
-from latentmill.trials.trained_model import Failure, failure, load
+from latentmill.trials.trained_model import PRIORS, Failure, failure, load, load_priors
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
 TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"
@@ -30,7 +31,12 @@ def evaluate() -> None:
     images, labels = (read_split(DATA, split) for split in SPLITS), (read_labels(DATA, split) for split in SPLITS)
     data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
-    models = {entry: load(MODELS / entry).model for entry in params.ladder if entry not in failed}
+    models: dict[str, tuple[Model, dict[str, Model]]] = {}
+    for entry in params.ladder.keys() - failed.keys():
+        try:
+            models[entry] = load(MODELS / entry).model, priors_of(entry)
+        except NoPriorError as error:
+            failed[entry] = Failure(str(error))
     judged = {}
     with replacing_folder(EVALUATION) as folder, Heartbeat("evaluating") as heartbeat, cluster(params.train.workers):
         evaluation = Evaluation(models, data, params.evaluation)
@@ -42,7 +48,27 @@ def evaluate() -> None:
             elif entry not in failed:
                 failed[entry] = evaluation_failure(result)
                 tell(f"{entry}: failed: {failed[entry]}")
-        results.write(folder, list(params.ladder), judged, evaluation.judge, evaluation.baseline.test, failed)
+        wanted = {entry: params.entry(entry).prior for entry in params.ladder}
+        results.write(folder, wanted, judged, evaluation.judge, evaluation.baseline.test, failed)
+
+
+class NoPriorError(InputError):
+    """None of the priors of an entry could be trained."""
+
+
+def priors_of(entry: str) -> dict[str, Model]:
+    """The trained priors of an entry, in the order of their names.
+
+    Raises:
+        NoPriorError: it has only priors that failed.
+    """
+    folders = sorted((MODELS / entry / PRIORS).glob("*"))
+    reasons = {folder.name: found for folder in folders if (found := failure(folder))}
+    for name, reason in reasons.items():
+        tell(f"{entry}: the prior {name} failed: {reason}")
+    if folders and len(reasons) == len(folders):
+        raise NoPriorError("; ".join(f"prior {name}: {reason}" for name, reason in reasons.items()))
+    return {name: prior.model for name, prior in load_priors(MODELS / entry).items()}
 
 
 def evaluation_failure(error: InputError) -> Failure:

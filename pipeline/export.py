@@ -15,7 +15,7 @@ from latentmill.files import clear_leftovers
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.stage import steady
 
-DATA, MODELS, METRICS = Path("data/prepared"), Path("models"), Path("evaluation/metrics.json")
+DATA, MODELS, METRICS = Path("data/prepared"), Path("models"), Path("evaluation/entries")
 GRAPHS, EXPORTS = Path("graphs"), Path("exports")
 
 
@@ -25,7 +25,8 @@ def main() -> None:
 
 
 def export() -> None:
-    params, metrics = load_params(), json.loads(METRICS.read_text())
+    params = load_params()
+    metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(METRICS.glob("*.json"))}
     GRAPHS.mkdir(exist_ok=True)
     clear_leftovers(GRAPHS)
     for folder in (*remove_others(GRAPHS, params.ladder), *remove_others(EXPORTS, {*params.ladder, RESERVED})):
@@ -38,8 +39,7 @@ def export() -> None:
 
 
 def digest_of(entry: str, params: Params, metrics: dict[str, Any]) -> str:
-    variant = params.ladder[entry].get("variant", entry)
-    return inputs_digest(entry, variant, MODELS / entry, DATA, metrics, params.export)
+    return inputs_digest(entry, MODELS / entry, DATA, metrics, params.export)
 
 
 def write(stale: dict[str, str], params: Params, metrics: dict[str, Any]) -> None:

@@ -15,10 +15,11 @@ STAGES = ("scan", "prepare", "train", "evaluate", "export", "publish", "champion
 LAYERS = (
     (
         *("errors", "files", "progress", "stage", "storage", "config", "densities", "draws"),
-        *("heartbeat", "memory", "runtime", "browser"),
+        *("heartbeat", "memory", "runtime", "browser", "threads"),
     ),
-    ("networks", "observations", "priors", "components", "data", "contract"),
-    ("models",),
+    ("networks", "observations", "components", "data", "contract", "codes", "features"),
+    ("models", "priors"),
+    ("registry",),
     ("training",),
     ("trials",),
     ("cluster", "evaluation", "export"),
@@ -58,10 +59,9 @@ def test_imports_point_one_way(path):
     assert [name for name, places in ONLY_HERE.items() if name in outer and part(path) not in places] == []
 
 
-def test_models_do_not_import_one_another():
-    for path in (PACKAGE / "models").glob("*.py"):
-        if path.name != "__init__.py":
-            assert [name for name in imports(path) if name.startswith("latentmill.models")] == []
+def test_models_and_priors_do_not_import_one_another():
+    for path in (*(PACKAGE / "models").glob("*.py"), *(PACKAGE / "priors").glob("*.py")):
+        assert [name for name in imports(path) if name.startswith(("latentmill.models", "latentmill.priors"))] == []
 
 
 @pytest.mark.parametrize(("name", "more"), [("runtime", ()), ("browser", ("latentmill.runtime",))])
@@ -107,10 +107,16 @@ def code_deps(stage: str) -> list[Path]:
 
 
 def stage_files(stage: str) -> set[Path]:
-    """What the stage imports; the models, which are found by name, are all counted with their finder."""
+    """What the stage imports; the models and priors, which are found by name, are all counted with their finder."""
     files = imported_files(ROOT / "pipeline" / f"{stage}.py")
-    if PACKAGE / "models" / "__init__.py" in files:
-        files |= imported_files(*(PACKAGE / "models").glob("*.py"))
+    if PACKAGE / "registry.py" in files:
+        files |= imported_files(
+            *(
+                PACKAGE / family / path.name
+                for family in ("models", "priors")
+                for path in (PACKAGE / family).glob("*.py")
+            )
+        )
     return files
 
 

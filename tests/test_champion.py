@@ -6,12 +6,13 @@ import pytest
 from latentmill.config import Params, checked
 from latentmill.data.batches import as_float
 from latentmill.errors import InputError
-from latentmill.evaluation.features import PixelFeatures
-from latentmill.evaluation.fidelity import frechet_distance, prdc
+from latentmill.evaluation.fidelity import prdc
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.evaluation.spaces import FidelitySpace
 from latentmill.export.champion import no_champion, ranked
 from latentmill.export.outcome import ExportOutcome
+from latentmill.features.distances import frechet_distance
+from latentmill.features.spaces import PixelFeatures
 
 
 def judged(rule_1="pass", rule_2="pass", **measured):

@@ -12,8 +12,8 @@ from torch import nn
 
 from latentmill.errors import InputError
 from latentmill.evaluation import corruptions, encoder, features, fidelity, self_supervised
-from latentmill.evaluation.features import ClassifierFeatures, PixelFeatures, TimmFeatures, feature_space
-from latentmill.evaluation.self_supervised import SelfSupervisedFeatures
+from latentmill.features.self_supervised import SelfSupervisedFeatures
+from latentmill.features.spaces import ClassifierFeatures, PixelFeatures, TimmFeatures, feature_space
 
 SHAPES = [(1, 8, 8), (3, 11, 9), (1, 28, 28), (3, 20, 24), (1, 2, 3)]
 

@@ -14,17 +14,8 @@ from scipy.ndimage import gaussian_filter
 from torchmetrics.image.kid import poly_mmd
 
 from latentmill.evaluation import fidelity
-from latentmill.evaluation.fidelity import (
-    Prdc,
-    TooFew,
-    bandwidth,
-    c2st_accuracy,
-    class_distance,
-    frechet_distance,
-    kernel_distance,
-    prdc,
-    vendi_score,
-)
+from latentmill.evaluation.fidelity import Prdc, bandwidth, c2st_accuracy, class_distance, prdc, vendi_score
+from latentmill.features.distances import TooFew, frechet_distance, kernel_distance
 
 some = settings(max_examples=25, deadline=None, derandomize=True)
 TWO_SETS = {

@@ -11,8 +11,6 @@ from torch.distributions import Normal, kl_divergence
 from latentmill.contract import Decodes, Encodes, HasPosterior
 from latentmill.data.batches import Batches
 from latentmill.evaluation import latent as latent_module
-from latentmill.evaluation.features import PixelFeatures
-from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.holes import decoded_c2st_accuracy, discrepancy, prior_metrics
 from latentmill.evaluation.latent import (
     active_units,
@@ -27,6 +25,8 @@ from latentmill.evaluation.latent import (
     traversals,
 )
 from latentmill.evaluation.sampling import sample_codes
+from latentmill.features.distances import TooFew
+from latentmill.features.spaces import PixelFeatures
 from latentmill.priors import StandardNormal
 
 VAE, GAUSSIAN_VAE = ({"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0})

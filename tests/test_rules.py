@@ -21,7 +21,6 @@ from latentmill.evaluation.calibration import (
     factors_without_replacement,
 )
 from latentmill.evaluation.calibrator import Calibrator, least_deviation
-from latentmill.evaluation.features import feature_space
 from latentmill.evaluation.groups import Classes, Clusters
 from latentmill.evaluation.judge import FEWEST, Judge
 from latentmill.evaluation.metrics import HIGHER_IS_BETTER, RULES, all_metrics
@@ -30,6 +29,7 @@ from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.spaces import CopySpace, FidelitySpace, random_subset
 from latentmill.evaluation.verdict import Draws, Estimate, verdict
+from latentmill.features.spaces import feature_space
 
 SPOILT = ("strongly blurred", "held-out images with noise", "independent pixels", "mean images", "blends of two")
 NAMES = [name for metrics in RULES.values() for names in metrics for name in names.split(", ")]

@@ -1,7 +1,7 @@
 """params.yaml as checked, frozen models: an unknown key or a wrong value ends the run before it starts.
 
-A ladder entry's model parameters are checked later, against the variant's own `Config`, because this module
-knows no variant.
+The hyperparameters of an entry are checked later, against the `Config` of its model, because this module knows no
+model.
 """
 
 import re
@@ -20,6 +20,7 @@ LoggerName = Literal["tensorboard", "mlflow"]
 ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 FormatName = Literal["fp16", "int8", "uint8"]
 RENAMED = {"export.allow_broken": "export.allow_failing", "export.forms": "export.formats"}  # keys of earlier versions
+AUTO = "auto"
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
@@ -167,11 +168,22 @@ class ExportConfig(Settings):
     formats: dict[FormatName, Annotated[float, Field(gt=0)]] = {}  # more decoders, and by how much each may differ
 
 
+class EntryConfig(Settings):
+    """What a ladder entry says beside the hyperparameters that it sets or searches."""
+
+    model: str  # the name of the entry, unless it says otherwise
+    samples: int | None = None  # draws of what is sampled
+    priors: list[str] | None = None  # of the section `priors`, trained on the codes of its winner; null: normal
+    prior: str = AUTO  # the exported one; auto: the nearest to the validation images that doesn't fail Rule 2
+    rank_by: Literal["criterion", "distance"] | None = None  # null: by the criterion, if the model has one
+
+
 class Params(Settings):
     """The whole of params.yaml."""
 
     data: DataConfig
     trial: TrainingConfig
+    priors: dict[str, dict[str, Any]]  # what codes are drawn from: name -> its search space
     ladder: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]  # entry name -> its search space
     train: SweepConfig
     evaluation: EvaluationConfig
@@ -188,6 +200,24 @@ class Params(Settings):
         if RESERVED in ladder:
             raise ValueError(f"an entry must not be called {RESERVED}, which is a folder of exports")
         return ladder
+
+    def entry(self, name: str) -> EntryConfig:
+        """What the entry says beside its hyperparameters.
+
+        Raises:
+            InputError: a value breaks its rule, or names a prior that there is not.
+        """
+        where, content = f"params.yaml: ladder.{name}", self.ladder[name]
+        own = {key: value for key, value in content.items() if key in EntryConfig.model_fields}
+        if "variant" in content:
+            raise InputError(f"{where}: the key 'variant' is now called 'model'")
+        found = checked(EntryConfig, {"model": name} | own, where)
+        for prior in found.priors or []:
+            if prior not in self.priors:
+                raise InputError(f"{where}.priors must be of {', '.join(self.priors)}, but one is {prior!r}")
+        if found.prior not in (AUTO, *(found.priors or ["normal"])):
+            raise InputError(f"{where}.prior must be auto or one of its priors, but got {found.prior!r}")
+        return found
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

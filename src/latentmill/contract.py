@@ -1,104 +1,120 @@
-"""The contract of a variant: learn from images; turn noise into images.
+"""The contract of everything that learns: learn from examples, turn noise into examples.
 
-What only some variants can do is a capability, a class of its own here that they inherit and others ask for with
-`isinstance`. Shapes: B batch, C, H, W image, d latent dimensions, K samples.
+Examples are images for a model, and codes for a prior: a prior is a model whose examples are codes. What only some can
+do is a capability, a class of its own here that they inherit and others ask for with `isinstance`.
+
+Shapes: B rows of a batch, C, H, W image, K samples; a code has any shape, written as (…).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from latentmill.config import PositiveInt, Settings
 from latentmill.data.batches import Batches
-from latentmill.draws import Draws, Noise, standard_normal
-from latentmill.networks import ImageShape
+from latentmill.draws import Draws, Noise
+from latentmill.networks import Shape
 from latentmill.observations import Observation
-from latentmill.priors import Mixture, Prior, StandardNormal
 
-PriorName = Literal["normal", "gaussian", "mixture"]
-Batch = Mapping[str, Tensor]  # `image` (B, C, H, W) in [0, 1]
+Batch = Mapping[
+    str, Tensor
+]  # `image` (B, C, H, W) in [0, 1] or `code` (B, …), and `label` int64 (B) where there are any
+Terms = dict[str, Tensor]  # `loss` among them, each (B), in nats for a likelihood, summed over pixels
+Reduction = Literal["same", "mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """An objective, the parameters that it moves, and when."""
+
+    objective: Callable[[Any, Batch, Noise], Terms]  # of the model, a batch and noise: a pure function, draws nothing
+    draws: Draws = field(default_factory=dict)  # the noise that it is given for each row
+    name: str = ""  # stands before those of its terms, where a model has several phases
+    moves: str = ""  # what the names of its parameters begin with
+    rate: float = 1.0  # times the learning rate of the trial
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam
+    every: int = 1  # steps
+    # Buffers of the model whose new values the objective returns among its terms, and how ranks combine theirs.
+    buffers: Mapping[str, Reduction] = field(default_factory=dict)
+    couples_rows: bool = False  # whether a row's loss depends on others: then ranks can't share a batch
 
 
 class Model(nn.Module, ABC):
-    """A generative model of images. A subclass is final, stands in `variants/<name>.py` and has a `Config`."""
+    """A generative model. A subclass is final, stands in `models/<name>.py` or `priors/<name>.py`, has a `Config`."""
 
-    Config: ClassVar[type[Settings]]  # its hyperparameters: what a ladder entry may set or search
-    closed_form: ClassVar[bool] = False  # fitted wholly by `before_training`, so it has no epochs
-    noise_width: int
-    draws: Draws  # the noise that `forward` and `criterion` are given, for each image of a batch
-    noise_choices: int = 0  # the first columns of the noise that pick one of several, and no temperature should scale
+    Config: ClassVar[type[Settings]]  # its hyperparameters: what params.yaml may set or search
+    closed_form: ClassVar[bool] = False  # fitted wholly by `fit`, so it has no epochs
+    is_conditional: ClassVar[bool] = False  # whether it needs labels, and its graphs take one
 
-    @abstractmethod
-    def __init__(self, config: Settings, image_shape: ImageShape) -> None:
+    def __init__(self, config: Settings, shape: Shape, classes: int = 0) -> None:
+        """`shape` is that of an example, `classes` the number of labels, 0 where there are none."""
         super().__init__()
-        self.draws = {}
+        self.shape = shape
+
+    def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
+        """Fit what has a closed form, before any step; `val` is for choices."""
+
+    def phases(self) -> Sequence[Phase]:
+        """What a step optimises, in turn; nothing for a closed form."""
+        return ()
+
+
+class HasCriterion(ABC):
+    """Epochs and trials compare by a number for each example, lower first; others are ranked by their samples."""
+
+    criterion_draws: Draws  # the noise that `criterion` is given for each row
 
     @abstractmethod
-    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-        """The objective: named terms, `loss` among them, each (B) in nats, summed over pixels.
-
-        A pure function of the weights, a batch and noise of `draws`.
-        """
-
-    @abstractmethod
-    def generate(self, noise: Tensor) -> Tensor:
-        """Standard normal noise (B, noise_width) -> images (B, C, H, W) in [0, 1]; draws nothing itself."""
-
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
-        """What epochs and the trials of an entry are compared by, lower first: (B), in nats.
+        """(B), in evaluation mode. It must not depend on hyperparameters of the objective, or trials don't compare."""
 
-        The loss, unless hyperparameters enter the loss in a way that makes it incomparable between trials.
-        """
-        loss: Tensor = self(batch, noise)["loss"]
-        return loss
 
-    def before_training(self, images: Batches, generator: torch.Generator) -> None:
-        """Fit what has a closed form."""
+class Generates(ABC):
+    """Turns noise into examples."""
 
-    def after_training(self, images: Batches, val: Batches, generator: torch.Generator) -> None:
-        """Fit what needs the trained weights to the training images; `val` is for choices.
+    noise_width: int
+    noise_choices: int = 0  # the first columns of the noise, which select one of several, and no temperature may scale
 
-        Only models that are kept get so far, so the criterion must not depend on it.
-        """
+    @abstractmethod
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Standard normal noise (B, noise_width), and labels (B) if conditional -> examples (B, …); draws nothing."""
 
 
 class Encodes(ABC):
     """Has a code for each image."""
 
-    latent: int
+    code_shape: Shape
 
     @abstractmethod
-    def encode(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] -> codes (B, d), without noise."""
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] -> codes (B, …), without noise."""
 
 
 class Decodes(ABC):
-    """Has an image for each code, and priors to draw codes from; `generate` decodes draws of the one it names."""
+    """Has an image for each code."""
 
-    latent: int
-    prior_name: PriorName  # the prior behind `generate`
-
-    @abstractmethod
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes (B, d) -> images (B, C, H, W) in [0, 1]."""
+    code_shape: Shape
 
     @abstractmethod
-    def prior(self, name: PriorName) -> Prior:
-        """`normal` N(0, I); or, fitted to the training codes, a `gaussian` or a `mixture` of Gaussians."""
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Codes (B, …) -> images (B, C, H, W) in [0, 1]."""
 
 
-class HasLikelihood(ABC):
-    """log p(x) is known in closed form."""
+class HasLikelihood(HasCriterion):
+    """log p(x) is known in closed form; its negative is the criterion."""
 
     observation: Observation
 
     @abstractmethod
     def log_p_x(self, x: Tensor) -> Tensor:
         """Exact log-likelihood of observed x (B, C, H, W) -> (B), in nats."""
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        return -self.log_p_x(self.observation.observed(batch["image"], noise["x"]))
 
 
 class HasPosterior(ABC):
@@ -107,70 +123,23 @@ class HasPosterior(ABC):
     observation: Observation
 
     @abstractmethod
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z | x): (B, C, H, W) -> (B, d), (B, d)."""
+    def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x): (B, C, H, W) -> (B, …), (B, …)."""
 
     @abstractmethod
-    def log_p_x_given_z(self, x: Tensor, z: Tensor) -> Tensor:
-        """x (B, C, H, W), z (K, B, d) -> (K, B), in nats."""
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W), z (K, B, …) -> (K, B), in nats."""
 
 
 class LatentConfig(Settings):
-    """What every variant with a latent has."""
+    """What every model with codes has."""
 
     latent: PositiveInt = 20  # dimensions of a code
-    prior: PriorName = "normal"  # what `generate` draws codes from
-    components: PositiveInt | None = None  # of the mixture; null: as many as make validation codes most likely
 
 
 class LatentModel(Model, Encodes, Decodes):
-    """A variant that generates by decoding a code drawn from a prior."""
+    """A model that generates by decoding a code, which a prior draws."""
 
-    def __init__(self, config: LatentConfig, image_shape: ImageShape) -> None:
-        super().__init__(config, image_shape)
-        self.latent = config.latent
-        self.prior_name = config.prior
-        self.normal = StandardNormal(config.latent)
-        self.gaussian = Mixture(config.latent, components=1)
-        self.mixture = Mixture(config.latent, config.components)
-        self.noise_width = self.prior(config.prior).noise_width
-        self.noise_choices = self.prior(config.prior).choices
-
-    def prior(self, name: PriorName) -> Prior:
-        return {"normal": self.normal, "gaussian": self.gaussian, "mixture": self.mixture}[name]
-
-    def generate(self, noise: Tensor) -> Tensor:
-        return self.decode(self.prior(self.prior_name)(noise))
-
-    def after_training(self, images: Batches, val: Batches, generator: torch.Generator) -> None:
-        """Fit the priors, whatever `prior` says, so that all ways to sample can be compared."""
-        codes, held_out = (float_array(drawn_codes(self, batches, generator)) for batches in (images, val))
-        for prior in (self.gaussian, self.mixture):
-            prior.fit(codes, held_out, seed=generator.initial_seed() % 2**32)
-
-
-@torch.no_grad()
-def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator) -> Tensor:
-    """The codes of all images, (N, d); where there is a posterior, one draw from that of each observed image.
-
-    Draws rather than means, because the decoder was trained on draws: together they follow the aggregate posterior.
-    """
-    return torch.cat([_drawn_codes(model, chunk, generator) for chunk in images.chunks()])
-
-
-def _drawn_codes(model: Encodes, images: Tensor, generator: torch.Generator) -> Tensor:
-    if not isinstance(model, HasPosterior):
-        return model.encode(images)
-    mean, log_variance = model.posterior(model.observation.observe(images, generator))
-    return mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
-
-
-@torch.no_grad()
-def codes_of(model: Encodes, images: Batches) -> np.ndarray:
-    """The codes of all images without noise, float32 (N, d)."""
-    return float_array(torch.cat([model.encode(chunk) for chunk in images.chunks()]))
-
-
-def float_array(tensor: Tensor) -> np.ndarray:
-    """A detached tensor as a float32 array on the host."""
-    return tensor.detach().to("cpu", torch.float32).numpy()
+    def __init__(self, config: LatentConfig, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.code_shape = (config.latent,)

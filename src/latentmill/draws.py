@@ -52,6 +52,11 @@ def standard_normal(shape: tuple[int, ...] | torch.Size, generator: torch.Genera
     return Draw("normal", tuple(shape[1:])).rows(shape[0], generator)
 
 
+def kept(bits: Tensor, share: Tensor) -> Tensor:
+    """What dropout multiplies values by, from 16 random bits each: 1 / share with that probability, else 0."""
+    return (bits.float() < (share - 0.5) * 2**16).float() / share
+
+
 def _bits(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
     count = prod(size)
     words = torch.empty(ceil(count / 4), dtype=torch.int64, device=generator.device)

@@ -71,7 +71,7 @@ class Display:
         self.pace.ended(planned, record)
         self._rank(planned, record)
         line = f"{planned.label}: {outcome_of(record)}"
-        if record["status"] in ("finished", "stopped"):
+        if record["status"] in ("finished", "pruned"):
             self.untold.append(line)
             if self.console.is_terminal or self.clock() >= self.next_line:
                 self._tell_untold()
@@ -106,22 +106,22 @@ class Display:
             running.add_column(name, justify="left" if name == "running" else "right")
         for planned, result, since in list(self.running.values())[:ROWS]:
             epoch = f"{result['epoch']}/{result['epochs']}" if result else ""
-            loss = f"{result['val_loss']:.2f}" if "val_loss" in result else ""
+            loss = f"{result['val_loss']:.4g}" if "val_loss" in result else ""
             running.add_row(planned.label, epoch, loss, duration(self.clock() - since))
         if len(self.running) > ROWS:
             running.add_row(f"and {len(self.running) - ROWS} more")
         best = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("best so far", "nats on val", "trial"):
-            best.add_column(name, justify="right" if name == "nats on val" else "left")
-        for entry in (entry for entry in self.plan.params.ladder if entry in self.best):
-            criterion, label = self.best[entry]
-            best.add_row(entry, f"{criterion:.2f}", label)
+        for name in ("best so far", "on val", "trial"):
+            best.add_column(name, justify="right" if name == "on val" else "left")
+        for study in self.best:
+            criterion, label = self.best[study]
+            best.add_row(study, f"{criterion:.4g}", label)
         return Group(running, Text(), best, Text(), Text(self.summary()))
 
     def _rank(self, planned: Planned, record: Record) -> None:
         if record.get("status") == "finished":
             found = record["criterion"], planned.label
-            self.best[planned.entry] = min(found, self.best.get(planned.entry, found))
+            self.best[planned.study] = min(found, self.best.get(planned.study, found))
 
     def _line(self, line: str) -> None:
         self._print(line)
@@ -145,11 +145,11 @@ class Display:
 def outcome_of(record: Record) -> str:
     """How a trial ended, in a few words."""
     if record["status"] == "finished":
-        return f"{record['criterion']:.2f} nats on val, {duration(record['seconds'])}"
-    if record["status"] == "stopped":
-        return f"stopped after epoch {record['epoch']}, {record['criterion']:.2f} nats on val"
+        return f"{record['criterion']:.4g} on val, {duration(record['seconds'])}"
+    if record["status"] == "pruned":
+        return f"pruned after epoch {record['epoch']}, {record['criterion']:.4g} on val"
     return f"{record['status']}: {record['error']}"
 
 
 def progress_of(result: dict[str, Any]) -> str:
-    return f"epoch {result['epoch']} of {result['epochs']}, validation loss {result['val_loss']:.2f}"
+    return f"epoch {result['epoch']} of {result['epochs']}, validation loss {result['val_loss']:.4g}"

@@ -26,7 +26,7 @@ class TensorBoard(TBXLoggerCallback):
     """One run a trial, in a folder that outlives Ray's experiment."""
 
     def log_trial_start(self, trial: Any) -> None:
-        folder = TENSORBOARD / trial.config["entry"] / trial.config["fingerprint"]
+        folder = TENSORBOARD / trial.config["study"] / trial.config["fingerprint"]
         self._trial_writer[trial] = self._summary_writer_cls(str(folder), flush_secs=30)
         self._trial_result[trial] = {}
 

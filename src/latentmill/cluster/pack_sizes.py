@@ -1,4 +1,4 @@
-"""How many trials a worker is given to train as one program."""
+"""How many trials a worker is given as a pack."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,16 +9,17 @@ import torch
 from ray.exceptions import RayError
 
 from latentmill.cluster.process import keep_freed_memory
-from latentmill.cluster.worker import Material, has_gpus, team_size
+from latentmill.cluster.worker import SweepData, has_gpus, ranks_a_trial
 from latentmill.config import SweepConfig
 from latentmill.trials.pack_size import best_size
+from latentmill.trials.store import TrialStore
 from latentmill.trials.study import Planned
 from latentmill.trials.trial import Trial
 
 Measure = Callable[[Trial, int], int]  # a trial and how many there are like it -> how many at a time
 
 
-class StackSizes:
+class PackSizes:
     """What `train.pack` comes to for the trials of each shape."""
 
     def __init__(self, pack: int | str, workers: int, waiting: Iterable[Planned], measure: Measure) -> None:
@@ -54,40 +55,45 @@ class StackSizes:
 
 
 def even_share(trials: int, workers: int, most: int) -> int:
-    """The largest size of equal stacks, at most `most`, that come to the same number for each worker.
+    """The largest size of equal packs, at most `most`, that come to the same number for each worker.
 
-    The last stacks may be smaller, or none, where the trials do not divide.
+    The last packs may be smaller, or none, where the trials do not divide.
     """
     turns = ceil(trials / (workers * most))
     return ceil(trials / (workers * turns))
 
 
-def stack_sizes(config: SweepConfig, material: Material, slots: int, waiting: Iterable[Planned]) -> StackSizes | None:
-    """None where no trials share a program: teams share a trial, and loggers are told of one trial at a time."""
-    if config.pack in ("off", 1) or team_size(config) > 1 or config.loggers:
+def pack_sizes(config: SweepConfig, data: SweepData, slots: int, waiting: Iterable[Planned]) -> PackSizes | None:
+    """None where no trials are packed: ranks share one, and loggers are told of one trial at a time."""
+    if config.pack in ("off", 1) or ranks_a_trial(config) > 1 or config.loggers:
         return None
     if has_gpus() and config.gpus_per_trial:
         at_a_time = min(slots, int(ray.cluster_resources()["GPU"] / config.gpus_per_trial))
-        return StackSizes(config.pack, at_a_time, waiting, partial(_on_gpu, material))
-    return StackSizes(config.pack, slots, waiting, partial(_here, material))
+        return PackSizes(config.pack, at_a_time, waiting, partial(_on_gpu, data))
+    return PackSizes(config.pack, slots, waiting, partial(_here, data))
 
 
-def _here(material: Material, trial: Trial, alike: int) -> int:
+def _here(data: SweepData, trial: Trial, alike: int) -> int:
     """In this process, because a worker takes seconds to start."""
     keep_freed_memory()  # as workers do
-    return best_size(trial, *material.batches("cpu"), alike)
+    return _best_size(trial, data, "cpu", alike)
 
 
-def _on_gpu(material: Material, trial: Trial, alike: int) -> int:
-    on_gpu = _best_size.options(num_gpus=material.settings.gpus_per_trial)
+def _on_gpu(data: SweepData, trial: Trial, alike: int) -> int:
+    on_gpu = _best_size_there.options(num_gpus=data.settings.gpus_per_trial)
     try:
-        return int(ray.get(on_gpu.remote(trial, material, alike)))
+        return int(ray.get(on_gpu.remote(trial, data, alike)))
     except RayError:  # the trial itself will tell what is wrong
         return 1
 
 
 @ray.remote(max_calls=1)  # then its process ends, and gives the memory of the GPU back
-def _best_size(trial: Trial, material: Material, most: int) -> int:
-    share = min(1.0, material.settings.gpus_per_trial)
+def _best_size_there(trial: Trial, data: SweepData, most: int) -> int:
+    share = min(1.0, data.settings.gpus_per_trial)
     torch.cuda.set_per_process_memory_fraction(share)
-    return best_size(trial, *material.batches("cuda"), most, share)
+    return _best_size(trial, data, "cuda", most, share)
+
+
+def _best_size(trial: Trial, data: SweepData, device: str, most: int, share: float = 1.0) -> int:
+    context = data.context(device, TrialStore(data.settings.storage))
+    return best_size(trial, context.setup(trial), data.classes, most, share)

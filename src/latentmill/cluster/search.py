@@ -1,7 +1,8 @@
 """The plan of a sweep, as Ray Tune wants to be told of it."""
 
 import itertools
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from latentmill.cluster.pack_sizes import StackSizes
+from latentmill.cluster.pack_sizes import PackSizes
 from latentmill.trials.plan import Plan
 from latentmill.trials.space import Point, Space
 from latentmill.trials.study import Planned, Scores
@@ -33,12 +34,20 @@ class Observer(Protocol):
 class PlanSearch(Searcher):
     """Hands out the plan's trials when Tune has a worker free, and tells the plan what they came to.
 
-    A trial of Tune's is what one worker is given: a trial of the plan, or several that it trains as one program.
+    A trial of Tune's is what one worker is given: a trial of the plan, or several that it packs.
     """
 
-    def __init__(self, plan: Plan, observer: Observer, sizes: StackSizes | None, halving: Any = None) -> None:
-        """`sizes` is None where no trials share a program, `halving` where none is stopped for being behind."""
+    def __init__(
+        self,
+        plan: Plan,
+        observer: Observer,
+        sizes: PackSizes | None,
+        halving: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`sizes` is None where no trials are packed, `halving` where none is pruned."""
         super().__init__()
+        self.clock, self.search_ends = clock, None if plan.search_seconds is None else clock() + plan.search_seconds
         self.plan, self.observer, self.sizes, self.halving = plan, observer, sizes, halving
         self.running: dict[str, list[Planned]] = {}  # by Tune's name; some may still wait for a worker
         self.alone: set[str] = set()  # Tune's names of those that began as one trial
@@ -47,24 +56,33 @@ class PlanSearch(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next trials; None where there are none yet, and FINISHED where there will be none."""
         self._replay()
+        if self.search_ends is not None and self.clock() >= self.search_ends:
+            self.plan.end_search()
         taken = self.plan.take(self.sizes)
         if not taken:
             return Searcher.FINISHED if self.plan.is_over() else None
         self.running[trial_id] = taken
         if len(taken) == 1:
             self.alone.add(trial_id)
-        asked = [
-            {"trial": asdict(planned.trial), "entry": planned.entry, "fingerprint": planned.fingerprint}
+        requested = [
+            {"trial": asdict(planned.trial), "study": planned.study, "fingerprint": planned.fingerprint}
             for planned in taken
         ]
-        return {"asked": asked} | (asked[0] if len(asked) == 1 else {})  # loggers look for flat keys
+        flat = requested[0] if len(requested) == 1 else {}  # where loggers look for keys
+        return {"trials": requested, "seconds": self._seconds(taken[0])} | flat
+
+    def _seconds(self, planned: Planned) -> float | None:
+        """What is left for trials of models, where some time is reserved for priors."""
+        if self.search_ends is None or planned.prior is not None:
+            return None
+        return max(0.0, self.search_ends - self.clock())
 
     def _replay(self) -> None:
         """What settled trials came to, so that those still to run are compared with it."""
         for planned in self.plan.replays:
             history = self.plan.records[planned.fingerprint].get("history", [])
             losses = [row["val_loss"] for row in history]
-            self.halving.replay.remote(planned.entry, planned.fingerprint, losses)
+            self.halving.replay.remote(planned.study, planned.fingerprint, losses)
         self.plan.replays.clear()
 
     def on_trial_start(self, trial_id: str) -> None:
@@ -98,7 +116,7 @@ class PlanSearch(Searcher):
             self.observer.ended(planned, record)
 
     def cut(self) -> None:
-        """The sweep is out of time: of stacks that were under way, some members may have ended before."""
+        """The sweep is out of time: of packs that were under way, some members may have ended before."""
         for planned in itertools.chain(*self.running.values()):
             if self.plan.store.find(planned.fingerprint):
                 self.observer.ended(planned, self.plan.ended(planned.fingerprint) or {})

@@ -29,7 +29,8 @@ from latentmill.storage import Storage
 from latentmill.trials.code import digest as code_digest
 
 NEEDED = ("pipeline",)  # of the working tree, beside params.yaml and the package
-DATA = ("train.npy", "val.npy", "manifest.json")  # what training reads; the last says that the others are whole
+# What training reads, labels where there are any; the last says that the others are whole.
+DATA = ("train.npy", "val.npy", "train_labels.npy", "val_labels.npy", "manifest.json")
 LIMIT = 100 * 2**20  # bytes that a dashboard takes at a time; elsewhere Ray takes 512 MiB
 MARK = "latentmill"  # the key of a job's metadata that says what it was sent
 
@@ -66,7 +67,8 @@ def send_data(prepared: Path, storage: Storage) -> str:
     try:
         there = storage.names(folder)
         for name in DATA if DATA[-1] not in there else ():
-            storage.write(f"{folder}/{name}", (prepared / name).read_bytes())
+            if (prepared / name).exists():  # labels are not always
+                storage.write(f"{folder}/{name}", (prepared / name).read_bytes())
     except OSError as error:
         raise InputError(f"train.storage must be a place that can be written, but {storage}: {error}") from None
     return digest

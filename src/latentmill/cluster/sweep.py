@@ -7,6 +7,7 @@ state, so nothing is lost with the cluster, and the order in which trials end de
 import logging
 import os
 import tempfile
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,11 @@ from latentmill.cluster.connection import cluster, on_this_node, require_shared
 from latentmill.cluster.halving import Halving
 from latentmill.cluster.loggers import loggers
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
-from latentmill.cluster.pack_sizes import stack_sizes
+from latentmill.cluster.pack_sizes import pack_sizes
 from latentmill.cluster.search import InOrder, Observer, PlanSearch
 from latentmill.config import SweepConfig
 from latentmill.trials.plan import Plan
+from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.trial import libraries
 
 # A worker that Ray ends for want of memory dies of an error that Tune (2.60) does not know, which ends the whole sweep.
@@ -34,10 +36,21 @@ for _module in (actor_manager, tune_controller):
     vars(_module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
-def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> None:
+@dataclass(frozen=True)
+class Images:
+    """What a sweep trains on and validates with: uint8 (N, C, H, W), and their labels int64 (N), if any."""
+
+    train: np.ndarray
+    val: np.ndarray
+    labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    classes: int = 0
+
+
+def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures | None = None) -> None:
     """Train what the plan has to train.
 
-    `images` and `val`, uint8 (N, C, H, W), go to each node once; a file that they are mapped from, its workers map too.
+    The images go to each node once; a file that they are mapped from, its workers map too. `features` are those that
+    the plan's trials are ranked in, if any are.
 
     Raises:
         InputError: the cluster can't be reached or used.
@@ -49,36 +62,41 @@ def run(plan: Plan, images: np.ndarray, val: np.ndarray, observer: Observer) -> 
         require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
-        given = placed(images), placed(val)
-        material = worker.Material(ray.put(given[0]), ray.put(given[1]), plan.data_digest, config, libraries(), halving)
-        changes = _Changes([each for each in given if isinstance(each, Mapped)])
-        del images, val, given  # the driver's copy; its caller should keep none
-        trainable = tune.with_parameters(worker.train, material=material)
-        search = PlanSearch(plan, observer, stack_sizes(config, material, _slots(), plan.waiting), halving)
-        size = worker.team_size(config)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, _resources(config)),
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                scheduler=InOrder(search),
-                num_samples=-1,  # until the plan is over
-                time_budget_s=config.max_seconds,
-                max_concurrent_trials=_slots() // size if size > 1 else None,
-                reuse_actors=True,  # a fresh process would import torch for each trial
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=scratch,
-                stop=changes,
-                verbose=0,
-                callbacks=[_Starts(search), *loggers(config.loggers)],
-                failure_config=tune.FailureConfig(max_failures=0),  # the plan decides what is run again
-            ),
+        given = placed(images.train), placed(images.val)
+        shared = ray.put(given[0]), ray.put(given[1])
+        data = worker.SweepData(
+            *shared, images.labels, images.classes, plan.data_digest, config, libraries(), features, halving
         )
-        tuner.fit()
+        changes = _Changes([each for each in given if isinstance(each, Mapped)])
+        del images, given  # the driver's copy; its caller should keep none
+        search = PlanSearch(plan, observer, pack_sizes(config, data, _slots(), plan.waiting), halving)
+        _tuner(search, config, tune.with_parameters(worker.train, data=data), changes, scratch).fit()
         search.cut()
         changes.require_none()
+
+
+def _tuner(search: PlanSearch, config: SweepConfig, trainable: Any, changes: "_Changes", scratch: str) -> tune.Tuner:
+    ranks = worker.ranks_a_trial(config)
+    return tune.Tuner(
+        tune.with_resources(trainable, _resources(config)),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=InOrder(search),
+            num_samples=-1,  # until the plan is over
+            time_budget_s=config.max_seconds,
+            max_concurrent_trials=_slots() // ranks if ranks > 1 else None,
+            reuse_actors=True,  # a fresh process would import torch for each trial
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=scratch,
+            stop=changes,
+            verbose=0,
+            callbacks=[_Starts(search), *loggers(config.loggers)],
+            failure_config=tune.FailureConfig(max_failures=0),  # the plan decides what is run again
+        ),
+    )
 
 
 def _slots() -> int:
@@ -91,8 +109,8 @@ def _name(trial: Any) -> str:
 
 
 def _resources(config: SweepConfig) -> dict[str, float]:
-    """One core a trial, and the asked share of a GPU where the cluster has one; a team's members ask for their own."""
-    if worker.team_size(config) > 1:
+    """One core a trial, and the asked share of a GPU where the cluster has one; ranks ask for their own."""
+    if worker.ranks_a_trial(config) > 1:
         return {"memory": 1}  # a byte: Tune must reserve something
     return {"cpu": 1, "gpu": config.gpus_per_trial if worker.has_gpus() else 0}
 

@@ -1,4 +1,4 @@
-"""What runs in a worker process: one trial, several as one program, or a member's part in one; and its reports."""
+"""What runs in a worker process: a trial, a pack of them, or a rank's part in one; and its reports."""
 
 import platform
 import time
@@ -19,10 +19,11 @@ from latentmill.cluster.process import use_one_core
 from latentmill.config import SweepConfig, TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
-from latentmill.training.endings import StoppedError
-from latentmill.training.ranks import Alone, DataParallel, Team
-from latentmill.training.state import Progress, epochs_allowed
+from latentmill.training.endings import EndedError, OutOfTimeError, PrunedError
+from latentmill.training.ranks import DataParallel, Ranks, SingleRank
+from latentmill.training.state import TrainingState
 from latentmill.trials import packs, running
+from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.running import Context, Watch
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trial import Trial, identity, libraries
@@ -32,26 +33,30 @@ Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Material:
+class SweepData:
     """What every trial of a sweep is given. The images, uint8 (N, C, H, W), are in each node's memory once."""
 
     images: ray.ObjectRef[np.ndarray]  # for training
     val: ray.ObjectRef[np.ndarray]
-    data_digest: str
+    labels: tuple[np.ndarray | None, np.ndarray | None]  # int64 (N), of both
+    classes: int  # of the labels
+    digest: str
     settings: SweepConfig
     libraries: dict[str, str]  # as the driver has them
+    features: PinnedFeatures | None = None  # where trials are ranked by distance
     halving: Any = None  # the actor that is asked which trials are behind, if any is
 
-    def batches(self, device: str) -> tuple[Batches, Batches]:
-        """Raises: ChangedDataError: they are not those that the driver has."""
+    def context(self, device: str, store: TrialStore) -> Context:
+        """Raises: ChangedDataError: the images are not those that the driver has."""
         try:
-            images, val = ray.get([self.images, self.val])
+            arrays = ray.get([self.images, self.val])
         except RaySystemError as error:
             raise refusal(error) or error from None
-        return Batches(images, device), Batches(val, device)
+        images, val = (Batches(each, device, own) for each, own in zip(arrays, self.labels, strict=True))
+        return Context(images, val, self.digest, store, self.classes, self.features, self.settings.compile)
 
 
-def team_size(settings: SweepConfig) -> int:
+def ranks_a_trial(settings: SweepConfig) -> int:
     """How many workers share a trial."""
     return max(settings.workers_per_trial, ceil(settings.gpus_per_trial) if has_gpus() else 1)
 
@@ -61,104 +66,113 @@ def has_gpus() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def train(asked: dict[str, Any], material: Material) -> dict[str, Any]:
-    """Run the trials that are asked for, in a process that may have run others; their results are in the trial store.
+def train(request: dict[str, Any], data: SweepData) -> dict[str, Any]:
+    """Run the trials of a request, in a process that may have run others; their results are in the trial store.
 
-    `asked["asked"]` has of each its `trial`, `entry` and `fingerprint`.
+    `request["trials"]` has of each its `trial`, `study` and `fingerprint`; `request["seconds"]` is the time that they
+    have, or None.
     """
-    if team_size(material.settings) > 1:
-        return train_as_team(asked, material)
-    return {"notes": run(asked, material, Alone(), tune.report, SECONDS_BETWEEN_REPORTS)}
+    if ranks_a_trial(data.settings) > 1:
+        return train_data_parallel(request, data)
+    return {"notes": run(request, data, SingleRank(), tune.report, SECONDS_BETWEEN_REPORTS)}
 
 
-def train_as_team(asked: dict[str, Any], material: Material) -> dict[str, Any]:
-    """Run a trial as a group of workers, one GPU or core each, that average their gradients."""
+def train_data_parallel(request: dict[str, Any], data: SweepData) -> dict[str, Any]:
+    """Run a trial as a group of workers, one GPU or core each, that add up their gradients."""
     from ray.train.torch import TorchConfig, TorchTrainer  # here, because few sweeps need it and all would wait for it
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    on_gpu = material.settings.gpus_per_trial > 0 and has_gpus()
-    callbacks: list[Any] = [TuneReportCallback()]  # passes the leader's reports on to Tune
+    on_gpu = data.settings.gpus_per_trial > 0 and has_gpus()
+    callbacks: list[Any] = [TuneReportCallback()]  # passes the reports of rank zero on to Tune
     trainer = TorchTrainer(
-        _member,
-        train_loop_config={"asked": asked, "material": material},
+        _rank,
+        train_loop_config={"request": request, "data": data},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        scaling_config=ray_train.ScalingConfig(num_workers=team_size(material.settings), use_gpu=on_gpu),
+        scaling_config=ray_train.ScalingConfig(num_workers=ranks_a_trial(data.settings), use_gpu=on_gpu),
         run_config=ray_train.RunConfig(
-            storage_path=Storage(material.settings.storage).below(".together"), callbacks=callbacks
+            storage_path=Storage(data.settings.storage).below(".data-parallel"), callbacks=callbacks
         ),
     )
     last: dict[str, Any] = trainer.fit().metrics or {}
     return {"notes": last.get("notes", [])}
 
 
-def _member(given: dict[str, Any]) -> None:
-    # Each report is a meeting of the whole team, so all report at the same moments: after every epoch.
-    notes = run(given["asked"], given["material"], DataParallel(), ray_train.report, pause=0.0)
+def _rank(given: dict[str, Any]) -> None:
+    # Each report is a meeting of all ranks, so all report at the same moments: after every epoch.
+    notes = run(given["request"], given["data"], DataParallel(), ray_train.report, pause=0.0)
     ray_train.report({"notes": notes})
 
 
-def run(asked: dict[str, Any], material: Material, team: Team, report: Report, pause: float) -> list[str]:
+def run(request: dict[str, Any], data: SweepData, ranks: Ranks, report: Report, pause: float) -> list[str]:
     """Train; returns what there is to tell of damaged files."""
     use_one_core()
-    settings, notes = material.settings, list[str]()
-    chosen = [Trial(**each["trial"]) for each in asked["asked"]]
+    settings, notes, requested = data.settings, list[str](), request["trials"]
+    trials = [Trial(**each["trial"]) for each in requested]
     store = TrialStore(settings.storage, notes.append)
-    refusal = why_not_here(chosen, [each["fingerprint"] for each in asked["asked"]], material)
-    if refusal:
-        for trial, each in zip(chosen, asked["asked"], strict=True):
-            record = identity(trial, each["fingerprint"], material.data_digest)
-            store.end(each["fingerprint"], record | {"status": "failed", "error": refusal})
+    why_not = why_not_here(trials, [each["fingerprint"] for each in requested], data)
+    if why_not:
+        for trial, each in zip(trials, requested, strict=True):
+            record = identity(trial, each["fingerprint"], data.digest)
+            store.end(each["fingerprint"], record | {"status": "failed", "error": why_not})
         return notes
-    images, val = material.batches("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
-    reports = Reports(report, 0.0 if settings.loggers else pause, len(chosen))
+    context = data.context("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu", store)
+    reports = Reports(report, 0.0 if settings.loggers else pause, len(trials))
+    deadline = None if request["seconds"] is None else time.monotonic() + request["seconds"]
     watches = [
-        watch(trial, each["entry"], each["fingerprint"], len(images), material, team, reports)
-        for trial, each in zip(chosen, asked["asked"], strict=True)
+        watch(trial, each["study"], each["fingerprint"], data, ranks, reports, deadline)
+        for trial, each in zip(trials, requested, strict=True)
     ]
-    context = Context(images, val, material.data_digest, store, settings.compile)
-    if len(chosen) == 1:
-        running.run(chosen[0], context, watches[0], team)
+    if len(trials) == 1:
+        running.run(trials[0], context, watches[0], ranks)
     else:
-        packs.run_pack(chosen, context, watches)
+        packs.run_pack(trials, context, watches)
     return notes
 
 
-def why_not_here(chosen: list[Trial], fingerprints: list[str], material: Material) -> str | None:
+def why_not_here(trials: list[Trial], fingerprints: list[str], data: SweepData) -> str | None:
     """Why this process would not train what the driver asks for, in one line."""
     here = libraries()
-    if here != material.libraries:
+    if here != data.libraries:
         differing = [
-            f"{name} {here[name]} for {found}" for name, found in material.libraries.items() if here[name] != found
+            f"{name} {here[name]} for {found}" for name, found in data.libraries.items() if here[name] != found
         ]
         return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(differing)}"
-    if [trial.fingerprint(material.data_digest) for trial in chosen] != fingerprints:
+    if [trial.fingerprint(data.digest) for trial in trials] != fingerprints:
         return f"a worker must have the driver's code, but that on {platform.node()} is another: run again"
     return None
 
 
 def watch(
-    trial: Trial, entry: str, fingerprint: str, images: int, material: Material, team: Team, reports: "Reports"
+    trial: Trial,
+    study: str,
+    fingerprint: str,
+    data: SweepData,
+    ranks: Ranks,
+    reports: "Reports",
+    deadline: float | None = None,
 ) -> Watch:
     """After each epoch the driver is told; after those that are a rung the trial ends if it is behind others."""
-    rungs = asha_rungs(trial, images, material.settings)
-    epochs = epochs_allowed(images, TrainingConfig.model_validate(trial.training)) if trial.training else 0
+    rungs = asha_rungs(trial, data.settings)
 
-    def after_epoch(progress: Progress) -> None:
-        row = progress.history[-1]
-        numbers = {
-            "epoch": progress.epoch,
-            "epochs": epochs,
-            "train_loss": row["train_loss"],
-            "val_loss": row["val_loss"],
-        }
-        reports.add({"fingerprint": fingerprint} | numbers)
-        if progress.epoch in rungs:
-            criterion = row["val_loss"]
-            asked = team.leads and material.halving.is_behind.remote(entry, fingerprint, progress.epoch, criterion)
-            if team.agree(bool(asked and ray.get(asked))):
-                raise StoppedError(progress.history)
+    def after_epoch(state: TrainingState) -> None:
+        row = state.history[-1]
+        losses = {"train_loss": row["train_loss"], "val_loss": row["val_loss"]}
+        reports.add({"fingerprint": fingerprint, "epoch": state.epoch, "epochs": state.epochs_allowed} | losses)
+        if state.epoch in rungs and state.epoch < state.epochs_allowed:
+            question = ranks.is_rank_zero and data.halving.is_behind.remote(
+                study, fingerprint, state.epoch, row["val_loss"]
+            )
+            _end_all(ranks, bool(question and ray.get(question)), PrunedError(state.history))
+        if deadline is not None:
+            _end_all(ranks, time.monotonic() > deadline, OutOfTimeError(state.epoch))
 
     return Watch(after_epoch, rungs, lambda: reports.add({"fingerprint": fingerprint, "ended": True}))
+
+
+def _end_all(ranks: Ranks, decided: bool, ended: EndedError) -> None:
+    """Raise `ended` on all ranks where rank zero has decided so."""
+    if ranks.agree(decided):
+        raise ended
 
 
 class Reports:
@@ -178,13 +192,12 @@ class Reports:
             self.rows, self.next = {}, time.monotonic() + self.pause
 
 
-def asha_rungs(trial: Trial, images: int, settings: SweepConfig) -> list[int]:
+def asha_rungs(trial: Trial, settings: SweepConfig) -> list[int]:
     """The epochs after which successive halving compares a trial with others; none where it is off."""
     if settings.asha is None or trial.training is None:
         return []
-    last = epochs_allowed(images, TrainingConfig.model_validate(trial.training))
     rungs, rung = [], settings.asha.grace
-    while rung < last:
+    while rung < TrainingConfig.model_validate(trial.training).epochs:
         rungs.append(rung)
         rung *= settings.asha.reduction
     return rungs

@@ -1,4 +1,7 @@
-"""Batches as index selections from memory: no loader, no worker processes, no copy of the whole set on the CPU."""
+"""Batches as index selections from memory: no loader, no worker processes, no copy of the whole set on the CPU.
+
+Shapes: N examples, B of them in a batch, M members of a pack.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,35 +15,52 @@ CHUNK, CHUNK_VALUES = 500, 2**23  # images at a time, and pixel values: 32 MiB o
 
 
 class Batches:
-    """uint8 images (N, C, H, W), handed out as float32 in [0, 1] on a device.
+    """Examples, handed out as float32 on a device, with their labels if they have any.
 
-    On the CPU only the selected images are copied, so the array may be shared, read-only memory, or mapped from a
+    Images are uint8 (N, C, H, W), and become float32 in [0, 1]. Codes, of any shape, are handed out as they are.
+
+    On the CPU only the selected examples are copied, so the array may be shared, read-only memory, or mapped from a
     file. On a GPU the whole set is moved there once, as bytes.
     """
 
-    def __init__(self, images: np.ndarray, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, examples: np.ndarray, device: torch.device | str = "cpu", labels: np.ndarray | None = None
+    ) -> None:
+        """`labels` int64 (N), if any, are indices into the classes."""
         self.device = torch.device(device)
-        self.length, self.image_shape = len(images), (images.shape[1], images.shape[2], images.shape[3])
-        plain = np.asarray(images)  # np.memmap's own indexing is slow
-        self._images = plain if self.device.type == "cpu" else torch.tensor(plain, device=self.device)
+        self.length, self.shape = len(examples), tuple(examples.shape[1:])
+        self.name = "image" if examples.dtype == np.uint8 else "code"  # in a batch
+        self.labels = labels
+        self._examples, self._labels = self._placed(examples), None if labels is None else self._placed(labels)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: Indices | slice) -> Tensor:
-        """(N, C, H, W) uint8 at `index` -> (B, C, H, W) float32 in [0, 1]."""
-        chosen = self._images[index]
-        if isinstance(chosen, np.ndarray):
-            chosen = torch.tensor(chosen) if isinstance(index, slice) else torch.from_numpy(chosen)
-        return chosen.to(torch.float32).div_(255)
+        """The examples at `index`: images (B, C, H, W) float32 in [0, 1], or codes (B, …)."""
+        chosen = _tensor(self._examples[index], index)
+        return chosen.to(torch.float32).div_(255) if self.name == "image" else chosen
+
+    def batch(self, index: Indices | slice) -> dict[str, Tensor]:
+        """The same as `image` or `code`, and `label` int64 (B) if there are labels."""
+        found = {self.name: self[index]}
+        return found if self._labels is None else found | {"label": _tensor(self._labels[index], index)}
+
+    def slices(self) -> list[slice]:
+        """All examples in order, `chunk_size` at a time."""
+        size = chunk_size(self.shape)
+        return [slice(start, start + size) for start in range(0, len(self), size)]
 
     def chunks(self) -> Iterator[Tensor]:
-        """All images in order, `chunk_size` at a time."""
-        size = chunk_size(self.image_shape)
-        return (self[start : start + size] for start in range(0, len(self), size))
+        """The examples of each of `slices`."""
+        return (self[part] for part in self.slices())
+
+    def _placed(self, array: np.ndarray) -> Indices:
+        plain = np.asarray(array)  # np.memmap's own indexing is slow
+        return plain if self.device.type == "cpu" else torch.tensor(plain, device=self.device)
 
     def epoch(self, batch_size: int, generators: Sequence[torch.Generator]) -> Iterator[Indices]:
-        """The indices of all images once, a batch (M, B) at a time; each of M rows in an order of its own.
+        """The indices of all examples once, a batch (M, B) at a time; each of M rows in an order of its own.
 
         Orders are drawn from `generators` (M), on the CPU. The last batch may be smaller.
         """
@@ -49,8 +69,15 @@ class Batches:
         return (indices[:, start : start + batch_size] for start in range(0, len(self), batch_size))
 
     def indices(self, indices: np.ndarray) -> Indices:
-        """Brought to where the images are; a step that brought its own would wait for the GPU to end the last."""
+        """Brought to where the examples are; a step that brought its own would wait for the GPU to end the last."""
         return indices if self.device.type == "cpu" else torch.from_numpy(indices).to(self.device)
+
+
+def _tensor(chosen: Indices, index: Indices | slice) -> Tensor:
+    """What was selected; a slice of an array would be a view of memory that may be read-only."""
+    if isinstance(chosen, np.ndarray):
+        return torch.tensor(chosen) if isinstance(index, slice) else torch.from_numpy(chosen)
+    return chosen
 
 
 def chunk_size(shape: tuple[int, ...], most: int = CHUNK, values: int = CHUNK_VALUES) -> int:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
-from latentmill.evaluation.features import ClassifierFeatures, Features, feature_space
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.spaces import CopySpace, random_subset
+from latentmill.features.spaces import ClassifierFeatures, Features, feature_space
 
 SAMPLES = 10_000  # as in params.yaml
 LEARNT = "learnt"  # features of the classifier, or of a self-supervised encoder where it can't learn the labels

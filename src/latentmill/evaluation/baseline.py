@@ -8,9 +8,9 @@ from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.candidates import Reduced
 from latentmill.evaluation.copies import near_copy_threshold
 from latentmill.evaluation.corruptions import noisy
-from latentmill.evaluation.features import Features, PixelFeatures
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, joined_neighbours
 from latentmill.evaluation.prepared import PreparedData
+from latentmill.features.spaces import Features, PixelFeatures
 
 TRAINING_IMAGES = 2_000  # for the threshold of near copies
 TEST_IMAGES = 5_000

@@ -17,12 +17,12 @@ from latentmill.evaluation.calibration import (
     factors_without_replacement,
 )
 from latentmill.evaluation.controls import Controls
-from latentmill.evaluation.features import ClassifierFeatures, Features
 from latentmill.evaluation.groups import Classes, balanced_recall, joined_classes
 from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.metrics import DETECTS_LOST_MODES, HIGHER_IS_BETTER, RULES, SHARES, Metric, all_metrics
 from latentmill.evaluation.pool import POOL, Pool
 from latentmill.evaluation.spaces import CopySpace, CopyView, FidelitySpace, concatenated, random_subset
+from latentmill.features.spaces import ClassifierFeatures, Features
 
 VALIDATION = "validation images"
 SPOILT = 2_000  # validation images, at most, that are also spoilt

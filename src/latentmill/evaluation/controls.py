@@ -22,7 +22,7 @@ from latentmill.evaluation.calibration import (
     Parts,
 )
 from latentmill.evaluation.corruptions import STRONG, blends, blurred, independent_pixels, means, noisy, share_count
-from latentmill.evaluation.encoder import map_chunks
+from latentmill.features.encoder import map_chunks
 
 
 def without_one(mode: str) -> str:

@@ -7,18 +7,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from latentmill.codes import Generator, float_array
 from latentmill.config import EvaluationConfig
-from latentmill.contract import Decodes, Encodes, HasPosterior, Model, PriorName, float_array
-from latentmill.data.batches import Batches, as_float
+from latentmill.contract import Decodes, Encodes, HasPosterior, Model
+from latentmill.data.batches import as_float
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.baseline import Baseline
 from latentmill.evaluation.copies import near_copy_metrics
-from latentmill.evaluation.features import Features
-from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.finite import require_finite_metrics
 from latentmill.evaluation.holes import decoded_c2st_accuracy, prior_metrics
 from latentmill.evaluation.judge import Judge, Judgement
@@ -39,7 +38,9 @@ from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.reconstruction import compare_all, reconstruct, reconstruction_metrics
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.evaluation.spaces import random_indices
-from latentmill.priors import Mixture
+from latentmill.features.distances import TooFew
+from latentmill.features.spaces import Features
+from latentmill.priors.mixture import Mixture
 
 PAIRS, WORST = 32, 16  # reconstructions shown
 COMPARED = 5_000  # test images that are reconstructed; codes of images, and draws from a prior
@@ -67,13 +68,13 @@ def judge_model(model: Model, data: PreparedData, config: EvaluationConfig) -> E
     Raises:
         InputError: an output of the model is not finite.
     """
-    metrics: Metrics = {"exported_prior": sampling.exported_prior(model)}
-    some = Batches(affordable_subset(data.test, config.likelihood_images, config.importance_samples, config.seed))
-    kl = None
+    metrics: Metrics = {}
+    chosen = affordable_subset(data.test, config.likelihood_images, config.importance_samples, config.seed)
+    some, kl = data.test_batches(chosen), None
     with TemporaryDirectory() as name:
         folder = Path(name)
         if isinstance(model, HasPosterior):
-            kl = kl_per_dimension(model, Batches(data.test), config.seed)
+            kl = kl_per_dimension(model, data.test_batches(), config.seed)
             pictures.draw_kl(folder / "kl.png", kl)
         if isinstance(model, Encodes) and isinstance(model, Decodes):
             metrics["reconstruction"] = _reconstruction(model, data, config.seed, folder)
@@ -88,80 +89,83 @@ def judge_model(model: Model, data: PreparedData, config: EvaluationConfig) -> E
 
 
 def _reconstruction(model: Encodes, data: PreparedData, seed: int, folder: Path) -> Metrics:
-    images = Batches(np.asarray(data.test)[random_indices(data.test, COMPARED, seed)])
+    images = data.test_batches(random_indices(data.test, COMPARED, seed))
     found = compare_all(model, images)
     for name, shown in (("reconstructions", np.arange(len(images))[:PAIRS]), ("worst", found.worst(WORST))):
-        some = images[shown]
-        pictures.draw_pairs(folder / f"{name}.png", float_array(some), reconstruct(model, some))
+        some = images.batch(shown)
+        made = reconstruct(model, some["image"], some.get("label"))
+        pictures.draw_pairs(folder / f"{name}.png", float_array(some["image"]), made)
     return reconstruction_metrics(found)
 
 
 def _latent_space(model: Encodes, data: PreparedData, kl: np.ndarray | None, seed: int, folder: Path) -> Metrics:
-    """Straight lines between codes of test images, single dimensions, and the map of the codes."""
+    """Straight lines between codes of test images, and single dimensions."""
     assert isinstance(model, Decodes)
-    z = codes(model, Batches(data.test))[random_indices(data.test, len(data.test), seed)]
+    order = random_indices(data.test, len(data.test), seed)
+    z = codes(model, data.test_batches())[order]
+    labels = None if data.test_labels is None else data.test_labels[order]
     lines = min(INTERPOLATIONS, len(z) // 2)
-    pictures.draw_interpolations(
-        folder / "interpolations.png", interpolate(model, z[:lines], z[lines : 2 * lines], STEPS)
-    )
-    pictures.draw_traversals(folder / "traversals.png", traversals(model, z, z.var(0) if kl is None else kl))
-    mapped = random_indices(data.test, MAPPED, seed)
-    points, prior = map_to_plane(
-        _posterior_draws(model, data.test, mapped, seed), sampling.sample_codes(model, model.prior_name, MAPPED, seed)
-    )
-    labels = None if data.test_labels is None else data.test_labels[mapped]
-    pictures.draw_codes(folder / "codes.png", points, labels, prior, data.classes)
-    found = {"dimensions": model.latent, "active_units": active_units(z)}
-    return found | {"path_longest_step": path_longest_step(model, z, seed)} | (kl_metrics(kl) if kl is not None else {})
+    drawn = interpolate(model, z[:lines], z[lines : 2 * lines], STEPS, None if labels is None else labels[:lines])
+    pictures.draw_interpolations(folder / "interpolations.png", drawn)
+    activity = z.var(0) if kl is None else kl
+    pictures.draw_traversals(folder / "traversals.png", traversals(model, z, activity, labels))
+    found = {"dimensions": z.shape[1], "active_units": active_units(z)}
+    found |= {"path_longest_step": path_longest_step(model, z, seed, labels)}
+    return found | (kl_metrics(kl) if kl is not None else {})
 
 
 def judge_samples(
-    model: Model, prior: str, data: PreparedData, baseline: Baseline, judge: Judge, config: EvaluationConfig
+    generator: Generator, prior: str, data: PreparedData, baseline: Baseline, judge: Judge, config: EvaluationConfig
 ) -> EvaluationResult:
-    """Both rules, on the samples drawn under one prior.
+    """Both rules, on the samples drawn under the prior of that name.
 
     Raises:
         InputError: a sample, or a metric of the samples, is not finite.
     """
-    samples = sampling.sample(model, prior, config.samples, config.seed)
+    samples = sampling.sample(generator, config.samples, config.seed, data.train_labels)
     nearest = TrainingSet(data.train, baseline.reduced).nearest(samples)
     metrics = _rule_metrics(judge.judge(samples)) | {
         "near_copies": near_copy_metrics(nearest, baseline.test, baseline.near),
         "nearest": nearest_metrics(nearest, baseline.test),
         "validation": selection_metrics(samples, data.val, judge.fidelity_spaces, config.seed),
     }
-    if isinstance(model, Encodes) and isinstance(model, Decodes):
-        metrics |= _prior_metrics(model, prior, data, baseline.pixels, config.seed)
+    has_codes = isinstance(generator.model, Encodes) and isinstance(generator.model, Decodes)
+    if has_codes:
+        metrics |= _prior_metrics(generator, data, baseline.pixels, config.seed)
     require_finite_metrics(metrics)
     with TemporaryDirectory() as folder:
+        if has_codes:
+            _draw_codes(Path(folder) / f"codes_{prior}.png", generator, data, config.seed)
         _draw_samples(Path(folder), prior, samples, nearest, data, baseline)
         made = _read(Path(folder))
     return EvaluationResult(metrics, made, distances=nearest.distances[:, 0], shown=nearest.distances[:SHOWN].tolist())
 
 
-def _prior_metrics(model: Encodes, prior: str, data: PreparedData, features: Features, seed: int) -> Metrics:
+def _prior_metrics(generator: Generator, data: PreparedData, features: Features, seed: int) -> Metrics:
     """How near draws from the prior are to the codes of images, for which the decoder was trained."""
+    model, prior = generator.model, generator.prior
+    assert isinstance(model, Encodes)
     assert isinstance(model, Decodes)
-    seen, unseen = (
-        _posterior_draws(model, images, random_indices(images, COMPARED, seed), seed)
-        for images in (data.train, data.test)
-    )
-    draws = sampling.sample_codes(model, prior, COMPARED, seed)
+    seen = posterior_draws(model, data.train_batches(random_indices(data.train, COMPARED, seed)), seed)
+    unseen = posterior_draws(model, data.test_batches(random_indices(data.test, COMPARED, seed)), seed)
+    draws = sampling.sample_codes(generator, COMPARED, seed, data.train_labels)
     found: Metrics = {"prior": prior_metrics(draws, unseen)}
     with suppress(TooFew):
         found["hole"] = {
-            "c2st_accuracy": decoded_c2st_accuracy(model, draws, unseen, features, seed),
-            "baseline_c2st_accuracy": decoded_c2st_accuracy(model, seen, unseen, features, seed),
+            "c2st_accuracy": decoded_c2st_accuracy(model, draws, unseen, features, seed, data.train_labels),
+            "baseline_c2st_accuracy": decoded_c2st_accuracy(model, seen, unseen, features, seed, data.train_labels),
         }
-    fitted = model.prior(cast(PriorName, prior))
-    if prior == "mixture" and isinstance(fitted, Mixture):
-        found["mixture_components"] = fitted.components
-    return found
+    return found | ({"mixture_components": prior.components} if isinstance(prior, Mixture) else {})
 
 
-def _posterior_draws(model: Encodes, images: np.ndarray, chosen: np.ndarray, seed: int) -> np.ndarray:
-    """From the posteriors of the images `chosen` (n): (n, d)."""
-    return posterior_draws(model, Batches(np.asarray(images)[chosen]), seed)
+def _draw_codes(path: Path, generator: Generator, data: PreparedData, seed: int) -> None:
+    """The map of the codes of test images over draws from the prior."""
+    assert isinstance(generator.model, Encodes)
+    mapped = random_indices(data.test, MAPPED, seed)
+    z = posterior_draws(generator.model, data.test_batches(mapped), seed)
+    points, drawn = map_to_plane(z, sampling.sample_codes(generator, MAPPED, seed, data.train_labels))
+    labels = None if data.test_labels is None else data.test_labels[mapped]
+    pictures.draw_codes(path, points, labels, drawn, data.classes)
 
 
 def _rule_metrics(judgement: Judgement) -> Metrics:

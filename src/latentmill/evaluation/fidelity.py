@@ -6,7 +6,6 @@ and with the value of real images that no model was trained on.
 """
 
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 import torch
@@ -17,15 +16,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from latentmill.features.distances import TooFew, require
+
 CHUNK = 1_000  # rows of an N×M matrix held at a time
 FOLDS = 5  # of the cross-validation
 SMALLEST_BANDWIDTH = 1e-12  # in place of 0, by which one cannot divide
 FEWEST_OF_A_GROUP = 10  # real images, for its share to be known
 LARGEST = 2_000  # images of a set, for metrics whose time grows faster than with their square: a few s for this many
-
-
-class TooFew(ValueError):
-    """There are fewer images than a metric is defined for. The message states the rule, then the numbers."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def prdc(samples: np.ndarray, real: np.ndarray, k: int = 5, real_radii: np.ndarr
     Raises:
         TooFew: there are no k others.
     """
-    _require(k + 1, samples, real)
+    require(k + 1, samples, real)
     x, y = (torch.tensor(points, dtype=torch.float32) for points in (samples, real))
     x_radii = torch.tensor(radii(samples, k))  # (N)
     y_radii = torch.tensor(radii(real, k) if real_radii is None else real_radii)  # (M)
@@ -72,41 +69,10 @@ def radii(points: np.ndarray, k: int = 5) -> np.ndarray:
     Raises:
         TooFew: there are no k others.
     """
-    _require(k + 1, points)
+    require(k + 1, points)
     rows = torch.tensor(points, dtype=torch.float32)
     nearest = [_distances(some, rows).kthvalue(k + 1, dim=1).values for some in rows.split(CHUNK)]
     return np.asarray(torch.cat(nearest))  # itself is the first
-
-
-def frechet_distance(samples: np.ndarray, real: np.ndarray) -> float:
-    """Squared Fréchet distance between Gaussians with the means and covariances of both sets (Heusel et al. 2017).
-
-    |m1 - m2|² + tr(S1) + tr(S2) - 2 tr((S1^½ S2 S1^½)^½), at least 0. It is defined for any finite features, also for
-    constant ones and for more features than images. It is called FID for the features of one Inception network only.
-
-    Raises:
-        TooFew: a set has fewer than the 2 images that a covariance needs.
-    """
-    _require(2, samples, real)
-    (mean, root), (other_mean, other_root) = _moments(samples), _moments(real)
-    # With S = R'R, the last trace is the sum of the singular values of R1 R2'. This avoids the square root of a matrix
-    # that is singular or, after rounding, no longer positive.
-    overlap = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
-    spread = np.square(root).sum() + np.square(other_root).sum() - 2 * overlap
-    return max(0.0, float(np.square(mean - other_mean).sum() + spread))
-
-
-def kernel_distance(samples: np.ndarray, real: np.ndarray) -> float:
-    """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018).
-
-    0 on average for samples of the data, so it may be slightly negative.
-
-    Raises:
-        TooFew: a set has fewer than the 2 images that a pair needs.
-    """
-    _require(2, samples, real)
-    x, y = samples.astype(np.float64), real.astype(np.float64)
-    return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * _kernel_sum(x, y) / (len(x) * len(y))
 
 
 def c2st_accuracy(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
@@ -119,7 +85,7 @@ def c2st_accuracy(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
     Raises:
         TooFew: a set has fewer images than there are folds.
     """
-    _require(FOLDS, samples, real)
+    require(FOLDS, samples, real)
     draws = np.random.default_rng(seed)
     x, y = (draws.permutation(points)[:LARGEST].astype(np.float64) for points in (samples, real))
     points, labels = np.concatenate([x, y]), np.repeat([0, 1], [len(x), len(y)])
@@ -145,7 +111,7 @@ def vendi_score(samples: np.ndarray, bandwidth: float) -> float:
     Raises:
         TooFew: there are no samples.
     """
-    _require(1, samples)
+    require(1, samples)
     squares = squareform(pdist(samples[:LARGEST].astype(np.float64), "sqeuclidean"))
     kernel = np.exp(-squares / (2 * max(bandwidth, SMALLEST_BANDWIDTH) ** 2))
     shares = np.linalg.eigvalsh(kernel / len(kernel))
@@ -161,7 +127,7 @@ def bandwidth(real: np.ndarray) -> float:
     Raises:
         TooFew: there are fewer than the 2 images that a pair needs.
     """
-    _require(2, real)
+    require(2, real)
     return float(np.median(pdist(real[:LARGEST].astype(np.float64)))) / 2
 
 
@@ -171,7 +137,7 @@ def class_distance(sample_classes: np.ndarray, real_classes: np.ndarray, classes
     Raises:
         TooFew: a set is empty.
     """
-    _require(1, sample_classes, real_classes)
+    require(1, sample_classes, real_classes)
     shares, others = (
         np.bincount(indices, minlength=classes) / len(indices) for indices in (sample_classes, real_classes)
     )
@@ -191,37 +157,11 @@ def rarest_group(sample_groups: np.ndarray, real_groups: np.ndarray) -> float:
     known = counts >= FEWEST_OF_A_GROUP
     if not known.any():
         raise TooFew(f"a group needs at least {FEWEST_OF_A_GROUP} real images, but the largest has {max(counts)}")
-    _require(1, sample_groups)
+    require(1, sample_groups)
     ours = np.array([(sample_groups == group).mean() for group in groups[known]])
     return min(1.0, float((ours / (counts[known] / len(real_groups))).min()))
-
-
-def _require(fewest: int, *sets: np.ndarray) -> None:
-    if min(len(points) for points in sets) < fewest:
-        sizes = " and ".join(str(len(points)) for points in sets)
-        raise TooFew(f"the metric needs at least {fewest} images of each set, but got {sizes}")
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(N, D), (M, D) -> (N, M), from differences: with products, copies would not have the distance 0."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _moments(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D) of points (N, D), and an R (min(N, D), D) with R'R their covariance."""
-    mean = points.mean(0, dtype=np.float64)
-    return mean, np.asarray(np.linalg.qr(points - mean, mode="r")) / sqrt(len(points) - 1)
-
-
-def _mean_of_pairs(x: np.ndarray) -> float:
-    """The kernel's mean over all pairs of different rows of `x`."""
-    itself = (np.square(x).mean(1) + 1) ** 3
-    return (_kernel_sum(x, x) - float(itself.sum())) / (len(x) * (len(x) - 1))
-
-
-def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
-    total = 0.0
-    for start in range(0, len(x), CHUNK):
-        kernel = x[start : start + CHUNK] @ y.T / x.shape[1] + 1  # (CHUNK, M)
-        total += float((kernel * kernel * kernel).sum())  # ** 3 is ten times slower
-    return total

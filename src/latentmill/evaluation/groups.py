@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from latentmill.evaluation.features import ClassifierFeatures
+from latentmill.features.spaces import ClassifierFeatures
 
 CLUSTERS = 10  # at most
 FITTED = 5_000  # rows that cells are fitted to

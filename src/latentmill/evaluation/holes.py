@@ -9,9 +9,10 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.stats import ks_2samp
 
 from latentmill.contract import Decodes
-from latentmill.evaluation.features import Features
-from latentmill.evaluation.fidelity import TooFew, c2st_accuracy
+from latentmill.evaluation.fidelity import c2st_accuracy
 from latentmill.evaluation.latent import decode
+from latentmill.features.distances import TooFew
+from latentmill.features.spaces import Features
 
 LARGEST = 2_000  # codes compared, at most
 DECODED = 1_000  # codes that are decoded, of each set, at most
@@ -57,9 +58,16 @@ def discrepancy(draws: np.ndarray, codes: np.ndarray) -> float:
 
 
 def decoded_c2st_accuracy(
-    model: Decodes, codes: np.ndarray, others: np.ndarray, features: Features, seed: int
+    model: Decodes,
+    codes: np.ndarray,
+    others: np.ndarray,
+    features: Features,
+    seed: int,
+    labels: np.ndarray | None = None,
 ) -> float:
     """The C2ST accuracy of decoded codes (N, d) against decoded others (M, d): 0.5 is chance, 1 certain.
+
+    Of a conditional model both are decoded with labels drawn by their frequency among `labels`, of training images.
 
     For draws of a prior against codes of test images it is 0.5 where the prior has no holes. The baseline without holes
     is the value for codes of training images against those of test images. Both sets have the same size, `DECODED` at
@@ -69,5 +77,6 @@ def decoded_c2st_accuracy(
         TooFew: there are fewer than 5 of one.
     """
     count, chosen = min(DECODED, len(codes), len(others)), np.random.default_rng(seed)
-    ours, theirs = (features(decode(model, chosen.permutation(z)[:count])) for z in (codes, others))
+    label = None if labels is None else chosen.choice(labels, count)
+    ours, theirs = (features(decode(model, chosen.permutation(z)[:count], label)) for z in (codes, others))
     return c2st_accuracy(ours, theirs, seed)

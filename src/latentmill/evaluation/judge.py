@@ -9,10 +9,10 @@ import numpy as np
 
 from latentmill.evaluation.calibration import Calibration
 from latentmill.evaluation.controls import is_dropped_mode, without_one
-from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.metrics import RULES, all_metrics, named_values
 from latentmill.evaluation.spaces import CopySpace, CopyView, FidelitySpace, View
 from latentmill.evaluation.verdict import Draws, Estimate, Verdict, verdict
+from latentmill.features.distances import TooFew
 
 SUBSETS = 6  # of a model's samples, at most, for metrics that take few at a time
 FEWEST = 20  # images in a draw: with fewer, no metric is worth calibrating

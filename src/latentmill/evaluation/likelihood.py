@@ -66,13 +66,13 @@ class Bound:
 
 
 def affordable_subset(images: np.ndarray, most: int, samples: int, seed: int) -> np.ndarray:
-    """At most `most` of the images (N, C, H, W), fewer if they are large, because bounds with many samples take long.
+    """Indices of at most `most` of the images (N, C, H, W), fewer if they are large, because bounds take long.
 
     They are drawn by `seed`, because images may be sorted by class. They are the same for every model, also if its
     likelihood is exact, so that the numbers of models compare.
     """
     count = min(most, max(FEWEST, AFFORDED // (samples * math.prod(images.shape[1:]))))
-    return np.asarray(images)[np.random.default_rng(seed).permutation(len(images))[:count]]
+    return np.random.default_rng(seed).permutation(len(images))[:count]
 
 
 @torch.no_grad()
@@ -89,41 +89,51 @@ def evaluate_likelihood(model: Model, images: Batches, samples: int, seed: int) 
     if isinstance(model, HasLikelihood):
         log_p = torch.cat([model.log_p_x(chunk) for chunk in x.split(IMAGES_AT_A_TIME)])
         return Likelihood("exact", *_summary(log_p.double(), model.observation, images))
-    found = importance_bound(model, x, samples, sampling)
+    labels = images.batch(slice(None)).get("label") if model.is_conditional else None
+    found = importance_bound(model, x, samples, sampling, labels)
     summary = _summary(found.curve[samples], model.observation, images)
     curve = {str(number): -float(log_p.mean()) for number, log_p in found.curve.items()}
     return Likelihood(f"bound ({samples} samples)", *summary, curve, _elbo(found, curve[str(samples)]))
 
 
 @torch.no_grad()
-def importance_bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Bound:
-    """The bound on log p(x) of observed x (N, C, H, W), with exactly K = `samples` codes per image."""
-    parts = [_bound(model, chunk, samples, generator) for chunk in x.split(max(1, _codes_at_a_time(x) // samples))]
+def importance_bound(
+    model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator, labels: Tensor | None = None
+) -> Bound:
+    """The bound on log p(x) of observed x (N, C, H, W), with exactly K = `samples` codes per image.
+
+    With `labels` (N) it is that of log p(x | label), which a conditional model has.
+    """
+    some = max(1, _codes_at_a_time(x) // samples)
+    chosen = [slice(start, start + some) for start in range(0, len(x), some)]
+    parts = [_bound(model, x[each], samples, generator, None if labels is None else labels[each]) for each in chosen]
     curve = {number: torch.cat([part.curve[number] for part in parts]) for number in parts[0].curve}
     return Bound(curve, torch.cat([part.log_p_x_given_z for part in parts]), torch.cat([part.kl for part in parts]))
 
 
-def _bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator) -> Bound:
-    mean, log_variance = model.posterior(x)  # (B, d)
+def _bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator, label: Tensor | None) -> Bound:
+    mean, log_variance = model.posterior(x, label)  # (B, …)
     # One image at a time, so that its draws do not depend on how many images are computed together.
-    noise = torch.stack([standard_normal((samples, mean.shape[1]), generator) for _ in x], 1)  # (K, B, d)
-    log_p_x_given_z, log_p_z_over_q = map(torch.cat, zip(*_parts(model, x, mean, log_variance, noise), strict=True))
+    noise = torch.stack([standard_normal((samples, *mean.shape[1:]), generator) for _ in x], 1)  # (K, B, …)
+    parts = _parts(model, x, mean, log_variance, noise, label)
+    log_p_x_given_z, log_p_z_over_q = map(torch.cat, zip(*parts, strict=True))
     log_weights = (log_p_x_given_z + log_p_z_over_q).double()  # (K, B)
     curve = {number: _grouped_bound(log_weights, number) for number in (*(k for k in CURVE if k < samples), samples)}
-    kl = kl_from_standard_normal(mean, log_variance).sum(1).double()
+    kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1).double()
     return Bound(curve, log_p_x_given_z.double().mean(0), kl)
 
 
 def _parts(
-    model: HasPosterior, x: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor
+    model: HasPosterior, x: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor, label: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes per image as fit at a time."""
-    for some in noise.split(max(1, _codes_at_a_time(x) // len(x))):  # (k, B, d)
+    zero = torch.zeros(())
+    for some in noise.split(max(1, _codes_at_a_time(x) // len(x))):  # (k, B, …)
         z = mean + torch.exp(0.5 * log_variance) * some
-        log_p_z = gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
+        log_p_z = gaussian_log_prob(z, zero, zero).flatten(2).sum(-1)
         # From the noise, not from z: where a variance is tiny, z rounds to the mean, and 0 / 0 is not a number.
-        log_q_z = (gaussian_log_prob(some, torch.zeros_like(some), torch.zeros_like(some)) - 0.5 * log_variance).sum(-1)
-        yield model.log_p_x_given_z(x, z), log_p_z - log_q_z
+        log_q_z = (gaussian_log_prob(some, zero, zero) - 0.5 * log_variance).flatten(2).sum(-1)
+        yield model.log_p_x_given_z(x, z, label), log_p_z - log_q_z
 
 
 def _codes_at_a_time(x: Tensor) -> int:
@@ -140,7 +150,7 @@ def _summary(log_p: Tensor, observation: Observation, images: Batches) -> tuple[
     """The fields of a likelihood after its kind, from log p(x) of each image (N)."""
     nats = -float(log_p.mean())
     standard_error = float(log_p.std() / math.sqrt(len(log_p)))
-    bits = (nats / math.prod(images.image_shape) - observation.log_volume) / math.log(2)
+    bits = (nats / math.prod(images.shape) - observation.log_volume) / math.log(2)
     return nats, standard_error, bits, len(log_p), observation.sample_space
 
 

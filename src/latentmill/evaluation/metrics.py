@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentmill.evaluation import copies, fidelity
-from latentmill.evaluation.fidelity import TooFew
 from latentmill.evaluation.spaces import CopySpace, CopyView, FidelitySpace, View
+from latentmill.features import distances
+from latentmill.features.distances import TooFew
 
 ROWS = 500  # samples at a time, for metrics whose time grows with their square, or that depend on their number
 C2ST_ROWS = 300  # of each set: a classifier's time grows with their square, its power much more slowly
@@ -73,11 +74,11 @@ def _balls(samples: View, space: FidelitySpace) -> tuple[float, ...]:
 
 
 def _frechet(samples: View, space: FidelitySpace) -> tuple[float]:
-    return (fidelity.frechet_distance(samples.features, space.some_test),)
+    return (distances.frechet_distance(samples.features, space.some_test),)
 
 
 def _kernel(samples: View, space: FidelitySpace) -> tuple[float]:
-    return (fidelity.kernel_distance(samples.features, space.some_test),)
+    return (distances.kernel_distance(samples.features, space.some_test),)
 
 
 def _c2st(samples: View, space: FidelitySpace) -> tuple[float]:

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from latentmill.data.batches import chunk_size
 from latentmill.evaluation.copies import are_exact_copies, exact_copy_distance
-from latentmill.evaluation.encoder import apply
 from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet
+from latentmill.features.encoder import apply
 
 SIDE = 8  # pixels that images are averaged down to: duplicates stay duplicates, and the search takes a second or two
 BASELINE = 2_000  # images whose distances show how far apart images are

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.evaluation.neighbours import K
 
@@ -37,3 +38,17 @@ class PreparedData:
         if self.train_labels is None or self.val_labels is None:
             return None
         return np.concatenate([self.train_labels, self.val_labels])
+
+    def train_batches(self, chosen: np.ndarray) -> Batches:
+        """The training images `chosen`, indices, with their labels."""
+        return _batches(self.train, self.train_labels, chosen)
+
+    def test_batches(self, chosen: np.ndarray | None = None) -> Batches:
+        """The test images, all or those `chosen`, with their labels."""
+        return _batches(self.test, self.test_labels, chosen)
+
+
+def _batches(images: np.ndarray, labels: np.ndarray | None, chosen: np.ndarray | None) -> Batches:
+    if chosen is None:
+        return Batches(images, labels=labels)
+    return Batches(np.asarray(images)[chosen], labels=None if labels is None else labels[chosen])

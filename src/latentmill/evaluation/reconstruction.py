@@ -14,7 +14,8 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from latentmill.contract import Decodes, Encodes, float_array
+from latentmill.codes import float_array
+from latentmill.contract import Decodes, Encodes
 from latentmill.data.batches import Batches, chunk_size
 from latentmill.evaluation.finite import require_finite
 
@@ -38,21 +39,25 @@ class Reconstruction:
 
 
 @torch.no_grad()
-def reconstruct(model: Encodes, images: Tensor) -> np.ndarray:
-    """Decode the codes of images (B, C, H, W), without noise.
+def reconstruct(model: Encodes, images: Tensor, label: Tensor | None = None) -> np.ndarray:
+    """Decode the codes of images (B, C, H, W), without noise; `label` (B) are theirs, for a conditional model.
 
     Raises:
         InputError: the reconstructions are not finite.
     """
     assert isinstance(model, Decodes)
-    made = float_array(model.decode(model.encode(images)))
+    made = float_array(model.decode(model.encode(images, label), label))
     require_finite("reconstructions", made)
     return made
 
 
 def compare_all(model: Encodes, images: Batches) -> Reconstruction:
     """All images against their reconstructions, in chunks."""
-    parts = [compare(float_array(chunk), reconstruct(model, chunk)) for chunk in images.chunks()]
+    parts = []
+    for part in images.slices():
+        batch = images.batch(part)
+        made = reconstruct(model, batch["image"], batch.get("label"))
+        parts.append(compare(float_array(batch["image"]), made))
     return Reconstruction(
         *(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Reconstruction))
     )

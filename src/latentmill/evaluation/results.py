@@ -1,5 +1,6 @@
 """The evaluation's output on disk: numbers for DVC, tables for its plots, pictures, and calibrations for the report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ from latentmill.evaluation.entry import EvaluationResult
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.neighbours import Neighbours
 from latentmill.evaluation.plots import distances_csv, kl_csv
+from latentmill.evaluation.sampling import OWN
+from latentmill.evaluation.selection import exported_prior
 from latentmill.files import write_bytes, write_json, write_text
 from latentmill.trials.trained_model import Failure
 
+ENTRIES = "entries"  # the folder of each entry's numbers
 MODEL = ""  # stands for a prior where results are of the model itself
 
 Results = dict[tuple[str, str], EvaluationResult]  # by entry, and prior or `MODEL`
@@ -18,7 +22,7 @@ Results = dict[tuple[str, str], EvaluationResult]  # by entry, and prior or `MOD
 
 def write(
     folder: Path,
-    entries: list[str],
+    entries: Mapping[str, str],
     results: Results,
     judge: Judge,
     test: Neighbours,
@@ -26,11 +30,11 @@ def write(
 ) -> None:
     """Write everything into an empty folder. The order of `results` does not matter.
 
-    An entry that `failed` has only the reason in metrics.json.
+    `entries` has the prior that each is to be exported with. One that `failed` has only the reason in metrics.json.
     """
-    failed = failed or {}
+    failed, order = failed or {}, list(entries)
     results = {
-        key: results[key] for key in sorted(results, key=lambda key: entries.index(key[0])) if key[0] not in failed
+        key: results[key] for key in sorted(results, key=lambda key: order.index(key[0])) if key[0] not in failed
     }
     by_entry: dict[str, dict[str, EvaluationResult]] = {entry: {} for entry in entries if entry not in failed}
     for (entry, prior), each in results.items():
@@ -38,8 +42,14 @@ def write(
     (folder / "pictures").mkdir()
     for entry, found in by_entry.items():
         _draw(folder / "pictures" / entry, found)
-    metrics = {entry: _metrics(by_entry[entry]) if entry in by_entry else _failed(failed[entry]) for entry in entries}
+    metrics = {
+        entry: _metrics(by_entry[entry], wanted) if entry in by_entry else _failed(failed[entry])
+        for entry, wanted in entries.items()
+    }
     write_json(folder / "metrics.json", metrics)
+    (folder / ENTRIES).mkdir()
+    for entry, numbers in metrics.items():  # so that an export depends on those of its own entry
+        write_json(folder / ENTRIES / f"{entry}.json", numbers)
     write_json(folder / "galleries.json", {entry: _shown(found) for entry, found in by_entry.items()})
     write_json(folder / "calibration.json", calibration(judge))
     write_text(folder / "distances.csv", distances_csv(results, test.distances[:, 0]))
@@ -87,9 +97,10 @@ def _failed(failure: Failure) -> dict[str, str]:
     return {"failed": failure.reason} | ({"advice": failure.advice} if failure.advice else {})
 
 
-def _metrics(results: dict[str, EvaluationResult]) -> dict[str, Any]:
+def _metrics(results: dict[str, EvaluationResult], wanted: str) -> dict[str, Any]:
     samples = {prior: each.metrics for prior, each in results.items() if prior != MODEL}
-    return results[MODEL].metrics | {"samples": samples}
+    chosen = OWN if OWN in samples else exported_prior(wanted, samples)
+    return {"exported_prior": chosen} | results[MODEL].metrics | {"samples": samples}
 
 
 def _shown(results: dict[str, EvaluationResult]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL
-from latentmill.evaluation.sampling import priors
+from latentmill.evaluation.sampling import generators
 from latentmill.heartbeat import duration
 
 SHOWN = 2  # running tasks in a status line
@@ -26,15 +26,18 @@ SHOWN = 2  # running tasks in a status line
 class Evaluation:
     """Starts all tasks when it is made, within a `cluster`. Results are available while other tasks run."""
 
-    def __init__(self, models: dict[str, Model], data: PreparedData, config: EvaluationConfig) -> None:
+    def __init__(
+        self, models: dict[str, tuple[Model, dict[str, Model]]], data: PreparedData, config: EvaluationConfig
+    ) -> None:
+        """`models` has of each entry its model and, by name, the priors of its codes."""
         train, val, test = (placed(images) for images in (data.train, data.val, data.test))
         shared = share(replace(data, train=train, val=val, test=test))
         self._names: dict[Any, str] = {}  # of each task, in the order in which they start
         self._start_judge(shared, chosen_features(config.features, data), config)
         self._shared_tasks = list(self._names)
         self._entry_tasks: dict[Any, tuple[str, str]] = {}  # entry and prior, or entry and `MODEL`
-        for entry, model in models.items():
-            self._start_entry(entry, model, shared, config)
+        for entry, (model, priors) in models.items():
+            self._start_entry(entry, model, priors, shared, config)
         self._ended, self._started = set[Any](), time.monotonic()
 
     def _start_judge(self, shared: Any, chosen: dict[int, list[str]], config: EvaluationConfig) -> None:
@@ -51,12 +54,13 @@ class Evaluation:
         self._names |= dict.fromkeys(calibrated, "controls") | dict.fromkeys(whole, "features")
         self._names |= {self._baseline: "the baseline of distances", self._judge: "the judge"}
 
-    def _start_entry(self, entry: str, model: Model, shared: Any, config: EvaluationConfig) -> None:
-        stored = share(model)
-        task = start(judge_model, stored, shared, config)
+    def _start_entry(
+        self, entry: str, model: Model, priors: dict[str, Model], shared: Any, config: EvaluationConfig
+    ) -> None:
+        task = start(judge_model, share(model), shared, config)
         self._entry_tasks[task], self._names[task] = (entry, MODEL), f"{entry}, the model"
-        for prior in priors(model):
-            task = start(judge_samples, stored, prior, shared, self._baseline, self._judge, config)
+        for prior, generator in generators(model, priors).items():
+            task = start(judge_samples, share(generator), prior, shared, self._baseline, self._judge, config)
             self._entry_tasks[task], self._names[task] = (entry, prior), f"{entry}, samples under {prior}"
 
     @property

@@ -1,63 +1,58 @@
-"""Draws samples from a trained model, under each of its priors."""
-
-from collections.abc import Callable
-from typing import cast, get_args
+"""Draws samples from a model, under each of its priors."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentmill.contract import Decodes, Model, PriorName, float_array
+from latentmill.codes import Generator, float_array, frequent_labels
+from latentmill.contract import Model
 from latentmill.data.batches import chunk_size
 from latentmill.draws import standard_normal
 from latentmill.evaluation.finite import require_finite
 
 CHUNK = 1_000  # rows of noise drawn at a time
-NO_CODES = "pixels"  # stands for the prior of a model without codes, which draws pixels
+OWN = "own"  # stands for the prior of a model that turns noise into images itself
 
 
-def priors(model: Model) -> tuple[str, ...]:
-    """The priors of a model with codes; `NO_CODES` for one without."""
-    return get_args(PriorName) if isinstance(model, Decodes) else (NO_CODES,)
-
-
-def exported_prior(model: Model) -> str:
-    """The prior of `generate`, and so of the exported generator."""
-    return model.prior_name if isinstance(model, Decodes) else NO_CODES
+def generators(model: Model, priors: dict[str, Model]) -> dict[str, Generator]:
+    """What samples are drawn with: the model under each of its `priors`, or under its own."""
+    return {name: Generator(model, prior) for name, prior in priors.items()} or {OWN: Generator(model)}
 
 
 @torch.no_grad()
-def sample(model: Model, prior: str, count: int, seed: int) -> np.ndarray:
+def sample(generator: Generator, count: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
     """`count` images, uint8 (count, C, H, W): with 8 bits, as training images and pictures of exports have.
+
+    Those of a conditional model have labels that are drawn by their frequency among `labels` (N), of training images.
 
     Raises:
         InputError: one is not finite.
     """
-    generator = torch.Generator().manual_seed(seed)
-    width, draw = _sampler(model, prior)
-    shape = draw(torch.zeros(1, width)).shape[1:]
+    shape = generator.model.shape
     samples, at_a_time = np.empty((count, *shape), np.uint8), chunk_size(shape)
+    drawing = torch.Generator().manual_seed(seed)
+    chosen = _chosen_labels(generator, count, seed, labels)
     for start in range(0, count, CHUNK):
-        noise = standard_normal((min(CHUNK, count - start), width), generator)
-        images = map(draw, noise.split(at_a_time))
+        noise = standard_normal((min(CHUNK, count - start), generator.noise_width), drawing)
+        parts = [slice(first, first + at_a_time) for first in range(0, len(noise), at_a_time)]
+        own = None if chosen is None else chosen[start : start + CHUNK]
+        images = [generator(noise[part], None if own is None else own[part])[0] for part in parts]
         samples[start : start + len(noise)] = np.concatenate([_bytes(float_array(some)) for some in images])
     return samples
 
 
 @torch.no_grad()
-def sample_codes(model: Decodes, prior: str, count: int, seed: int) -> np.ndarray:
-    """`count` codes (count, d) from one prior."""
-    fitted = model.prior(cast(PriorName, prior))
-    generator = torch.Generator().manual_seed(seed)
-    return float_array(fitted(standard_normal((count, fitted.noise_width), generator)))
+def sample_codes(generator: Generator, count: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
+    """`count` codes (count, d), each as a row, with labels as in `sample`."""
+    noise = standard_normal((count, generator.noise_width), torch.Generator().manual_seed(seed))
+    return float_array(generator.code(noise, _chosen_labels(generator, count, seed, labels)).flatten(1))
 
 
-def _sampler(model: Model, prior: str) -> tuple[int, Callable[[Tensor], Tensor]]:
-    """The width of the noise, and the map from noise to images."""
-    if not isinstance(model, Decodes):
-        return model.noise_width, model.generate
-    fitted = model.prior(cast(PriorName, prior))
-    return fitted.noise_width, lambda noise: model.decode(fitted(noise))
+def _chosen_labels(generator: Generator, count: int, seed: int, labels: np.ndarray | None) -> Tensor | None:
+    if not generator.is_conditional:
+        return None
+    assert labels is not None  # else the model could not have been trained
+    return frequent_labels(labels, count, seed)
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:

@@ -1,12 +1,18 @@
-"""The distance of samples to the validation images, by which a champion is chosen: test images are only reported."""
+"""The distance of samples to the validation images, by which priors and a champion are chosen.
+
+Test images are only reported.
+"""
 
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from latentmill.evaluation.fidelity import TooFew, frechet_distance, kernel_distance, prdc
+from latentmill.config import AUTO
+from latentmill.evaluation.fidelity import prdc
 from latentmill.evaluation.spaces import FidelitySpace, random_subset
+from latentmill.features.distances import TooFew, frechet_distance, kernel_distance
 
 COMPARED = 2_000  # images of each set: the time of most metrics grows with their square
 
@@ -30,3 +36,19 @@ def selection_metrics(samples: np.ndarray, val: np.ndarray, spaces: list[Fidelit
     except TooFew:
         return {}
     return {"space": spaces[-1].name} | distances | asdict(balls)
+
+
+def exported_prior(wanted: str, samples: dict[str, dict[str, Any]]) -> str:
+    """The prior that an entry is exported with, of those with results: the one that is wanted, unless that is auto.
+
+    auto is the nearest to the validation images of those that don't fail Rule 2, or of all if all fail; without
+    distances, because there are too few images, it is the last.
+    """
+    if wanted != AUTO:
+        return wanted
+    allowed = [name for name, found in samples.items() if found["rule_2"]["status"] != "fail"] or list(samples)
+
+    def distance(name: str) -> float:
+        return float(samples[name]["validation"].get("frechet_distance", inf))
+
+    return min(reversed(allowed), key=distance)

@@ -11,11 +11,11 @@ from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.controls import Population
 from latentmill.evaluation.copies import exact_copy_distance, near_copy_threshold
 from latentmill.evaluation.corruptions import noisy
-from latentmill.evaluation.encoder import map_chunks
-from latentmill.evaluation.features import Features
 from latentmill.evaluation.fidelity import bandwidth, radii, vendi_score
 from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, FITTED, Cells, Classes, Clusters, Groups
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, joined_neighbours
+from latentmill.features.encoder import map_chunks
+from latentmill.features.spaces import Features
 
 CELLS = 10  # of C_T
 REFERENCE = 1_000  # test images, and training images, for metrics whose time grows with their square

@@ -8,10 +8,10 @@ from typing import Any
 from latentmill.config import ExportConfig
 from latentmill.export.permission import evaluated, require_rule_2
 from latentmill.export.refusal import Refused
-from latentmill.export.writer import TrainingData, summary, write_export
+from latentmill.export.writer import TrainedPair, TrainingData, summary, write_export
 from latentmill.files import replacing_folder
 from latentmill.memory import is_out_of_memory
-from latentmill.trials.trained_model import load
+from latentmill.trials.trained_model import load, load_priors
 
 TRY_AGAIN = "to try again, run `dvc repro -f export`"
 
@@ -50,11 +50,15 @@ class Exporter:
     def _export(self, entry: str, folder: Path, inputs: str) -> None:
         found = evaluated(entry, self.metrics, self.models)
         require_rule_2(entry, found, self.config.allow_failing)
-        trained, steps = load(self.models / entry), lambda step: self.tell(f"{folder}: {step}")
+        trained, steps = self._trained(entry, found), lambda step: self.tell(f"{folder}: {step}")
         with replacing_folder(folder) as partial:
             card = write_export(trained, entry, found, self.data, partial, self.config.formats, inputs, steps)
         for line in summary(card):
             self.tell(f"{folder}: {line}")
+
+    def _trained(self, entry: str, metrics: Json) -> TrainedPair:
+        priors = load_priors(self.models / entry)
+        return TrainedPair(load(self.models / entry), priors.get(metrics["exported_prior"]))
 
     def _refuse(self, entry: str, folder: Path, refused: Refused, inputs: str) -> None:
         with replacing_folder(folder) as partial:

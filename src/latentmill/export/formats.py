@@ -21,10 +21,10 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from latentmill.config import FormatName
 from latentmill.data.batches import as_float
-from latentmill.evaluation.features import PixelFeatures
-from latentmill.evaluation.fidelity import frechet_distance
 from latentmill.export.graphs import Graph, published
 from latentmill.export.latency import milliseconds
+from latentmill.features.distances import frechet_distance
+from latentmill.features.spaces import PixelFeatures
 from latentmill.runtime import graph as runtime
 
 LEVELS = 255  # steps from black to white
@@ -32,14 +32,15 @@ COMPARED = 2_000  # images, at most
 CALIBRATED = 100  # codes at a time
 
 Json = dict[str, Any]
+Feeds = dict[str, np.ndarray]  # by input
 
 
 @dataclass(frozen=True)
 class Reference:
     """The codes and images on which every format is measured."""
 
-    prior_codes: np.ndarray  # drawn from the prior, float32 (N, d)
-    image_codes: np.ndarray  # of the validation images, float32 (M, d)
+    prior_codes: Feeds  # what the decoder takes: codes drawn from the prior, (N, …), and labels
+    image_codes: Feeds  # the same of the validation images, (M, …)
     images: np.ndarray  # the validation images, uint8 (M, C, H, W)
 
 
@@ -86,8 +87,9 @@ class _Measured:
 def _measured(path: Path, format: str, graph: Graph, reference: Reference, features: PixelFeatures) -> _Measured:
     dtype = np.uint8 if format == "uint8" else np.float32
     outputs, content = {"image": reference.images.shape[1:]}, path.read_bytes()
-    opened = runtime.OnnxGraph(content, str(path), (graph.input_name, graph.input_shape), outputs, dtype=dtype)
-    images = opened.run(reference.prior_codes[:COMPARED], "image")[0]
+    opened = runtime.OnnxGraph(content, str(path), graph.taken, outputs, dtype=dtype, labelled=graph.is_labelled)
+    some = {name: each[:COMPARED] for name, each in reference.prior_codes.items()}
+    images = opened.run(some["z"], "image", label=some.get("label"))[0]
     images = as_float(images) if dtype == np.uint8 else images
     distance = frechet_distance(features(images), features(as_float(reference.images[:COMPARED])))
     return _Measured(images, distance, milliseconds(opened, graph), len(content))
@@ -138,14 +140,16 @@ def _uint8(whole: Path, reference: Reference) -> onnx.ModelProto:
 
 
 class _Codes(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Yields codes (N, d) for calibration."""
+    """Yields what the decoder takes, N rows, for calibration."""
 
-    def __init__(self, codes: np.ndarray) -> None:
-        self.parts: Iterator[np.ndarray] = iter(np.array_split(codes, -(-len(codes) // CALIBRATED)))
+    def __init__(self, feeds: Feeds) -> None:
+        rows = range(0, len(feeds["z"]), CALIBRATED)
+        self.parts: Iterator[Feeds] = (
+            {name: each[start : start + CALIBRATED] for name, each in feeds.items()} for start in rows
+        )
 
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        part = next(self.parts, None)
-        return None if part is None else {"z": part}
+    def get_next(self) -> Feeds | None:
+        return next(self.parts, None)
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """Which graphs a model is exported as, and how torch writes them.
 
-    generator.onnx  noise (batch, noise_width) -> image (batch, C, H, W), and the code z (batch, latent) if there is one
-    decoder.onnx    z (batch, latent)          -> image (batch, C, H, W)     for a model with a latent
-    encoder.onnx    image (batch, C, H, W)     -> mean (batch, latent)       likewise; and log_variance for a posterior
+    generator.onnx  noise (batch, noise_width) -> image (batch, C, H, W), and the code z (batch, …) if there is one
+    decoder.onnx    z (batch, …)               -> image (batch, C, H, W)    for a model with codes
+    encoder.onnx    image (batch, C, H, W)     -> mean (batch, …)           likewise; and log_variance for a posterior
 
-All are float32 with images in [0, 1], have a dynamic batch and draw nothing at random.
+Those of a conditional model also take label (batch), int64. All else is float32, with images in [0, 1]. The batch is
+dynamic, and no graph draws anything at random.
 """
 
 import logging
@@ -13,13 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from latentmill.contract import Decodes, Encodes, HasPosterior, Model
+from latentmill.codes import Generator
+from latentmill.contract import Decodes, Encodes, HasPosterior
 from latentmill.export.refusal import Refused
-from latentmill.networks import ImageShape
+from latentmill.networks import Shape
 
 OPSET = 20  # the newest that onnxruntime-web runs too
 EXAMPLE_BATCH = 2  # a batch of 1 would be frozen into the graph
@@ -30,45 +33,57 @@ class Graph:
     """One function of a model, to be exported."""
 
     name: str
-    function: Callable[[Tensor], tuple[Tensor, ...]]
+    function: Callable[..., tuple[Tensor, ...]]
     model: nn.Module  # holds the weights of `function`
-    input_name: str
+    inputs: dict[str, Shape]  # name -> shape of one example; in the order of the function's arguments
     output_names: tuple[str, ...]
-    input_shape: tuple[int, ...]  # of one example
+    classes: int = 0  # of `label`, if that is an input
 
-    def example(self, batch: int, seed: int) -> Tensor:
+    def example(self, batch: int, seed: int) -> tuple[Tensor, ...]:
         """Inputs such as an application would give."""
         generator = torch.Generator().manual_seed(seed)
-        draw = torch.rand if self.input_name == "image" else torch.randn
-        return draw((batch, *self.input_shape), generator=generator)
+        return tuple(self._example(name, (batch, *shape), generator) for name, shape in self.inputs.items())
+
+    @property
+    def taken(self) -> tuple[str, Shape]:
+        """The input beside a label."""
+        return next(iter(self.inputs.items()))
+
+    @property
+    def is_labelled(self) -> bool:
+        return "label" in self.inputs
+
+    def feeds(self, batch: int, seed: int) -> dict[str, np.ndarray]:
+        """The same by name."""
+        return {name: each.numpy() for name, each in zip(self.inputs, self.example(batch, seed), strict=True)}
 
     @torch.no_grad()
     def outputs(self, batch: int) -> dict[str, Tensor]:
         """What torch makes of an example, by name."""
-        return dict(zip(self.output_names, self.function(self.example(batch, seed=0)), strict=True))
+        return dict(zip(self.output_names, self.function(*self.example(batch, seed=0)), strict=True))
+
+    def _example(self, name: str, shape: Shape, generator: torch.Generator) -> Tensor:
+        if name == "label":
+            return torch.randint(self.classes, shape, generator=generator)
+        return (torch.rand if name == "image" else torch.randn)(shape, generator=generator)
 
 
-def graphs(model: Model, image_shape: ImageShape) -> list[Graph]:
-    """The graphs that `model` can be exported as."""
-    noise = (model.noise_width,)
+def graphs(generator: Generator, classes: int = 0) -> list[Graph]:
+    """The graphs that a model, with the prior of its codes, can be exported as; `classes` of its label, if any."""
+    model, label = generator.model, {"label": ()} if generator.is_conditional else {}
+    outputs = ("image", "z") if generator.has_codes else ("image",)
+    noise: dict[str, Shape] = {"noise": (generator.noise_width,)}
+    found = [Graph("generator", generator.forward, generator, noise | label, outputs, classes)]
     if isinstance(model, Decodes):
-        prior, decode = model.prior(model.prior_name), model.decode
-        found = [
-            Graph("generator", lambda noise: _with_code(prior(noise), decode), model, "noise", ("image", "z"), noise),
-            Graph("decoder", lambda z: (decode(z),), model, "z", ("image",), (model.latent,)),
-        ]
-    else:
-        found = [Graph("generator", lambda noise: (model.generate(noise),), model, "noise", ("image",), noise)]
+        decode, z = model.decode, {"z": model.code_shape} | label
+        found.append(Graph("decoder", lambda *given: (decode(*given),), model, z, ("image",), classes))
     if isinstance(model, HasPosterior):
-        found.append(Graph("encoder", model.posterior, model, "image", ("mean", "log_variance"), image_shape))
+        image = {"image": model.shape} | label
+        found.append(Graph("encoder", model.posterior, model, image, ("mean", "log_variance"), classes))
     elif isinstance(model, Encodes):
-        encode = model.encode
-        found.append(Graph("encoder", lambda image: (encode(image),), model, "image", ("mean",), image_shape))
+        encode, image = model.encode, {"image": model.shape} | label
+        found.append(Graph("encoder", lambda *given: (encode(*given),), model, image, ("mean",), classes))
     return found
-
-
-def _with_code(z: Tensor, decode: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    return decode(z), z.clone()  # an output that is the input too would be a graph without an operation for it
 
 
 def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
@@ -83,11 +98,13 @@ def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
     except torch.onnx.OnnxExporterError as error:
         raise Refused(f"{path.name} must be a graph that torch can translate to ONNX", _reason(error)) from None
     found = [value.name for value in [*proto.graph.input, *proto.graph.output]]
-    if found != [graph.input_name, *graph.output_names]:
-        given = ", ".join(graph.output_names)
-        raise Refused(f"{path.name} must map {graph.input_name} to {given}, but has {found}")
-    if not any(graph.input_name in node.input for node in proto.graph.node if node.op_type != "Shape"):
-        raise Refused(f"{path.name} must use its input, but no operation takes the values of {graph.input_name}")
+    if found != [*graph.inputs, *graph.output_names]:
+        taken, given = ", ".join(graph.inputs), ", ".join(graph.output_names)
+        raise Refused(f"{path.name} must map {taken} to {given}, but has {found}")
+    used = {name for node in proto.graph.node if node.op_type != "Shape" for name in node.input}
+    for name in graph.inputs:
+        if name not in used:
+            raise Refused(f"{path.name} must use its inputs, but no operation takes the values of {name}")
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, path)
 
@@ -97,12 +114,13 @@ def _translate(graph: Graph) -> onnx.ModelProto:
     with warnings.catch_warnings():
         # torch warns of a deprecated call of its own
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        batch = torch.export.Dim("batch")
         program = torch.onnx.export(
             _Function(graph).eval(),
-            (graph.example(EXAMPLE_BATCH, seed=0),),
-            input_names=[graph.input_name],
+            graph.example(EXAMPLE_BATCH, seed=0),
+            input_names=list(graph.inputs),
             output_names=list(graph.output_names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=((*({0: batch} for _ in graph.inputs),),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -126,8 +144,8 @@ class _Function(nn.Module):
         super().__init__()
         self.model, self.function = graph.model, graph.function
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        return self.function(inputs)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.function(*inputs)
 
 
 def published(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:

@@ -20,13 +20,12 @@ TRAINING_DATA = ("manifest.json", "train_labels.npy")  # the manifest has the di
 Json = dict[str, Any]
 
 
-def inputs_digest(entry: str, variant: str, model: Path, data: Path, metrics: Json, config: ExportConfig) -> str:
+def inputs_digest(entry: str, model: Path, data: Path, metrics: Json, config: ExportConfig) -> str:
     """SHA-256 of everything that can change the export of an entry, or its refusal.
 
     Args:
         entry: its name on the ladder.
-        variant: the name of its variant.
-        model: the folder of its trained model, or of its failure.
+        model: the folder of its trained model and priors, or of its failure.
         data: the prepared data set.
         metrics: results of the evaluation, by entry; those of other entries do not count.
         config: only what concerns the entry counts.
@@ -37,21 +36,23 @@ def inputs_digest(entry: str, variant: str, model: Path, data: Path, metrics: Js
         "may fail Rule 2": entry in config.allow_failing,
         "formats": config.formats,
         "libraries": {name: version(name) for name in LIBRARIES},
-        "code": digest(imported_files(WRITER, *_variant_file(variant))),
-        "model": dict(_files(*sorted(model.glob("*")))),
-        "data": dict(_files(*(data / name for name in TRAINING_DATA))),
+        "code": digest(imported_files(WRITER, *_own_files(model))),
+        "model": dict(_files(*sorted(model.rglob("*")), below=model)),
+        "data": dict(_files(*(data / name for name in TRAINING_DATA), below=data)),
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def _variant_file(name: str) -> list[Path]:
-    """Variants are found by name, so no import leads to them."""
-    path = SOURCE / "latentmill" / "models" / f"{name}.py"
-    return [path] if path.exists() else []
+def _own_files(model: Path) -> list[Path]:
+    """The code of a model and of its priors: they are found by name, so no import leads to them."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(model.rglob("trial.json"))]
+    names = [("priors" if each["trial"]["parent"] else "models", each["trial"]["model"]) for each in records]
+    paths = [SOURCE / "latentmill" / family / f"{name}.py" for family, name in names]
+    return [path for path in paths if path.exists()]
 
 
-def _files(*paths: Path) -> Iterator[tuple[str, str]]:
+def _files(*paths: Path, below: Path) -> Iterator[tuple[str, str]]:
     for path in paths:
         if path.is_file():
             with path.open("rb") as file:
-                yield path.name, hashlib.file_digest(file, "sha256").hexdigest()
+                yield str(path.relative_to(below)), hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,9 +24,8 @@ def largest_difference(graph: Graph, path: Path) -> float:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     differences = []
     for batch in BATCHES:
-        inputs = graph.example(batch, seed=batch)
-        outputs = session.run(list(graph.output_names), {graph.input_name: inputs.numpy()})
-        for found, tensor in zip(outputs, graph.function(inputs), strict=True):
+        outputs = session.run(list(graph.output_names), graph.feeds(batch, seed=batch))
+        for found, tensor in zip(outputs, graph.function(*graph.example(batch, seed=batch)), strict=True):
             expected = tensor.numpy()
             differences.append(np.abs(found - expected).max() / np.maximum(1.0, np.abs(expected).max()))
     largest = float(np.max(differences))  # NaN where one is

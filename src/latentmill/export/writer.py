@@ -3,14 +3,16 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from latentmill.codes import Generator, codes_of, float_array, frequent_labels
 from latentmill.config import FormatName
-from latentmill.contract import Decodes, Encodes, Model, codes_of, float_array
+from latentmill.contract import Decodes, Encodes
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
 from latentmill.draws import standard_normal
@@ -36,16 +38,30 @@ class TrainingData:
     val: np.ndarray  # uint8 (M, C, H, W)
     manifest: Json  # as the stage prepare wrote it
     classes: list[str] | None = None  # names; None without `labels`
+    val_labels: np.ndarray | None = None  # (M)
 
     @staticmethod
     def read(folder: Path) -> "TrainingData":
         """From the prepared data set in `folder`."""
-        train, labels = read_split(folder, "train"), read_labels(folder, "train")
-        return TrainingData(train, labels, read_split(folder, "val"), read_manifest(folder), read_classes(folder))
+        train, val = read_split(folder, "train"), read_split(folder, "val")
+        labels, val_labels = read_labels(folder, "train"), read_labels(folder, "val")
+        return TrainingData(train, labels, val, read_manifest(folder), read_classes(folder), val_labels)
+
+
+@dataclass(frozen=True)
+class TrainedPair:
+    """A trained model and the prior that draws its codes; `prior` is None for a model that needs none."""
+
+    model: TrainedModel
+    prior: TrainedModel | None = None
+
+    @property
+    def generator(self) -> Generator:
+        return Generator(self.model.model, self.prior.model if self.prior else None)
 
 
 def write_export(
-    trained: TrainedModel,
+    trained: TrainedPair,
     entry: str,
     metrics: Json,
     data: TrainingData,
@@ -57,7 +73,7 @@ def write_export(
     """Export every graph of the model into `folder`, verified, then its card and the manifest; return the card.
 
     Args:
-        trained: the model.
+        trained: the model and its prior.
         entry: its name on the ladder.
         metrics: its results in the evaluation.
         data: what it was trained on.
@@ -71,14 +87,14 @@ def write_export(
     """
     identity = identify(trained, entry, metrics)
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in identity.items()}
-    files = {}
-    for graph in graphs(trained.model, trained.image_shape):
+    files, generator = {}, trained.generator
+    for graph in graphs(generator, len(data.classes or [])):
         path = folder / f"{graph.name}.onnx"
         files[path.name] = _write_graph(graph, path, metadata, tell)
-    if isinstance(trained.model, Encodes):
+    if isinstance(generator.model, Encodes):
         tell(f"encoding {len(data.train):,} training images to find directions")
-    card = identity | latent_space(trained, data) | {"classes": _classes(data)}
-    card |= {"formats": formats(trained.model, data, folder, tolerances, tell), "data": _data(data.manifest)}
+    card = identity | latent_space(generator, data) | {"classes": _classes(data), "label": _label(generator, data)}
+    card |= {"formats": formats(generator, data, folder, tolerances, tell), "data": _data(data.manifest)}
     card |= {"metrics": metrics, "files": files, "measured_on": measured_on()}
     write_json(folder / CARD, card)
     write_text(folder / "card.md", as_text(card))
@@ -93,7 +109,7 @@ def _write_graph(graph: Graph, path: Path, metadata: dict[str, str], tell: Calla
     difference = largest_difference(graph, path)
     tell(f"{path.name}: timing")
     return {
-        "input": graph.input_name,
+        "inputs": list(graph.inputs),
         "outputs": list(graph.output_names),
         "bytes": path.stat().st_size,
         "largest_difference_from_torch": difference,
@@ -109,31 +125,53 @@ def summary(card: Json) -> list[str]:
     ]
 
 
-def identify(trained: TrainedModel, entry: str, metrics: Json) -> Json:
+def identify(trained: TrainedPair, entry: str, metrics: Json) -> Json:
     """The identity of the model, which every graph has in its metadata: the same for the same weights."""
-    record, model = trained.record, trained.model
+    record, generator = trained.model.record, trained.generator
+    shape = generator.model.code_shape if isinstance(generator.model, Decodes) else None
     return {
         "warning": warning(metrics),
         "entry": entry,
-        "variant": record["trial"]["variant"],
-        "config": record["trial"]["model"],
-        "image_shape": list(trained.image_shape),
+        "model": record["trial"]["model"],
+        "config": record["trial"]["config"],
+        "image_shape": list(generator.model.shape),
         "value_range": [0, 1],
-        "latent": model.latent if isinstance(model, Decodes) else None,
-        "noise": {"width": model.noise_width, "categorical": model.noise_choices},
-        "prior": f"{model.prior_name} over {model.latent} dimensions" if isinstance(model, Decodes) else "none",
+        "latent": None if shape is None else prod(shape),
+        "code_shape": None if shape is None else list(shape),
+        "noise": {"width": generator.noise_width, "categorical": generator.noise_choices},
+        "prior": "none"
+        if trained.prior is None
+        else f"{metrics['exported_prior']} over {prod(shape or ())} dimensions",
+        "prior_trial": _prior(trained),
         "fingerprint": record["fingerprint"],
         "data_digest": record["data_digest"],
         "weights_sha256": record["weights_sha256"],
     }
 
 
-def latent_space(trained: TrainedModel, data: TrainingData) -> Json:
+def _prior(trained: TrainedPair) -> Json | None:
+    """The trial of what draws the codes; None for a model that turns noise into images itself."""
+    if trained.prior is None:
+        return None
+    record = trained.prior.record
+    kept = {key: record["trial"][key] for key in ("model", "config")}
+    return kept | {key: record[key] for key in ("fingerprint", "weights_sha256")}
+
+
+def latent_space(generator: Generator, data: TrainingData) -> Json:
     """Mean and deviation of the training images' codes, and directions among them; empty for a model without codes."""
-    if not isinstance(trained.model, Encodes):
+    if not isinstance(generator.model, Encodes):
         return {"codes": None, "directions": []}
-    codes = codes_of(trained.model, Batches(data.train))
-    return {"codes": spread(codes), "directions": directions(codes, data.labels, data.classes)}
+    codes = codes_of(generator.model, Batches(data.train, labels=data.labels))
+    rows = codes.reshape(len(codes), -1)
+    return {"codes": spread(rows), "directions": directions(rows, data.labels, data.classes)}
+
+
+def _label(generator: Generator, data: TrainingData) -> Json | None:
+    """The classes that a conditional model takes, in the order of their indices, and their training images."""
+    if not generator.is_conditional or data.labels is None or data.classes is None:
+        return None
+    return {"classes": data.classes, "counts": [count for _, count in class_counts(data.labels, data.classes)]}
 
 
 def _classes(data: TrainingData) -> list[Json]:
@@ -145,18 +183,30 @@ def _classes(data: TrainingData) -> list[Json]:
 
 @torch.no_grad()
 def formats(
-    model: Model, data: TrainingData, folder: Path, tolerances: dict[FormatName, float], tell: Callable[[str], None]
+    generator: Generator,
+    data: TrainingData,
+    folder: Path,
+    tolerances: dict[FormatName, float],
+    tell: Callable[[str], None],
 ) -> Json:
     """Write the decoder in each of these formats; the measurements by format, empty for a model without codes."""
+    model = generator.model
     if not tolerances or not isinstance(model, Decodes) or not isinstance(model, Encodes):
         return {}
     from latentmill.export.formats import Reference, write_formats  # here, because it loads slowly and few need it
 
-    prior, image_shape = model.prior(model.prior_name), data.train.shape[1:]
-    decoder = next(each for each in graphs(model, image_shape) if each.name == "decoder")
-    noise = standard_normal((len(data.val), prior.noise_width), torch.Generator().manual_seed(0))
-    reference = Reference(float_array(prior(noise)), codes_of(model, Batches(data.val)), data.val)
+    decoder = next(each for each in graphs(generator, len(data.classes or [])) if each.name == "decoder")
+    noise = standard_normal((len(data.val), generator.noise_width), torch.Generator().manual_seed(0))
+    labels = None if data.labels is None else frequent_labels(data.labels, len(noise), seed=0)
+    feeds = {"z": float_array(generator.code(noise, labels))} | _label_feed(decoder, labels)
+    image_codes = {"z": codes_of(model, Batches(data.val, labels=data.val_labels))}
+    own = None if data.val_labels is None else torch.from_numpy(data.val_labels)
+    reference = Reference(feeds, image_codes | _label_feed(decoder, own), data.val)
     return write_formats(tolerances, decoder, folder, reference, tell)
+
+
+def _label_feed(graph: Graph, labels: torch.Tensor | None) -> dict[str, np.ndarray]:
+    return {"label": labels.numpy()} if "label" in graph.inputs and labels is not None else {}
 
 
 def _data(manifest: Json) -> Json:

@@ -6,18 +6,19 @@ This is -log N(x; g, I) up to a constant. The masking noise m is that of Vincent
 codes f(x), so N(0, I) misses them; a mixture fitted to them does not (Ghosh et al. 2020).
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from latentmill.contract import Batch, LatentConfig, LatentModel
+from latentmill.contract import Batch, HasCriterion, LatentConfig, LatentModel, Phase, Terms
 from latentmill.draws import Draw, Noise
-from latentmill.networks import ImageShape, NetworkConfig, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape, decoder, encoder
 
 
-class Autoencoder(LatentModel):
+class Autoencoder(LatentModel, HasCriterion):
     """Encoder f and decoder g trained on the squared error."""
 
     class Config(NetworkConfig, LatentConfig):
@@ -25,14 +26,17 @@ class Autoencoder(LatentModel):
 
     kept: Tensor  # (), the share of pixels that the encoder sees in training
 
-    def __init__(self, config: Config, image_shape: ImageShape) -> None:
-        super().__init__(config, image_shape)
-        self.encoder = encoder(config, image_shape, config.latent)
-        self.decoder = decoder(config, config.latent, image_shape)
-        self.draws = {"mask": Draw("uniform", image_shape)}
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.encoder = encoder(config, shape, config.latent)
+        self.decoder = decoder(config, config.latent, shape)
+        self.criterion_draws = {}
         self.register_buffer("kept", torch.tensor(1 - config.corruption))
 
-    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def phases(self) -> Sequence[Phase]:
+        return (Phase(Autoencoder.loss, {"mask": Draw("uniform", self.shape)}),)
+
+    def loss(self, batch: Batch, noise: Noise) -> Terms:
         images = batch["image"]
         return {"loss": self._reconstruction_error(images, images * (noise["mask"] < self.kept))}
 
@@ -40,10 +44,10 @@ class Autoencoder(LatentModel):
         """The loss on clean images, which does not depend on the corruption."""
         return self._reconstruction_error(batch["image"], batch["image"])
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return self.encoder(images)
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.decoder(z))
 
     def _reconstruction_error(self, images: Tensor, seen: Tensor) -> Tensor:

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from latentmill.components import principal_components
-from latentmill.contract import Batch, HasLikelihood, HasPosterior, LatentConfig, LatentModel
+from latentmill.contract import HasLikelihood, HasPosterior, LatentConfig, LatentModel
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
-from latentmill.draws import Noise
 from latentmill.errors import InputError
-from latentmill.networks import ImageShape
+from latentmill.networks import Shape
 from latentmill.observations import Gaussian
 
 SMALLEST_VARIANCE = 1e-12  # of the noise: with none, as where there is hardly an image more than factors, no density
@@ -35,30 +34,29 @@ class Ppca(LatentModel, HasLikelihood, HasPosterior):
     variances: Tensor  # (d), L
     noise_variance: Tensor  # (), s
 
-    def __init__(self, config: LatentConfig, image_shape: ImageShape) -> None:
-        super().__init__(config, image_shape)
-        self.image_shape = image_shape
+    def __init__(self, config: LatentConfig, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
         self.observation: Gaussian = Gaussian()
-        self.draws = {"x": self.observation.draw(image_shape)}
-        pixels = math.prod(image_shape)
+        self.criterion_draws = {"x": self.observation.draw(shape)}
+        pixels = math.prod(shape)
         self.register_buffer("mu", torch.zeros(pixels))
         self.register_buffer("directions", torch.zeros(pixels, config.latent))
         self.register_buffer("variances", torch.ones(config.latent))
         self.register_buffer("noise_variance", torch.ones(()))
 
-    def before_training(self, images: Batches, generator: torch.Generator) -> None:
-        smallest = min(len(images), len(self.mu))
-        if self.latent >= smallest:
+    def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
+        smallest, (latent,) = min(len(examples), len(self.mu)), self.code_shape
+        if latent >= smallest:
             raise InputError(
-                f"latent must be below the number of images and of pixels, {smallest}, but got latent={self.latent}"
+                f"latent must be below the number of images and of pixels, {smallest}, but got latent={latent}"
             )
         state = generator.get_state()
 
         def observed() -> Iterator[Tensor]:
             generator.set_state(state)  # at each look at the images the noise is the same
-            return (self.observation.observe(chunk, generator).flatten(1) for chunk in images.chunks())
+            return (self.observation.observe(chunk, generator).flatten(1) for chunk in examples.chunks())
 
-        found = principal_components(observed, self.latent)
+        found = principal_components(observed, latent)
         noise_variance = max(found.rest, SMALLEST_VARIANCE)
         self.mu.copy_(found.mean)
         self.directions.copy_(found.directions)
@@ -66,33 +64,30 @@ class Ppca(LatentModel, HasLikelihood, HasPosterior):
         self.noise_variance.fill_(noise_variance)
         self.observation.log_variance.data.fill_(math.log(noise_variance))
 
-    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-        return {"loss": -self.log_p_x(self.observation.observed(batch["image"], noise["x"]))}
-
     def log_p_x(self, x: Tensor) -> Tensor:
         """log N(x; mu, W W' + s I), by coordinates along U and the squared distance from its span."""
         centred = x.flatten(1) - self.mu
         along = centred @ self.directions  #                                       (B, d)
         off = (centred - along @ self.directions.T).square().sum(1)  #             (B)
         log_p_along = gaussian_log_prob(along, torch.zeros_like(along), self.variances.log()).sum(1)
-        others = len(self.mu) - self.latent
+        others = len(self.mu) - len(self.variances)
         return log_p_along - 0.5 * (off / self.noise_variance + others * torch.log(2 * math.pi * self.noise_variance))
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """N(L^-1 (L - s)^(1/2) U' (x - mu), s L^-1): diagonal, because U diagonalises W' W."""
         along = (x.flatten(1) - self.mu) @ self.directions
         mean = along * (self.variances - self.noise_variance).sqrt() / self.variances
         return mean, torch.log(self.noise_variance / self.variances).expand_as(mean)
 
-    def log_p_x_given_z(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.observation.log_prob(x, self._mean_of_x(z))
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return self.posterior(images)[0]
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.observation.mean(self._mean_of_x(z))
 
     def _mean_of_x(self, z: Tensor) -> Tensor:
         scaled = z * (self.variances - self.noise_variance).sqrt()
-        return (scaled @ self.directions.T + self.mu).unflatten(-1, self.image_shape)
+        return (scaled @ self.directions.T + self.mu).unflatten(-1, self.shape)

@@ -6,6 +6,7 @@ With beta = 1 this is the negative evidence lower bound (Kingma & Welling 2014);
 for codes that follow the prior more closely (Higgins et al. 2017).
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -13,14 +14,14 @@ from pydantic import Field
 from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
-from latentmill.contract import Batch, HasPosterior, LatentConfig, LatentModel
+from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel, Phase, Terms
 from latentmill.densities import kl_from_standard_normal
 from latentmill.draws import Draw, Noise
-from latentmill.networks import ImageShape, NetworkConfig, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape, decoder, encoder
 from latentmill.observations import ObservationName, observation
 
 
-class Vae(LatentModel, HasPosterior):
+class Vae(LatentModel, HasPosterior, HasCriterion):
     """q(z | x) is a Gaussian with diagonal covariance, reparameterised."""
 
     class Config(NetworkConfig, LatentConfig):
@@ -29,15 +30,18 @@ class Vae(LatentModel, HasPosterior):
 
     beta: Tensor  # ()
 
-    def __init__(self, config: Config, image_shape: ImageShape) -> None:
-        super().__init__(config, image_shape)
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
         self.observation = observation(config.observation)
-        self.draws = {"x": self.observation.draw(image_shape), "z": Draw("normal", (config.latent,))}
-        self.encoder = encoder(config, image_shape, 2 * config.latent)
-        self.decoder = decoder(config, config.latent, image_shape)
+        self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}
+        self.encoder = encoder(config, shape, 2 * config.latent)
+        self.decoder = decoder(config, config.latent, shape)
         self.register_buffer("beta", torch.tensor(config.beta))
 
-    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    def phases(self) -> Sequence[Phase]:
+        return (Phase(Vae.loss, self.criterion_draws),)
+
+    def loss(self, batch: Batch, noise: Noise) -> Terms:
         x = self.observation.observed(batch["image"], noise["x"])
         mean, log_variance = self.posterior(x)
         z = mean + torch.exp(0.5 * log_variance) * noise["z"]
@@ -47,19 +51,19 @@ class Vae(LatentModel, HasPosterior):
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound, whatever beta was trained with."""
-        terms = self(batch, noise)
+        terms = self.loss(batch, noise)
         return terms["reconstruction"] + terms["kl"]
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         return mean, log_variance
 
-    def log_p_x_given_z(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         pixels = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # (K, B, C, H, W)
         return self.observation.log_prob(x, pixels)
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return self.posterior(images)[0]
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.observation.mean(self.decoder(z))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from latentmill import models
+from latentmill import registry
 from latentmill.export.outcome import ExportOutcome
 from latentmill.report.captions import Subject, holes, prior_name
 from latentmill.report.inputs import Entry, Inputs, Json
@@ -38,7 +38,7 @@ class Section:
 
     rank: int
     name: str
-    variant: str
+    model: str
     introduction: Blocks
     settings: list[str]  # the winner's values of what the ladder sets
     configuration: Json  # the winner's, complete
@@ -59,9 +59,9 @@ def sections(inputs: Inputs) -> list[Section]:
     return [_section(entry, inputs) for entry in inputs.entries]
 
 
-def introduction(variant: str) -> Blocks:
-    """The docstring of a variant's module, so that a new variant brings its own introduction."""
-    lines = (inspect.getdoc(inspect.getmodule(models.find(variant))) or "").splitlines()
+def introduction(model: str) -> Blocks:
+    """The docstring of a model's module, so that a new model brings its own introduction."""
+    lines = (inspect.getdoc(inspect.getmodule(registry.find("models", model))) or "").splitlines()
     blocks = [(style, list(block)) for style, block in groupby(lines, key=_style)]
     return [(style, inspect.cleandoc("\n".join(["", *block]))) for style, block in blocks if style != "blank"]
 
@@ -72,15 +72,15 @@ def _style(line: str) -> str:
 
 def _section(entry: Entry, inputs: Inputs) -> Section:
     trial = entry.record["trial"]
-    configuration = trial["model"] | (trial["training"] or {})
+    configuration = trial["config"] | (trial["training"] or {})
     found = pictures(entry, inputs.manifest["classes"] is not None)
     priors = sorted(entry.metrics["samples"], key=lambda prior: prior != entry.metrics["exported_prior"])
     others = [picture for picture in found if picture.prior not in priors]
     return Section(
         entry.rank,
         entry.name,
-        trial["variant"],
-        introduction(trial["variant"]),
+        trial["model"],
+        introduction(trial["model"]),
         [_setting(key, configuration[key], tried) for key, tried in entry.space.items() if key in configuration],
         configuration | {"seed": trial["seed"]},
         sum(row["entry"] == entry.name for row in inputs.trials),

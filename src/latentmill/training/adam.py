@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019), of one trial or of a stack whose members have learning rates of their own.
+"""AdamW (Loshchilov & Hutter 2019), of one trial or of a pack whose members have learning rates of their own.
 
 The arithmetic is torch's. Its class is left out: it imports torch.compile, which takes a worker 1.4 s, and takes as
 long again as the arithmetic of a small model.
@@ -7,7 +7,7 @@ Shapes: M members.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,21 +15,24 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from latentmill.config import TrainingConfig
-from latentmill.training.state import Moments, Progress
+from latentmill.contract import Phase
+from latentmill.training.state import Moments, TrainingState
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # as in the paper, and by default in torch
+EPSILON = 1e-8  # as in the paper, and by default in torch
 
 
 class Adam:
     """Moves `weights` against their gradients, and with them `moments`; of a weight that has none, from zero."""
 
-    def __init__(self, weights: Sequence[Tensor], decay: float, moments: Moments) -> None:
-        self.weights, self.decay = weights, decay
+    def __init__(
+        self, weights: Mapping[str, Tensor], decay: float, betas: tuple[float, float], moments: Moments
+    ) -> None:
+        self.weights, self.decay, self.betas = list(weights.values()), decay, betas
         self.moments: Moments = {
-            index: {name: value.to(weight.device) for name, value in moments[index].items()}
-            if index in moments
+            name: {key: value.to(weight.device) for key, value in moments[name].items()}
+            if name in moments
             else _zeros(weight)
-            for index, weight in enumerate(weights)
+            for name, weight in weights.items()
         }
 
     def zero_grad(self) -> None:
@@ -43,21 +46,22 @@ class Adam:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """A weight that has no gradient stays where it is."""
-        moved = [index for index, weight in enumerate(self.weights) if weight.grad is not None]
-        averages, squares, steps = (
-            [self.moments[index][name] for index in moved] for name in ("exp_avg", "exp_avg_sq", "step")
-        )
+        moved = [weight for weight in self.weights if weight.grad is not None]
+        moments = [
+            of for weight, of in zip(self.weights, self.moments.values(), strict=True) if weight.grad is not None
+        ]
+        averages, squares, steps = ([of[name] for of in moments] for name in ("exp_avg", "exp_avg_sq", "step"))
         adamw(
-            [self.weights[index] for index in moved],
-            [gradient for weight in self.weights if (gradient := weight.grad) is not None],
+            moved,
+            gradients(moved),
             averages,
             squares,
             [],
             steps,
             fused=True,
             amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
+            beta1=self.betas[0],
+            beta2=self.betas[1],
             lr=rate,
             weight_decay=self.decay,
             eps=EPSILON,
@@ -72,30 +76,30 @@ class PackedAdam:
     of each step, and what is left to do here is to go there, each member at its own rate.
     """
 
-    def __init__(self, weights: Sequence[Tensor], members: Sequence[Progress]) -> None:
-        configs = [member.config for member in members]
-        self._weights, self.device = weights, weights[0].device
-        self._decays = torch.tensor([config.weight_decay for config in configs], device=self.device)  # (M)
+    def __init__(self, weights: Mapping[str, Tensor], phase: Phase, states: Sequence[TrainingState]) -> None:
+        configs = [state.config for state in states]
+        self.weights = list(weights.values())
+        self._decays = torch.tensor([config.weight_decay for config in configs], device=self.weights[0].device)  # (M)
         self._decaying = any(config.weight_decay for config in configs)
-        self._norms = torch.tensor([config.clip or math.inf for config in configs], device=self.device)  # (M)
+        self._norms = self._decays.new_tensor([config.clip or math.inf for config in configs])  # (M)
         self._alike = len({_rate_and_decay(config) for config in configs}) == 1
-        self._moved = list(weights) if self._alike else [torch.zeros_like(weight) for weight in weights]
+        moved = weights if self._alike else {name: torch.zeros_like(weight) for name, weight in weights.items()}
         decay = configs[0].weight_decay if self._alike else 0.0
-        self._adam = Adam(self._moved, decay, _stacked([member.moments for member in members]))
+        self._adam = Adam(moved, decay, phase.betas, _stacked([of_phase(phase, state.moments) for state in states]))
         self._rates: tuple[Sequence[float], Tensor] = ((), self._decays)  # the last ones, as numbers and (M)
 
     def zero_grad(self) -> None:
         self._adam.zero_grad()  # where rates differ, it holds on to the gradients of the last step
-        for weight in self._weights:
+        for weight in self.weights:
             weight.grad = None
 
     @torch.no_grad()
     def clip(self) -> None:
         """Scale each member's gradients down to the norm that it may have."""
-        gradients = [gradient for weight in self._weights if (gradient := weight.grad) is not None]
-        squares = sum(gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients)  # (M)
+        found = gradients(self.weights)
+        squares = sum(gradient.reshape(len(gradient), -1).square().sum(1) for gradient in found)  # (M)
         shares = (self._norms / torch.as_tensor(squares).sqrt().add(1e-6)).clamp(max=1)
-        for gradient in gradients:
+        for gradient in found:
             gradient.mul_(_over(shares, gradient))
 
     @torch.no_grad()
@@ -104,26 +108,43 @@ class PackedAdam:
         if self._alike:
             self._adam.step(rates[0])
             return
-        for weight, moved in zip(self._weights, self._moved, strict=True):
-            moved.grad = weight.grad
+        moved = self._adam.weights
+        for weight, move in zip(self.weights, moved, strict=True):
+            move.grad = weight.grad
         self._adam.step(1.0)
-        if rates is not self._rates[0]:
-            self._rates = rates, torch.tensor(rates, device=self.device)
-        for weight, moved in zip(self._weights, self._moved, strict=True):
+        if rates != self._rates[0]:
+            self._rates = rates, self._decays.new_tensor(rates)
+        for weight, move in zip(self.weights, moved, strict=True):
             if weight.grad is None:
                 continue
             over = _over(self._rates[1], weight)
             if self._decaying:
                 weight.mul_(1 - over * _over(self._decays, weight))
-            weight.addcmul_(moved, over)
-        torch._foreach_zero_(self._moved)
+            weight.addcmul_(move, over)
+        torch._foreach_zero_(moved)
 
     def moments(self, row: int) -> Moments:
         """Those of one member, as views."""
         return {
-            index: {name: value[row] if value.dim() else value for name, value in of.items()}
-            for index, of in self._adam.moments.items()
+            name: {key: value[row] if value.dim() else value for key, value in of.items()}
+            for name, of in self._adam.moments.items()
         }
+
+
+def gradients(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Of those weights that have one."""
+    return [gradient for weight in weights if (gradient := weight.grad) is not None]
+
+
+def of_phase(phase: Phase, moments: Moments) -> Moments:
+    """The moments of a phase, by the names of parameters; a trial keeps them with the phase's name before."""
+    before = f"{phase.name}/"
+    return {name.removeprefix(before): of for name, of in moments.items() if name.startswith(before)}
+
+
+def named(phase: Phase, moments: Moments) -> Moments:
+    """The inverse of `of_phase`."""
+    return {f"{phase.name}/{name}": of for name, of in moments.items()}
 
 
 def _rate_and_decay(config: TrainingConfig) -> tuple[Any, ...]:
@@ -148,14 +169,14 @@ def _over(values: Tensor, weight: Tensor) -> Tensor:
 def _stacked(moments: Sequence[Moments]) -> Moments:
     """Of all members; the step, a scalar, is the same of all."""
     return {
-        index: {
-            name: value.clone() if name == "step" else torch.stack([each[index][name] for each in moments])
-            for name, value in of.items()
+        name: {
+            key: value.clone() if key == "step" else torch.stack([each[name][key] for each in moments])
+            for key, value in of.items()
         }
-        for index, of in moments[0].items()
+        for name, of in moments[0].items()
     }
 
 
 def owned(moments: Moments) -> Moments:
-    """Copies of what may be views of a stack that is no more."""
-    return {index: {name: value.clone() for name, value in of.items()} for index, of in moments.items()}
+    """Copies of what may be views of a pack that is no more."""
+    return {name: {key: value.clone() for key, value in of.items()} for name, of in moments.items()}

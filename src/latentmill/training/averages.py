@@ -3,10 +3,11 @@
 Polyak & Juditsky 1992; with a decay that rises to what is asked for, so that the first weights are soon forgotten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Weights = dict[str, Tensor]  # by name
 
@@ -34,3 +35,17 @@ class Averages:
     def of(self, row: int) -> Weights:
         """Those of one member of a stack, as views."""
         return {name: average[row] for name, average in self.averages.items()}
+
+
+@contextmanager
+def averaged(model: nn.Module, averages: Weights) -> Iterator[None]:
+    """Within the block the model has these in place of its weights."""
+    parameters = dict(model.named_parameters())
+    own = {name: parameters[name].data for name in averages}
+    for name, value in averages.items():
+        parameters[name].data = value
+    try:
+        yield
+    finally:
+        for name, value in own.items():
+            parameters[name].data = value

@@ -1,4 +1,4 @@
-"""How a trial is over before its time: it is behind others, or its loss is no longer finite."""
+"""How a trial is over before its time: it is pruned, or its loss is no longer finite."""
 
 import math
 from abc import ABC, abstractmethod
@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentmill.data.batches import Batches
-from latentmill.training.state import Row, steps_an_epoch
-from latentmill.training.step import Stack
+from latentmill.training.state import Row
+from latentmill.training.trainer import Trainer
 
 STEPS_BETWEEN_CHECKS = 50  # of the loss on a GPU, where looking at it waits for the device; on a CPU every step
 
@@ -23,18 +22,29 @@ class EndedError(Exception, ABC):
         """What there is to say of how it ended, its `status` among it."""
 
 
-class StoppedError(EndedError):
+class PrunedError(EndedError):
     """A trial is behind others after an epoch that was a rung."""
 
     def __init__(self, history: list[Row]) -> None:
         """`history` has its epochs."""
-        super().__init__(f"stopped after epoch {len(history)}")
+        super().__init__(f"pruned after epoch {len(history)}")
         self.history = history
 
     @property
     def record(self) -> dict[str, Any]:
         criterion = self.history[-1]["val_loss"]
-        return {"status": "stopped", "epoch": len(self.history), "criterion": criterion, "history": self.history}
+        return {"status": "pruned", "epoch": len(self.history), "criterion": criterion, "history": self.history}
+
+
+class OutOfTimeError(EndedError):
+    """What is left of the sweep's time is for others; a later sweep goes on from the last epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"out of time after epoch {epoch}")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"status": "unfinished", "error": str(self)}
 
 
 class DivergedError(EndedError, ArithmeticError):
@@ -54,11 +64,11 @@ class DivergedError(EndedError, ArithmeticError):
 class LossWatch:
     """Sees which members' losses are no longer finite."""
 
-    def __init__(self, trained: Stack, images: Batches) -> None:
+    def __init__(self, trained: Trainer, device: torch.device) -> None:
         first = trained.members[0]
-        self.step = first.epoch * steps_an_epoch(len(images), first.config)
+        self.step = first.epoch * first.steps_an_epoch
         self.last = [each.history[-1]["train_loss"] if each.history else None for each in trained.members]
-        self.every = 1 if images.device.type == "cpu" else STEPS_BETWEEN_CHECKS
+        self.every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
         self.unseen: list[Tensor] = []  # (M) a step
         self.diverged: dict[int, DivergedError] = {}  # by the member's row
 

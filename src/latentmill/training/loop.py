@@ -1,10 +1,10 @@
-"""The training loop: one path for every variant, for one trial or a stack of them; a closed form has no epochs."""
+"""The training loop: one path for every model and prior, for one trial or a pack; a closed form has no epochs."""
 
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -14,89 +14,96 @@ from latentmill.config import TrainingConfig
 from latentmill.contract import Model
 from latentmill.data.batches import Batches
 from latentmill.training.endings import DivergedError, EndedError, LossWatch
-from latentmill.training.ranks import Team
-from latentmill.training.stack import stack
-from latentmill.training.state import Progress, Row, steps_an_epoch
-from latentmill.training.step import Stack, validate
+from latentmill.training.packed import PackedTrainer
+from latentmill.training.ranks import Ranks, SingleRank
+from latentmill.training.single import SingleTrainer
+from latentmill.training.state import Row, TrainingState
+from latentmill.training.trainer import Trainer, validate
+
+Distance = Callable[[Model], float]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the trials of a pack share."""
+
+    examples: Batches  # for training
+    val: Batches
+    distance: Distance | None = None  # of a model's samples to `val`, by which it is ranked; None: by its criterion
+    ranks: Ranks = field(default_factory=SingleRank)
+    compiled: bool = False  # whether steps are compiled
+
+    def validated(self, model: Model) -> float:
+        """What epochs and trials are compared by, lower first."""
+        return self.distance(model) if self.distance else validate(model, self.val)
 
 
 @dataclass(frozen=True)
 class Fitted:
     """What training left behind, besides the weights."""
 
-    history: list[Row]  # one row an epoch; empty for a closed-form variant
-    best_epoch: int  # the one whose weights were kept, from 1; 0 for a closed-form variant
-    criterion: float  # the variant's criterion on the validation images, in nats per image
+    history: list[Row]  # one row an epoch; empty for a closed form
+    best_epoch: int  # the one whose weights were kept, from 1; 0 for a closed form
+    criterion: float  # on the validation examples: the mean of the model's own, or the distance of its samples
 
 
 class Checkpoints(Protocol):
-    """Where the loop tells of a trial's progress, and finds that of an earlier run of the same trial."""
+    """Where the loop leaves the state of a trial, and finds that of an earlier run of the same trial."""
 
-    def restore(self, progress: Progress) -> None:
-        """Bring a fresh `progress` to where an earlier run was, if there was one."""
+    def restore(self, state: TrainingState) -> None:
+        """Bring a fresh `state` to where an earlier run was, if there was one."""
 
-    def after_epoch(self, progress: Progress) -> None:
+    def after_epoch(self, state: TrainingState) -> None:
         """May raise `EndedError`, to stop the trial."""
 
 
 class NoCheckpoints:
     """For a run that nobody watches and nothing interrupts."""
 
-    def restore(self, progress: Progress) -> None: ...
+    def restore(self, state: TrainingState) -> None: ...
 
-    def after_epoch(self, progress: Progress) -> None: ...
+    def after_epoch(self, state: TrainingState) -> None: ...
 
 
 @dataclass(eq=False)
 class Member:
     """A trial in training."""
 
-    progress: Progress
+    state: TrainingState
     checkpoints: Checkpoints
     ended: EndedError | None = None  # why it is over before its time
 
 
 def train(
-    model: Model,
-    images: Batches,
-    val: Batches,
-    config: TrainingConfig | None,
-    seed: int,
-    checkpoints: Checkpoints | None = None,
-    team: Team | None = None,
+    model: Model, setup: Setup, config: TrainingConfig | None, seed: int, checkpoints: Checkpoints | None = None
 ) -> Fitted:
-    """Fit `model` to `images`; `config` is None for a closed-form variant, `team` for a worker that is alone.
+    """Fit `model`; `config` is None for a closed form.
 
     Raises:
         DivergedError: a loss is not finite.
         EndedError: `checkpoints` ended it.
     """
     if config is None:
-        model.before_training(images, torch.Generator(images.device).manual_seed(seed))
-        criterion = validate(model.eval(), val)
+        model.fit(setup.examples, setup.val, torch.Generator(setup.examples.device).manual_seed(seed))
+        criterion = setup.validated(model.eval())
         if not math.isfinite(criterion):
             raise DivergedError(criterion, 0, None)
         return Fitted([], 0, criterion)
-    member = begin(model, images, config, seed, checkpoints)
-    for _ in optimise([member], images, val, team):
+    member = begin(model, setup, config, seed, checkpoints)
+    for _ in optimise([member], setup):
         pass
     return fitted(member)
 
 
-def complete(model: Model, images: Batches, val: Batches, seed: int) -> None:
-    """Fit what needs the trained weights, so that the model is ready for use."""
-    model.eval()
-    model.after_training(images, val, torch.Generator(images.device).manual_seed(seed))
-
-
 def begin(
-    model: Model, images: Batches, config: TrainingConfig, seed: int, checkpoints: Checkpoints | None = None
+    model: Model, setup: Setup, config: TrainingConfig, seed: int, checkpoints: Checkpoints | None = None
 ) -> Member:
     """A trial before its first epoch, or after the last one that an earlier run kept."""
-    noise = torch.Generator(images.device).manual_seed(seed)
-    model.before_training(images, noise)
-    member = Member(Progress(model, config, torch.Generator().manual_seed(seed), noise), checkpoints or NoCheckpoints())
-    member.checkpoints.restore(member.progress)
+    noise = torch.Generator(setup.examples.device).manual_seed(seed)
+    model.fit(setup.examples, setup.val, noise)
+    state = TrainingState(model, config, torch.Generator().manual_seed(seed), noise, len(setup.examples))
+    member = Member(state, checkpoints or NoCheckpoints())
+    member.checkpoints.restore(state)
     return member
 
 
@@ -108,49 +115,50 @@ def fitted(member: Member) -> Fitted:
     """
     if member.ended:
         raise member.ended
-    progress = member.progress
-    progress.model.load_state_dict(progress.best_weights)
-    progress.model.eval()
-    return Fitted(progress.history, progress.best_epoch, progress.best_loss)
+    state = member.state
+    state.model.load_state_dict(state.best_weights)
+    state.model.eval()
+    return Fitted(state.history, state.best_epoch, state.best_loss)
 
 
-def optimise(
-    members: Sequence[Member], images: Batches, val: Batches, team: Team | None = None, compiled: bool = False
-) -> Iterator[Member]:
-    """Train members whose weights have the same shapes, and yield each when it is over; steps may be `compiled`.
+def optimise(members: Sequence[Member], setup: Setup) -> Iterator[Member]:
+    """Train members whose weights have the same shapes, and yield each when it is over.
 
-    Those that have come equally far are one stack; the others, which an interruption has left behind, go one after
-    the other.
+    Those that have come equally far are one pack; the others, which an interruption has left behind, go one after the
+    other.
     """
     for _, alike in itertools.groupby(sorted(members, key=_epoch), key=_epoch):
-        yield from _optimise(list(alike), images, val, team, compiled)
+        yield from _optimise(list(alike), setup)
+
+
+def trainer(states: Sequence[TrainingState], setup: Setup, compiled: bool = False) -> Trainer:
+    """Of one trial, which a data-parallel group may share, or of a pack."""
+    return SingleTrainer(states[0], setup.ranks, compiled) if len(states) == 1 else PackedTrainer(states, compiled)
 
 
 def _epoch(member: Member) -> int:
-    return member.progress.epoch
+    return member.state.epoch
 
 
-def _optimise(
-    members: list[Member], images: Batches, val: Batches, team: Team | None, compiled: bool
-) -> Iterator[Member]:
+def _optimise(members: list[Member], setup: Setup) -> Iterator[Member]:
     """Adam until the validation loss of each stops falling."""
-    trained: Stack | None = None
-    started = 0.0
+    trained: Trainer | None = None
+    started, compiled = 0.0, setup.compiled
     while True:
-        over = [member for member in members if member.ended or member.progress.is_over(len(images))]
+        over = [member for member in members if member.ended or member.state.is_over]
         yield from over
         members = [member for member in members if member not in over]
         if not members:
             return
         if trained is None or over:
             trained = None  # its memory, before there is another
-            trained = stack([member.progress for member in members], team, compiled)
+            trained = trainer([member.state for member in members], setup, compiled)
             compiled = False  # once: to compile anew for each that leaves would take longer than it saves
             started = time.perf_counter()
-        train_epoch(trained, members, images, val)
+        train_epoch(trained, members, setup)
         ended = time.perf_counter()
         for member in members:
-            member.progress.seconds += (ended - started) / len(members)
+            member.state.seconds += (ended - started) / len(members)
             _keep(member)
         started = ended
 
@@ -158,44 +166,46 @@ def _optimise(
 def _keep(member: Member) -> None:
     if not member.ended:
         try:
-            member.checkpoints.after_epoch(member.progress)
+            member.checkpoints.after_epoch(member.state)
         except EndedError as ended:
             member.ended = ended.with_traceback(None)  # whose frames would keep all members in memory
 
 
-def train_epoch(trained: Stack, members: Sequence[Member], images: Batches, val: Batches) -> None:
-    """One pass over `images` and one over `val`; each member's progress has one more row, or says why it has not."""
-    watch = LossWatch(trained, images)
-    means = train_steps(trained, images, watch)
+def train_epoch(trained: Trainer, members: Sequence[Member], setup: Setup) -> None:
+    """One pass over the examples and one over `val`; each member has one more row, or says why it has not."""
+    watch = LossWatch(trained, setup.examples.device)
+    means = train_steps(trained, setup.examples, watch)
     for row, member in enumerate(members):
         member.ended = watch.diverged.get(row)
     if all(member.ended for member in members):
         return
-    for progress in trained.members:
-        progress.model.eval()  # dropout or batch statistics would falsify what trials are compared by
-    criteria = trained.criteria(val)
+    for state in trained.members:
+        state.model.eval()  # dropout or batch statistics would falsify what trials are compared by
+    criteria = trained.distances(setup.distance) if setup.distance else trained.criteria(setup.val)
     trained.end_epoch()
     for row, member in enumerate(members):
         if not member.ended and not math.isfinite(criteria[row]):
-            steps = (member.progress.epoch + 1) * steps_an_epoch(len(images), member.progress.config)
+            steps = (member.state.epoch + 1) * member.state.steps_an_epoch
             member.ended = DivergedError(criteria[row], steps, means[row]["loss"])
         if not member.ended:
             added = {f"train_{name}": value for name, value in means[row].items()}
-            member.progress.add(added | {"val_loss": criteria[row]})
+            member.state.add(added | {"val_loss": criteria[row]})
 
 
-def train_steps(trained: Stack, images: Batches, watch: LossWatch) -> list[Row]:
-    """One pass over `images`, each member in an order of its own; the mean of each term, a row a member."""
+def train_steps(trained: Trainer, examples: Batches, watch: LossWatch) -> list[Row]:
+    """One pass over the examples, each member in an order of its own; the mean of each term, a row a member."""
     totals: dict[str, Tensor] = {}
-    for progress in trained.members:
-        progress.model.train()
+    rows: dict[str, int] = {}  # that each is of: a phase need not run at every step
+    for state in trained.members:
+        state.model.train()
     batch_size = trained.members[0].config.batch_size
-    for indices in images.epoch(batch_size, [progress.order for progress in trained.members]):  # (M, B)
-        terms = trained.step(images, indices)
+    for indices in examples.epoch(batch_size, [state.order for state in trained.members]):  # (M, B)
+        terms = trained.step(examples, indices)
         if watch.see(terms["loss"]):
             break
         for name, value in terms.items():
             totals[name] = totals.get(name, 0) + value * indices.shape[1]
+            rows[name] = rows.get(name, 0) + indices.shape[1]
     watch.check()
-    sums = {name: total.tolist() for name, total in totals.items()}
-    return [{name: total[row] / len(images) for name, total in sums.items()} for row in range(len(trained.members))]
+    means = {name: (total / rows[name]).tolist() for name, total in totals.items()}
+    return [{name: mean[row] for name, mean in means.items()} for row in range(len(trained.members))]

@@ -1,105 +1,96 @@
-"""The workers that train one trial together, each on its own rows of every batch; as a rule there is but one.
+"""The data-parallel group that trains one trial, each rank on its own rows of every batch; as a rule there is but one.
 
-Shapes: B the rows of the whole batch, b one's own.
+Shapes: B the rows of the whole batch, b those of a rank.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
-from latentmill.contract import Batch, Model
+from latentmill.contract import Reduction
 from latentmill.data.batches import Indices
-from latentmill.draws import Noise
-
-Forward = Callable[[Batch, Noise], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a member has of a batch."""
+    """What a rank has of a batch."""
 
-    indices: Indices  # (b) of the images
+    indices: Indices  # (b) of the examples
     rows: slice  # where they stand in the whole batch
-    weight: float  # of its mean terms in those of the whole batch: b / B
+    weight: float  # of its means in those of the whole batch: b / B
 
 
-class Team(ABC):
-    """How a member takes part in a step."""
+class Ranks(ABC):
+    """How a rank takes part in a step."""
 
-    leads: bool  # whether this member writes what the team has come to
-
-    @abstractmethod
-    def forward_of(self, model: Model) -> Forward:
-        """The model's `forward`, such that gradients are averaged over the team."""
+    is_rank_zero: bool  # whether it writes what the group has come to
+    size: int
 
     @abstractmethod
     def part(self, indices: Indices) -> Part:
         """One's own part of the batch at `indices` (B)."""
 
     @abstractmethod
-    def scaled(self, loss: Tensor, part: Part) -> Tensor:
-        """The loss whose gradients, averaged over the team, are those of the mean over the whole batch."""
-
-    @abstractmethod
-    def mean(self, term: Tensor, part: Part) -> Tensor:
-        """A term's mean over the whole batch, detached, from every member's mean over its own part."""
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace the tensors, in place, by their sums over all ranks."""
 
     @abstractmethod
     def agree(self, decided: bool) -> bool:
-        """What the member that leads has decided."""
+        """What rank zero has decided."""
+
+    def mean(self, value: Tensor, part: Part) -> Tensor:
+        """The mean over the whole batch, detached, from each rank's over its own part."""
+        return self.combined(value, part, "mean")
+
+    def combined(self, value: Tensor, part: Part, reduction: Reduction) -> Tensor:
+        """A value that each rank has computed from its part, as that of the whole batch."""
+        if self.size == 1 or reduction == "same":
+            return value.detach()
+        total = value.detach() * (part.weight if reduction == "mean" else 1)
+        self.sum([total])
+        return total
 
 
-class Alone(Team):
+class SingleRank(Ranks):
     """The usual case: the part is the batch."""
 
-    leads = True
-
-    def forward_of(self, model: Model) -> Forward:
-        return model
+    is_rank_zero, size = True, 1
 
     def part(self, indices: Indices) -> Part:
         return Part(indices, slice(None), 1.0)
 
-    def scaled(self, loss: Tensor, part: Part) -> Tensor:
-        return loss
-
-    def mean(self, term: Tensor, part: Part) -> Tensor:
-        return term.detach()
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        pass
 
     def agree(self, decided: bool) -> bool:
         return decided
 
 
-class DataParallel(Team):
-    """Members of the process group that torch.distributed has been told of."""
+class DataParallel(Ranks):
+    """The ranks of torch.distributed's process group."""
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.leads = self.rank == 0
-
-    def forward_of(self, model: Model) -> Forward:
-        # Buffers are the same everywhere; a static graph may have parameters that no step uses.
-        return DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
+        self.is_rank_zero = self.rank == 0
 
     def part(self, indices: Indices) -> Part:
-        """Contiguous rows; where there are fewer rows than members, some take the first with no weight."""
+        """Contiguous rows; where there are fewer rows than ranks, some take the first with no weight."""
         total = len(indices)
         rows = slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
         weight = (rows.stop - rows.start) / total
         rows = rows if weight else slice(0, 1)
         return Part(indices[rows], rows, weight)
 
-    def scaled(self, loss: Tensor, part: Part) -> Tensor:
-        return loss * (part.weight * self.size)
-
-    def mean(self, term: Tensor, part: Part) -> Tensor:
-        total = term.detach() * part.weight
-        dist.all_reduce(total)
-        return total
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """As one message: each has a latency of its own."""
+        together = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(together)
+        for tensor, total in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
 
     def agree(self, decided: bool) -> bool:
         told = [decided]

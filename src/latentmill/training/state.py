@@ -1,4 +1,4 @@
-"""Where the optimisation of a trial stands after an epoch; and the same as bytes, without pickle."""
+"""Where the optimisation of a trial stands after an epoch; and the same as a checkpoint, without pickle."""
 
 import json
 import math
@@ -15,17 +15,18 @@ from latentmill.contract import Model
 from latentmill.errors import InputError
 
 Row = dict[str, float]  # an epoch's mean terms, prefixed train_ and val_, in nats per image
-Moments = dict[int, dict[str, Tensor]]  # Adam's, by the index of the parameter: exp_avg, exp_avg_sq and the step
+Moments = dict[str, dict[str, Tensor]]  # Adam's, by phase and parameter: exp_avg, exp_avg_sq and the step
 
 
 @dataclass(eq=False)
-class Progress:
+class TrainingState:
     """All that a trial needs to go on as if it had never been interrupted."""
 
     model: Model
     config: TrainingConfig
     order: torch.Generator  # of the images
     noise: torch.Generator
+    examples: int  # that an epoch has
     moments: Moments = field(default_factory=dict)
     averages: dict[str, Tensor] = field(default_factory=dict)  # of the weights, where the config asks for them
     history: list[Row] = field(default_factory=list)
@@ -41,9 +42,19 @@ class Progress:
     def best_loss(self) -> float:
         return self.history[self.best_epoch - 1]["val_loss"] if self.history else math.inf
 
-    def is_over(self, images: int) -> bool:
+    @property
+    def epochs_allowed(self) -> int:
+        """The epoch that reaches `max_steps` is the last."""
+        return min(self.config.epochs, math.ceil(self.config.max_steps / self.steps_an_epoch))
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return math.ceil(self.examples / self.config.batch_size)
+
+    @property
+    def is_over(self) -> bool:
         """Whether the epochs, the steps or the patience are used up."""
-        return self.epoch >= epochs_allowed(images, self.config) or self.epoch - self.best_epoch >= self.config.patience
+        return self.epoch >= self.epochs_allowed or self.epoch - self.best_epoch >= self.config.patience
 
     def add(self, row: Row) -> None:
         """Take in an epoch's row; keeps the weights if they are the best yet."""
@@ -55,39 +66,30 @@ class Progress:
             self.best_weights = {name: value.clone() for name, value in state.items()}
 
     def release(self) -> None:
-        """Give back the memory of a trial that is over: its tensors are views of a whole stack's."""
+        """Give back the memory of a trial that is over: its tensors are views of a whole pack's."""
         self.moments, self.averages, self.best_weights = {}, {}, {}
         self.model.to("meta")
 
 
-def epochs_allowed(images: int, config: TrainingConfig) -> int:
-    """The epoch that reaches `max_steps` is the last."""
-    return min(config.epochs, math.ceil(config.max_steps / steps_an_epoch(images, config)))
-
-
-def steps_an_epoch(images: int, config: TrainingConfig) -> int:
-    return math.ceil(images / config.batch_size)
-
-
-def to_bytes(progress: Progress) -> bytes:
+def to_bytes(state: TrainingState) -> bytes:
     """One safetensors file, with what is no tensor in its header.
 
     Weights, moments, averages, the generators' states, and the best weights where they are not the present ones.
     """
-    tensors = {f"model/{name}": value for name, value in progress.model.state_dict().items()}
-    for index, moments in progress.moments.items():
-        tensors |= {f"moments/{index}/{name}": value for name, value in moments.items()}
-    tensors |= {f"average/{name}": value for name, value in progress.averages.items()}
-    if progress.best_epoch != progress.epoch:
-        tensors |= {f"best/{name}": value for name, value in progress.best_weights.items()}
-    tensors |= {"generator/order": progress.order.get_state(), "generator/noise": progress.noise.get_state()}
-    numbers = {"history": progress.history, "best_epoch": progress.best_epoch, "seconds": progress.seconds}
+    tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
+    for parameter, moments in state.moments.items():
+        tensors |= {f"moments/{parameter}/{name}": value for name, value in moments.items()}
+    tensors |= {f"average/{name}": value for name, value in state.averages.items()}
+    if state.best_epoch != state.epoch:
+        tensors |= {f"best/{name}": value for name, value in state.best_weights.items()}
+    tensors |= {"generator/order": state.order.get_state(), "generator/noise": state.noise.get_state()}
+    numbers = {"history": state.history, "best_epoch": state.best_epoch, "seconds": state.seconds}
     copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return save(copies, {"numbers": json.dumps(numbers, allow_nan=False)})
 
 
-def from_bytes(content: bytes, progress: Progress) -> None:
-    """Bring `progress`, fresh, of the same trial, to where `to_bytes` saw it.
+def from_bytes(content: bytes, state: TrainingState) -> None:
+    """Bring `state`, fresh, of the same trial, to where `to_bytes` saw it.
 
     Raises:
         InputError: the bytes are no such file, or of another model.
@@ -96,23 +98,23 @@ def from_bytes(content: bytes, progress: Progress) -> None:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
         numbers: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["numbers"])
-        progress.noise.set_state(tensors["generator/noise"])  # first: it fails where it is of another kind of device
-        progress.order.set_state(tensors["generator/order"])
-        progress.model.load_state_dict(_below("model/", tensors))
-        progress.moments = _moments(_below("moments/", tensors))
-        progress.averages = _below("average/", tensors)
+        state.noise.set_state(tensors["generator/noise"])  # first: it fails where it is of another kind of device
+        state.order.set_state(tensors["generator/order"])
+        state.model.load_state_dict(_below("model/", tensors))
+        state.moments = _moments(_below("moments/", tensors))
+        state.averages = _below("average/", tensors)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"a checkpoint must hold the progress of its trial, but {error!r}") from None
+        raise InputError(f"a checkpoint must hold the state of its trial, but {error!r}") from None
     for name, value in numbers.items():
-        setattr(progress, name, value)
-    progress.best_weights = _below("best/", tensors) or _below("model/", tensors) | progress.averages
+        setattr(state, name, value)
+    state.best_weights = _below("best/", tensors) or _below("model/", tensors) | state.averages
 
 
 def _moments(tensors: dict[str, Tensor]) -> Moments:
     found: Moments = {}
     for name, value in tensors.items():
-        index, key = name.split("/")
-        found.setdefault(int(index), {})[key] = value
+        parameter, _, key = name.rpartition("/")
+        found.setdefault(parameter, {})[key] = value
     return found
 
 

@@ -43,7 +43,7 @@ def _by_entry(tried: Iterable[Outcome]) -> dict[str, dict[str, Outcome]]:
     found: dict[str, dict[str, Outcome]] = {}
     for outcome in tried:
         if outcome.finished:
-            found.setdefault(outcome.planned.entry, {})[outcome.planned.fingerprint] = outcome
+            found.setdefault(outcome.planned.study, {})[outcome.planned.fingerprint] = outcome
     return {entry: trials for entry, trials in found.items() if len(trials) > 1}
 
 
@@ -59,4 +59,4 @@ def _axes(trials: dict[str, Outcome]) -> dict[str, Axis]:
 def settings(outcome: Outcome) -> dict[str, Any]:
     """Every hyperparameter of a trial, and its seed."""
     trial = outcome.planned.trial
-    return trial.model | (trial.training or {}) | {"seed": trial.seed}
+    return trial.config | (trial.training or {}) | {"seed": trial.seed}

@@ -1,41 +1,55 @@
 """What a sweep has to do: which trials there are, which of them are settled, and which comes next.
 
 Nothing here depends on when a trial ends, only on what it came to. A grid or random search is one round of
-configurations; a search that learns gets its later rounds after the earlier ones, so what trials come to makes the
-plan, on any number of workers and however often it is interrupted.
+configurations; a search that learns gets its later rounds after the earlier ones; and when the search of an entry has
+ended, its winner's priors follow. So what trials come to makes the plan, on any number of workers and however often it
+is interrupted.
 """
 
 from collections.abc import Callable, Iterator
 
-from latentmill.config import Params
+from latentmill import registry
+from latentmill.config import EntryConfig, Params
+from latentmill.contract import Decodes, Encodes, HasCriterion
+from latentmill.errors import InputError
+from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.space import Configuration, Space, space
 from latentmill.trials.store import SETTLED, TrialStore
 from latentmill.trials.study import Planned, Rounds, Scores, Study, Suggest, length, quotas, score
 from latentmill.trials.trained_model import Record
 from latentmill.trials.trial import identity
 
+RESERVED = 0.2  # of `max_seconds`, for priors
 ATTEMPTS = 3  # of a trial whose worker dies
+DEFAULT_PRIORS = ["normal"]  # of an entry whose model has codes and that lists none
 
 
 class Plan:
     """The trials of every entry of the ladder, and what became of them."""
 
-    def __init__(self, params: Params, data_digest: str, store: TrialStore, suggest: Suggest) -> None:
-        """`suggest` makes the rounds of an entry where `train.search` learns from results.
+    def __init__(
+        self, params: Params, data_digest: str, store: TrialStore, suggest: Suggest, features: str | None = None
+    ) -> None:
+        """`suggest` makes the rounds where `train.search` learns from results.
+
+        `features` is the digest of those in which trials are ranked; None if `ranks_by_distance` has none.
 
         Raises:
-            InputError: an entry names an unknown variant or key, or a search space breaks a rule.
+            InputError: an entry names an unknown model, prior or key, or a search space breaks a rule.
         """
         self.params, self.config, self.data_digest, self.store = params, params.train, data_digest, store
         self.planned: list[Planned] = []  # every trial known so far, in the ladder's order within a round
         self.records: dict[str, Record] = {}  # of settled trials, as this run sees them
         self.waiting: list[Planned] = []  # the next to start is the last
-        self.replays: list[Planned] = []  # settled ones, whose results early stopping across trials wants to see
+        self.replays: list[Planned] = []  # settled ones, whose results pruning wants to see
+        self._suggest, self._features = suggest, features
         self._by_fingerprint: dict[str, Planned] = {}
         self._deaths: dict[str, int] = {}  # of workers, by trial
         self._kept = store.fingerprints()
-        self.studies: list[Study] = self._studies(suggest)
-        for study in self.studies:
+        self._entries = {name: params.entry(name) for name in params.ladder}
+        self._priors = {name: self._prior_spaces(name) for name in params.ladder}  # those not yet planned
+        self.studies: list[Study] = self._entry_studies()
+        for study in list(self.studies):
             self._next_round(study, [])
 
     @property
@@ -50,8 +64,15 @@ class Plan:
 
     @property
     def unasked(self) -> int:
-        """Trials that a search will ask for when it has seen the results of the open round."""
-        return sum(study.left for study in self.studies) * len(self.config.seeds)
+        """Trials that will be planned when the results of the open rounds are known: more configurations, priors."""
+        priors = sum(self._size(each) for spaces in self._priors.values() for each in spaces)
+        return sum(study.left * len(study.seeds) for study in self.studies) + priors
+
+    @property
+    def search_seconds(self) -> float | None:
+        """For how long trials of models are planned; None where they may take all the time there is."""
+        limit = self.config.max_seconds
+        return None if limit is None or not self.unasked else (1 - RESERVED) * limit
 
     def summary(self) -> str:
         """`12 trials: 9 already trained, 3 to train`."""
@@ -60,7 +81,7 @@ class Plan:
         return f"{total} trials: {total - self.missing} already trained, {self.missing} to train{more}"
 
     def take(self, most: Callable[[Planned, int], int] | None = None) -> list[Planned]:
-        """The trial to start next, long ones first, and those that can be one program with it.
+        """The trial to start next, long ones first, and those that can be packed with it.
 
         Empty while all that are known have been taken.
         `most` says how many at the most, of a trial and the number of those waiting that are alike, itself included.
@@ -76,7 +97,7 @@ class Plan:
         return taken
 
     def _alike(self) -> list[Planned]:
-        """The next trial, and those that can be one program with it; none with one that something happened to."""
+        """The next trial, and those that can be packed with it; none with one that something happened to."""
         first, alone = self.waiting[-1], self._deaths.keys()
         if first.shape is None or first.fingerprint in alone:
             return [first]
@@ -116,6 +137,18 @@ class Plan:
                     self._next_round(study, self._scores(study))
         return record
 
+    def end_search(self) -> None:
+        """Plan no more trials of models, so that the winners' priors have their time; those under way may end."""
+        dropped = {planned.fingerprint for planned in self.waiting if planned.prior is None}
+        self.waiting = [planned for planned in self.waiting if planned.fingerprint not in dropped]
+        for study in list(self.studies):
+            if study.parent is None and (study.open & dropped or study.left):
+                study.open -= dropped
+                study.left = 0
+                study.rounds.close()
+                if not study.open:
+                    self._plan_priors(study)
+
     def _out_of_memory(self, planned: Planned) -> Record:
         """Keep that a trial had too little memory."""
         record = identity(planned.trial, planned.fingerprint, self.data_digest)
@@ -127,22 +160,39 @@ class Plan:
         """How the trial ended in an earlier sweep."""
         return self.store.find(fingerprint) if fingerprint in self._kept else None
 
-    def _studies(self, suggest: Suggest) -> list[Study]:
-        spaces = [space(entry, content) for entry, content in self.params.ladder.items()]
-        limit = self.config.max_trials
-        sizes = [(each.samples or 1) if self._learns(each) else len(each) for each in spaces]
-        asked = quotas(sizes, None if limit is None else limit // len(self.config.seeds))
+    def _entry_studies(self) -> list[Study]:
+        spaces = [space(name, content) for name, content in self.params.ladder.items()]
+        limit, seeds = self.config.max_trials, self.config.seeds
+        counts = quotas([self._size(each) for each in spaces], None if limit is None else limit // len(seeds))
         return [
-            Study(
-                each,
-                suggest(each, count, self.config.sampling_seed) if self._learns(each) else self._one_round(each, count),
-                count,
-            )
-            for each, count in zip(spaces, asked, strict=True)
+            Study(each.name, each, self._rounds(each, count), count, seeds, self._ranked_in(each))
+            for each, count in zip(spaces, counts, strict=True)
         ]
+
+    def _ranked_in(self, each: Space) -> str | None:
+        return self._features if is_ranked_by_distance(self._entries[each.name]) else None
+
+    def _prior_spaces(self, name: str) -> list[Space]:
+        """Raises InputError where priors are named for a model that has no codes of images."""
+        entry = self._entries[name]
+        model = registry.find("models", space(name, self.params.ladder[name]).model)
+        has_codes = issubclass(model, Encodes) and issubclass(model, Decodes)
+        if entry.priors and not has_codes:
+            rule = "must be left out where a model has no codes of images to learn from"
+            raise InputError(f"params.yaml: ladder.{name}.priors {rule}, but got {entry.priors} for {entry.model}")
+        chosen = (entry.priors or DEFAULT_PRIORS) if has_codes else []
+        return [space(prior, self.params.priors.get(prior, {}), "priors") for prior in chosen]
+
+    def _size(self, each: Space) -> int:
+        return (each.samples or 1) if self._learns(each) else len(each)
 
     def _learns(self, each: Space) -> bool:
         return self.config.search != "random" and bool(each.sampled)
+
+    def _rounds(self, each: Space, count: int) -> Rounds:
+        if self._learns(each):
+            return self._suggest(each, count, self.config.sampling_seed)
+        return self._one_round(each, count)
 
     def _one_round(self, each: Space, count: int) -> Rounds:
         points = [point for point, _ in zip(each.points(self.config.sampling_seed), range(count), strict=False)]
@@ -154,21 +204,35 @@ class Plan:
             try:
                 points = study.rounds.send(scores) if study.configurations else next(study.rounds)
             except StopIteration:
+                self._plan_priors(study)
                 return
             study.left -= len(points)
             made = [study.space.configuration(point, self.params.trial) for point in points]
-            study.configurations = [list(self._trials(configuration)) for configuration in made]
+            study.configurations = [list(self._trials(study, configuration)) for configuration in made]
             for planned in (planned for trials in study.configurations for planned in trials):
                 self._add(planned, study)
             self.waiting.sort(key=length)  # among equals the later in the ladder first, as a rule the larger model
             scores = self._scores(study) if not study.open else []
 
-    def _trials(self, configuration: Configuration) -> Iterator[Planned]:
-        trials = [configuration.trial(seed) for seed in self.config.seeds]
+    def _plan_priors(self, study: Study) -> None:
+        """Those of the winner of an entry, whose search has ended."""
+        if study.parent is not None:
+            return
+        spaces, ranked = self._priors.pop(study.name, []), ranking(outcomes(self.planned, self.records))
+        for each in spaces if study.name in ranked else []:
+            winner, count = ranked[study.name][0].best.planned, self._size(each)
+            name, seeds = f"{study.name}/{each.name}", [winner.trial.seed]
+            found = Study(name, each, self._rounds(each, count), count, seeds, parent=winner.fingerprint)
+            self.studies.append(found)
+            self._next_round(found, [])
+
+    def _trials(self, study: Study, configuration: Configuration) -> Iterator[Planned]:
+        trials = [configuration.trial(seed, study.features, study.parent) for seed in study.seeds]
         fingerprints = [trial.fingerprint(self.data_digest) for trial in trials]
         for trial, fingerprint in zip(trials, fingerprints, strict=True):
-            label = f"{configuration.label} seed={trial.seed}" if len(trials) > 1 else configuration.label
-            yield Planned(configuration.entry, fingerprints[0], trial, fingerprint, label)
+            seed = f"seed={trial.seed}" if len(trials) > 1 else ""
+            label = " ".join(filter(None, (study.name, configuration.told, seed)))
+            yield Planned(study.name, fingerprints[0], trial, fingerprint, label)
 
     def _add(self, planned: Planned, study: Study) -> None:
         fingerprint = planned.fingerprint
@@ -185,7 +249,14 @@ class Plan:
             self.waiting.append(planned)
 
     def _is_settled(self, record: Record) -> bool:
-        return record["status"] in SETTLED or (record["status"] == "stopped" and self.config.asha is not None)
+        if record["status"] == "pruned":
+            return self.config.asha is not None
+        return record["status"] in SETTLED and self._is_of_its_parent(record)
+
+    def _is_of_its_parent(self, record: Record) -> bool:
+        """Whether a prior was trained on the codes of the weights that its parent has now."""
+        parent = record["trial"]["parent"]
+        return parent is None or record.get("parent_weights_sha256") == self.records[parent]["weights_sha256"]
 
     def _scores(self, study: Study) -> Scores:
         return [score([self.records[planned.fingerprint] for planned in trials]) for trials in study.configurations]
@@ -196,3 +267,22 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
     for planned in plan.planned:
         record = plan.records.get(planned.fingerprint) or plan.earlier(planned.fingerprint)
         yield planned.fingerprint, record["status"] if record else "to train", planned.label
+
+
+def is_ranked_by_distance(entry: EntryConfig) -> bool:
+    """Whether an entry's trials are ranked by the distance of their samples, as asked for or for want of a criterion.
+
+    Raises:
+        InputError: there is no such model, or it has no criterion, and is to be ranked by it.
+    """
+    has_criterion = issubclass(registry.find("models", entry.model), HasCriterion)
+    if entry.rank_by == "criterion" and not has_criterion:
+        raise InputError(
+            f"rank_by must be distance for a model without a criterion, but got criterion for {entry.model}"
+        )
+    return entry.rank_by == "distance" or not has_criterion
+
+
+def ranks_by_distance(params: Params) -> bool:
+    """Whether any entry does."""
+    return any(is_ranked_by_distance(params.entry(name)) for name in params.ladder)

@@ -58,15 +58,15 @@ def outcomes(planned: Iterable[Planned], records: dict[str, Record]) -> list[Out
 
 
 def ranking(tried: Iterable[Outcome]) -> dict[str, list[Ranked]]:
-    """The configurations of each entry that have a finished trial, the best first."""
+    """By study, the configurations that have a finished trial, the best first."""
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in tried:
-        groups.setdefault((outcome.planned.entry, outcome.planned.configuration), []).append(outcome)
+        groups.setdefault((outcome.planned.study, outcome.planned.configuration), []).append(outcome)
     found: dict[str, list[Ranked]] = {}
-    for (entry, _), trials in groups.items():
+    for (study, _), trials in groups.items():
         if any(outcome.finished for outcome in trials):
-            found.setdefault(entry, []).append(_ranked(trials))
-    return {entry: sorted(ranked, key=lambda each: each.rank) for entry, ranked in found.items()}
+            found.setdefault(study, []).append(_ranked(trials))
+    return {study: sorted(ranked, key=lambda each: each.rank) for study, ranked in found.items()}
 
 
 def _ranked(trials: list[Outcome]) -> Ranked:
@@ -77,16 +77,16 @@ def _ranked(trials: list[Outcome]) -> Ranked:
 
 
 def losers(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> dict[str, list[Outcome]]:
-    """The trials of each entry that has no winner."""
+    """By study, the trials of those that have no winner."""
     found: dict[str, list[Outcome]] = {}
     for outcome in tried:
-        if outcome.planned.entry not in ranked:
-            found.setdefault(outcome.planned.entry, []).append(outcome)
+        if outcome.planned.study not in ranked:
+            found.setdefault(outcome.planned.study, []).append(outcome)
     return found
 
 
 def why_none(trials: list[Outcome]) -> Failure:
-    """Why none of an entry's trials has finished, each error once."""
+    """Why none of a study's trials has finished, each error once."""
     said = dict.fromkeys(str(outcome.record.get("error", outcome.record["status"])) for outcome in trials)
     return Failure("; ".join(said), TRY_AGAIN if any(map(_may_be_mended, trials)) else "")
 
@@ -119,13 +119,13 @@ def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]], winners: I
     won = {id(outcome) for outcome in winners}
     rows = [_row(outcome, ranks.get(id(outcome)), id(outcome) in won) for outcome in tried]
     config = sorted({key for row in rows for key in row if "." in key})
-    return csv_text(["entry", "fingerprint", "variant", "seed", *SUMMARY, *config], rows)
+    return csv_text(["entry", "prior", "fingerprint", "model", "seed", *SUMMARY, *config], rows)
 
 
 def curves_csv(tried: Iterable[Outcome]) -> str:
     """One row an epoch of each trial, for plots of the learning curves."""
     rows = [
-        {"entry": outcome.planned.entry, "trial": outcome.planned.fingerprint, "epoch": epoch}
+        {"entry": outcome.planned.study, "trial": outcome.planned.fingerprint, "epoch": epoch}
         | {key: row[key] for key in ("train_loss", "val_loss")}
         for outcome in tried
         if outcome.finished
@@ -139,13 +139,14 @@ def _row(outcome: Outcome, ranked: Ranked | None, winner: bool) -> dict[str, Any
     row = {
         "entry": outcome.planned.entry,
         "fingerprint": outcome.planned.fingerprint,
-        "variant": trial.variant,
+        "prior": outcome.planned.prior or "",
+        "model": trial.model,
         "seed": trial.seed,
         "status": record["status"],
         "winner": "yes" if winner else "",
         "error": record.get("error", ""),
     }
-    row |= {f"model.{key}": value for key, value in trial.model.items()}
+    row |= {f"config.{key}": value for key, value in trial.config.items()}
     row |= {f"trial.{key}": value for key, value in (trial.training or {}).items()}
     if ranked:
         row |= {"mean": ranked.mean, "standard_error": "" if ranked.standard_error is None else ranked.standard_error}

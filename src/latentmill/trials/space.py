@@ -1,4 +1,4 @@
-"""The search space of one ladder entry of params.yaml, checked, and the points to try in it.
+"""The search space of a ladder entry or prior of params.yaml, checked, and the points to try in it.
 
 A list is a grid; {uniform: [low, high]}, {loguniform: [low, high]} and {choice: [...]} are sampled, `samples`
 times for each point of the grid. Draw j of a key depends on the seed, the entry, the key and j alone, so that one
@@ -14,38 +14,44 @@ from typing import Any
 
 import numpy as np
 
-from latentmill import models
-from latentmill.config import TrainingConfig, checked, is_searchable
+from latentmill import registry
+from latentmill.config import EntryConfig, TrainingConfig, checked, is_searchable
 from latentmill.contract import Model
 from latentmill.errors import InputError
+from latentmill.registry import Family
 from latentmill.trials.trial import Trial
 
 Point = dict[str, Any]  # a value for each key of the entry
 SAMPLERS = ("uniform", "loguniform", "choice")
+SECTIONS = {"models": "ladder", "priors": "priors"}  # of params.yaml
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A point of an entry's space, checked and complete: a trial but for its seed."""
+    """A point of a space, checked and complete: a trial but for its seed."""
 
-    entry: str
-    variant: str
-    model: dict[str, Any]
-    training: dict[str, Any] | None  # None for a closed-form variant
-    label: str  # the entry and what tells this configuration from its others, to be read in a log
+    model: str  # or prior
+    config: dict[str, Any]
+    training: dict[str, Any] | None  # None for a closed form
+    told: str  # what tells this configuration from others of its space, to be read in a log
 
-    def trial(self, seed: int) -> Trial:
-        return Trial(self.variant, self.model, self.training, seed)
+    def trial(self, seed: int, features: str | None, parent: str | None) -> Trial:
+        return Trial(self.model, self.config, self.training, seed, features, parent)
 
 
 @dataclass(frozen=True)
 class Space:
-    """An entry of the ladder: the variant, and for each key a value or the values to search."""
+    """An entry of the ladder, or a prior: a model, and for each key a value or the values to search."""
 
-    entry: str
-    variant: str
+    name: str  # of the entry or prior in params.yaml
+    family: Family
+    model: str
     keys: dict[str, Any]
     samples: int | None  # draws of the sampled keys; None where none is sampled
+
+    @property
+    def where(self) -> str:
+        return f"params.yaml: {SECTIONS[self.family]}.{self.name}"
 
     @property
     def sampled(self) -> list[str]:
@@ -66,56 +72,55 @@ class Space:
             for key, value in self.keys.items()
         ]
         draws = [
-            {key: _draw(self.keys[key], f"{seed}/{self.entry}/{key}/{j}") for key in self.sampled}
+            {key: _draw(self.keys[key], f"{seed}/{self.name}/{key}/{j}") for key in self.sampled}
             for j in range(self.samples or 1)
         ]
         return (dict(choice) | draw for choice in itertools.product(*grid) for draw in draws)
 
     def configuration(self, point: Point, defaults: TrainingConfig) -> Configuration:
-        """Raises InputError where a value breaks a rule of the variant or of its training."""
-        where, found = f"params.yaml: ladder.{self.entry}", models.find(self.variant)
-        model = {key: value for key, value in point.items() if key in found.Config.model_fields}
+        """Raises InputError where a value breaks a rule of the model or of its training."""
+        found = registry.find(self.family, self.model)
+        config = {key: value for key, value in point.items() if key in found.Config.model_fields}
         training = None
         if not found.closed_form:
             overrides = {key: value for key, value in point.items() if key in TrainingConfig.model_fields}
-            training = checked(TrainingConfig, defaults.model_dump() | overrides, where).model_dump()
-        told = [f"{key}={_short(point[key])}" for key in self.searched]
-        checked_model = checked(found.Config, model, where).model_dump()
-        return Configuration(self.entry, self.variant, checked_model, training, " ".join([self.entry, *told]))
+            training = checked(TrainingConfig, defaults.model_dump() | overrides, self.where).model_dump()
+        told = " ".join(f"{key}={_short(point[key])}" for key in self.searched)
+        return Configuration(self.model, checked(found.Config, config, self.where).model_dump(), training, told)
 
 
-def space(entry: str, content: dict[str, Any]) -> Space:
-    """The entry `ladder.<entry>` of params.yaml, checked as far as a space can be before its points are made.
+def space(name: str, content: dict[str, Any], family: Family = "models") -> Space:
+    """An entry of the ladder or a prior of params.yaml, checked as far as it can be before its points are made.
 
     Raises:
-        InputError: it names an unknown variant or key, or its search space breaks a rule.
+        InputError: it names an unknown model or key, or its search space breaks a rule.
     """
-    where, keys = f"params.yaml: ladder.{entry}", dict(content)
-    variant, samples = keys.pop("variant", entry), keys.pop("samples", None)
-    found = _variant(variant, where)
+    keys = {key: value for key, value in content.items() if key not in EntryConfig.model_fields}
+    made = Space(name, family, content.get("model", name), keys, content.get("samples"))
+    found = _found(made)
     for key, value in keys.items():
-        _check(key, value, found, variant, where)
-    made = Space(entry, variant, keys, samples)
-    if bool(made.sampled) != (samples is not None):
+        _check(key, value, found, made)
+    if bool(made.sampled) != (made.samples is not None):
         rule = "must say how many draws to take where a key is sampled, and only there"
         got = ", ".join(made.sampled) or "none"
-        raise InputError(f"{where}.samples {rule}, but got {samples!r} with {got} sampled")
-    if made.sampled and (not isinstance(samples, int) or samples < 1):
-        raise InputError(f"{where}.samples must be a whole number of at least 1, but got {samples!r}")
+        raise InputError(f"{made.where}.samples {rule}, but got {made.samples!r} with {got} sampled")
+    if made.sampled and (not isinstance(made.samples, int) or made.samples < 1):
+        raise InputError(f"{made.where}.samples must be a whole number of at least 1, but got {made.samples!r}")
     return made
 
 
-def _variant(name: str, where: str) -> type[Model]:
+def _found(made: Space) -> type[Model]:
     try:
-        return models.find(name)
+        return registry.find(made.family, made.model)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{made.where}: {error}") from None
 
 
-def _check(key: str, value: Any, found: type[Model], variant: str, where: str) -> None:
+def _check(key: str, value: Any, found: type[Model], made: Space) -> None:
+    where = made.where
     keys = [*found.Config.model_fields, *([] if found.closed_form else TrainingConfig.model_fields)]
     if key not in keys:
-        raise InputError(f"{where}: unknown key {key!r}; the keys of {variant} are {', '.join(keys)}")
+        raise InputError(f"{where}: unknown key {key!r}; the keys of {made.model} are {', '.join(keys)}")
     if isinstance(value, list | dict) and not is_searchable(found.Config, key):
         raise InputError(
             f"{where}.{key} must be one value, because results under different ones do not compare, but got {value!r}"

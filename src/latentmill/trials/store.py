@@ -1,7 +1,7 @@
 """The trial store: what became of each trial, and how far unfinished ones have come.
 
 One folder a trial, named by its fingerprint. `trial.json` says how the trial ended and is written last; for a
-finished one `model.safetensors` stands beside it. `progress-<epoch>-<digest>` is a trial under way. Every file is
+finished one `model.safetensors` stands beside it. `checkpoint-<epoch>-<digest>` is a trial under way. Every file is
 checked by a digest when it is read, and a damaged one counts as none: its trial, or its last epoch, is redone.
 """
 
@@ -12,12 +12,22 @@ from pathlib import Path
 from latentmill.errors import InputError
 from latentmill.files import write_bytes
 from latentmill.storage import Storage
-from latentmill.training import state as progress_file
-from latentmill.training.state import Progress
-from latentmill.trials.trained_model import RECORD, WEIGHTS, Record, digest, parse_record, record_bytes, require_digest
+from latentmill.training import state as checkpoint
+from latentmill.training.state import TrainingState
+from latentmill.trials.trained_model import (
+    RECORD,
+    WEIGHTS,
+    Record,
+    TrainedModel,
+    digest,
+    parse_record,
+    rebuilt,
+    record_bytes,
+    require_digest,
+)
 
 SETTLED = ("finished", "diverged")  # to run such a trial again would only give the same
-PROGRESS = re.compile(r"progress-(\d+)-([0-9a-f]{16})\.safetensors")
+CHECKPOINT = re.compile(r"checkpoint-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
 class TrialStore:
@@ -62,10 +72,19 @@ class TrialStore:
         write_bytes(folder / WEIGHTS, weights)
         write_bytes(folder / RECORD, record_bytes(record))
 
-    def end(self, fingerprint: str, record: Record, weights: bytes | None = None) -> None:
-        """Keep how a trial ended, and its weights if it finished; one that did not may go on from its progress later.
+    def load(self, fingerprint: str) -> TrainedModel:
+        """A finished trial's model.
 
-        Where the disk is full, the progress makes room for the weights.
+        Raises:
+            InputError: it is damaged; the next sweep redoes it.
+        """
+        record = self._record(fingerprint)
+        return rebuilt(record, self._weights(fingerprint, record), fingerprint)
+
+    def end(self, fingerprint: str, record: Record, weights: bytes | None = None) -> None:
+        """Keep how a trial ended, and its weights if it finished; one that did not may go on from its checkpoint later.
+
+        Where the disk is full, the checkpoint makes room for the weights.
         """
         self.storage.delete_leftovers(fingerprint)
         try:
@@ -73,49 +92,49 @@ class TrialStore:
         except OSError as error:
             if weights is None:
                 raise
-            self.note(f"{fingerprint}: {error}; its progress is given up to keep the result")
-            self.forget_progress(fingerprint)
+            self.note(f"{fingerprint}: {error}; its checkpoint is given up to keep the result")
+            self.forget_checkpoints(fingerprint)
             self._write_end(fingerprint, record, weights)
         if record["status"] in SETTLED:
-            self.forget_progress(fingerprint)
+            self.forget_checkpoints(fingerprint)
 
     def forget_end(self, fingerprint: str) -> None:
-        """The trial will be run again, from its progress if that was kept."""
+        """The trial will be run again, from its checkpoint if one was kept."""
         self.storage.delete(f"{fingerprint}/{RECORD}")
 
-    def save_progress(self, fingerprint: str, progress: Progress) -> None:
-        """Keep an epoch's progress in place of the one before. A trial goes on where this can't be written."""
-        content = progress_file.to_bytes(progress)
-        name = f"progress-{progress.epoch:06d}-{digest(content)[:16]}.safetensors"
+    def save_checkpoint(self, fingerprint: str, state: TrainingState) -> None:
+        """Keep the state after an epoch in place of the one before. A trial goes on where this can't be written."""
+        content = checkpoint.to_bytes(state)
+        name = f"checkpoint-{state.epoch:06d}-{digest(content)[:16]}.safetensors"
         try:
             self.storage.write(f"{fingerprint}/{name}", content)
-            self.forget_progress(fingerprint, but=name)
+            self.forget_checkpoints(fingerprint, but=name)
             self._unkept.discard(fingerprint)
         except OSError as error:
             if fingerprint not in self._unkept:  # told once, not at every epoch
-                self.note(f"{fingerprint}: from epoch {progress.epoch} on, an interruption loses progress: {error}")
+                self.note(f"{fingerprint}: from epoch {state.epoch} on, an interruption loses epochs: {error}")
             self._unkept.add(fingerprint)
 
-    def load_progress(self, fingerprint: str, progress: Progress) -> None:
-        """Bring a fresh `progress` to the last epoch kept intact; leaves it as it is where there is none."""
-        for name in reversed(self._progress_names(fingerprint)):
+    def load_checkpoint(self, fingerprint: str, state: TrainingState) -> None:
+        """Bring a fresh `state` to the last epoch kept intact; leaves it as it is where there is none."""
+        for name in reversed(self._checkpoint_names(fingerprint)):
             try:
                 content = self.storage.read(f"{fingerprint}/{name}")
                 if not name.endswith(f"-{digest(content)[:16]}.safetensors"):
                     raise InputError("it must have the digest that its name says, but it has another")
-                progress_file.from_bytes(content, progress)
+                checkpoint.from_bytes(content, state)
             except (OSError, InputError) as error:
                 self.note(f"{fingerprint}/{name} is damaged, so its epochs are redone: {error}")
                 continue
             return
 
-    def forget_progress(self, fingerprint: str, but: str | None = None) -> None:
-        for name in self._progress_names(fingerprint):
+    def forget_checkpoints(self, fingerprint: str, but: str | None = None) -> None:
+        for name in self._checkpoint_names(fingerprint):
             if name != but:
                 self.storage.delete(f"{fingerprint}/{name}")
 
-    def _progress_names(self, fingerprint: str) -> list[str]:
-        return [name for name in self.storage.names(fingerprint) if PROGRESS.fullmatch(name)]
+    def _checkpoint_names(self, fingerprint: str) -> list[str]:
+        return [name for name in self.storage.names(fingerprint) if CHECKPOINT.fullmatch(name)]
 
     def _record(self, fingerprint: str) -> Record:
         """Raises: InputError: it is damaged, or of another trial."""

@@ -17,13 +17,22 @@ Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial, by the entry and the configuration that ask for it."""
+    """A trial, by the study and the configuration that ask for it."""
 
-    entry: str
+    study: str  # of an entry, or of a prior of an entry as entry/prior
     configuration: str  # the fingerprint of its first trial, which those of its other seeds share
     trial: Trial
     fingerprint: str
     label: str  # to be read in a log
+
+    @property
+    def entry(self) -> str:
+        return self.study.partition("/")[0]
+
+    @property
+    def prior(self) -> str | None:
+        """The name of the prior, if it is one."""
+        return self.study.partition("/")[2] or None
 
     @cached_property
     def shape(self) -> str | None:
@@ -33,17 +42,21 @@ class Planned:
 
 @dataclass
 class Study:
-    """An entry's search: its rounds, and the round that is open."""
+    """A search in the space of an entry, or of a prior for its winner: its rounds, and the round that is open."""
 
+    name: str  # as that of `Planned`
     space: Space
     rounds: Rounds
     left: int  # configurations not yet asked for
+    seeds: list[int]
+    features: str | None = None  # the digest of those that its trials are ranked in
+    parent: str | None = None  # the fingerprint of the winner, for a prior
     configurations: list[list[Planned]] = field(default_factory=list)  # of the open round, a trial for each seed
     open: set[str] = field(default_factory=set)  # fingerprints of the round's trials that are not settled
 
 
 def length(planned: Planned) -> int:
-    """In epochs allowed; 0 for a closed-form variant."""
+    """In epochs allowed; 0 for a closed form."""
     return (planned.trial.training or {"epochs": 0})["epochs"]
 
 

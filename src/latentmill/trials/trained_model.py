@@ -13,27 +13,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from latentmill import models
+from latentmill import registry
 from latentmill.contract import Model
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json
-from latentmill.networks import ImageShape
+from latentmill.registry import Family
 
 WEIGHTS, RECORD, FAILED = "model.safetensors", "trial.json", "failed.json"
+PRIORS = "priors"  # the folder of the priors beside them, each with the same two files
 Record = dict[str, Any]  # JSON
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model ready for use, in evaluation mode, and its record."""
+    """A model or prior ready for use, in evaluation mode, and its record."""
 
     model: Model
-    record: Record  # as `running.run` wrote it: fingerprint, trial, criterion, history, …
-
-    @property
-    def image_shape(self) -> ImageShape:
-        channels, height, width = self.record["image_shape"]
-        return channels, height, width
+    record: Record  # as `running.run` wrote it: fingerprint, trial, shape, criterion, history, …
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def load(folder: Path) -> TrainedModel:
     """Rebuild the model that `save` wrote into `folder`.
 
     Raises:
-        InputError: a file is missing or damaged, or the variant no longer fits the weights.
+        InputError: a file is missing or damaged, or the model's code no longer fits the weights.
     """
     try:
         record = parse_record((folder / RECORD).read_bytes(), str(folder / RECORD))
@@ -66,12 +62,36 @@ def load(folder: Path) -> TrainedModel:
     except OSError as error:
         raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
     require_digest(weights, record, str(folder / WEIGHTS))
+    return rebuilt(record, weights, str(folder))
+
+
+def load_priors(folder: Path) -> dict[str, TrainedModel]:
+    """The trained priors of the model in `folder`, by name, sorted.
+
+    Raises:
+        InputError: one is damaged, or was trained on the codes of other weights.
+    """
+    parent = parse_record((folder / RECORD).read_bytes(), str(folder / RECORD))["weights_sha256"]
+    found = {path.name: load(path) for path in sorted((folder / PRIORS).glob("*")) if failure(path) is None}
+    for name, prior in found.items():
+        if prior.record.get("parent_weights_sha256") != parent:
+            raise InputError(f"{folder / PRIORS / name} must be of the model beside it, but is of other weights")
+    return found
+
+
+def rebuilt(record: Record, weights: bytes, where: str) -> TrainedModel:
+    """The model of a record and its weights.
+
+    Raises:
+        InputError: the model's code no longer fits the weights.
+    """
     trial = record["trial"]
-    model = models.build(trial["variant"], trial["model"], tuple(record["image_shape"]))
+    family: Family = "models" if trial["parent"] is None else "priors"
+    model = registry.build(family, trial["model"], trial["config"], tuple(record["shape"]), record["classes"])
     try:
         model.load_state_dict(load_tensors(weights))
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{folder} must fit the variant {trial['variant']}, but {error}") from None
+        raise InputError(f"{where} must fit {trial['model']}, but {error}") from None
     return TrainedModel(model.eval(), record)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentmill import models
+from latentmill import registry
 from latentmill.config import TrainingConfig
 from latentmill.contract import Model
 from latentmill.data.batches import Batches
+from latentmill.registry import Family
 from latentmill.trials import code
 
 # Of what a worker runs, the files that can't change what a trial comes to, and why.
@@ -34,29 +35,35 @@ NO_EFFECT = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One model to train: a variant, its hyperparameters, how to optimise them, and the seed of all randomness."""
+    """One model to train: its name, hyperparameters, how they are optimised, and the seed of all randomness."""
 
-    variant: str
-    model: dict[str, Any]  # complete, as the variant's `Config` dumps it
-    training: dict[str, Any] | None  # complete, as `TrainingConfig` dumps it; None for a closed-form variant
+    model: str  # the name of a model, or with a `parent` of a prior
+    config: dict[str, Any]  # complete, as its `Config` dumps it
+    training: dict[str, Any] | None  # complete, as `TrainingConfig` dumps it; None for a closed form
     seed: int
+    features: str | None = None  # the digest of those in which samples are compared; None: ranked by the criterion
+    parent: str | None = None  # for a prior: the fingerprint of the trial of whose codes it is
+
+    @property
+    def family(self) -> Family:
+        return "models" if self.parent is None else "priors"
 
     @property
     def shape(self) -> str | None:
-        """Equal for trials that can be one program: those that differ in real numbers, the seed and when to end.
+        """Equal for trials that can be packed: those that differ in real numbers, the seed and when to end.
 
-        By the contract of a variant such numbers are tensors. None for a closed-form variant, which has no steps.
+        By the contract such numbers are tensors. None for a closed form, which has no steps.
         """
         if self.training is None:
             return None
-        fixed = {key: value for key, value in self.model.items() if not isinstance(value, float)}
+        fixed = {key: value for key, value in self.config.items() if not isinstance(value, float)}
         fixed |= {key: self.training[key] for key in ("batch_size", "precision")}
-        return json.dumps([self.variant, fixed], sort_keys=True)
+        return json.dumps([self.model, self.features, self.parent, fixed], sort_keys=True)
 
     def fingerprint(self, data_digest: str) -> str:
         """16 hexadecimal digits that name this trial on this data, under the present code and libraries."""
         content = {"trial": self.__dict__, "data": data_digest}
-        content |= {"code": code_digest(self.variant), "libraries": libraries()}
+        content |= {"code": code_digest(self.family, self.model), "libraries": libraries()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -66,17 +73,17 @@ def identity(trial: Trial, fingerprint: str, data_digest: str) -> dict[str, Any]
 
 
 @cache
-def code_digest(variant: str) -> str:
-    """The digest of the code that trains `variant`."""
-    return code.digest(code_files(variant))
+def code_digest(family: Family, name: str) -> str:
+    """The digest of the code that trains a model or prior."""
+    return code.digest(code_files(family, name))
 
 
-def code_files(variant: str) -> set[Path]:
-    """All that a worker runs to train `variant`, but for other variants and `NO_EFFECT`."""
+def code_files(family: Family, name: str) -> set[Path]:
+    """All that a worker runs to train it, but for `NO_EFFECT`. No import leads to other models and priors."""
     package = code.SOURCE / "latentmill"
-    own, without = package / "models" / f"{variant}.py", {package / name for name in NO_EFFECT}
-    files = code.imported_files(own, package / "cluster" / "worker.py", but=without, by_name=True)
-    return {path for path in files if path.parent != own.parent or path in (own, own.with_name("__init__.py"))}
+    without = {package / each for each in NO_EFFECT}
+    own = package / family / f"{name}.py"
+    return code.imported_files(own, package / "cluster" / "worker.py", but=without, by_name=True)
 
 
 @cache
@@ -86,11 +93,12 @@ def libraries() -> dict[str, str]:
     return {name: each.partition("+")[0] for name, each in found.items()}
 
 
-def model_of(trial: Trial, images: Batches) -> Model:
+def model_of(trial: Trial, examples: Batches, classes: int) -> Model:
     """The weights that the trial starts with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
-        return models.build(trial.variant, trial.model, images.image_shape).to(images.device)
+        model = registry.build(trial.family, trial.model, trial.config, examples.shape, classes)
+    return model.to(examples.device)
 
 
 def config_of(trial: Trial) -> TrainingConfig:

@@ -15,11 +15,11 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentmill.contract import float_array
+from latentmill.codes import float_array
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
-from latentmill.evaluation.encoder import WIDTH, apply, digest, digest_of_weights, encoder
-from latentmill.evaluation.self_supervised import SelfSupervisedFeatures
+from latentmill.features.encoder import WIDTH, apply, digest, digest_of_weights, encoder
+from latentmill.features.self_supervised import SelfSupervisedFeatures
 
 COMPONENTS = 64  # at most, of the pixels
 FITTED, FITTED_VALUES = 10_000, 20_000_000  # training images that the components are fitted to, and their pixels

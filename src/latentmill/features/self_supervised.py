@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from latentmill.data.batches import Batches
-from latentmill.evaluation.encoder import WIDTH, apply, digest_of_weights, encoder, smaller
+from latentmill.features.encoder import WIDTH, apply, digest_of_weights, encoder, smaller
 
 LEARNING_RATE, STEPS, BATCH = 2e-3, 200, 96  # the same work for any number of images: below 15 s on a core
 TEMPERATURE = 0.2
@@ -53,7 +53,7 @@ class SelfSupervisedFeatures:
 def _train(body: nn.Sequential, head: nn.Module, images: Batches, some: np.ndarray, generator: Generator) -> None:
     """Train on `some` of the images, with a learning rate that falls to zero; leave the encoder in evaluation mode."""
     optimiser = torch.optim.Adam([*body.parameters(), *head.parameters()], LEARNING_RATE)
-    shrink, rest = smaller(images.image_shape), body[1:]
+    shrink, rest = smaller(images.shape), body[1:]
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, STEPS)
     for _ in range(STEPS):
         index = torch.randint(len(some), (BATCH,), generator=generator)

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentmill.contract import float_array
+from latentmill.codes import float_array
 from latentmill.data.batches import as_float, chunk_size
-from latentmill.networks import ImageShape
+from latentmill.networks import Shape
 
 WIDTH = 64  # features
 SIDE = 24  # pixels, about, of the network's input: larger images are averaged down, to save time
 CHUNK = 500  # images at a time, or fewer where they are large
 
 
-def encoder(image_shape: ImageShape) -> nn.Sequential:
+def encoder(image_shape: Shape) -> nn.Sequential:
     """(B, C, H, W) -> (B, WIDTH), for any size. The normalisation prevents dead units, which would be no features."""
     network = nn.Sequential(
         smaller(image_shape),
@@ -32,7 +32,7 @@ def encoder(image_shape: ImageShape) -> nn.Sequential:
     return network
 
 
-def smaller(image_shape: ImageShape) -> nn.Module:
+def smaller(image_shape: Shape) -> nn.Module:
     """Averages images down to the input size of the encoder: 28 pixels stay as they are, 64 become 22."""
     times = max(1, round(max(image_shape[1:]) / SIDE))
     return nn.AvgPool2d(times, ceil_mode=True) if times > 1 else nn.Identity()

@@ -1,0 +1,81 @@
+"""The codes of images, and images from codes that a prior draws."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentmill.contract import Decodes, Encodes, Generates, HasPosterior, Model
+from latentmill.data.batches import Batches
+from latentmill.draws import standard_normal
+from latentmill.errors import InputError
+
+
+class Generator(nn.Module):
+    """A model, and where it can't generate by itself the prior that draws its codes: noise in, images out."""
+
+    def __init__(self, model: Model, prior: Model | None = None) -> None:
+        """`prior` is None for a model that turns noise into images itself."""
+        super().__init__()
+        self.model, self.prior = model, prior
+        drawing = model if prior is None else prior
+        assert isinstance(drawing, Generates)
+        self.noise_width, self.noise_choices = drawing.noise_width, drawing.noise_choices
+        self.has_codes, self.is_conditional = isinstance(model, Decodes), model.is_conditional
+
+    def code(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Standard normal noise (B, noise_width) -> codes (B, …)."""
+        if isinstance(self.prior, Generates):
+            return self.prior.generate(noise, label)
+        return noise.clone()  # an output of a graph that is its input too would be without an operation for it
+
+    def forward(self, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
+        """(B, noise_width), and labels (B) if conditional -> images (B, C, H, W), and their codes if there are any."""
+        if isinstance(self.model, Decodes):
+            z = self.code(noise, label)
+            return self.model.decode(z, label), z
+        assert isinstance(self.model, Generates)
+        return (self.model.generate(noise, label),)
+
+
+@torch.no_grad()
+def codes_of(model: Encodes, images: Batches) -> np.ndarray:
+    """The codes of all images without noise, float32 (N, …)."""
+    return np.concatenate([float_array(model.encode(*_image_and_label(images, part))) for part in images.slices()])
+
+
+@torch.no_grad()
+def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator) -> np.ndarray:
+    """The codes of all images, float32 (N, …); where there is a posterior, one draw from that of each observed image.
+
+    Draws rather than means, because the decoder was trained on draws: together they follow the aggregate posterior.
+
+    Raises:
+        InputError: a code is not finite.
+    """
+    parts = [_drawn(model, *_image_and_label(images, part), generator) for part in images.slices()]
+    codes = np.concatenate([float_array(part) for part in parts])
+    if not np.isfinite(codes).all():
+        raise InputError("codes must be finite, but some are NaN or infinite")
+    return codes
+
+
+def _drawn(model: Encodes, images: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    if not isinstance(model, HasPosterior):
+        return model.encode(images, label)
+    mean, log_variance = model.posterior(model.observation.observe(images, generator), label)
+    return mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
+
+
+def _image_and_label(images: Batches, part: slice) -> tuple[Tensor, Tensor | None]:
+    batch = images.batch(part)
+    return batch["image"], batch.get("label")
+
+
+def frequent_labels(labels: np.ndarray, count: int, seed: int) -> Tensor:
+    """int64 (count), drawn by their frequency among those of training images (N)."""
+    return torch.from_numpy(np.random.default_rng(seed).choice(labels, count))
+
+
+def float_array(tensor: Tensor) -> np.ndarray:
+    """A detached tensor as a float32 array on the host."""
+    return tensor.detach().to("cpu", torch.float32).numpy()

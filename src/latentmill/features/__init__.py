@@ -1,0 +1,1 @@
+"""Feature spaces, in which images are compared."""

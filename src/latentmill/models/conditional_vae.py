@@ -1,0 +1,81 @@
+"""Conditional variational autoencoder: images of a class that is asked for.
+
+    loss = -E_q(z|x,y) log p(x | z, y) + beta KL(q(z | x, y) || N(0, I))
+
+The label y is one more channel of the encoder's image, learned for each class, and stands beside the code of the
+decoder. With beta = 1 the loss is the negative evidence lower bound on log p(x | y) (Sohn et al. 2015).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from latentmill.config import NOT_SEARCHABLE
+from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel, Phase, Terms
+from latentmill.densities import kl_from_standard_normal
+from latentmill.draws import Draw, Noise
+from latentmill.errors import InputError
+from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.observations import ObservationName, observation
+
+
+class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
+    """q(z | x, y) is a Gaussian with diagonal covariance; codes say what labels do not."""
+
+    is_conditional = True
+
+    class Config(NetworkConfig, LatentConfig):
+        beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
+        observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z, y)
+
+    beta: Tensor  # ()
+    one_hot: Tensor  # (classes, classes)
+
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        if classes < 2:
+            raise InputError(f"a conditional model must have labels of at least 2 classes, but the data has {classes}")
+        channels, height, width = shape
+        self.observation = observation(config.observation)
+        self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}
+        self.encoder = encoder(config, (channels + 1, height, width), 2 * config.latent)
+        self.decoder = decoder(config, config.latent + classes, shape)
+        self.planes = nn.Parameter(torch.zeros(classes, 1, height, width))
+        self.register_buffer("one_hot", torch.eye(classes))
+        self.register_buffer("beta", torch.tensor(config.beta))
+
+    def phases(self) -> Sequence[Phase]:
+        return (Phase(ConditionalVae.loss, self.criterion_draws),)
+
+    def loss(self, batch: Batch, noise: Noise) -> Terms:
+        x, label = self.observation.observed(batch["image"], noise["x"]), batch["label"]
+        mean, log_variance = self.posterior(x, label)
+        z = mean + torch.exp(0.5 * log_variance) * noise["z"]
+        reconstruction = -self.observation.log_prob(x, self._pixels(z, label))
+        kl = kl_from_standard_normal(mean, log_variance).sum(1)
+        return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        terms = self.loss(batch, noise)
+        return terms["reconstruction"] + terms["kl"]
+
+    def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.encoder(torch.cat([x, self.planes[label]], dim=1)).chunk(2, dim=1)
+        return mean, log_variance
+
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        assert label is not None
+        pixels = self._pixels(z.flatten(0, 1), label.repeat(len(z))).unflatten(0, z.shape[:2])  # (K, B, C, H, W)
+        return self.observation.log_prob(x, pixels)
+
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.posterior(images, label)[0]
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.observation.mean(self._pixels(z, label))
+
+    def _pixels(self, z: Tensor, label: Tensor | None) -> Tensor:
+        return self.decoder(torch.cat([z, self.one_hot[label]], dim=1))

@@ -1,0 +1,136 @@
+"""A mixture of Gaussians with full covariances, fitted by expectation maximisation.
+
+    p(z) = sum_m w_m N(z; mu_m, Sigma_m)
+
+Sampling the codes of an autoencoder from one fills in for the prior that it was not trained with (Ghosh et al. 2020).
+With one component it is a Gaussian. Shapes: B batch, d dimensions, M components.
+"""
+
+import warnings
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentmill.config import PositiveInt, Settings
+from latentmill.contract import Batch, Generates, HasCriterion, Model
+from latentmill.data.batches import Batches
+from latentmill.densities import gaussian_log_prob
+from latentmill.draws import Noise
+from latentmill.errors import InputError
+from latentmill.networks import Shape
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
+
+COMPONENTS = (2, 5, 10, 20, 50)  # numbers of components to choose among
+CODES_A_COMPONENT = 20  # at least, for a number to be chosen
+CODES_TO_FIT = 10_000  # more sharpen a mixture no further; all of COMPONENTS take 5 s for so many of 20 dimensions
+ITERATIONS = 50  # of expectation maximisation, at most; the last ones change the likelihood by 0.01 nats a code
+SMALLEST_VARIANCE = 1e-4  # added to the covariances' diagonals, so that codes on a line have a density too
+
+
+class Mixture(Model, Generates, HasCriterion):
+    """The first noise column selects the component, by comparison with quantiles of N(0, 1); the rest fills it."""
+
+    closed_form = True
+    noise_choices = 1
+    log_weights: Tensor  # (M)
+    thresholds: Tensor  # (M - 1), cumulative weights as quantiles of the standard normal
+    means: Tensor  # (M, d)
+    scales: Tensor  # (M, d, d), Cholesky factors of the covariances
+
+    class Config(Settings):
+        components: PositiveInt | None = None  # null: as many as make validation codes most likely
+
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        width, count = prod(shape), config.components or 1
+        self.noise_width, self.wanted, self.criterion_draws = width + 1, config.components, {}
+        self.register_buffer("log_weights", torch.zeros(count))
+        self.register_buffer("thresholds", torch.zeros(count - 1))
+        self.register_buffer("means", torch.zeros(count, width))
+        self.register_buffer("scales", torch.eye(width).repeat(count, 1, 1))
+        self.register_load_state_dict_pre_hook(_make_room)
+
+    def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
+        """Fit to the codes, with as many components as wanted.
+
+        Where their number is to be chosen, it is the last of `COMPONENTS` before codes of `val` become less likely, of
+        those that leave `CODES_A_COMPONENT` different codes to each; else 1.
+
+        Raises:
+            InputError: there are fewer codes than components, or than the 2 that a variance needs.
+        """
+        seed = generator.initial_seed() % 2**32
+        if len(examples) < max(2, self.wanted or 1):
+            rule = "a mixture must have at most as many components as codes, and 2 codes"
+            raise InputError(f"{rule}, but got components={self.wanted} for {len(examples)} codes")
+        codes, held_out = (torch.cat([*each.chunks()]).flatten(1).cpu().numpy() for each in (examples, val))
+        chosen = np.random.default_rng(seed).permutation(len(codes))[:CODES_TO_FIT]
+        codes, held_out = codes[chosen].astype(np.float64), held_out[:CODES_TO_FIT].astype(np.float64)
+        self._take(_fitted(self.wanted, codes, seed) if self.wanted else _chosen(codes, held_out, seed))
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        """-log p(z)."""
+        centred = batch["code"].flatten(1)[:, None] - self.means  #                                      (B, M, d)
+        white = torch.linalg.solve_triangular(self.scales, centred[..., None], upper=False)[..., 0]  # (B, M, d)
+        log_p = gaussian_log_prob(white, white.new_zeros(()), white.new_zeros(())).sum(2)
+        log_volumes = torch.diagonal(self.scales, dim1=1, dim2=2).log().sum(1)  #                        (M)
+        return -torch.logsumexp(self.log_weights + log_p - log_volumes, dim=1)
+
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        component = (noise[:, :1] > self.thresholds).sum(1)  #              (B)
+        spread = self.scales[component] @ noise[:, 1:, None]  #             (B, d, 1)
+        return (self.means[component] + spread[..., 0]).unflatten(1, self.shape)
+
+    def _take(self, fitted: "GaussianMixture") -> None:
+        weights = torch.from_numpy(fitted.weights_)
+        self.log_weights = weights.log().to(self.means)
+        self.thresholds = torch.special.ndtri(weights.cumsum(0)[:-1]).to(self.means)
+        self.scales = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)).to(self.means)
+        self.means = torch.from_numpy(fitted.means_).to(self.means)
+
+
+def _make_room(mixture: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    """Before weights are loaded: as many components as they have, because a chosen number is nowhere else."""
+    saved = state.get(f"{prefix}means")
+    if isinstance(mixture, Mixture) and saved is not None:
+        mixture.log_weights = mixture.log_weights.new_zeros(len(saved))
+        mixture.thresholds = mixture.thresholds.new_zeros(len(saved) - 1)
+        mixture.means, mixture.scales = (
+            buffer[:1].repeat(len(saved), *(1 for _ in buffer.shape[1:])) for buffer in (mixture.means, mixture.scales)
+        )
+
+
+def _chosen(codes: np.ndarray, held_out: np.ndarray, seed: int) -> "GaussianMixture":
+    """The mixture of (N, d) with the number of components at which the likelihood of `held_out` (M, d) peaks."""
+    first, *others = _candidates(codes)
+    best = _fitted(first, codes, seed)
+    for number in others:
+        mixture = _fitted(number, codes, seed)
+        if mixture.score(held_out) <= best.score(held_out):
+            break  # beyond the peak it only falls, and the largest mixtures take the longest
+        best = mixture
+    return best
+
+
+def _candidates(codes: np.ndarray) -> list[int]:
+    """The numbers of components to choose among for codes (N, d): copies count once, since they make no cluster."""
+    different = len(np.unique(codes, axis=0))
+    return [number for number in COMPONENTS if number * CODES_A_COMPONENT <= different] or [1]
+
+
+def _fitted(components: int, codes: np.ndarray, seed: int) -> "GaussianMixture":
+    from sklearn.exceptions import ConvergenceWarning  # here, because only training needs them and they load slowly
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    mixture = GaussianMixture(components, reg_covar=SMALLEST_VARIANCE, random_state=seed, max_iter=ITERATIONS, tol=1e-3)
+    # One thread: the products are so small that others only wait, 13 times as long where the cores are busy.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ITERATIONS are enough, converged or not
+        return mixture.fit(codes)

@@ -1,0 +1,98 @@
+"""Ranking by samples: their distance to the validation images, in features that are fitted before any trial trains.
+
+For models without a criterion, and for whoever asks for it. The features are those of a self-supervised encoder, pinned
+by a digest that is part of the trials' fingerprints.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from latentmill.codes import Generator, float_array, frequent_labels
+from latentmill.contract import Encodes, Model
+from latentmill.data.batches import Batches, chunk_size
+from latentmill.draws import standard_normal
+from latentmill.errors import InputError
+from latentmill.features.distances import frechet_distance
+from latentmill.features.encoder import apply, encoder
+from latentmill.features.self_supervised import SelfSupervisedFeatures
+from latentmill.registry import build
+from latentmill.storage import Storage
+from latentmill.trials import code
+
+SEED = 0  # of the features, and of samples and labels: the same at every validation
+COMPARED = 2_000  # samples and validation images, at most
+
+
+@dataclass(frozen=True, eq=False)
+class PinnedFeatures:
+    """An encoder of images, as bytes that are the same wherever it is used."""
+
+    content: bytes  # safetensors
+    image_shape: tuple[int, int, int]
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()[:16]
+
+    @cached_property
+    def body(self) -> nn.Module:
+        """Images (B, C, H, W) -> features (B, D)."""
+        body = encoder(self.image_shape)
+        body.load_state_dict(load(self.content))
+        return body.eval()
+
+    def distance(self, images: Batches, val: Batches) -> Callable[[Model], float]:
+        """How far samples of a model are from the validation images, lower first: the Fréchet distance."""
+        count = min(COMPARED, len(val))
+        real = apply(self.body, float_array(val[np.linspace(0, len(val) - 1, count).astype(int)]))
+        labels = None if images.labels is None else frequent_labels(images.labels, count, SEED)
+
+        def measured(model: Model) -> float:
+            return frechet_distance(apply(self.body, _samples(model, count, labels)), real)
+
+        return measured
+
+
+def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> PinnedFeatures:
+    """Those that the store keeps for this data and code; if there are none, fitted to `train` (N, C, H, W)."""
+    files = code.imported_files(code.SOURCE / "latentmill" / "features" / "self_supervised.py")
+    where = f".features/{hashlib.sha256(f'{data_digest} {code.digest(files)}'.encode()).hexdigest()[:16]}.safetensors"
+    shape = (train.shape[1], train.shape[2], train.shape[3])
+    try:
+        found = PinnedFeatures(storage.read(where), shape)
+        found.body  # noqa: B018  # whether it is whole
+    except (FileNotFoundError, SafetensorError, RuntimeError):
+        fitted = SelfSupervisedFeatures.fit(train, SEED)
+        found = PinnedFeatures(
+            save({name: each.contiguous() for name, each in fitted.body.state_dict().items()}), shape
+        )
+        storage.write(where, found.content)
+    return found
+
+
+@torch.no_grad()
+def _samples(model: Model, count: int, labels: torch.Tensor | None) -> np.ndarray:
+    """float32 (count, C, H, W); of a model with codes, under N(0, I).
+
+    Raises:
+        InputError: one is not finite.
+    """
+    prior = build("priors", "normal", {}, model.code_shape) if isinstance(model, Encodes) else None
+    generator, device = Generator(model, prior), next(model.parameters()).device
+    noise = standard_normal((count, generator.noise_width), torch.Generator().manual_seed(SEED)).to(device)
+    size = chunk_size(model.shape)
+    parts = [slice(start, start + size) for start in range(0, count, size)]
+    chosen = [None if labels is None else labels[part].to(device) for part in parts]
+    images = [float_array(generator(noise[part], label)[0]) for part, label in zip(parts, chosen, strict=True)]
+    samples = np.concatenate(images)
+    if not np.isfinite(samples).all():
+        raise InputError("samples must be finite, but some are NaN or infinite")
+    return samples

@@ -56,6 +56,11 @@ class Mixture(Model, Generates, HasCriterion):
         self.register_buffer("scales", torch.eye(width).repeat(count, 1, 1))
         self.register_load_state_dict_pre_hook(_make_room)
 
+    @property
+    def components(self) -> int:
+        """Their number M, which `fit` may have chosen."""
+        return len(self.means)
+
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         """Fit to the codes, with as many components as wanted.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from latentmill.report.inputs import Json
 from latentmill.report.numbers import percent, plain
 
-PRIORS = {"pixels": "no codes", "normal": "N(0, I)", "gaussian": "fitted Gaussian", "mixture": "fitted mixture"}
+PRIORS = {"own": "by itself", "normal": "N(0, I)", "gaussian": "Gaussian"}  # others have their own names
 # The meaning of a median distance below so many times that of test images.
 DISTANCES = (
     (0.67, "too close to be new"),

@@ -28,7 +28,8 @@ from latentmill.trials.results import (
     why_none,
 )
 from latentmill.trials.store import TrialStore
-from latentmill.trials.trained_model import PRIORS, save_failure
+from latentmill.trials.trained_model import PRIORS, save_failure, save_untrained_prior
+from latentmill.trials.trial import identity
 
 DATA, MODELS = Path("data/prepared"), Path("models")
 
@@ -37,11 +38,11 @@ def main() -> None:
     params = load_params()
     store = TrialStore(params.train.storage, note=tell)
     with ending_in_order(), alone(store), steady("train"):
-        write(sweep(params, store), store)
+        write(sweep(params, store))
 
 
-def sweep(params: Params, store: TrialStore) -> list[Outcome]:
-    """Train what is missing in the store; what became of every trial."""
+def sweep(params: Params, store: TrialStore) -> Plan:
+    """Train what is missing in the store; the plan knows what became of every trial."""
     with Heartbeat("planning"):
         features = features_of(params, store)
         plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds, features.digest if features else None)
@@ -51,7 +52,7 @@ def sweep(params: Params, store: TrialStore) -> list[Outcome]:
             run(plan, images(), display, features)
     if plan.missing:
         tell(f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here")
-    return outcomes(plan.planned, plan.records)
+    return plan
 
 
 def features_of(params: Params, store: TrialStore) -> PinnedFeatures | None:
@@ -66,25 +67,33 @@ def images() -> Images:
     return Images(read_split(DATA, "train"), read_split(DATA, "val"), labels, len(read_classes(DATA) or []))
 
 
-def write(tried: list[Outcome], store: TrialStore) -> None:
+def write(plan: Plan) -> None:
     """Write a folder for each entry, its winner or why it has none, and the tables, even where no entry has a winner.
 
     Raises:
         InputError: no entry has a model, or what is kept of one is damaged.
     """
+    tried = outcomes(plan.planned, plan.records)
     ranked, lost = ranking(tried), losers(tried, ranking(tried))
     failed = {study: why_none(trials) for study, trials in lost.items()}
     with replacing_folder(MODELS) as folder:
         for study, found in ranked.items():  # an entry before its priors
-            (folder / where(study)).mkdir(parents=True)
-            store.fetch(found[0].best.record["fingerprint"], folder / where(study))
-            tell(f"models/{where(study)}: {found[0].best.planned.label}, {result(found[0])}")
+            write_winner(folder / where(study), found, plan)
         for study, trials in lost.items():
             (folder / where(study)).mkdir(parents=True)
             save_failure(folder / where(study), study, failed[study], [summary(outcome) for outcome in trials])
             tell(f"models/{where(study)}: failed: {failed[study]}")
         write_tables(tried, ranked)
         require_a_model(failed, {outcome.planned.entry for outcome in tried})
+
+
+def write_winner(folder: Path, found: list[Ranked], plan: Plan) -> None:
+    winner = found[0].best.planned
+    folder.mkdir(parents=True)
+    plan.store.fetch(winner.fingerprint, folder)
+    for each in plan.priors_without_trials(winner) if winner.prior is None else []:
+        save_untrained_prior(folder, str(each.prior), identity(each.trial, each.fingerprint, plan.data_digest))
+    tell(f"models/{where(winner.study)}: {winner.label}, {result(found[0])}")
 
 
 def where(study: str) -> str:

@@ -14,14 +14,14 @@ import psutil
 from ruamel.yaml import YAML
 from test_pipeline import ROOT, heed_interrupts
 
-LONG = {"epochs": 100, "patience": 100, "components": 2}  # some seconds on the digits
+LONG = {"epochs": 100, "patience": 100}  # some seconds on the digits
 LADDER = {
     "naive_bayes": {},
     "autoencoder": {"latent": 2, **LONG},
     "vae": {"latent": [2, 3], **LONG},
 }
-SECTIONS = {"data": {"source": "digits"}, "trial": {}, "evaluation": {}, "export": {}}
-PROGRESS = re.compile(r"progress-(\d+)-")
+SECTIONS = {"data": {"source": "digits"}, "trial": {}, "priors": {"normal": {}}, "evaluation": {}, "export": {}}
+CHECKPOINT = re.compile(r"checkpoint-(\d+)-")
 ENDED = 10**9  # epochs: more than any trial under way can have
 Stamps = dict[Path, tuple[int, int]]
 
@@ -94,8 +94,8 @@ class Site:
 
     def epochs(self) -> dict[str, int]:
         """How far the unfinished trials have come."""
-        found = [path for path in self.store.glob("*/progress-*") if not (path.parent / "trial.json").exists()]
-        return {path.parent.name: int(PROGRESS.match(path.name)[1]) for path in sorted(found)}
+        found = [path for path in self.store.glob("*/checkpoint-*") if not (path.parent / "trial.json").exists()]
+        return {path.parent.name: int(CHECKPOINT.match(path.name)[1]) for path in sorted(found)}
 
     def come_to(self) -> dict[str, int]:
         """How far all trials have come."""
@@ -104,7 +104,7 @@ class Site:
     def finished(self) -> Stamps:
         """The files of the trials that have ended, and when they were written."""
         files = [path for record in self.store.glob("*/trial.json") for path in record.parent.glob("[!.]*")]
-        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if "progress" not in path.name}
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if "checkpoint" not in path.name}
 
     def weights(self) -> dict[str, bytes]:
         return {path.parent.name: path.read_bytes() for path in self.store.glob("*/model.safetensors")}

@@ -35,6 +35,7 @@ def shown(tmp_path, monkeypatch):
         sections = {
             "data": {"source": "digits"},
             "trial": {},
+            "priors": {"normal": {}},
             "train": {},
             "evaluation": {},
             "export": {},
@@ -68,10 +69,10 @@ def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
         clock.now += SECONDS_BETWEEN_LINES
         display.progressed(trials[3], {"epoch": 5, "epochs": 9, "val_loss": 11.5})
     assert written.getvalue().splitlines() == [
-        "[1/4] 3 running, 3.0 s left; vae latent=4: 30.00 nats on val, 2.0 s",
-        "[3/4] 1 running, 1 failed, 0.0 s left; vae latent=3: 30.00 nats on val, 2.0 s",
+        "[1/4] 3 running, 3.0 s left; vae latent=4: 30 on val, 2.0 s",
+        "[3/4] 1 running, 1 failed, 0.0 s left; vae latent=3: 30 on val, 2.0 s",
         "vae latent=2: diverged: the loss must be finite, but got nan at step 7 after 5",
-        "[3/4] 1 running, 1 failed; naive_bayes: epoch 5 of 9, validation loss 11.50",
+        "[3/4] 1 running, 1 failed; naive_bayes: epoch 5 of 9, validation loss 11.5",
     ]
 
 
@@ -87,8 +88,8 @@ COSTS = {"vae": 2.0, "slow": 6.0, "short": 2.0}  # seconds of an epoch
             {
                 "naive_bayes": {},
                 "vae": {"latent": [2, 3]},
-                "slow": {"variant": "vae", "latent": [2, 3], "network": "conv"},
-                "short": {"variant": "autoencoder", "latent": list(range(2, 8)), "epochs": 40},
+                "slow": {"model": "vae", "latent": [2, 3], "network": "conv"},
+                "short": {"model": "autoencoder", "latent": list(range(2, 8)), "epochs": 40},
             },
             0.7,
         ),
@@ -135,12 +136,12 @@ def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
         Console(file=page, width=80).print(display.table())
         end(display, plan, first, criterion=99.5)
     rows = [line.split() for line in page.getvalue().splitlines() if line.strip()]
-    assert ["vae", "latent=4", "12/100", "104.20", "1:05"] in rows
+    assert ["vae", "latent=4", "12/100", "104.2", "1:05"] in rows
     assert ["vae", "latent=3", "1:05"] in rows
-    assert "vae latent=4: 99.50 nats on val, 2.0 s" in written.getvalue()
+    assert "vae latent=4: 99.5 on val, 2.0 s" in written.getvalue()
 
 
-def test_of_a_large_stack_some_are_shown_and_the_others_counted(shown):
+def test_of_a_large_pack_some_are_shown_and_the_others_counted(shown):
     display, plan, _, _ = shown(terminal=True)
     planned = plan.take()[0]
     for row in range(ROWS + 3):
@@ -159,14 +160,14 @@ def test_the_best_of_earlier_sweeps_is_shown(shown):
     display, *_ = shown(terminal=True)
     page = io.StringIO()
     Console(file=page, width=80).print(display.table())
-    assert ["vae", "77.00", "vae", "latent=4"] in [line.split() for line in page.getvalue().splitlines()]
+    assert ["vae", "77", "vae", "latent=4"] in [line.split() for line in page.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize(
     ("record", "told"),
     [
-        ({"status": "finished", "criterion": 95.123, "seconds": 61.0}, "95.12 nats on val, 1:01"),
-        ({"status": "stopped", "epoch": 9, "criterion": 120.0}, "stopped after epoch 9, 120.00 nats on val"),
+        ({"status": "finished", "criterion": 95.123, "seconds": 61.0}, "95.12 on val, 1:01"),
+        ({"status": "pruned", "epoch": 9, "criterion": 120.0}, "pruned after epoch 9, 120 on val"),
         ({"status": "failed", "error": "InputError: x"}, "failed: InputError: x"),
         ({"status": "out of memory", "error": "MemoryError: "}, "out of memory: MemoryError: "),
     ],

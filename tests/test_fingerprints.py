@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import CASES
 
-from latentmill import models
+from latentmill import registry
 from latentmill.cluster import worker
 from latentmill.config import TrainingConfig
 from latentmill.errors import InputError
@@ -23,7 +23,7 @@ from latentmill.trials.trial import NO_EFFECT, Trial, code_digest, libraries
 
 DIGEST = "a" * 64
 PACKAGE = SOURCE / "latentmill"
-DATA = "from sklearn.datasets import load_digits; data = load_digits().images[:60, None].astype('uint8')\n"
+DATA = "from sklearn.datasets import load_digits; data, labels = load_digits().images[:60, None].astype('uint8'), load_digits().target[:60]\n"
 TRAIN = """
 import sys, json
 from latentmill.data.batches import Batches
@@ -31,7 +31,7 @@ from latentmill.cluster import worker
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trial import Trial
 from latentmill.trials import packs, running
-context = running.Context(Batches(data[:50]), Batches(data[50:]), "a" * 64, TrialStore(sys.argv[1]))
+context = running.Context(Batches(data[:50], labels=labels[:50]), Batches(data[50:], labels=labels[50:]), "a" * 64, TrialStore(sys.argv[1]), 10)
 asked = [Trial(**each) for each in json.loads(sys.argv[2])]
 worker.use_one_core()
 packs.run_pack(asked, context, [running.UNWATCHED] * len(asked))
@@ -41,15 +41,15 @@ print(json.dumps([name for name in sys.modules if name.startswith("latentmill")]
 
 
 def trial(name="vae", **changes) -> Trial:
-    found = models.find(name)
-    config = found.Config(**{key: 2 for key in ("latent", "components") if key in found.Config.model_fields})
+    found = registry.find("models", name)
+    config = found.Config(**{key: 2 for key in ("latent",) if key in found.Config.model_fields})
     training = None if found.closed_form else TrainingConfig(epochs=1, batch_size=25, **changes).model_dump()
     return Trial(name, config.model_dump(), training, 0)
 
 
-def covered(variant: str) -> set[str]:
+def covered(name: str) -> set[str]:
     """The files of the package, relative to it, that are in the digest or said to be without effect."""
-    return {str(path.relative_to(PACKAGE)) for path in trial_module.code_files(variant)} | NO_EFFECT.keys()
+    return {str(path.relative_to(PACKAGE)) for path in trial_module.code_files("models", name)} | NO_EFFECT.keys()
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
@@ -80,16 +80,16 @@ def test_what_has_no_effect_is_imported_and_stands_there_with_a_reason():
 def test_a_constant_changed_in_any_file_is_noticed_or_of_no_effect(tmp_path, monkeypatch):
     shutil.copytree(PACKAGE, tmp_path / "latentmill", ignore=shutil.ignore_patterns("ort", "__pycache__"))
     monkeypatch.setattr(code, "SOURCE", tmp_path)
-    before, noticed = code_digest.__wrapped__("vae"), set()
+    before, noticed = code_digest.__wrapped__("models", "vae"), set()
     for path in sorted(path for path in (tmp_path / "latentmill").rglob("*.py") if imported_files(path)):
         text = path.read_text()
         path.write_text(text + "\n_changed = 1\n")
-        if code_digest.__wrapped__("vae") != before:
+        if code_digest.__wrapped__("models", "vae") != before:
             noticed.add(str(path.relative_to(tmp_path / "latentmill")))
         path.write_text(text)
     monkeypatch.undo()
     assert noticed == covered("vae") - NO_EFFECT.keys()
-    assert {"trials/running.py", "trials/packs.py", "models/__init__.py", "cluster/process.py"} <= noticed
+    assert {"trials/running.py", "trials/packs.py", "registry.py", "cluster/process.py"} <= noticed
     assert not {"models/ppca.py", "report/page.py", "evaluation/judge.py", "export/graphs.py"} & noticed
 
 
@@ -104,7 +104,7 @@ def test_a_constant_changed_in_any_file_is_noticed_or_of_no_effect(tmp_path, mon
         "def later():\n    from ..helper import SCALE",
     ],
 )
-def test_a_variants_own_module_is_noticed_however_it_is_imported(line, tmp_path, monkeypatch):
+def test_a_models_own_module_is_noticed_however_it_is_imported(line, tmp_path, monkeypatch):
     (tmp_path / "latentmill" / "models").mkdir(parents=True)
     own, helper = tmp_path / "latentmill" / "models" / "mine.py", tmp_path / "latentmill" / "helper.py"
     own.write_text(f"{line}\n")
@@ -125,15 +125,15 @@ def test_another_version_of_a_library_is_another_trial(name, monkeypatch):
     ("change", "message"),
     [
         ({"libraries": {"python": "1.0", "numpy": "1.0", "torch": "1.0"}}, "must have the driver's libraries"),
-        ({"data_digest": "b" * 64}, "must have the driver's code"),
+        ({"digest": "b" * 64}, "must have the driver's code"),
     ],
     ids=["libraries", "code"],
 )
 def test_a_worker_that_is_not_as_its_driver_refuses_and_says_so(change, message, tmp_path):
-    each = {"trial": asdict(trial()), "entry": "vae", "fingerprint": trial().fingerprint(DIGEST)}
+    each = {"trial": asdict(trial()), "study": "vae", "fingerprint": trial().fingerprint(DIGEST)}
     settings = SimpleNamespace(storage=str(tmp_path), loggers=[])
-    given = SimpleNamespace(**{"libraries": libraries(), "data_digest": DIGEST, "settings": settings} | change)
-    assert worker.run({"asked": [each]}, given, None, None, 0.0) == []
+    given = SimpleNamespace(**{"libraries": libraries(), "digest": DIGEST, "settings": settings} | change)
+    assert worker.run({"trials": [each], "seconds": None}, given, None, None, 0.0) == []
     record = TrialStore(tmp_path).find(each["fingerprint"])
     assert record["status"] == "failed"
     assert message in record["error"]

@@ -12,7 +12,11 @@ from latentmill.trials.store import TrialStore
 from latentmill.trials.study import quotas
 
 DIGEST = "a" * 64
-SPACE = {"samples": 20, "beta": {"loguniform": [0.1, 10.0]}, "latent": [2, 3, 4], "components": 3}
+SPACE = {
+    "samples": 20,
+    "beta": {"loguniform": [0.1, 10.0]},
+    "latent": [2, 3, 4],
+}
 
 
 @pytest.fixture
@@ -21,6 +25,7 @@ def plan(tmp_path):
 
     def plan(ladder, trial=None, **train):
         content = {"data": {"source": "digits"}, "trial": trial or {}, "train": train, "evaluation": {}, "export": {}}
+        content["priors"] = {"normal": {}, "mixture": {"components": [2, 3]}, "flow": {"epochs": 2}}
         params = Params.model_validate(content | {"ladder": ladder})
         return Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds)
 
@@ -32,27 +37,27 @@ def trials(plan):
     return lambda *given, **named: [planned.trial for planned in plan(*given, **named).planned]
 
 
-def test_an_entry_without_lists_is_one_trial_with_its_variants_defaults(trials):
+def test_an_entry_without_lists_is_one_trial_with_its_models_defaults(trials):
     (trial,) = trials({"vae": {"latent": 5}})
-    assert (trial.variant, trial.seed) == ("vae", 0)
-    assert trial.model["latent"] == 5
-    assert trial.model["beta"] == 1.0
+    assert (trial.model, trial.seed) == ("vae", 0)
+    assert trial.config["latent"] == 5
+    assert trial.config["beta"] == 1.0
     assert trial.training["epochs"] == 100
 
 
-def test_an_entry_may_name_its_variant_and_override_training(trials):
-    (trial,) = trials({"slow": {"variant": "vae", "epochs": 7}}, trial={"epochs": 9, "patience": 3})
-    assert (trial.variant, trial.training["epochs"], trial.training["patience"]) == ("vae", 7, 3)
+def test_an_entry_may_name_its_model_and_override_training(trials):
+    (trial,) = trials({"slow": {"model": "vae", "epochs": 7}}, trial={"epochs": 9, "patience": 3})
+    assert (trial.model, trial.training["epochs"], trial.training["patience"]) == ("vae", 7, 3)
 
 
-def test_a_closed_form_variant_does_not_depend_on_training(trials):
+def test_a_closed_form_does_not_depend_on_training(trials):
     (trial,) = trials({"naive_bayes": {}}, trial={"epochs": 9})
     assert trial.training is None
 
 
 def test_lists_make_a_grid_and_seeds_repeat_it(trials):
     found = trials({"vae": {"latent": [2, 3], "learning_rate": [1e-3, 1e-2, 1e-1]}}, seeds=[0, 1])
-    points = {(trial.model["latent"], trial.training["learning_rate"], trial.seed) for trial in found}
+    points = {(trial.config["latent"], trial.training["learning_rate"], trial.seed) for trial in found}
     assert len(found) == len(points) == 12
 
 
@@ -65,10 +70,10 @@ def test_sampled_values_lie_in_their_ranges_and_are_the_same_each_time(trials):
     }
     found = trials({"vae": space})
     assert len(found) == 50
-    assert all(0.5 <= trial.model["beta"] <= 2 and 1e-4 <= trial.training["learning_rate"] <= 1e-1 for trial in found)
+    assert all(0.5 <= trial.config["beta"] <= 2 and 1e-4 <= trial.training["learning_rate"] <= 1e-1 for trial in found)
     assert sum(trial.training["learning_rate"] < 10**-2.5 for trial in found) == pytest.approx(25, abs=10)
-    assert {trial.model["latent"] for trial in found} == {2, 3}
-    assert len({trial.model["beta"] for trial in found}) == 50
+    assert {trial.config["latent"] for trial in found} == {2, 3}
+    assert len({trial.config["beta"] for trial in found}) == 50
     assert trials({"vae": space}) == found
     assert trials({"vae": space}, sampling_seed=1) != found
 
@@ -89,8 +94,8 @@ def test_labels_tell_the_trials_of_an_entry_apart(plan):
 @pytest.mark.parametrize(
     ("ladder", "told"),
     [
-        ({"gan": {}}, "ladder.gan: a variant must be one of .*vae.*, but got 'gan'"),
-        ({"a": {"variant": "vea"}}, "ladder.a: a variant must be one of .* but got 'vea'"),
+        ({"gun": {}}, "ladder.gun: a model must be one of .*vae.*, but got 'gun'"),
+        ({"a": {"model": "vea"}}, "ladder.a: a model must be one of .* but got 'vea'"),
         ({"vae": {"latnet": 3}}, "ladder.vae: unknown key 'latnet'; the keys of vae are latent"),
         ({"naive_bayes": {"epochs": 3}}, "ladder.naive_bayes: unknown key 'epochs'"),
         ({"vae": {"beta": -1}}, "ladder.vae: beta: Input should be greater than 0, but got -1"),
@@ -130,7 +135,7 @@ def settle(plan, fingerprint, criterion=1.0, **record):
     return plan.ended(fingerprint)
 
 
-def play(plan, criterion=lambda planned: planned.trial.model["beta"]):
+def play(plan, criterion=lambda planned: planned.trial.config["beta"]):
     """Run a plan to its end; returns the labels in the order they were started."""
     started = []
     while planned := next(iter(plan.take()), None):
@@ -151,7 +156,7 @@ def together(plan, most=lambda planned, alike: alike):
 
 def test_trials_that_differ_by_numbers_are_taken_together(plan):
     """The two entries have the same shapes where `latent` is 3."""
-    slow = {"variant": "vae", "latent": 3, "beta": 9.0}
+    slow = {"model": "vae", "latent": 3, "beta": 9.0}
     made = plan({"naive_bayes": {}, "vae": {"latent": [2, 3], "beta": [1.0, 2.0]}, "slow": slow})
     taken = [together(made) for _ in range(3)]
     assert taken == [
@@ -195,7 +200,7 @@ def test_settled_trials_are_not_taken_again_and_failed_ones_are(plan):
 
 
 def test_entries_that_ask_for_the_same_trial_train_it_once(plan):
-    made = plan({"vae": {}, "twin": {"variant": "vae"}})
+    made = plan({"vae": {}, "twin": {"model": "vae"}})
     assert len(made.planned) == 2
     assert made.missing == 1
     assert len(play(made)) == 1
@@ -220,9 +225,9 @@ def test_a_failure_of_an_earlier_sweep_is_not_taken_for_this_ones(plan):
     assert made.ended(made.take()[0].fingerprint) is None, "the worker died and left no record of its own"
 
 
-def test_a_trial_stopped_by_asha_is_settled_only_while_asha_is_on(plan):
+def test_a_trial_pruned_by_asha_is_settled_only_while_asha_is_on(plan):
     first = plan({"vae": {}}, asha={})
-    settle(first, first.take()[0].fingerprint, status="stopped", epoch=10, criterion=5.0)
+    settle(first, first.take()[0].fingerprint, status="pruned", epoch=10, criterion=5.0)
     assert plan({"vae": {}}, asha={}).missing == 0
     assert plan({"vae": {}}).missing == 1
 
@@ -270,7 +275,7 @@ def test_optuna_asks_in_rounds_and_the_order_of_results_decides_nothing(plan, tm
         while planned := next(iter(second.take()), None):
             taken.append(planned)
         for planned in taken[::-1]:
-            settle(second, planned.fingerprint, planned.trial.model["beta"])
+            settle(second, planned.fingerprint, planned.trial.config["beta"])
     assert [planned.trial for planned in first.planned] == [planned.trial for planned in second.planned]
     assert len({planned.fingerprint for planned in first.planned}) == 20
     assert plan({"vae": SPACE}, search="optuna").missing == 0, "a finished search is replayed from the store"
@@ -282,7 +287,7 @@ def test_optuna_asks_in_rounds_and_the_order_of_results_decides_nothing(plan, tm
 def test_optuna_learns(plan):
     made = plan({"vae": SPACE | {"samples": 48}}, search="optuna")
     play(made)
-    betas = [planned.trial.model["beta"] for planned in made.planned]
+    betas = [planned.trial.config["beta"] for planned in made.planned]
     assert statistics.median(betas[-16:]) < 0.5 * statistics.median(betas[:8])
     assert all(0.1 <= beta <= 10 for beta in betas)
 
@@ -291,7 +296,7 @@ def test_optuna_is_told_of_failures_and_leaves_grids_alone(plan):
     made = plan({"naive_bayes": {}, "ppca": {"latent": [2, 3]}, "vae": SPACE}, search="optuna")
     assert len(made.planned) == 1 + 2 + 8
     while planned := next(iter(made.take()), None):
-        status = "diverged" if planned.trial.model.get("beta", 0) > 1 else "finished"
+        status = "diverged" if planned.trial.config.get("beta", 0) > 1 else "finished"
         settle(made, planned.fingerprint, status=status)
     assert len(made.planned) == 1 + 2 + 20
 

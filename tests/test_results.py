@@ -51,8 +51,8 @@ def test_a_configuration_that_failed_with_a_seed_comes_after_those_that_did_not(
     assert winners(flattered) == {"a": "10"}
 
 
-def test_diverged_and_stopped_trials_are_never_ranked():
-    tried = [outcome("a", "1", error="x", status=status) for status in ("diverged", "stopped", "out of memory")]
+def test_diverged_and_pruned_trials_are_never_ranked():
+    tried = [outcome("a", "1", error="x", status=status) for status in ("diverged", "pruned", "out of memory")]
     assert winners([*tried, outcome("a", "9", 1e9)]) == {"a": "9"}
     assert winners(tried) == {}
 
@@ -89,8 +89,10 @@ def test_some_entry_must_have_a_model():
 def test_the_tables_have_a_row_for_every_trial_and_every_epoch():
     tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x, y")]
     lines = trials_csv(tried, ranking(tried), tried[:1]).splitlines()
-    assert lines[0].startswith("entry,fingerprint,variant,seed,status,winner,criterion,mean,standard_error,best_epoch,")
-    assert lines[1].startswith("a,1,vae,0,finished,yes,1.0,1.0,,2,2,1.0,2.5,1.5,,")
-    assert lines[2].startswith('a,2,vae,0,failed,,,,,,,,,,"Boom: x, y",')
+    assert lines[0].startswith(
+        "entry,prior,fingerprint,model,seed,status,winner,criterion,mean,standard_error,best_epoch,"
+    )
+    assert lines[1].startswith("a,,1,vae,0,finished,yes,1.0,1.0,,2,2,1.0,2.5,1.5,,")
+    assert lines[2].startswith('a,,2,vae,0,failed,,,,,,,,,,"Boom: x, y",')
     assert ",yes," not in trials_csv(tried, ranking(tried), []), "the first may have no prior that can be fitted"
     assert curves_csv(tried).splitlines()[1:] == ["a,1,1,2.0,3.0", "a,1,2,1.0,2.5"]

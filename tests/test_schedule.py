@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from latentmill.config import TrainingConfig
+from latentmill.contract import Phase
 from latentmill.training.adam import Adam, PackedAdam
 from latentmill.training.averages import Averages
 from latentmill.training.schedule import factor
-from latentmill.training.state import Progress
+from latentmill.training.state import TrainingState
 
 STEPS = 1_000
 
@@ -64,17 +65,17 @@ def test_averages_of_a_stack_have_decays_of_their_own():
 def test_gradients_are_clipped_as_torch_does_each_members_by_its_own_norm():
     generator = torch.Generator().manual_seed(0)
     shapes = {"w": (3, 4, 5), "b": (3, 6), "scalar": (3,)}
-    weights = [torch.zeros(shape, requires_grad=True) for shape in shapes.values()]
+    weights = {name: torch.zeros(shape, requires_grad=True) for name, shape in shapes.items()}
     gradients = [torch.randn(shape, generator=generator) for shape in shapes.values()]
     norms = (0.5, None, 100.0)
-    members = [Progress(None, TrainingConfig(clip=norm), None, None) for norm in norms]
+    members = [TrainingState(None, TrainingConfig(clip=norm), None, None, 100) for norm in norms]
     for member in members:
         member.moments = {
-            index: {name: torch.zeros(shape[1:]) for name in ("exp_avg", "exp_avg_sq")} | {"step": torch.zeros(())}
-            for index, shape in enumerate(shapes.values())
+            f"/{name}": {key: torch.zeros(shape[1:]) for key in ("exp_avg", "exp_avg_sq")} | {"step": torch.zeros(())}
+            for name, shape in shapes.items()
         }
-    packed = PackedAdam(weights, members)
-    for weight, gradient in zip(weights, gradients, strict=True):
+    packed = PackedAdam(weights, Phase(None), members)
+    for weight, gradient in zip(weights.values(), gradients, strict=True):
         weight.grad = gradient.clone()
     packed.clip()
     for row, norm in enumerate(norms):
@@ -83,6 +84,6 @@ def test_gradients_are_clipped_as_torch_does_each_members_by_its_own_norm():
         for weight, gradient in zip(own, alone, strict=True):
             weight.grad = gradient
         if norm is not None:
-            Adam(own, 0.0, {}).clip(norm)
-        for weight, expected in zip(weights, own, strict=True):
+            Adam(dict(enumerate(own)), 0.0, (0.9, 0.999), {}).clip(norm)
+        for weight, expected in zip(weights.values(), own, strict=True):
             torch.testing.assert_close(weight.grad[row], expected.grad)

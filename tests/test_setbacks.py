@@ -15,15 +15,16 @@ from latentmill.trials import trained_model
 SHAPE = (4, 40, 24)
 COUNTS = {"train": 90, "val": 40, "test": 40}
 FEW = {"samples": 60, "importance_samples": 5, "likelihood_images": 20, "features": ["pixels"]}
+PRIORS = {"normal": {}, "far_too_many": {"model": "mixture", "components": 500}}
 LADDER = {
     "naive_bayes": {},
-    "ppca": {"latent": 5, "components": 2},
-    "impossible": {"variant": "ppca", "latent": 90},  # as many factors as images
-    "autoencoder": {"latent": 3, "components": 2},
-    "unfit": {"variant": "autoencoder", "latent": 3, "components": 500},  # more than there are images
-    "vae": {"latent": 3, "components": 2},
-    "conv": {"variant": "vae", "network": "conv", "latent": 3, "components": 2, "observation": "gaussian"},
-    "spoilt": {"variant": "vae", "latent": 2, "components": 2},
+    "ppca": {"latent": 5},
+    "impossible": {"model": "ppca", "latent": 90},  # as many factors as images
+    "autoencoder": {"latent": 3},
+    "unfit": {"model": "autoencoder", "latent": 3, "priors": ["far_too_many"]},  # more than there are images
+    "vae": {"latent": 3},
+    "conv": {"model": "vae", "network": "conv", "latent": 3, "observation": "gaussian"},
+    "spoilt": {"model": "vae", "latent": 2},
 }
 MADE = [entry for entry in LADDER if entry not in ("impossible", "unfit")]
 
@@ -42,7 +43,7 @@ def site(tmp_path_factory):
     root = tmp_path_factory.mktemp("setbacks")
     splits = {name: images(count, seed) for seed, (name, count) in enumerate(COUNTS.items())}
     prepared_sets.write(root / "data/prepared", splits)
-    sections = {"data": {"source": "digits"}, "trial": {"epochs": 1}, "evaluation": FEW, "export": {}}
+    sections = {"data": {"source": "digits"}, "trial": {"epochs": 1}, "priors": PRIORS, "evaluation": FEW, "export": {}}
     YAML().dump(sections | {"ladder": LADDER, "train": {"workers": 2}}, root / "params.yaml")
     return Site(root)
 

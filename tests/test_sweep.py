@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 
 from latentmill.cluster.mapped import ChangedDataError, placed
 from latentmill.cluster.search import optuna_rounds
-from latentmill.cluster.sweep import run
+from latentmill.cluster.sweep import Images, run
 from latentmill.config import Params
 from latentmill.trials.plan import Plan
 from latentmill.trials.results import outcomes, ranking
@@ -16,8 +16,8 @@ from latentmill.trials.store import TrialStore
 DIGEST = "a" * 64
 LADDER = {
     "naive_bayes": {},
-    "impossible": {"variant": "ppca", "latent": 64},  # as many factors as pixels
-    "vae": {"latent": [2, 3], "components": 3},
+    "impossible": {"model": "ppca", "latent": 64},  # as many factors as pixels
+    "vae": {"latent": [2, 3]},
 }
 
 
@@ -45,13 +45,14 @@ def swept(digits, folder, ladder=LADDER, trial=None, **train):
     content = {
         "data": {"source": "digits"},
         "trial": {"epochs": 3, "batch_size": 50} | (trial or {}),
+        "priors": {"normal": {}, "mixture": {"components": 2}, "flow": {"epochs": 2, "hidden": 8}},
         "evaluation": {},
         "export": {},
     }
     params = Params.model_validate(content | {"ladder": ladder, "train": {"storage": str(folder)} | train})
     plan, listener = Plan(params, DIGEST, TrialStore(folder), optuna_rounds), Listener()
     if plan.missing:
-        run(plan, digits[:500], digits[500:], listener)
+        run(plan, Images(digits[:500], digits[500:]), listener)
     return plan, listener
 
 
@@ -109,17 +110,17 @@ def test_data_that_change_end_the_sweep_and_are_no_trials_failure(digits, tmp_pa
 
 
 @pytest.mark.slow
-def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path):
-    ladder = {"vae": {"latent": 3, "components": 3, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-6, 1e-3]}}
+def test_asha_prunes_trials_that_are_behind_and_never_ranks_them(digits, tmp_path):
+    ladder = {"vae": {"latent": 3, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-6, 1e-3]}}
     asha = {"grace": 2, "reduction": 2}
     plan, listener = swept(digits, tmp_path, ladder, {"epochs": 9}, asha=asha, workers=1)
     statuses = [plan.records[planned.fingerprint]["status"] for planned in plan.planned]
     assert statuses[-1] == "finished", "the last of an entry starts first"
-    assert "stopped" in statuses
+    assert "pruned" in statuses
     (winner,) = ranking(outcomes(plan.planned, plan.records)).values()
     assert winner[0].best.planned.trial.training["learning_rate"] == 1e-3
     again, _ = swept(digits, tmp_path, ladder, {"epochs": 9}, asha=asha, workers=1)
-    assert again.missing == 0, "what asha stopped stays stopped"
+    assert again.missing == 0, "what was pruned stays pruned"
     full, listener = swept(digits, tmp_path, ladder, {"epochs": 9}, workers=1)
     assert {full.records[planned.fingerprint]["status"] for planned in full.planned} == {"finished"}
     first_epochs = dict(reversed(listener.reports))
@@ -129,11 +130,11 @@ def test_asha_stops_trials_that_are_behind_and_never_ranks_them(digits, tmp_path
 @pytest.mark.slow
 def test_a_sweep_out_of_time_keeps_what_it_has(digits, tmp_path):
     endless = {"epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
-    ladder = {"naive_bayes": {}, "endless": {"variant": "vae", "components": 3, **endless}}
+    ladder = {"naive_bayes": {}, "endless": {"model": "vae", **endless}}
     for attempt in range(1, 6):  # on a machine that is busy with more, it takes longer to get there
         plan, _ = swept(digits, tmp_path, ladder, max_seconds=6 * attempt, workers=2)
         done, progress = ranking(outcomes(plan.planned, plan.records)), tmp_path / plan.planned[1].fingerprint
-        if done and list(progress.glob("progress-*")):
+        if done and list(progress.glob("checkpoint-*")):
             break
     assert list(done) == ["naive_bayes"]
-    assert list(progress.glob("progress-*")), "it would go on from here"
+    assert list(progress.glob("checkpoint-*")), "it would go on from here"

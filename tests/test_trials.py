@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import each_variant
+from conftest import CLASSES, each_model
 from safetensors.numpy import load_file
 
-from latentmill import models
+from latentmill import registry
 from latentmill.config import TrainingConfig
-from latentmill.data.batches import Batches
+from latentmill.contract import HasCriterion
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.training import loop
@@ -26,8 +26,8 @@ from latentmill.trials.trial import Trial, code_digest
 DIGEST = "a" * 64
 
 
-def vae(epochs=2, seed=0, **model) -> Trial:
-    config = models.find("vae").Config(latent=3, components=3, **model)
+def vae(epochs=2, seed=0, **config) -> Trial:
+    config = registry.find("models", "vae").Config(latent=3, **config)
     return Trial("vae", config.model_dump(), TrainingConfig(epochs=epochs, batch_size=50).model_dump(), seed)
 
 
@@ -38,8 +38,8 @@ class Interruption(Exception):
 def after(epoch):
     """A watch that interrupts the trial once this epoch is safe."""
 
-    def interrupt(progress):
-        if progress.epoch == epoch:
+    def interrupt(state):
+        if state.epoch == epoch:
             raise Interruption
 
     return Watch(interrupt)
@@ -51,12 +51,12 @@ def notes():
 
 
 @pytest.fixture
-def run(digits, tmp_path, notes):
+def run(setup, tmp_path, notes):
     """Runs a trial into a store and returns its folder."""
 
     def run(trial: Trial, store: str = "store", watch=UNWATCHED, **given):
         kept = TrialStore(tmp_path / store, notes.append)
-        running.run(trial, Context(Batches(digits[:500]), Batches(digits[500:]), DIGEST, kept, **given), watch)
+        running.run(trial, Context(setup.examples, setup.val, DIGEST, kept, CLASSES, **given), watch)
         return tmp_path / store / trial.fingerprint(DIGEST)
 
     return run
@@ -65,15 +65,15 @@ def run(digits, tmp_path, notes):
 def test_a_fingerprint_depends_on_config_data_and_code_only(monkeypatch):
     prints = [vae().fingerprint(DIGEST), vae(epochs=3).fingerprint(DIGEST), vae(seed=1).fingerprint(DIGEST)]
     prints += [vae(beta=2.0).fingerprint(DIGEST), vae().fingerprint("b" * 64)]
-    monkeypatch.setattr(trial_module, "code_digest", lambda variant: "another")
+    monkeypatch.setattr(trial_module, "code_digest", lambda family, name: "another")
     prints.append(vae().fingerprint(DIGEST))
     assert len(set(prints)) == len(prints)
     monkeypatch.undo()
     assert vae().fingerprint(DIGEST) == prints[0]
 
 
-def test_the_code_of_one_variant_is_no_part_of_anothers():
-    assert code_digest("vae") != code_digest("autoencoder")
+def test_the_code_of_one_model_is_no_part_of_anothers():
+    assert code_digest("models", "vae") != code_digest("models", "autoencoder")
     files = code.imported_files(code.SOURCE / "latentmill" / "models" / "vae.py")
     names = {path.name for path in files}
     assert {"vae.py", "densities.py", "contract.py"} <= names
@@ -105,18 +105,19 @@ def weights(folder):
 # Going on after an interruption
 
 
-@each_variant
+@each_model
 @pytest.mark.parametrize("epoch", [1, 4])
 def test_an_interrupted_trial_ends_with_the_weights_of_an_undisturbed_one(run, name, config, epoch):
-    if models.find(name).closed_form:
-        pytest.skip("a closed form has no epochs")
+    kind = registry.find("models", name)
+    if kind.closed_form or not issubclass(kind, HasCriterion):
+        pytest.skip("has no epochs, or no criterion")
     training = TrainingConfig(epochs=6, batch_size=50, learning_rate=0.01, patience=3).model_dump()
-    trial = Trial(name, models.find(name).Config(**config).model_dump(), training, 0)
+    trial = Trial(name, kind.Config(**config).model_dump(), training, 0)
     undisturbed = run(trial, "undisturbed")
     with pytest.raises(Interruption):
         run(trial, "interrupted", watch=after(epoch))
     seen = []
-    interrupted = run(trial, "interrupted", watch=Watch(lambda progress: seen.append(progress.epoch)))
+    interrupted = run(trial, "interrupted", watch=Watch(lambda state: seen.append(state.epoch)))
     assert seen[0] == epoch + 1, "it goes on from the last epoch"
     assert weights(interrupted) == weights(undisturbed)
     told = [json.loads((folder / "trial.json").read_text()) for folder in (interrupted, undisturbed)]
@@ -127,7 +128,7 @@ def test_an_interrupted_trial_ends_with_the_weights_of_an_undisturbed_one(run, n
 def test_the_best_weights_survive_an_interruption_after_them(run):
     """At a rate that destroys the model, the best epoch is long past when the interruption comes."""
     training = TrainingConfig(epochs=30, batch_size=20, learning_rate=0.05, patience=6).model_dump()
-    trial = Trial("autoencoder", models.find("autoencoder").Config(latent=3, components=3).model_dump(), training, 0)
+    trial = Trial("autoencoder", registry.find("models", "autoencoder").Config(latent=3).model_dump(), training, 0)
     undisturbed = run(trial, "undisturbed")
     record = json.loads((undisturbed / "trial.json").read_text())
     last = len(record["history"])
@@ -137,20 +138,20 @@ def test_the_best_weights_survive_an_interruption_after_them(run):
     assert weights(run(trial, "interrupted")) == weights(undisturbed)
 
 
-def test_one_epoch_of_progress_is_kept_at_a_time(run, tmp_path):
+def test_one_checkpoint_is_kept_at_a_time(run, tmp_path):
     with pytest.raises(Interruption):
         run(vae(epochs=5), watch=after(3))
     (folder,) = (tmp_path / "store").iterdir()
-    (progress,) = [path.name for path in folder.iterdir() if path.name.startswith("progress")]
-    assert progress.startswith("progress-000003-")
+    (kept,) = [path.name for path in folder.iterdir() if path.name.startswith("checkpoint")]
+    assert kept.startswith("checkpoint-000003-")
 
 
 @pytest.mark.parametrize("damage", [b"", b"cut", b"flipped"], ids=["empty", "cut", "flipped"])
-def test_damaged_progress_is_told_and_redone(run, tmp_path, notes, damage):
+def test_a_damaged_checkpoint_is_told_and_redone(run, tmp_path, notes, damage):
     undisturbed = run(vae(epochs=4), "undisturbed")
     with pytest.raises(Interruption):
         run(vae(epochs=4), watch=after(2))
-    (file,) = (tmp_path / "store").glob("*/progress-*")
+    (file,) = (tmp_path / "store").glob("*/checkpoint-*")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes({b"": b"", b"cut": bytes(content[:-9]), b"flipped": bytes(content)}[damage])
@@ -158,21 +159,21 @@ def test_damaged_progress_is_told_and_redone(run, tmp_path, notes, damage):
     folder = run(vae(epochs=4))
     assert weights(folder) == weights(undisturbed)
     assert ["is damaged, so its epochs are redone" in note for note in notes if "failed" not in note] == [True]
-    assert not list(folder.glob("progress-*"))
+    assert not list(folder.glob("checkpoint-*"))
 
 
-def test_a_disk_without_room_for_progress_does_not_stop_a_trial(run, notes, monkeypatch):
+def test_a_disk_without_room_for_checkpoints_does_not_stop_a_trial(run, notes, monkeypatch):
     write = Storage.write
 
     def no_room(self, name, content):
-        if "progress" in name:
+        if "checkpoint" in name:
             raise OSError(28, "No space left on device")
         write(self, name, content)
 
     monkeypatch.setattr(Storage, "write", no_room)
     assert (run(vae(epochs=2)) / "model.safetensors").exists()
     assert len(notes) == 1, "it is told once, not at every epoch"
-    assert "an interruption loses progress" in notes[0]
+    assert "an interruption loses epochs" in notes[0]
     assert "No space left" in notes[0]
 
 
@@ -215,7 +216,7 @@ def test_a_damaged_winner_is_not_brought_home(run, tmp_path):
 
 def test_a_trial_that_diverges_is_kept_as_such_with_its_last_finite_loss(run, digits):
     training = TrainingConfig(epochs=50, batch_size=50, learning_rate=1e30).model_dump()
-    trial = Trial("vae", models.find("vae").Config(latent=3, components=3).model_dump(), training, 0)
+    trial = Trial("vae", registry.find("models", "vae").Config(latent=3).model_dump(), training, 0)
     folder = run(trial)
     record = json.loads((folder / "trial.json").read_text())
     assert record["status"] == "diverged"
@@ -225,8 +226,8 @@ def test_a_trial_that_diverges_is_kept_as_such_with_its_last_finite_loss(run, di
 
 
 def test_a_closed_form_that_is_not_finite_has_diverged(run, monkeypatch):
-    monkeypatch.setattr(models.find("naive_bayes"), "criterion", lambda *_: torch.tensor(float("inf")))
-    folder = run(Trial("naive_bayes", models.find("naive_bayes").Config().model_dump(), None, 0))
+    monkeypatch.setattr(registry.find("models", "naive_bayes"), "criterion", lambda *_: torch.tensor(float("inf")))
+    folder = run(Trial("naive_bayes", registry.find("models", "naive_bayes").Config().model_dump(), None, 0))
     record = json.loads((folder / "trial.json").read_text())
     assert (record["status"], record["step"]) == ("diverged", 0)
 
@@ -250,7 +251,7 @@ def test_a_trial_that_runs_out_of_memory_is_kept_as_such(run, monkeypatch):
 
 
 def test_a_failure_is_kept_and_raised(run):
-    trial = Trial("ppca", models.find("ppca").Config(latent=64).model_dump(), None, 0)
+    trial = Trial("ppca", registry.find("models", "ppca").Config(latent=64).model_dump(), None, 0)
     with pytest.raises(InputError, match="latent must be below"):
         run(trial)
 
@@ -274,26 +275,25 @@ def test_what_counts_as_out_of_memory(error, expected):
 # The loop
 
 
-def test_the_best_epoch_is_kept(digits):
+def test_the_best_epoch_is_kept(setup):
     """Training at a rate that destroys the model after its first epochs keeps what was best."""
-    images, val = Batches(digits[:500]), Batches(digits[500:])
-    model = models.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
-    fitted = train(model, images, val, TrainingConfig(epochs=30, learning_rate=0.05, batch_size=20, patience=4), seed=0)
+    model = registry.build("models", "autoencoder", {"latent": 3}, (1, 8, 8))
+    fitted = train(model, setup, TrainingConfig(epochs=30, learning_rate=0.05, batch_size=20, patience=4), seed=0)
     losses = [row["val_loss"] for row in fitted.history]
     assert fitted.best_epoch == int(np.argmin(losses)) + 1
     assert len(losses) == fitted.best_epoch + 4 < 30, "training must have stopped early for this test to show anything"
     assert fitted.criterion == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_max_steps_ends_training_with_the_epoch_that_reaches_it(digits):
-    model = models.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
+def test_max_steps_ends_training_with_the_epoch_that_reaches_it(setup):
+    model = registry.build("models", "autoencoder", {"latent": 3}, (1, 8, 8))
     config = TrainingConfig(epochs=9, batch_size=100, max_steps=11)
-    fitted = train(model, Batches(digits[:500]), Batches(digits[500:]), config, seed=0)
+    fitted = train(model, setup, config, seed=0)
     assert len(fitted.history) == 3
 
 
-def test_a_loss_that_is_not_finite_is_an_error(digits):
-    model = models.build("autoencoder", {"latent": 3, "components": 3}, (1, 8, 8))
+def test_a_loss_that_is_not_finite_is_an_error(setup):
+    model = registry.build("models", "autoencoder", {"latent": 3}, (1, 8, 8))
     model.encoder[1].weight.data.fill_(float("nan"))
     with pytest.raises(DivergedError, match="the loss must be finite, but got nan at step 1 after None"):
-        train(model, Batches(digits[:500]), Batches(digits[500:]), TrainingConfig(), seed=0)
+        train(model, setup, TrainingConfig(), seed=0)

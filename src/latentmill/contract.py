@@ -48,6 +48,7 @@ class Model(nn.Module, ABC):
 
     Config: ClassVar[type[Settings]]  # its hyperparameters: what params.yaml may set or search
     closed_form: ClassVar[bool] = False  # fitted wholly by `fit`, so it has no epochs
+    learns: ClassVar[bool] = True  # whether there is anything to fit at all: else no trial is needed
     is_conditional: ClassVar[bool] = False  # whether it needs labels, and its graphs take one
 
     def __init__(self, config: Settings, shape: Shape, classes: int = 0) -> None:

@@ -19,7 +19,7 @@ from latentmill.networks import Shape
 class StandardNormal(Model, Generates, HasCriterion):
     """A code is the noise itself."""
 
-    closed_form = True
+    closed_form, learns = True, False
 
     class Config(Settings):
         pass

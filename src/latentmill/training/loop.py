@@ -13,6 +13,7 @@ from torch import Tensor
 from latentmill.config import TrainingConfig
 from latentmill.contract import Model
 from latentmill.data.batches import Batches
+from latentmill.errors import InputError
 from latentmill.training.endings import DivergedError, EndedError, LossWatch
 from latentmill.training.packed import PackedTrainer
 from latentmill.training.ranks import Ranks, SingleRank
@@ -98,7 +99,14 @@ def train(
 def begin(
     model: Model, setup: Setup, config: TrainingConfig, seed: int, checkpoints: Checkpoints | None = None
 ) -> Member:
-    """A trial before its first epoch, or after the last one that an earlier run kept."""
+    """A trial before its first epoch, or after the last one that an earlier run kept.
+
+    Raises:
+        InputError: ranks are to share the batches of a loss that couples their rows.
+    """
+    if setup.ranks.size > 1 and any(phase.couples_rows for phase in model.phases()):
+        rule = "ranks can't share a batch whose rows a loss couples"
+        raise InputError(f"{rule}, but {setup.ranks.size} are to share those of {type(model).__name__}")
     noise = torch.Generator(setup.examples.device).manual_seed(seed)
     model.fit(setup.examples, setup.val, noise)
     state = TrainingState(model, config, torch.Generator().manual_seed(seed), noise, len(setup.examples))

@@ -46,6 +46,7 @@ class Plan:
         self._by_fingerprint: dict[str, Planned] = {}
         self._deaths: dict[str, int] = {}  # of workers, by trial
         self._kept = store.fingerprints()
+        self._without_trials: dict[str, list[Space]] = {}  # by entry, the priors that learn nothing
         self._entries = {name: params.entry(name) for name in params.ladder}
         self._priors = {name: self._prior_spaces(name) for name in params.ladder}  # those not yet planned
         self.studies: list[Study] = self._entry_studies()
@@ -160,6 +161,16 @@ class Plan:
         """How the trial ended in an earlier sweep."""
         return self.store.find(fingerprint) if fingerprint in self._kept else None
 
+    def priors_without_trials(self, winner: Planned) -> list[Planned]:
+        """Of an entry's winner, the priors that learn nothing, and so need no training."""
+        found = []
+        for each in self._without_trials[winner.entry]:
+            (point,) = each.points(self.config.sampling_seed)
+            trial = each.configuration(point, self.params.trial).trial(winner.trial.seed, None, winner.fingerprint)
+            fingerprint, name = trial.fingerprint(self.data_digest), f"{winner.entry}/{each.name}"
+            found.append(Planned(name, fingerprint, trial, fingerprint, name))
+        return found
+
     def _entry_studies(self) -> list[Study]:
         spaces = [space(name, content) for name, content in self.params.ladder.items()]
         limit, seeds = self.config.max_trials, self.config.seeds
@@ -181,7 +192,9 @@ class Plan:
             rule = "must be left out where a model has no codes of images to learn from"
             raise InputError(f"params.yaml: ladder.{name}.priors {rule}, but got {entry.priors} for {entry.model}")
         chosen = (entry.priors or DEFAULT_PRIORS) if has_codes else []
-        return [space(prior, self.params.priors.get(prior, {}), "priors") for prior in chosen]
+        spaces = [space(prior, self.params.priors.get(prior, {}), "priors") for prior in chosen]
+        self._without_trials[name] = [each for each in spaces if not registry.find("priors", each.model).learns]
+        return [each for each in spaces if each not in self._without_trials[name]]
 
     def _size(self, each: Space) -> int:
         return (each.samples or 1) if self._learns(each) else len(each)

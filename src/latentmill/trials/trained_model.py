@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from latentmill import registry
-from latentmill.contract import Model
+from latentmill.contract import Decodes, Model
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json
 from latentmill.registry import Family
@@ -63,6 +63,17 @@ def load(folder: Path) -> TrainedModel:
         raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
     require_digest(weights, record, str(folder / WEIGHTS))
     return rebuilt(record, weights, str(folder))
+
+
+def save_untrained_prior(folder: Path, name: str, identity: Record) -> None:
+    """Write a prior that learns nothing below the model in `folder`; `identity` says of which trial it is."""
+    parent, trial = load(folder), identity["trial"]
+    assert isinstance(parent.model, Decodes)
+    shape, classes = parent.model.code_shape, parent.record["classes"]
+    record = identity | {"status": "finished", "shape": list(shape), "classes": classes}
+    record |= {"parent_weights_sha256": parent.record["weights_sha256"]}
+    (folder / PRIORS / name).mkdir(parents=True)
+    save(folder / PRIORS / name, registry.build("priors", trial["model"], trial["config"], shape, classes), record)
 
 
 def load_priors(folder: Path) -> dict[str, TrainedModel]:

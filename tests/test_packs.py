@@ -1,36 +1,34 @@
-"""Trials that are computed as one program come to what each comes to alone."""
+"""Packed trials come to what each comes to alone."""
 
 import json
 import shutil
-from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import CASES, build
+from conftest import CASES, CLASSES, build, mean_distance
 from safetensors.numpy import load_file
 from test_sweep import Listener, swept
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentmill import models
+from latentmill import registry
 from latentmill.cluster import worker
-from latentmill.cluster.pack_sizes import StackSizes
+from latentmill.cluster.pack_sizes import PackSizes
 from latentmill.cluster.search import PlanSearch, optuna_rounds
-from latentmill.config import Params, SweepConfig, TrainingConfig
+from latentmill.config import Params, Settings, SweepConfig, TrainingConfig
+from latentmill.contract import HasCriterion, Model, Phase
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, drawn
 from latentmill.training import loop
-from latentmill.training.endings import StoppedError
+from latentmill.training.endings import PrunedError
+from latentmill.training.loop import trainer
 from latentmill.training.noise import NoiseAhead, steps_ahead
-from latentmill.training.packed import Packed
-from latentmill.training.ranks import Alone, Part
-from latentmill.training.stack import stack
-from latentmill.training.state import Progress
-from latentmill.trials import pack_size as packing
-from latentmill.trials import packs as together_runs
-from latentmill.trials import running
+from latentmill.training.packed import PackedTrainer
+from latentmill.training.ranks import Part, SingleRank
+from latentmill.training.state import TrainingState, from_bytes, to_bytes
+from latentmill.trials import pack_size, packs, running
 from latentmill.trials.pack_size import best_size
 from latentmill.trials.packs import Pace
 from latentmill.trials.plan import Plan
@@ -41,16 +39,16 @@ from latentmill.trials.trial import Trial
 
 DIGEST = "a" * 64
 UNWATCHED = Watch()
-BY_GRADIENT = [(name, config) for name, config in CASES if not models.find(name).closed_form]
-each_trained_variant = pytest.mark.parametrize(("name", "config"), BY_GRADIENT, ids=str)
+TRAINED = [(name, config) for name, config in CASES if not registry.find("models", name).closed_form]
+each_trained_model = pytest.mark.parametrize(("name", "config"), TRAINED, ids=str)
 
 
 class Interruption(Exception):
     """What a kill looks like from within."""
 
 
-def trial(name="vae", seed=0, model=None, **training) -> Trial:
-    config = models.find(name).Config(**{"latent": 3, "components": 2} | (model or {}))
+def trial(name="vae", seed=0, config=None, **training) -> Trial:
+    config = registry.find("models", name).Config(**{"latent": 3} | (config or {}))
     chosen = TrainingConfig(**{"epochs": 3, "batch_size": 50} | training)
     return Trial(name, config.model_dump(), chosen.model_dump(), seed)
 
@@ -59,32 +57,42 @@ def rates(*values, **training) -> list[Trial]:
     return [trial(learning_rate=value, **training) for value in values]
 
 
-@pytest.fixture(scope="module")
-def data(digits):
-    return Batches(digits[:500]), Batches(digits[500:])
+class MeanDistance:
+    """Stands for pinned features."""
+
+    digest = "features"
+
+    def distance(self, images, val):
+        return lambda model: mean_distance(model, val)
 
 
 @pytest.fixture
-def together(data, tmp_path):
-    """Runs trials as one program into a store: (the store, its notes)."""
+def context(setup):
+    """What the trials of a worker share, with a store."""
+    return lambda store, **given: Context(setup.examples, setup.val, DIGEST, store, CLASSES, MeanDistance(), **given)
+
+
+@pytest.fixture
+def together(context, tmp_path):
+    """Runs trials as a pack into a store: (the store, its notes)."""
 
     def together(asked, name="together", watches=None):
         notes = []
         store = TrialStore(tmp_path / name, notes.append)
-        together_runs.run_pack(asked, Context(*data, DIGEST, store), watches or [UNWATCHED] * len(asked))
+        packs.run_pack(asked, context(store), watches or [UNWATCHED] * len(asked))
         return store, notes
 
     return together
 
 
 @pytest.fixture
-def alone(data, tmp_path):
+def alone(context, tmp_path):
     """Runs trials one by one into a store."""
 
     def alone(asked):
         store = TrialStore(tmp_path / "alone")
         for each in asked:
-            running.run(each, Context(*data, DIGEST, store))
+            running.run(each, context(store))
         return store
 
     return alone
@@ -103,22 +111,23 @@ def same(each: Trial, *stores: TrialStore) -> None:
     assert one["criterion"] == pytest.approx(other["criterion"], rel=1e-3)
     weights, others = (load_file(f"{store.storage.url}/{fingerprint}/model.safetensors") for store in stores)
     for name in weights:
-        if not name.startswith(("gaussian", "mixture")):  # fitted to the codes, one of them by iteration
-            assert weights[name] == pytest.approx(others[name], abs=2e-3), name
+        assert weights[name] == pytest.approx(others[name], abs=2e-3), name
 
 
 # A packed trial and the same alone
 
 
 def random_trials(name, config, count) -> list[Trial]:
-    """Whatever may differ within a stack does."""
+    """Whatever may differ within a pack does."""
     random = np.random.default_rng(0)
-    numbers = {key for key, value in models.find(name).Config(**config).model_dump().items() if type(value) is float}
-    return [
+    kind = registry.find("models", name)
+    numbers = {key for key, value in kind.Config(**config).model_dump().items() if type(value) is float}
+    features = None if issubclass(kind, HasCriterion) else "features"
+    made = [
         trial(
             name,
             seed=int(random.integers(5)),
-            model=config | {key: float(random.uniform(0.1, 0.9)) for key in sorted(numbers)},
+            config=config | {key: float(random.uniform(0.1, 0.9)) for key in sorted(numbers)},
             learning_rate=float(10 ** random.uniform(-4, -2.5)),
             weight_decay=float(random.choice([0.0, 0.1])),
             schedule=str(random.choice(["constant", "cosine", "one-cycle"])),
@@ -131,19 +140,20 @@ def random_trials(name, config, count) -> list[Trial]:
         )
         for _ in range(count)
     ]
+    return [replace(each, features=features) for each in made]
 
 
-@each_trained_variant
+@each_trained_model
 def test_twenty_packed_trials_end_as_each_does_alone(name, config, together, alone):
     asked = random_trials(name, config, 20)
     assert len({each.shape for each in asked}) == 1
     packed, notes = together(asked)
-    assert notes == [], "it was one program"
+    assert notes == [], "it was one pack"
     one_by_one = alone(asked)
     for each in asked:
         same(each, packed, one_by_one)
     lengths = {len(packed.find(each.fingerprint(DIGEST))["history"]) for each in asked}
-    assert len(lengths) > 1, "some left the stack before others"
+    assert len(lengths) > 1, "some left the pack before others"
 
 
 def test_a_member_that_diverges_leaves_alone(together, alone):
@@ -156,34 +166,34 @@ def test_a_member_that_diverges_leaves_alone(together, alone):
         same(each, packed, one_by_one)
 
 
-def test_when_all_members_diverge_the_stack_is_over(together):
+def test_when_all_members_diverge_the_pack_is_over(together):
     asked = rates(1e30, 2e30)
     packed, notes = together(asked)
     assert notes == []
     assert {packed.find(each.fingerprint(DIGEST))["status"] for each in asked} == {"diverged"}
 
 
-def test_a_member_that_is_stopped_leaves_alone(together, alone):
+def test_a_member_that_is_pruned_leaves_alone(together, alone):
     """As successive halving does; the others are not disturbed."""
 
-    def stop(progress):
-        if progress.epoch == 2:
-            raise StoppedError(progress.history)
+    def prune(state):
+        if state.epoch == 2:
+            raise PrunedError(state.history)
 
     asked, seen = rates(1e-3, 2e-3, 3e-3), []
     watches = [
-        Watch(lambda progress: seen.append(progress.epoch)),
-        Watch(stop, rungs=[2], ended=lambda: seen.append("stopped")),
+        Watch(lambda state: seen.append(state.epoch)),
+        Watch(prune, rungs=[2], ended=lambda: seen.append("pruned")),
         UNWATCHED,
     ]
     packed, _ = together(asked, watches=watches)
-    assert seen == [1, 2, "stopped", 3]
+    assert seen == [1, 2, "pruned", 3]
     one_by_one = alone(asked)
     same(asked[0], packed, one_by_one)
-    stopped = packed.find(asked[1].fingerprint(DIGEST))
-    assert (stopped["status"], stopped["epoch"], len(stopped["history"])) == ("stopped", 2, 2)
+    pruned = packed.find(asked[1].fingerprint(DIGEST))
+    assert (pruned["status"], pruned["epoch"], len(pruned["history"])) == ("pruned", 2, 2)
     in_full = one_by_one.find(asked[1].fingerprint(DIGEST))["history"][1]["val_loss"]
-    assert stopped["criterion"] == pytest.approx(in_full, rel=1e-3)
+    assert pruned["criterion"] == pytest.approx(in_full, rel=1e-3)
 
 
 @pytest.mark.parametrize("setting", [{"ema": 0.9}, {"schedule": "one-cycle"}, {"clip": 0.1}, {"warmup": 0.5}], ids=str)
@@ -199,7 +209,7 @@ def test_what_one_member_asks_for_is_none_of_anothers(setting, together, alone):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_average_of_weights_is_validated_and_kept(count, data, tmp_path, together):
+def test_the_average_of_weights_is_validated_and_kept(count, setup, together):
     """Of steps that hardly move the weights it lies between the first and the last."""
     asked = [trial(epochs=1, ema=0.9, learning_rate=rate) for rate in (1e-3, 2e-3)[:count]]
     store, _ = together(asked)
@@ -208,7 +218,7 @@ def test_the_average_of_weights_is_validated_and_kept(count, data, tmp_path, tog
         plain, _ = together([replace(each, training=each.training | {"ema": None})], name="plain")
         name = replace(each, training=each.training | {"ema": None}).fingerprint(DIGEST)
         last = load_file(f"{plain.storage.url}/{name}/model.safetensors")["decoder.0.bias"]
-        first = running.model_of(each, data[0]).decoder[0].bias.detach().numpy()
+        first = running.model_of(each, setup.examples, CLASSES).decoder[0].bias.detach().numpy()
         moved, whole = (np.linalg.norm(each - first) for each in (kept["decoder.0.bias"], last))
         assert 0.2 * whole < moved < 0.95 * whole
 
@@ -216,14 +226,14 @@ def test_the_average_of_weights_is_validated_and_kept(count, data, tmp_path, tog
 @pytest.mark.parametrize("count", [1, 2])
 def test_validation_sees_models_as_they_are_used(count, together, monkeypatch):
     """Dropout or the statistics of a batch would falsify what epochs and trials are compared by."""
-    kind, seen = models.find("vae"), []
-    forward = kind.forward
+    kind, seen = registry.find("models", "vae"), []
+    loss = kind.loss
 
     def watched(self, batch, noise):
         seen.append((torch.is_grad_enabled(), self.training))
-        return forward(self, batch, noise)
+        return loss(self, batch, noise)
 
-    monkeypatch.setattr(kind, "forward", watched)
+    monkeypatch.setattr(kind, "loss", watched)
     together(rates(*[1e-3, 2e-3][:count], epochs=2))
     assert set(seen) == {(True, True), (False, False)}
 
@@ -232,19 +242,19 @@ def test_validation_sees_models_as_they_are_used(count, together, monkeypatch):
 
 
 def interrupted(after: int) -> Watch:
-    def interrupt(progress):
-        if progress.epoch == after:
+    def interrupt(state):
+        if state.epoch == after:
             raise Interruption
 
     return Watch(interrupt)
 
 
-def test_an_interrupted_stack_goes_on_in_whatever_company(together, alone):
+def test_an_interrupted_pack_goes_on_in_whatever_company(together, alone):
     asked = rates(1e-3, 2e-3, 3e-3, epochs=4)
     with pytest.raises(Interruption):
         together(asked[:2], watches=[UNWATCHED, interrupted(2)])
     seen = []
-    watches = [Watch(lambda progress, row=row: seen.append((row, progress.epoch))) for row in range(3)]
+    watches = [Watch(lambda state, row=row: seen.append((row, state.epoch))) for row in range(3)]
     packed, notes = together(asked, watches=watches)
     assert notes == []
     assert min(epoch for row, epoch in seen if row == 0) > 1, "it goes on from an epoch that was kept"
@@ -256,7 +266,7 @@ def test_an_interrupted_stack_goes_on_in_whatever_company(together, alone):
 
 def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
     now, saved = [0.0], []
-    monkeypatch.setattr(together_runs.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(packs.time, "perf_counter", lambda: now[0])
 
     def save(epoch):
         now[0] += 0.5
@@ -273,7 +283,7 @@ def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
 # What can't be one program
 
 
-def test_a_stack_that_needs_too_much_memory_is_halved(together, alone, monkeypatch):
+def test_a_pack_that_needs_too_much_memory_is_halved(together, alone, monkeypatch):
     sizes = []
 
     def small(trained, *others, train_epoch=loop.train_epoch):
@@ -287,7 +297,7 @@ def test_a_stack_that_needs_too_much_memory_is_halved(together, alone, monkeypat
     packed, notes = together(asked)
     assert sizes == [3, 2, 1]
     assert len(notes) == 1
-    assert "3 trials can't be one program" in notes[0]
+    assert "3 trials can't be packed" in notes[0]
     assert "out of memory" in notes[0]
     one_by_one = alone(asked)
     for each in asked:
@@ -295,14 +305,14 @@ def test_a_stack_that_needs_too_much_memory_is_halved(together, alone, monkeypat
 
 
 def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, monkeypatch):
-    forward = models.find("vae").forward
+    loss = registry.find("models", "vae").loss
 
     def looks(self, batch, noise):
-        terms = forward(self, batch, noise)
+        terms = loss(self, batch, noise)
         assert terms["loss"].sum().item() > 0  # no value can be looked at in a batched program
         return terms
 
-    monkeypatch.setattr(models.find("vae"), "forward", looks)
+    monkeypatch.setattr(registry.find("models", "vae"), "loss", looks)
     asked = rates(1e-3, 2e-3, epochs=1)
     packed, notes = together(asked)
     assert len(notes) == 1
@@ -310,15 +320,15 @@ def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, m
 
 
 def test_a_trial_that_fails_takes_no_other_with_it(together, monkeypatch):
-    forward = models.find("vae").forward
+    loss = registry.find("models", "vae").loss
 
     def fails(self, batch, noise):
         if self.beta == 2.0:  # which can't be asked in a batched program either
             raise ValueError("beta is 2")
-        return forward(self, batch, noise)
+        return loss(self, batch, noise)
 
-    monkeypatch.setattr(models.find("vae"), "forward", fails)
-    asked = [trial(model={"beta": beta}, epochs=1) for beta in (2.0, 1.0, 3.0)]
+    monkeypatch.setattr(registry.find("models", "vae"), "loss", fails)
+    asked = [trial(config={"beta": beta}, epochs=1) for beta in (2.0, 1.0, 3.0)]
     with pytest.raises(ValueError, match="beta is 2"):
         together(asked)
     store, _ = together(asked[1:])
@@ -326,14 +336,14 @@ def test_a_trial_that_fails_takes_no_other_with_it(together, monkeypatch):
     assert statuses == ["failed", "finished", "finished"]
 
 
-def test_what_is_over_gives_its_memory_back(data):
+def test_what_is_over_gives_its_memory_back(setup):
     configs = [TrainingConfig(epochs=epochs) for epochs in (1, 2, 3)]
-    members = [loop.begin(build("vae", {"latent": 3}), data[0], config, seed=0) for config in configs]
-    for member in loop.optimise(members, *data):
-        left = [each.progress for each in members if each.progress.epoch > member.progress.config.epochs]
-        member.progress.release()
-        assert {str(weight.device) for weight in member.progress.model.state_dict().values()} == {"meta"}
-        assert not member.progress.moments
+    members = [loop.begin(build("vae", {"latent": 3}), setup, config, seed=0) for config in configs]
+    for member in loop.optimise(members, setup):
+        left = [each.state for each in members if each.state.epoch > member.state.config.epochs]
+        member.state.release()
+        assert {str(weight.device) for weight in member.state.model.state_dict().values()} == {"meta"}
+        assert not member.state.moments
         assert all(torch.isfinite(weight).all() for each in left for weight in each.model.parameters())
 
 
@@ -344,20 +354,20 @@ def test_trials_of_one_shape_differ_in_real_numbers_the_seed_and_when_to_end():
     shape = trial().shape
     alike = [
         trial(seed=1),
-        trial(model={"beta": 4.0}),
+        trial(config={"beta": 4.0}),
         trial(learning_rate=0.1, weight_decay=0.1, epochs=9, patience=2, max_steps=7),
     ]
     others = [
-        trial(model={"latent": 4}),
-        trial(model={"network": "conv"}),
-        trial(model={"observation": "gaussian"}),
+        trial(config={"latent": 4}),
+        trial(config={"network": "conv"}),
+        trial(config={"observation": "gaussian"}),
         trial(batch_size=51),
         trial(precision="bfloat16"),
         trial("autoencoder"),
     ]
     assert {each.shape for each in alike} == {shape}
     assert len({shape, *(each.shape for each in others)}) == 1 + len(others)
-    closed = Trial("ppca", models.find("ppca").Config().model_dump(), None, 0)
+    closed = Trial("ppca", registry.find("models", "ppca").Config().model_dump(), None, 0)
     assert closed.shape is None
 
 
@@ -404,38 +414,40 @@ def test_a_trial_alone_is_resumed_to_the_bit(together, precision):
     assert records[0]["history"][0]["train_loss"] > records[0]["history"][-1]["train_loss"]
 
 
-def test_a_team_sees_its_own_rows_of_what_is_drawn_ahead(data):
-    class Second(Alone):
+def test_a_rank_sees_its_own_rows_of_what_is_drawn_ahead(setup, monkeypatch):
+    class Second(SingleRank):
         def part(self, indices):
             return Part(indices[7:], slice(7, 10), 0.3)
 
-        def forward_of(self, model):
-            return lambda batch, noise: seen.append(noise) or model(batch, noise)
-
-    seen, (images, _) = [], data
-    config, generators = TrainingConfig(), [torch.Generator().manual_seed(1) for _ in range(2)]
-    member = Progress(build("vae", {"latent": 3}, seed=0), config, *generators)
-    again = Progress(member.model, config, generators[0], torch.Generator().manual_seed(1))
+    seen, kind = [], registry.find("models", "vae")
+    loss = kind.loss
+    monkeypatch.setattr(kind, "loss", lambda self, batch, noise: seen.append(noise) or loss(self, batch, noise))
+    member, again = (state(build("vae", {"latent": 3}), TrainingConfig(), seed=1) for _ in range(2))
     whole = NoiseAhead([again]).next(10)
-    stack([member], Second()).step(images, np.arange(10)[None])
-    assert seen[0].keys() == whole.keys() == {"x", "z"}
-    assert all(torch.equal(mine, whole[name][0][7:]) for name, mine in seen[0].items())
+    trainer([member], replace(setup, ranks=Second())).step(setup.examples, np.arange(10)[None])
+    assert {("", name) for name in seen[0]} == whole.keys() == {("", "x"), ("", "z")}
+    assert all(torch.equal(mine, whole["", name][0][7:]) for name, mine in seen[0].items())
 
 
-def test_a_model_may_need_no_noise():
-    noise = NoiseAhead([SimpleNamespace(model=SimpleNamespace(draws={}), noise=torch.Generator())])
+def state(model, config, seed=0, examples=500) -> TrainingState:
+    return TrainingState(model, config, *(torch.Generator().manual_seed(seed) for _ in range(2)), examples)
+
+
+def test_a_phase_may_need_no_noise():
+    model = SimpleNamespace(phases=lambda: (Phase(None),))
+    noise = NoiseAhead([SimpleNamespace(model=model, noise=torch.Generator())])
     assert [noise.next(5) for _ in range(3)] == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(("most", "ahead"), [(2**21, 8), (1000, 3), (10, 1)])
 def test_no_more_is_drawn_ahead_than_takes_some_memory(monkeypatch, most, ahead):
     monkeypatch.setattr("latentmill.training.noise.MADE_AHEAD", most)
-    assert steps_ahead({"z": Draw("normal", (4,))}, 20) == ahead, "of 320 bytes a step"
+    assert steps_ahead({("", "z"): Draw("normal", (4,))}, 20) == ahead, "of 320 bytes a step"
 
 
-def test_each_member_sees_all_images_once_an_epoch_in_an_order_of_its_own(data):
+def test_each_member_sees_all_images_once_an_epoch_in_an_order_of_its_own(setup):
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    batches = list(data[0].epoch(120, generators))
+    batches = list(setup.examples.epoch(120, generators))
     assert [batch.shape for batch in batches] == [(2, 120)] * 4 + [(2, 20)]
     orders = np.concatenate(batches, axis=1)
     assert (np.sort(orders) == np.arange(500)).all()
@@ -455,53 +467,42 @@ class Kernels(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.seen = Counter()
+        self.seen = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if not function.is_view:
-            self.seen[function.overloadpacket.__name__] += 1
+        self.seen += not function.is_view
         return function(*args, **(kwargs or {}))
 
 
-@each_trained_variant
+@each_trained_model
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_step_is_as_many_kernels_for_many_members_as_for_few_and_reads_nothing_back(data, name, config, precision):
-    images, seen = data[0], {}
+def test_a_step_is_as_many_kernels_for_many_members_as_for_few(setup, name, config, precision):
+    seen = {}
     for size in (2, 16):
-        members = [
-            Progress(
-                build(name, config, seed=row),
-                TrainingConfig(learning_rate=1e-3 * (1 + row), weight_decay=0.1, precision=precision),
-                *(torch.Generator().manual_seed(row) for _ in range(2)),
-            )
-            for row in range(size)
+        configs = [
+            TrainingConfig(learning_rate=1e-3 * (1 + row), weight_decay=0.1, precision=precision) for row in range(size)
         ]
-        packed, indices = stack(members), np.tile(np.arange(10), (size, 1))
-        packed.step(images, indices)  # which draws for those that follow
+        members = [state(build(name, config, seed=row), each, row) for row, each in enumerate(configs)]
+        packed, indices = trainer(members, setup), np.tile(np.arange(10), (size, 1))
+        packed.step(setup.examples, indices)  # which draws for those that follow
         with Kernels() as kernels:
-            packed.step(images, indices)
+            packed.step(setup.examples, indices)
         seen[size] = kernels.seen
     assert seen[2] == seen[16]
-    assert seen[2]["_fused_adamw_"] == 1
-    reading, drawing = {"_local_scalar_dense", "item", "nonzero"}, {"randn", "normal_", "random_", "rand", "uniform_"}
-    assert not seen[2].keys() & (reading | drawing)
 
 
 @pytest.mark.parametrize("decays", [(0.0, 0.0, 0.0), (0.0, 0.1, 0.2)])
 @pytest.mark.parametrize("learning_rates", [(1e-3, 1e-3, 1e-3), (1e-4, 1e-3, 1e-2)])
-def test_every_member_is_moved_as_by_an_optimiser_of_its_own(data, monkeypatch, learning_rates, decays):
+def test_every_member_is_moved_as_by_an_optimiser_of_its_own(setup, monkeypatch, learning_rates, decays):
     monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", 1)
     configs = [
         TrainingConfig(learning_rate=rate, weight_decay=decay)
         for rate, decay in zip(learning_rates, decays, strict=True)
     ]
-    members, models = [], []
-    for row, config in enumerate(configs):
-        models.append(build("vae", {"latent": 3}, seed=row))
-        generators = [torch.Generator().manual_seed(row) for _ in range(2)]
-        members.append(Progress(build("vae", {"latent": 3}, seed=row), config, *generators))
-    packed = stack(members)
-    assert isinstance(packed, Packed)
+    models = [build("vae", {"latent": 3}, seed=row) for row in range(3)]
+    members = [state(build("vae", {"latent": 3}, seed=row), config, row) for row, config in enumerate(configs)]
+    packed = trainer(members, setup)
+    assert isinstance(packed, PackedTrainer)
     noise = [torch.Generator().manual_seed(row) for row in range(3)]
     optimisers = [
         torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
@@ -509,14 +510,90 @@ def test_every_member_is_moved_as_by_an_optimiser_of_its_own(data, monkeypatch, 
     ]
     indices = np.arange(30).reshape(3, 10)
     for _ in range(5):
-        packed.step(data[0], indices)
+        packed.step(setup.examples, indices)
         for model, optimiser, generator, rows in zip(models, optimisers, noise, indices, strict=True):
             optimiser.zero_grad()
-            model({"image": data[0][rows]}, drawn(model.draws, 10, generator))["loss"].mean().backward()
+            (phase,) = model.phases()
+            terms = phase.objective(model, setup.examples.batch(rows), drawn(phase.draws, 10, generator))
+            terms["loss"].mean().backward()
             optimiser.step()
     for member, model in zip(members, models, strict=True):
         for name, weight in model.state_dict().items():
             assert torch.allclose(member.model.state_dict()[name], weight, atol=1e-5), name
+
+
+# Phases and buffers
+
+
+class Game(Model, HasCriterion):
+    """Two phases of their own parameters, one of them at every third step; a buffer that follows the images' mean."""
+
+    Config = Settings
+    mean: torch.Tensor
+
+    def __init__(self):
+        super().__init__(Settings(), (1, 8, 8))
+        self.left, self.right = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+        self.register_buffer("mean", torch.zeros(()))
+        self.criterion_draws = {}
+
+    def phases(self):
+        often = Phase(Game.left_loss, {}, "left", moves="left", buffers={"mean": "mean"})
+        return often, Phase(Game.right_loss, {}, "right", moves="right", rate=0.1, betas=(0.0, 0.9), every=3)
+
+    def left_loss(self, batch, noise):
+        image = batch["image"].flatten(1).mean(1)
+        return {
+            "loss": (self.left - self.right.detach() - 1).square().sum() + 0 * image,
+            "mean": 0.5 * self.mean + image.mean(),
+        }
+
+    def right_loss(self, batch, noise):
+        return {"loss": (self.right - self.left).square().sum() + 0 * batch["image"].flatten(1).mean(1)}
+
+    def criterion(self, batch, noise):
+        return (self.left - 1).square().sum() + 0 * batch["image"].flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_each_phase_moves_its_own_parameters_when_it_is_due(count, setup):
+    members = [state(Game(), TrainingConfig(learning_rate=0.01 * (1 + row)), row) for row in range(count)]
+    trained, indices, seen = trainer(members, setup), np.tile(np.arange(10), (count, 1)), []
+    for _ in range(4):
+        before = [(each.model.left.detach().clone(), each.model.right.detach().clone()) for each in members]
+        terms = trained.step(setup.examples, indices)
+        moved = [
+            (bool((each.model.left != left).all()), bool((each.model.right != right).any()))
+            for each, (left, right) in zip(members, before, strict=True)
+        ]
+        seen.append((moved[0], sorted(terms)))
+        assert len(set(moved)) == 1
+    every, often = ["left_loss", "loss", "right_loss"], ["left_loss", "loss"]
+    assert seen == [((True, True), every), ((True, False), often), ((True, False), often), ((True, True), every)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_buffer_becomes_what_the_objective_returns(count, setup):
+    members = [state(Game(), TrainingConfig(learning_rate=0.01), row) for row in range(count)]
+    trained, mean = trainer(members, setup), setup.examples[np.arange(10)].mean()
+    for expected in (mean, 1.5 * mean):
+        terms = trained.step(setup.examples, np.tile(np.arange(10), (count, 1)))
+        assert "left_mean" not in terms
+        for member in members:
+            assert member.model.mean == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_phases_are_resumed_with_moments_of_their_own(setup):
+    whole = loop.begin(Game(), setup, TrainingConfig(epochs=4, batch_size=50), seed=0)
+    list(loop.optimise([whole], setup))
+    first = loop.begin(Game(), setup, TrainingConfig(epochs=2, batch_size=50), seed=0)
+    list(loop.optimise([first], setup))
+    second = loop.begin(Game(), setup, TrainingConfig(epochs=4, batch_size=50), seed=0)
+    from_bytes(to_bytes(first.state), second.state)
+    list(loop.optimise([second], setup))
+    assert whole.state.moments.keys() == {"left/left", "right/right"}
+    for name, value in whole.state.model.state_dict().items():
+        assert torch.equal(second.state.model.state_dict()[name], value), name
 
 
 def test_with_bfloat16_networks_train_to_about_the_same(alone):
@@ -531,14 +608,15 @@ def test_with_bfloat16_networks_train_to_about_the_same(alone):
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own imports
-def test_compiled_steps_come_to_the_same(data, tmp_path, alone):
+@pytest.mark.slow
+def test_compiled_steps_come_to_the_same(context, tmp_path, alone):
     asked = rates(1e-3, 2e-3, epochs=2)
     one_by_one, compiled = alone(asked), TrialStore(tmp_path / "compiled", pytest.fail)
-    together_runs.run_pack(asked, Context(*data, DIGEST, compiled, compiled=True), [UNWATCHED] * 2)
+    packs.run_pack(asked, context(compiled, compiled=True), [UNWATCHED] * 2)
     for each in asked:
         same(each, compiled, one_by_one)
     single = TrialStore(tmp_path / "single")
-    running.run(asked[0], Context(*data, DIGEST, single, compiled=True))
+    running.run(asked[0], context(single, compiled=True))
     same(asked[0], single, one_by_one)
 
 
@@ -547,7 +625,7 @@ def test_compiled_steps_come_to_the_same(data, tmp_path, alone):
 
 @pytest.fixture
 def seconds(monkeypatch):
-    """The seconds of a member's step by the size of its stack, in place of a measurement; the sizes tried."""
+    """The seconds of a member's step by the size of its pack, in place of a measurement; the sizes tried."""
     tried = []
 
     def seconds(of):
@@ -555,7 +633,7 @@ def seconds(monkeypatch):
             tried.append(size)
             return of(size)
 
-        monkeypatch.setattr(packing, "_seconds_a_member", measured)
+        monkeypatch.setattr(pack_size, "_seconds_a_member", measured)
         return tried
 
     return seconds
@@ -573,22 +651,18 @@ def seconds(monkeypatch):
         (lambda size: 1e-3, 1, 1, [1]),
     ],
 )
-def test_a_stack_grows_while_that_pays(seconds, data, of, most, best, sizes):
+def test_a_pack_grows_while_that_pays(seconds, setup, of, most, best, sizes):
     tried = seconds(of)
-    assert best_size(trial(), *data, most) == best
+    assert best_size(trial(), setup, CLASSES, most) == best
     assert tried == sizes
 
 
-def test_stacks_of_tiny_models_are_measured_to_pay(data):
-    assert best_size(trial(model={"hidden": 8}, batch_size=20), *data, 8) == 8
-
-
-def test_a_stack_that_can_not_be_computed_is_not_chosen(data, monkeypatch):
+def test_a_pack_that_can_not_be_computed_is_not_chosen(setup, monkeypatch):
     def fails(self, *arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Packed, "step", fails)
-    assert best_size(trial(model={"hidden": 8}), *data, 64) == 1
+    monkeypatch.setattr(PackedTrainer, "step", fails)
+    assert best_size(trial(config={"hidden": 8}), setup, CLASSES, 64) == 1
 
 
 class Alike:
@@ -619,8 +693,8 @@ def taken(sizes, count, of=None) -> list[int]:
         (16, 2, 1, [1] * 16),
     ],
 )
-def test_all_workers_get_equally_many_and_the_last_stacks_are_as_large_as_the_first(count, workers, best, at_a_time):
-    sizes = StackSizes("auto", workers, [Alike()] * count, lambda of, alike: best)
+def test_all_workers_get_equally_many_and_the_last_packs_are_as_large_as_the_first(count, workers, best, at_a_time):
+    sizes = PackSizes("auto", workers, [Alike()] * count, lambda of, alike: best)
     assert taken(sizes, count) == at_a_time
     assert taken(sizes, count) == at_a_time, "another round is shared out anew"
 
@@ -629,16 +703,16 @@ def test_only_shapes_that_several_of_a_worker_share_are_measured():
     asked = []
     other = Alike()
     other.shape = "another"
-    sizes = StackSizes("auto", 4, [Alike()] * 10 + [other], lambda of, alike: asked.append(alike) or 5)
+    sizes = PackSizes("auto", 4, [Alike()] * 10 + [other], lambda of, alike: asked.append(alike) or 5)
     assert asked == [3], "of the other shape there is but one"
     assert taken(sizes, 3, other) == [1, 1, 1]
-    assert StackSizes(7, 4, [Alike()] * 10, pytest.fail)(Alike(), 2) == 7
+    assert PackSizes(7, 4, [Alike()] * 10, pytest.fail)(Alike(), 2) == 7
 
 
 # The sweep
 
 
-LADDER = {"vae": {"latent": 3, "components": 2, "hidden": 20, "beta": [1.0, 1.5, 2.0, 4.0, 8.0]}, "ppca": {"latent": 3}}
+LADDER = {"vae": {"latent": 3, "hidden": 20, "beta": [1.0, 1.5, 2.0, 4.0, 8.0]}, "ppca": {"latent": 3}}
 
 
 @pytest.mark.slow
@@ -658,16 +732,23 @@ def test_a_sweep_of_packed_trials_ranks_as_one_without(digits, tmp_path):
 
 
 def test_members_that_end_before_others_are_told_of_while_those_go_on(tmp_path):
-    sections = {"data": {"source": "digits"}, "trial": {}, "ladder": LADDER, "evaluation": {}, "export": {}}
+    sections = {
+        "data": {"source": "digits"},
+        "trial": {},
+        "priors": {"normal": {}},
+        "ladder": LADDER,
+        "evaluation": {},
+        "export": {},
+    }
     params = Params.model_validate(sections | {"train": {"storage": str(tmp_path)}})
     plan, listener = Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds), Listener()
-    search = PlanSearch(plan, listener, StackSizes(5, 1, [], lambda trial, alike: 1))
-    first, lost, last, *others = (each["fingerprint"] for each in search.suggest("a")["asked"])
+    search = PlanSearch(plan, listener, PackSizes(5, 1, [], lambda trial, alike: 1))
+    first, lost, last, *others = (each["fingerprint"] for each in search.suggest("a")["trials"])
     for fingerprint in (first, *others):
-        plan.store.end(fingerprint, {"fingerprint": fingerprint, "status": "stopped"})
+        plan.store.end(fingerprint, {"fingerprint": fingerprint, "status": "pruned"})
     known = plan.missing
     search.on_trial_result("a", {"trials": [{"fingerprint": each, "ended": True} for each in (first, lost, *others)]})
-    assert listener.ends == [(each, "stopped") for each in (first, *others)]
+    assert listener.ends == [(each, "pruned") for each in (first, *others)]
     assert plan.missing == known - 3
     search.on_trial_result("a", {"trials": [{"fingerprint": lost, "epoch": 1}]})
     assert listener.reports == [(lost, 1)], "what could not be kept may be trained again there"
@@ -682,10 +763,10 @@ def test_members_that_end_before_others_are_told_of_while_those_go_on(tmp_path):
 def test_what_a_worker_reports_of_members_that_end():
     told = []
     reports = worker.Reports(told.append, 0.0, trials=2)
-    material = SimpleNamespace(settings=SweepConfig())
-    watches = [worker.watch(trial(), "vae", name, 500, material, Alone(), reports) for name in ("one", "other")]
-    progress = SimpleNamespace(epoch=1, history=[{"train_loss": 2.0, "val_loss": 1.0}])
-    watches[0].after_epoch(progress)
+    data = SimpleNamespace(settings=SweepConfig())
+    watches = [worker.watch(trial(), "vae", name, data, SingleRank(), reports) for name in ("one", "other")]
+    reached = SimpleNamespace(epoch=1, epochs_allowed=3, history=[{"train_loss": 2.0, "val_loss": 1.0}])
+    watches[0].after_epoch(reached)
     watches[0].ended()
     assert [[(row["fingerprint"], row.get("epoch"), "ended" in row) for row in each["trials"]] for each in told] == [
         [("one", 1, False)],
@@ -694,11 +775,11 @@ def test_what_a_worker_reports_of_members_that_end():
 
 
 @pytest.mark.slow
-def test_asha_stops_members_of_a_stack(digits, tmp_path):
-    ladder = {"vae": {"latent": 3, "components": 2, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-3]}}
+def test_asha_prunes_members_of_a_pack(digits, tmp_path):
+    ladder = {"vae": {"latent": 3, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-3]}}
     plan, _ = swept(digits, tmp_path, ladder, {"epochs": 9}, asha={"grace": 2, "reduction": 2}, workers=1, pack=4)
     statuses = [plan.records[planned.fingerprint]["status"] for planned in plan.planned]
     assert statuses[-1] == "finished"
-    assert "stopped" in statuses
-    stopped = next(record for record in plan.records.values() if record["status"] == "stopped")
-    assert json.loads((tmp_path / stopped["fingerprint"] / "trial.json").read_text())["epoch"] in (2, 4, 8)
+    assert "pruned" in statuses
+    pruned = next(record for record in plan.records.values() if record["status"] == "pruned")
+    assert json.loads((tmp_path / pruned["fingerprint"] / "trial.json").read_text())["epoch"] in (2, 4, 8)

@@ -1,8 +1,8 @@
 // Images of an export, drawn from a seed or decoded from your own codes:
 //   node sample.mjs ../../exports/vae --n 64 --seed 0 --out samples.pgm
 //   node sample.mjs ../../exports/vae --codes codes.bin --out images.bin
-// A .bin is raw float32: codes (n, *code_shape), noise (n, noise_width) with --noise, images (n, C, H, W). Any other file
-// is a sheet to look at, PGM if grey and PPM if colour. A conditional model needs --label, the name of a class.
+// A .bin is raw float32: codes (n, *code_shape), noise (n, noise_width) with --noise, images (n, C, H, W). Any other
+// file is a sheet to look at, PGM if grey, PPM if colour. A conditional model needs --label, the name of a class.
 import { createHash } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -10,7 +10,8 @@ import * as ort from 'onnxruntime-node'
 
 process.on('uncaughtException', (error) => { console.error(`error: ${error.message}`); process.exit(1) })
 const text = (value) => ({ type: 'string', default: value })
-const options = { n: text('64'), seed: text('0'), out: text('samples.pgm'), codes: text(), noise: text(), label: text() }
+const given = { codes: text(), noise: text(), label: text() }
+const options = { n: text('64'), seed: text('0'), out: text('samples.pgm'), ...given }
 const { values, positionals: [folder] } = parseArgs({ options, allowPositionals: true })
 const { n, seed, out, codes, noise, label } = values
 

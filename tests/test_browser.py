@@ -22,9 +22,10 @@ from PIL import Image
 from test_page import CHROMIUM, DESK, FLAGS, PHONE, luminance
 from test_pipeline import heed_interrupts
 
-from latentmill import Decoder, models
+from latentmill import Decoder, registry
 from latentmill.browser import serve as serving
 from latentmill.browser.serve import ORT, page_server, write_page
+from latentmill.codes import Generator
 from latentmill.errors import InputError
 from latentmill.export.graphs import export, graphs
 from latentmill.runtime.images import as_bytes, png
@@ -63,8 +64,9 @@ def default_vae(tmp_path_factory):
     folder = tmp_path_factory.mktemp("default_vae")
     shape, latent = (1, 28, 28), 20
     torch.manual_seed(0)
-    model = models.build("vae", {"latent": latent, "network": "conv"}, shape).eval()
-    for graph in graphs(model, shape):
+    model = registry.build("models", "vae", {"latent": latent, "network": "conv"}, shape).eval()
+    prior = registry.build("priors", "normal", {}, model.code_shape)
+    for graph in graphs(Generator(model, prior)):
         if graph.name != "encoder":
             export(graph, folder / f"{graph.name}.onnx", {})
     spread = {"mean": [0.0] * latent, "deviation": [1 + 0.1 * (index % 7) for index in range(latent)]}
@@ -565,7 +567,7 @@ def test_a_phone_scrolls_down_only_and_keeps_the_image_in_sight(page):
 def test_hostile_text_stays_text(opened, tmp_path):
     direction = tiny.DIRECTIONS[0] | {"name": HOSTILE}
     samples = tiny.SAMPLES | {"rule_1": {"status": HOSTILE, "evidence": HOSTILE}}
-    card = {"entry": HOSTILE, "variant": HOSTILE, "warning": HOSTILE, "prior": HOSTILE, "directions": [direction]}
+    card = {"entry": HOSTILE, "model": HOSTILE, "warning": HOSTILE, "prior": HOSTILE, "directions": [direction]}
     card["metrics"] = {"samples": {"normal": samples}, "exported_prior": "normal"}
     with served(tiny.write(tmp_path / "tiny", card)) as address:
         page = opened(address)

@@ -198,7 +198,7 @@ def test_a_model_without_directions_is_not_traversed(tmp_path, fail):
 def test_inspect_says_what_the_model_is(folder, capfd):
     main(["inspect", str(folder)])
     said = capfd.readouterr().out
-    for text in ("tiny: variant vae, 2x4x5", "rule 1: pass", "rule 2: pass", "toward 7, component 1", "decoder.onnx"):
+    for text in ("tiny: model vae, 2x4x5", "rule 1: pass", "rule 2: pass", "toward 7, component 1", "decoder.onnx"):
         assert text in said
 
 
@@ -255,7 +255,7 @@ def test_a_damaged_refusal_is_an_error_of_one_line(tmp_path, fail, content):
 @pytest.fixture
 def ladder(tmp_path, monkeypatch):
     """A folder with params.yaml and what the stages export and champion leave of three entries."""
-    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
+    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "priors": {}, "evaluation": {}, "export": {}}
     entries = ("tiny", "copier", "broken")
     (tmp_path / "params.yaml").write_text(json.dumps(sections | {"ladder": {entry: {} for entry in entries}}))
     tiny.write(tmp_path / "exports/tiny")

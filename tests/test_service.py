@@ -40,8 +40,8 @@ PATIENCE = 20  # seconds
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A mixture, so that a column of the noise chooses."""
-    config = {"latent": LATENT, "components": 3, "prior": "mixture"}
-    return export("ppca", config, SHAPE, tmp_path_factory.mktemp("ppca"))
+    folder = tmp_path_factory.mktemp("ppca")
+    return export("ppca", {"latent": LATENT}, SHAPE, folder, "mixture", {"components": 3})
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ SAMPLES = {
 CARD = {
     "warning": "",
     "entry": "tiny",
-    "variant": "vae",
+    "model": "vae",
     "image_shape": list(SHAPE),
     "latent": LATENT,
     "code_shape": [LATENT],
@@ -57,7 +57,8 @@ SHAPED = CARD | {
 }
 
 # The same card as earlier versions wrote it: in format 2 before there were conditional models, and in format 1.
-EARLY = {key: value for key, value in CARD.items() if key != "code_shape"} | {
+EARLY = {key: value for key, value in CARD.items() if key not in ("model", "code_shape")} | {
+    "variant": "vae",
     "files": {name: {"input": each["inputs"][0], "outputs": each["outputs"]} for name, each in CARD["files"].items()},
 }
 VERDICT_1 = {"status": "holds", "evidence": "near copies (pixels) 0 ± 0, broken above 0.025", "samples": 3000}

@@ -50,7 +50,7 @@ function describe({ card, shape, latent, threads, checked }) {
   element.entry.textContent = card.entry;
   const kind = `${channels >= 3 ? "colour" : "grey"}${channels === 2 || channels === 4 ? " with alpha" : ""}`;
   const prior = latent ? `prior: ${card.prior ?? `${latent} dimensions`}` : "no codes";
-  element.facts.textContent = [card.variant !== card.entry && card.variant, `${height} × ${width} ${kind}`, prior]
+  element.facts.textContent = [card.model !== card.entry && card.model, `${height} × ${width} ${kind}`, prior]
     .filter(Boolean)
     .join(" · ");
   element.warning.textContent = card.warning ?? "";

@@ -141,14 +141,14 @@ async function fetched(folder, name) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-/** What the page shows of a card of format 1 or 2, in the words of format 2. */
+/** What the page shows of a card of format 1 or 2, in the words of today. */
 function inFormat2(card) {
   const { choices, ...noise } = card.noise ?? {};
   for (const samples of Object.values(card.metrics?.samples ?? {}))
     for (const verdict of [samples?.rule_1, samples?.rule_2].filter(Boolean))
       Object.assign(verdict, { status: OUTCOMES[verdict.status] ?? verdict.status, evidence: phrased(verdict.evidence) });
   const warning = phrased(card.warning)?.replace(/^Breaks Rule 2: /, "Fails Rule 2: ");
-  return { ...card, noise: { categorical: choices, ...noise }, warning };
+  return { model: card.variant, ...card, noise: { categorical: choices, ...noise }, warning };
 }
 
 const phrased = (text) =>

@@ -40,7 +40,7 @@ def _head(card: Json) -> Iterator[str]:
         yield from (f"**{card['warning']}**", "")
     data, shape = card["data"], " x ".join(map(str, card["image_shape"]))
     yield from (f"# {card['entry']}", "")
-    yield f"A model of the variant `{card['variant']}`: images of {shape} (channels, height, width) in [0, 1]."
+    yield f"A model `{card['model']}`: images of {shape} (channels, height, width) in [0, 1]."
     described = f"{plain(data['description'])} (data `{data['digest'][:12]}`)"
     yield f"It was trained on {data['counts']['train']} images: {described}."
     yield f"Prior of the codes: {card['prior']}."

@@ -87,7 +87,7 @@ def inspect(model: Path) -> None:
     folder, decoder = Folder(model), Decoder(model)
     card = decoder.card
     samples = card["metrics"]["samples"][card["metrics"]["exported_prior"]]
-    print(f"{card['entry']}: variant {card['variant']}, {_size(decoder)} images, prior {card['prior']}")
+    print(f"{card['entry']}: model {card['model']}, {_size(decoder)} images, prior {card['prior']}")
     print(f"trained on: {card['data']['description']}")
     for rule in ("rule_1", "rule_2"):
         print(f"{rule.replace('_', ' ')}: {samples[rule]['status']} ({samples[rule]['evidence']})")

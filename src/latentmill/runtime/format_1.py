@@ -1,4 +1,4 @@
-"""Cards of earlier exports, in the words of format 2: those of format 1, and of format 2 before graphs took labels.
+"""Cards of earlier exports, in the words of today: those of format 1, and of format 2 before graphs took labels.
 
 All have the same graphs.
 """
@@ -7,6 +7,7 @@ from typing import Any
 
 KEYS = {
     "forms": "formats",  # of the decoder
+    "variant": "model",  # its name
     "choices": "categorical",  # the first columns of the noise
     "measures": "metrics",  # of the samples, by feature space
     "told apart": "C2ST accuracy",

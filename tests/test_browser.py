@@ -22,15 +22,17 @@ from PIL import Image
 from test_page import CHROMIUM, DESK, FLAGS, PHONE, luminance
 from test_pipeline import heed_interrupts
 
-from latentmill import Decoder, models
+from latentmill import Decoder, registry
 from latentmill.browser import serve as serving
 from latentmill.browser.serve import ORT, page_server, write_page
+from latentmill.codes import Generator
 from latentmill.errors import InputError
 from latentmill.export.graphs import export, graphs
 from latentmill.runtime.images import as_bytes, png
 
 PROGRAM = Path(sys.executable).with_name("latentmill")
 STEP = 1 / 255
+TOWARD_7 = tiny.SHAPED["directions"][0]["vector"]
 AXES = ("horizontal axis", "vertical axis")
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
 AFRESH = """() => {
@@ -62,13 +64,15 @@ def default_vae(tmp_path_factory):
     folder = tmp_path_factory.mktemp("default_vae")
     shape, latent = (1, 28, 28), 20
     torch.manual_seed(0)
-    model = models.build("vae", {"latent": latent, "network": "conv"}, shape).eval()
-    for graph in graphs(model, shape):
+    model = registry.build("models", "vae", {"latent": latent, "network": "conv"}, shape).eval()
+    prior = registry.build("priors", "normal", {}, model.code_shape)
+    for graph in graphs(Generator(model, prior)):
         if graph.name != "encoder":
             export(graph, folder / f"{graph.name}.onnx", {})
     spread = {"mean": [0.0] * latent, "deviation": [1 + 0.1 * (index % 7) for index in range(latent)]}
     noise = {"width": latent, "categorical": 0}
-    shaped = {"image_shape": list(shape), "latent": latent, "noise": noise, "codes": spread, "directions": []}
+    shaped = {"image_shape": list(shape), "latent": latent, "code_shape": [latent]}
+    shaped |= {"noise": noise, "codes": spread, "directions": []}
     (folder / "card.json").write_text(json.dumps(tiny.CARD | shaped))
     return tiny.seal(folder)
 
@@ -339,6 +343,126 @@ def test_both_axes_are_never_the_same(page):
     assert chosen == ["component 1", "toward 7"]
 
 
+# Conditional models, and codes of any shape
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    return tiny.write_conditional(tmp_path_factory.mktemp("conditional") / "tiny")
+
+
+@pytest.fixture
+def conditional_page(opened, conditional):
+    with served(conditional) as address:
+        yield opened(address)
+
+
+def choose(page, label):
+    return settled(page, lambda: page.get_by_label("class").select_option(label=label))
+
+
+def test_any_class_is_the_one_that_python_draws_for_the_seed(conditional_page, conditional):
+    decoder = Decoder(conditional)
+    for seed in (0, 1, 2, 41, 2**53 - 1):
+        drawn = conditional_page.evaluate("seed => latentmill.draw(seed).then(({ label }) => label)", seed)
+        assert [drawn] == decoder.labels(1, seed)
+    options = conditional_page.locator("#class option").all_inner_texts()
+    assert options == [f"any: {decoder.labels(1, seed=0)[0]}", *tiny.CLASSES]
+    assert_shown_with_alpha(canvas(conditional_page), decoder.sample(1, seed=0)[0])
+    shown = settled(conditional_page, lambda: conditional_page.get_by_label("seed").fill("41"))
+    assert_shown_with_alpha(shown, decoder.sample(1, seed=41)[0])
+
+
+def test_a_chosen_class_is_that_of_everything_that_is_decoded(conditional_page, conditional):
+    page, decoder, label = conditional_page, Decoder(conditional), "dog, wet"
+    assert_shown_with_alpha(choose(page, label), decoder.sample(1, seed=0, label=label)[0])
+    assert page.locator("#class option").first.inner_text() == "any"
+    z = decoder.draw(1, seed=0, label=label)[0]
+    moved = settled(page, lambda: axis(page, "toward 7").fill("1.5"))
+    expected = decoder.traverse(z, "toward 7", steps=2, reach=(0, 1.5), label=label)[1]
+    assert_shown_with_alpha(moved, expected)
+    shared = settled(page, lambda: page.get_by_label("How far from A to B").fill("1"))
+    end = decoder.draw(1, seed=2, label=label)
+    assert_shown_with_alpha(shared, decoder.decode(end, label)[0])
+    last = page.locator("#strip").evaluate("strip => [...strip.getContext('2d').getImageData(40, 0, 5, 4).data]")
+    assert_shown_with_alpha(np.array(last, np.uint8).reshape(4, 5, 4), decoder.decode(end, label)[0])
+    assert_shown_with_alpha(choose(page, "any"), decoder.sample(1, seed=0)[0])
+
+
+def test_the_code_of_an_image_is_that_for_the_chosen_class(conditional_page, conditional, picture):
+    page, decoder = conditional_page, Decoder(conditional)
+    grey = np.repeat(picture[:4, :5, :1], 3, axis=-1)
+    images = np.concatenate([grey[None, None, ..., 0] / np.float32(255), np.ones((1, 1, 4, 5), np.float32)], axis=1)
+    given = {"name": "a.png", "mimeType": "image/png", "buffer": png(grey)}
+    choose(page, "cat")
+    for label, act in (
+        ("cat", lambda: page.locator("#file").set_input_files(given)),
+        ("rare", lambda: page.get_by_label("class").select_option(label="rare")),
+    ):
+        shown = settled(page, act)
+        np.testing.assert_allclose(code(page), decoder.encode(images, label)[0][0], atol=1e-4)
+        assert_shown_with_alpha(shown, decoder.reconstruct(images, label)[0])
+        assert page.get_by_role("img", name="Your image").is_visible()
+
+
+def test_an_application_gives_a_label(conditional_page, conditional):
+    decoder, z = Decoder(conditional), np.random.default_rng(0).standard_normal((3, 3), dtype=np.float32)
+    found = conditional_page.evaluate("z => latentmill.decode(z, 'rare').then(all => [...all])", z.ravel().tolist())
+    np.testing.assert_allclose(found, decoder.decode(z, "rare").ravel(), atol=STEP / 10)
+    failing = "z => latentmill.decode(z, 'bird').catch(({ message }) => message)"
+    said = conditional_page.evaluate(failing, z.ravel().tolist())
+    assert said == "a label must be one of cat, dog, wet, \N{SNOWMAN}, rare, but is bird"
+    without = conditional_page.evaluate("z => latentmill.decode(z).catch(({ message }) => message)", z[0].tolist())
+    assert without.endswith("but is not given")
+
+
+def test_only_a_conditional_model_has_a_class_to_choose(page):
+    assert not page.locator("#class").is_visible()
+    said = page.evaluate("latentmill.draw(0, 1, 'cat').catch(({ message }) => message)")
+    assert said == "a label must be left out, but is cat"
+
+
+def test_codes_of_any_shape_are_decoded(opened, tmp_path):
+    folder = tiny.write_shaped(tmp_path / "shaped")
+    decoder = Decoder(folder)
+    with served(folder) as address:
+        page = opened(address)
+        assert_shown_with_alpha(canvas(page), decoder.sample(1, seed=0)[0])
+        moved = settled(page, lambda: axis(page, "toward 7").fill("1"))
+        z = decoder.draw(1, seed=0)[0]
+        np.testing.assert_allclose(code(page), (z + np.float32(TOWARD_7).reshape(z.shape)).ravel(), atol=1e-6)
+        assert_shown_with_alpha(moved, decoder.traverse(z, "toward 7", steps=2, reach=(0, 1))[1])
+        assert page.locator("#dimensions .slider").count() == 8
+
+
+@pytest.mark.parametrize(
+    ("card", "fault"),
+    [
+        ({"label": {"classes": ["cat"], "counts": [0]}}, "label must have classes, each with its number of"),
+        ({"label": {"classes": ["cat"], "counts": [1, 2]}}, "label must have classes, each with its number of"),
+        ({"code_shape": [2, 2]}, "code_shape must be of 3 values, but is 2, 2"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_an_error_on_the_page(opened, tmp_path, card, fault):
+    with served(tiny.write(tmp_path / "tiny", card)) as address:
+        page = opened(address, state="failed")
+    assert page.get_by_role("alert").inner_text().startswith(fault)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_classes_with_long_names_fit_the_page(opened, tmp_path, size):
+    names = [f"a class with quite a long name, number {index} of many" for index in range(3)]
+    folder = tiny.write_conditional(tmp_path / "tiny")
+    card = tiny.CONDITIONAL | {"label": {"classes": names, "counts": [1, 2, 3]}}
+    (folder / "card.json").write_text(json.dumps(card))
+    with served(tiny.seal(folder)) as address:
+        page = opened(address, viewport=size)
+        assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+        name = page.get_by_text("class", exact=True)
+        assert name.evaluate("each => each.getClientRects().length") == 1
+        assert page.get_by_label("class").bounding_box()["width"] > 100
+
+
 # Images from outside
 
 
@@ -443,7 +567,7 @@ def test_a_phone_scrolls_down_only_and_keeps_the_image_in_sight(page):
 def test_hostile_text_stays_text(opened, tmp_path):
     direction = tiny.DIRECTIONS[0] | {"name": HOSTILE}
     samples = tiny.SAMPLES | {"rule_1": {"status": HOSTILE, "evidence": HOSTILE}}
-    card = {"entry": HOSTILE, "variant": HOSTILE, "warning": HOSTILE, "prior": HOSTILE, "directions": [direction]}
+    card = {"entry": HOSTILE, "model": HOSTILE, "warning": HOSTILE, "prior": HOSTILE, "directions": [direction]}
     card["metrics"] = {"samples": {"normal": samples}, "exported_prior": "normal"}
     with served(tiny.write(tmp_path / "tiny", card)) as address:
         page = opened(address)

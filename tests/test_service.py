@@ -16,6 +16,7 @@ from threading import Event, Thread
 import httpx
 import numpy as np
 import pytest
+import tiny
 import uvicorn
 from app import create
 from exported import export, seal
@@ -25,6 +26,7 @@ from settings import Settings
 
 from latentmill import Decoder
 from latentmill.errors import InputError
+from latentmill.runtime.format_1 import upgraded
 from latentmill.runtime.images import grid
 
 pytestmark = pytest.mark.slow
@@ -38,8 +40,8 @@ PATIENCE = 20  # seconds
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A mixture, so that a column of the noise chooses."""
-    config = {"latent": LATENT, "components": 3, "prior": "mixture"}
-    return export("ppca", config, SHAPE, tmp_path_factory.mktemp("ppca"))
+    folder = tmp_path_factory.mktemp("ppca")
+    return export("ppca", {"latent": LATENT}, SHAPE, folder, "mixture", {"components": 3})
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +98,10 @@ def busy(service):
     model, gate, entered = service.app.state.model, Event(), Event()
     generate = model.generate
 
-    def generate_late(noise):
+    def generate_late(*rows):
         entered.set()
         assert gate.wait(PATIENCE)
-        return generate(noise)
+        return generate(*rows)
 
     model.generate = generate_late
     first = service.later("/sample", n=1)
@@ -146,7 +148,7 @@ def test_a_png_is_the_grid_of_the_images(running, decoder):
 
 
 def test_the_card_is_the_models(running, folder):
-    assert running.client.get("/card").json() == json.loads((folder / "card.json").read_text())
+    assert running.client.get("/card").json() == upgraded(json.loads((folder / "card.json").read_text()))
 
 
 def test_requests_that_wait_are_computed_in_one_batch_and_each_gets_its_own(folder, decoder):
@@ -244,7 +246,8 @@ def test_an_error_reaches_all_of_its_batch_and_no_one_else(folder):
         answers = [service.later("/sample", n=1) for _ in range(2)]
         assert [answer.result().status_code for answer in answers] == [500, 500]
         model.generate = generate
-        assert service.ask("/sample", n=2).status_code == 200
+        # On a new connection, because uvicorn closes those of the requests that failed.
+        assert httpx.post(service.client.base_url.join("/sample"), json={"n": 2}).status_code == 200
 
 
 def test_a_client_that_goes_leaves_the_queue(folder, decoder):
@@ -306,6 +309,65 @@ def test_a_model_without_codes_samples_but_does_not_decode(tmp_path):
         assert images(service.ask("/sample", n=3)).shape == (3, *SHAPE)
         answer = service.ask("/decode", z=[[1.0]])
         assert (answer.status_code, "must have codes" in answer.json()["detail"]) == (422, True)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    return tiny.write_conditional(tmp_path_factory.mktemp("conditional") / "tiny")
+
+
+EACH = ["cat", "dog, wet", "rare"]
+
+
+@pytest.mark.parametrize("label", ["dog, wet", EACH, None], ids=["one", "each", "drawn"])
+def test_a_conditional_model_takes_a_label(conditional, label):
+    decoder = Decoder(conditional)
+    with serving(conditional) as service:
+        drawn = images(service.ask("/sample", n=3, seed=2, label=label))
+        np.testing.assert_allclose(drawn, decoder.sample(3, seed=2, label=label), atol=TOLERANCE)
+        z, named = decoder.draw(3, seed=2), label or decoder.labels(3, seed=2)
+        found = images(service.ask("/decode", z=z.tolist(), label=named))
+        np.testing.assert_allclose(found, decoder.decode(z, named), atol=TOLERANCE)
+
+
+def test_requests_with_labels_are_computed_in_one_batch(conditional):
+    decoder = Decoder(conditional)
+    with serving(conditional, max_batch=6, delay_ms=1000 * PATIENCE) as service:
+        answers = [service.later("/sample", n=2, seed=seed, label=label) for seed, label in enumerate(EACH)]
+        for (seed, label), answer in zip(enumerate(EACH), answers, strict=True):
+            expected = decoder.sample(2, seed, label=label)
+            np.testing.assert_allclose(images(answer.result()), expected, atol=TOLERANCE)
+        assert service.health()["batches"] == {"6": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "rule"),
+    [
+        ("/sample", {"label": "bird"}, "a label must be one of cat, 'dog, wet', \N{SNOWMAN}, rare, but got 'bird'"),
+        ("/sample", {"n": 3, "label": ["cat"]}, "or a list with one for each of 3 rows, but got 1"),
+        ("/sample", {"label": 3}, "label.str must be a valid string, but got 3"),
+        ("/decode", {"z": [[0, 0, 0]]}, "a label must be one of cat, 'dog, wet', \N{SNOWMAN}, rare, but none is given"),
+        ("/decode", {"z": [[0, 0, 0]], "label": ""}, "but got ''"),
+    ],
+)
+def test_a_wrong_label_is_said_in_a_line(conditional, path, asked, rule):
+    with serving(conditional) as service:
+        answer = service.ask(path, **asked)
+        assert (answer.status_code, rule in answer.json()["detail"]) == (422, True)
+        assert images(service.ask("/sample", n=1)).shape == (1, *tiny.SHAPE)
+
+
+def test_a_label_is_refused_by_a_model_without_classes(running):
+    answer = running.ask("/sample", n=1, label="cat")
+    assert (answer.status_code, "the model has no classes" in answer.json()["detail"]) == (422, True)
+
+
+def test_codes_of_any_shape_are_flat_rows(tmp_path):
+    folder = tiny.write_shaped(tmp_path / "shaped")
+    z = Decoder(folder).draw(3, seed=0)
+    with serving(folder) as service:
+        found = images(service.ask("/decode", z=z.reshape(3, -1).tolist()))
+        np.testing.assert_allclose(found, Decoder(folder).decode(z), atol=TOLERANCE)
 
 
 def test_a_damaged_export_is_not_served(folder, tmp_path):

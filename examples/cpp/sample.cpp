@@ -1,6 +1,7 @@
 // Images of an export, with the arguments and files of ../node/sample.mjs; a sheet is a grey PGM, one column of images:
 //   sample ../../exports/vae --n 64 --seed 0 --out samples.pgm
 //   sample ../../exports/vae --codes codes.bin --out images.bin
+// Of a conditional model, --label is the index of a class in label.classes of card.json.
 #include <onnxruntime_cxx_api.h>
 #include <openssl/sha.h>
 
@@ -8,6 +9,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <numeric>
 #include <random>
 
 std::string read(const std::string& path) {
@@ -29,24 +31,28 @@ std::string verified(const std::string& folder, const std::string& name) {  // i
 }
 
 int main(int count, char** words) try {
-  std::map<std::string, std::string> given{{"--n", "64"}, {"--seed", "0"}, {"--out", "samples.pgm"}};
+  std::map<std::string, std::string> given{{"--n", "64"}, {"--seed", "0"}, {"--out", "samples.pgm"}, {"--label", "0"}};
   for (int at = 2; at + 1 < count; at += 2) given[words[at]] = words[at + 1];
   const bool decodes = given.count("--codes"), draws = !decodes && !given.count("--noise");
   const std::string graph = verified(count > 1 ? words[1] : ".", decodes ? "decoder.onnx" : "generator.onnx");
-  Ort::Env environment;
+  Ort::Env environment(ORT_LOGGING_LEVEL_FATAL);  // errors are thrown; the log would repeat them
   Ort::Session session(environment, graph.data(), graph.size(), Ort::SessionOptions());
-  const int64_t width = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape()[1];
+  std::vector<int64_t> size = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape();
+  const int64_t width = std::accumulate(size.begin() + 1, size.end(), int64_t{1}, std::multiplies());
   const std::string file = draws ? "" : read(given[decodes ? "--codes" : "--noise"]);
   std::vector<float> rows(draws ? std::stoul(given["--n"]) * width : file.size() / sizeof(float));
   if (rows.empty() || rows.size() % width) throw std::runtime_error("rows must be " + std::to_string(width) + " wide");
   std::mt19937 bits(std::stoul(given["--seed"]));
   for (std::normal_distribution<float> normal; float& value : rows) value = normal(bits);
   file.copy(reinterpret_cast<char*>(rows.data()), file.size());
-  const char *input = decodes ? "z" : "noise", *output = "image";
-  const int64_t size[] = {int64_t(rows.size()) / width, width};
+  const char *names[] = {decodes ? "z" : "noise", "label"}, *output = "image";
+  size[0] = rows.size() / width;
+  std::vector<int64_t> labels(size[0], std::stol(given["--label"]));
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeCPU);
-  const auto tensor = Ort::Value::CreateTensor<float>(memory, rows.data(), rows.size(), size, 2);
-  const auto images = session.Run(Ort::RunOptions(), &input, &tensor, 1, &output, 1);
+  const Ort::Value inputs[] = {
+      Ort::Value::CreateTensor<float>(memory, rows.data(), rows.size(), size.data(), size.size()),
+      Ort::Value::CreateTensor<int64_t>(memory, labels.data(), labels.size(), size.data(), 1)};
+  const auto images = session.Run(Ort::RunOptions(), names, inputs, session.GetInputCount(), &output, 1);
   const auto about = images[0].GetTensorTypeAndShapeInfo();
   const int64_t total = about.GetElementCount(), across = about.GetShape()[3];
   const float* pixels = images[0].GetTensorData<float>();

@@ -1,8 +1,8 @@
 // Images of an export, drawn from a seed or decoded from your own codes:
 //   node sample.mjs ../../exports/vae --n 64 --seed 0 --out samples.pgm
 //   node sample.mjs ../../exports/vae --codes codes.bin --out images.bin
-// A .bin is raw float32: codes (n, latent), noise (n, noise_width) with --noise, images (n, C, H, W). Any other file is
-// a sheet to look at, PGM if grey and PPM if colour.
+// A .bin is raw float32: codes (n, *code_shape), noise (n, noise_width) with --noise, images (n, C, H, W). Any other
+// file is a sheet to look at, PGM if grey, PPM if colour. A conditional model needs --label, the name of a class.
 import { createHash } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -10,18 +10,25 @@ import * as ort from 'onnxruntime-node'
 
 process.on('uncaughtException', (error) => { console.error(`error: ${error.message}`); process.exit(1) })
 const text = (value) => ({ type: 'string', default: value })
-const options = { n: text('64'), seed: text('0'), out: text('samples.pgm'), codes: text(), noise: text() }
-const { values: { n, seed, out, codes, noise }, positionals: [folder] } = parseArgs({ options, allowPositionals: true })
+const given = { codes: text(), noise: text(), label: text() }
+const options = { n: text('64'), seed: text('0'), out: text('samples.pgm'), ...given }
+const { values, positionals: [folder] } = parseArgs({ options, allowPositionals: true })
+const { n, seed, out, codes, noise, label } = values
 
 const manifest = JSON.parse(await readFile(`${folder}/manifest.json`))
 const card = JSON.parse(await read('card.json'))
-const [graph, input, width] = codes ? ['decoder', 'z', card.latent] : ['generator', 'noise', card.noise.width]
+const [graph, input, shape] = codes
+  ? ['decoder', 'z', card.code_shape ?? [card.latent]]
+  : ['generator', 'noise', [card.noise.width]]
 const session = await ort.InferenceSession.create(await read(`${graph}.onnx`))
-const file = codes ?? noise
+const file = codes ?? noise, width = shape.reduce((size, each) => size * each), classes = card.label?.classes ?? []
 const rows = file ? new Float32Array(Uint8Array.from(await readFile(file)).buffer) : normal(+seed, n * width)
 if (!rows.length || rows.length % width) throw new Error(`rows must be ${width} wide, but got ${rows.length} numbers`)
-const tensor = new ort.Tensor('float32', rows, [rows.length / width, width])
-const { image } = await session.run({ [input]: tensor }, ['image'])
+const count = rows.length / width, index = classes.indexOf(label)
+if (classes.length && index < 0) throw new Error(`--label must be one of ${classes.join(', ')}, but got ${label}`)
+const labels = new ort.Tensor('int64', new BigInt64Array(count).fill(BigInt(index)), [count])
+const inputs = { [input]: new ort.Tensor('float32', rows, [count, ...shape]), ...(classes.length && { label: labels }) }
+const { image } = await session.run(inputs, ['image'])
 await writeFile(out, out.endsWith('.bin') ? image.data : sheet(image))
 
 // A file of the export, if it is what the manifest names.

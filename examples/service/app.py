@@ -3,10 +3,12 @@
     LATENTMILL_EXPORT=exports/vae uvicorn --app-dir examples/service --factory app:create
 
     POST /sample {"n": 4, "seed": 0, "temperature": 1.0}    drawn images, the same for the same seed
-    POST /decode {"z": [[…], …]}                            images of your own codes (n, latent)
+    POST /decode {"z": [[…], …]}                            images of your own codes, each a flat row (n, latent)
     GET  /card                                              what the model is, and how far it can be trusted
     GET  /healthz                                           images that wait, and how many batches there were by size
 
+A conditional model takes "label" too, a class for all images or a list with one for each: /decode requires it, /sample
+draws labels by their frequency without it.
 Images are one PNG, or an array (n, C, H, W) float32 in [0, 1] for `Accept: application/x-npy`. What is wrong with a
 request stands in `detail`: 413 and 422 should not be tried again, 429 should, after the seconds in Retry-After.
 """
@@ -18,7 +20,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from batching import Batcher, FullError, Run
+from batching import Batcher, FullError, Rows, Run
 from body_limit import BodyLimit
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -42,24 +44,27 @@ class Draw(Asked):
     n: int = 1
     seed: int = Field(0, ge=0, lt=1 << 64)
     temperature: float = Field(1.0, ge=0)
+    label: str | list[str] | None = None
 
 
 class Codes(Asked):
     z: list[list[float]]
+    label: str | list[str] | None = None
 
 
 @router.post("/sample")
 async def sample(asked: Draw, request: Request) -> Response:
     model = request.app.state.model
     _check_count("n", asked.n, request)
-    return await _answer(request, model.generate, model.noise(asked.n, asked.seed, asked.temperature))
+    rows = model.noise(asked.n, asked.seed, asked.temperature, asked.label)
+    return await _answer(request, model.generate, rows)
 
 
 @router.post("/decode")
 async def decode(asked: Codes, request: Request) -> Response:
     model = request.app.state.model
     _check_count("the rows of z", len(asked.z), request)
-    return await _answer(request, model.decode, model.codes(asked.z))
+    return await _answer(request, model.decode, model.codes(asked.z, asked.label))
 
 
 @router.get("/card")
@@ -80,7 +85,7 @@ def _check_count(name: str, count: int, request: Request) -> None:
         raise InputError(f"{name} must be from 1 to {most}, but got {count}")
 
 
-async def _answer(request: Request, run: Run, rows: np.ndarray) -> Response:
+async def _answer(request: Request, run: Run, rows: Rows) -> Response:
     """The images, as the client accepts them; no more is done for a client that has gone."""
     images = asyncio.create_task(request.app.state.batcher.compute(run, rows))
     gone = asyncio.create_task(_disconnected(request))

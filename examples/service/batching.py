@@ -13,7 +13,8 @@ from itertools import accumulate
 
 import numpy as np
 
-Run = Callable[[np.ndarray], np.ndarray]  # rows (N, width) -> images (N, C, H, W), each of its own row alone
+Rows = tuple[np.ndarray, ...]  # one array (N, …) for each input: noise or codes, and labels if there are classes
+Run = Callable[..., np.ndarray]  # rows -> images (N, C, H, W), each of its own row alone
 
 
 class FullError(Exception):
@@ -25,9 +26,13 @@ class Job:
     """A request that waits."""
 
     run: Run
-    rows: np.ndarray
+    rows: Rows
     since: float
     images: asyncio.Future[np.ndarray]
+
+    def __len__(self) -> int:
+        """Its number of images."""
+        return len(self.rows[0])
 
 
 class Batcher:
@@ -50,19 +55,19 @@ class Batcher:
     @property
     def queued(self) -> int:
         """Images that wait."""
-        return sum(len(job.rows) for job in self._jobs)
+        return sum(map(len, self._jobs))
 
-    async def compute(self, run: Run, rows: np.ndarray) -> np.ndarray:
-        """The images `run(rows)`, computed in a batch. A task that is cancelled while it waits leaves the queue.
+    async def compute(self, run: Run, rows: Rows) -> np.ndarray:
+        """The images `run(*rows)`, computed in a batch. A task that is cancelled while it waits leaves the queue.
 
         Raises:
             FullError: the queue has no room for `rows`.
             RuntimeError: the batch failed.
         """
-        if self.queued + len(rows) > self.max_queue:
-            raise FullError
         loop = asyncio.get_running_loop()
         job = Job(run, rows, loop.time(), loop.create_future())
+        if self.queued + len(job) > self.max_queue:
+            raise FullError
         self._jobs.append(job)
         self._came.set()
         try:
@@ -95,7 +100,7 @@ class Batcher:
         """The first job and what goes with it, no longer in the queue; none if they were given up."""
         jobs: list[Job] = []
         for job in list(self._jobs):
-            size = sum(len(taken.rows) for taken in jobs) + len(job.rows)
+            size = sum(map(len, jobs)) + len(job)
             if not jobs or (job.run == jobs[0].run and size <= self.max_batch):
                 self._jobs.remove(job)
                 jobs.append(job)
@@ -103,16 +108,16 @@ class Batcher:
 
     async def _compute(self, jobs: list[Job]) -> None:
         """Answer each job with its images, or all with the error that the batch ended in."""
-        rows = np.concatenate([job.rows for job in jobs])
-        self.sizes[len(rows)] += 1
-        batch = asyncio.get_running_loop().run_in_executor(self._thread, jobs[0].run, rows)
+        rows = [np.concatenate(column) for column in zip(*(job.rows for job in jobs), strict=True)]
+        self.sizes[len(rows[0])] += 1
+        batch = asyncio.get_running_loop().run_in_executor(self._thread, jobs[0].run, *rows)
         await asyncio.wait([batch])
         error = batch.exception()
-        for job, end in zip(jobs, accumulate(len(job.rows) for job in jobs), strict=True):
+        for job, end in zip(jobs, accumulate(map(len, jobs)), strict=True):
             if job.images.done():  # given up meanwhile
                 continue
             if error is None:
-                job.images.set_result(batch.result()[end - len(job.rows) : end])
+                job.images.set_result(batch.result()[end - len(job) : end])
             else:
                 failure = RuntimeError(f"a batch must be computed, but: {error}")
                 failure.__cause__ = error

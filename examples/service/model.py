@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+from batching import Rows, Run
 
 from latentmill import Decoder
 from latentmill.errors import InputError
+from latentmill.runtime.labels import Label, label_indices
 
 
 class Model:
@@ -18,19 +20,30 @@ class Model:
     def __init__(self, folder: str, threads: int) -> None:
         self.decoder = Decoder(folder, threads=threads)
         self.card: dict[str, Any] = self.decoder.card
-        self.noise, self.generate, self.decode = self.decoder.noise, self.decoder.generate, self.decoder.decode
-        self.generate(self.noise(1, seed=0))  # a file that is damaged shows now
-        if self.decoder.latent is not None:
-            self.decode(np.zeros((1, self.decoder.latent), np.float32))
+        self.generate: Run = self.decoder.generate
+        self.decode: Run = self.decoder.decode
+        self.decoder.sample(1, seed=0)  # a file that is damaged shows now
+        if self.decoder.code_shape is not None:
+            self.decode(np.zeros((1, *self.decoder.code_shape), np.float32), self.decoder.labels(1, seed=0))
 
-    def codes(self, rows: list[list[float]]) -> np.ndarray:
-        """Codes as `decode` takes them: float32 (N, latent).
+    def noise(self, n: int, seed: int, temperature: float = 1.0, label: Label = None) -> Rows:
+        """What `generate` takes for `n` images: noise, and labels if the model is conditional.
 
         Raises:
-            InputError: a row has another width or a number too large, or the model has no codes.
+            InputError: an argument breaks its rule.
         """
-        latent = self.decoder.latent
-        if latent is None:
+        label = self.decoder.labels(n, seed) if label is None else label
+        return self.decoder.noise(n, seed, temperature), *self._labels(n, label)
+
+    def codes(self, rows: list[list[float]], label: Label) -> Rows:
+        """What `decode` takes: codes float32 (N, *code_shape) of flat rows, and labels if the model is conditional.
+
+        Raises:
+            InputError: a row has another width or a number too large, the label is not right, or the model has no
+                codes.
+        """
+        latent, shape = self.decoder.latent, self.decoder.code_shape
+        if latent is None or shape is None:
             raise InputError(f"the model must have codes, but {self.card['entry']} makes images from noise alone")
         for at, row in enumerate(rows):
             if len(row) != latent:
@@ -39,4 +52,8 @@ class Model:
             codes = np.array(rows, np.float32)
         if not np.isfinite(codes).all():
             raise InputError(f"z must be finite as float32, but got {np.array(rows)[~np.isfinite(codes)][0]}")
-        return codes
+        return codes.reshape(-1, *shape), *self._labels(len(rows), label)
+
+    def _labels(self, n: int, label: Label) -> Rows:
+        indices = label_indices(self.decoder.classes, label, n)
+        return () if indices is None else (np.array(self.decoder.classes)[indices],)

@@ -57,8 +57,13 @@ def _add(commands: Commands, name: str, what: str, out: str | None = None) -> ar
     return parser
 
 
+def _add_label(parser: argparse.ArgumentParser, otherwise: str = "required") -> None:
+    parser.add_argument("--label", help=f"a class, for a conditional model ({otherwise})")
+
+
 def _add_sample(commands: Commands) -> None:
     parser = _add(commands, "sample", "draw images", "samples.png")
+    _add_label(parser, otherwise="drawn by frequency")
     parser.add_argument("--n", type=int, default=64, help="number of images (64)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     parser.add_argument("--temperature", type=float, default=1.0, help="factor of the noise (1)")
@@ -68,6 +73,7 @@ def _add_sample(commands: Commands) -> None:
 def _add_reconstruct(commands: Commands) -> None:
     parser = _add(commands, "reconstruct", "encode and decode images", "reconstructions.png")
     parser.add_argument("images", type=Path, help="an .npy file, or an .npz with `images`")
+    _add_label(parser)
 
 
 def _add_interpolate(commands: Commands) -> None:
@@ -75,6 +81,7 @@ def _add_interpolate(commands: Commands) -> None:
     parser.add_argument("--rows", type=int, default=8, help="number of paths (8)")
     parser.add_argument("--steps", type=int, default=12, help="images on each path (12)")
     parser.add_argument("--path", choices=("linear", "slerp"), default="linear", help="straight, or on the sphere")
+    _add_label(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
 
 
@@ -82,6 +89,7 @@ def _add_traverse(commands: Commands) -> None:
     parser = _add(commands, "traverse", "change a drawn image along directions", "traversals.png")
     parser.add_argument("--direction", action="append", help='such as "toward Flags"; repeat it for more (all)')
     parser.add_argument("--steps", type=int, default=9, help="images along each direction (9)")
+    _add_label(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
 
 

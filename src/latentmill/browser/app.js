@@ -11,10 +11,10 @@ const THREADS = Number(new URLSearchParams(location.search).get("threads")) || M
 const ready = openModel(MODEL, THREADS).then(start);
 window.latentmill = Object.freeze({
   ready: ready.then(() => {}),
-  decode: async (z) => (await ready).model.decode(z), // Float32Array (N * C * H * W)
-  encode: async (pixels) => (await ready).model.encode(pixels),
-  draw: async (seed, temperature) => (await ready).model.draw(seed, temperature), // {image, z}
-  setCode: async (z) => (await ready).goTo(Float32Array.from(z)),
+  decode: async (z, label) => (await ready).model.decode(z, label), // Float32Array (N * C * H * W)
+  encode: async (pixels, label) => (await ready).model.encode(pixels, label),
+  draw: async (seed, temperature, label) => (await ready).model.draw(seed, temperature, label), // {image, z, label}
+  setCode: async (z, label) => (await ready).goTo(Float32Array.from(z), label),
   code: async () => (await ready).code(),
   card: ready.then(({ model }) => model.card),
 });
@@ -34,8 +34,11 @@ async function start(model) {
   if (!model.latent) for (const each of [element.space, element.find]) each.remove();
   element.loading.hidden = true;
   document.querySelector("main").hidden = false;
-  page.drawn(await model.draw(0));
-  if (model.latent) await page.ends(...(await Promise.all([1, 2].map((seed) => model.draw(seed)))).map(({ z }) => z));
+  const first = await model.draw(0);
+  nameDrawn(first.label);
+  page.drawn(first);
+  const ends = model.latent ? await Promise.all([1, 2].map((seed) => model.draw(seed, 1, first.label))) : [];
+  if (model.latent) await page.ends(...ends.map(({ z }) => z));
   document.body.dataset.state = "ready";
   return page;
 }
@@ -47,7 +50,7 @@ function describe({ card, shape, latent, threads, checked }) {
   element.entry.textContent = card.entry;
   const kind = `${channels >= 3 ? "colour" : "grey"}${channels === 2 || channels === 4 ? " with alpha" : ""}`;
   const prior = latent ? `prior: ${card.prior ?? `${latent} dimensions`}` : "no codes";
-  element.facts.textContent = [card.variant !== card.entry && card.variant, `${height} × ${width} ${kind}`, prior]
+  element.facts.textContent = [card.model !== card.entry && card.model, `${height} × ${width} ${kind}`, prior]
     .filter(Boolean)
     .join(" · ");
   element.warning.textContent = card.warning ?? "";
@@ -97,7 +100,7 @@ function shower(model) {
   };
 }
 
-/** Seed, temperature and button; `page.drawn` receives the drawn image. */
+/** Seed, class, temperature and button; `page.drawn` receives the drawn image. */
 function drawing(model, page) {
   let latest = 0;
   const draw = async () => {
@@ -105,9 +108,16 @@ function drawing(model, page) {
     element["temperature-value"].textContent = temperature.toFixed(2);
     if (!Number.isSafeInteger(seed) || seed < 0 || element.seed.value === "")
       return fault(`a seed must be a whole number of at least 0, but is ${element.seed.value || "nothing"}`);
-    const drawn = await model.draw(seed, temperature);
-    if (mine === latest) page.drawn(drawn);
+    const drawn = await model.draw(seed, temperature, chosen());
+    if (mine !== latest) return;
+    nameDrawn(chosen() === null ? drawn.label : null);
+    page.drawn(drawn);
   };
+  element["class-row"].hidden = !model.classes.length;
+  element.class.append(...model.classes.map((name, index) => new Option(name, index)));
+  const chosen = () => (element.class.value === "" ? null : model.classes[element.class.value]);
+  // A picture of the user's own stays, and its code is found for the chosen class.
+  listen("class", "change", () => (element.given.hidden || chosen() === null ? draw() : page.find(chosen())));
   listen("draw", "click", () => {
     element.seed.value = Math.max(0, Math.trunc(Number(element.seed.value)) || 0) + 1;
     return draw();
@@ -116,6 +126,9 @@ function drawing(model, page) {
   listen("temperature", "input", draw);
   listen("download", "click", () => element.image.toBlob(download(model.card.entry)));
 }
+
+/** Say which class was drawn where any may be. */
+const nameDrawn = (label) => (element.class.options[0].text = label === null ? "any" : `any: ${label}`);
 
 const download = (entry) => (blob) => {
   const link = document.createElement("a");

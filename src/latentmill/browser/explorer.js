@@ -1,6 +1,7 @@
 // Exploration of the codes: sliders, a pad of two axes, the strip between two images, an image of the user's own.
 //
-// The image is decoded from one code: state.code plus the directions, each times the value of its slider.
+// The image is decoded from one code: state.code plus the directions, each times the value of its slider; and, if the model
+// is conditional, from state.label, the name of a class.
 
 import { element, fault, listen } from "./elements.js";
 import { between, clamp, cover, image, pad, pixels, resize, slider, tile } from "./views.js";
@@ -13,7 +14,7 @@ const PATIENCE = 1500; // ms that the map behind the pad may take
 /** Everything that needs a code. */
 export function explorer(model, show) {
   const { directions, codes, latent } = model;
-  const state = { code: codes.mean.slice(), along: new Float64Array(directions.length) };
+  const state = { code: codes.mean.slice(), along: new Float64Array(directions.length), label: null };
   const axes = [...directions.map(alongDirection), ...byDeviation(codes.deviation).map(ofDimension)];
   const views = [];
 
@@ -40,28 +41,29 @@ export function explorer(model, show) {
   }
 
   function refresh() {
-    const z = code();
+    const [z, { label }] = [code(), state];
     for (const view of views) view();
-    show(() => model.decode(z));
+    show(() => model.decode(z, label));
   }
 
-  function goTo(z) {
+  function goTo(z, label = state.label) {
     if (z.length !== latent) throw new Error(`a code must have ${latent} numbers, but has ${z.length}`);
     state.code = z.slice();
+    state.label = label;
     state.along.fill(0);
     element.given.hidden = true;
     refresh();
   }
 
   const copy = () => ({ code: state.code.slice(), along: state.along.slice() });
-  const space = { model, axes, code, copy, refresh, goTo };
-  views.push(...sliders(axes, directions.length, changed), picker(space));
-  const ends = strip(space);
-  if (model.encodes) finding(space);
-  else element.find.remove();
+  const label = () => state.label;
+  const space = { model, axes, code, copy, refresh, goTo, label };
+  const { ends, relabel } = strip(space);
+  views.push(...sliders(axes, directions.length, changed), picker(space), relabel);
+  const find = model.encodes ? finding(space) : element.find.remove();
   listen("centre", "click", () => goTo(codes.mean));
   listen("level", "click", () => (state.along.fill(0), refresh()));
-  return { ...space, ends, drawn: ({ z }) => goTo(z) };
+  return { ...space, ends, find, drawn: ({ z, label }) => goTo(z, label) };
 }
 
 const byDeviation = (deviation) => [...deviation.keys()].sort((a, b) => deviation[b] - deviation[a]);
@@ -81,7 +83,7 @@ function sliders(axes, directions, changed) {
 }
 
 /** Two axes at once, on a map of the images there: a function that updates the pad. */
-function picker({ model, axes, copy, refresh, code }) {
+function picker({ model, axes, copy, refresh, code, label }) {
   const chosen = [element.across, element.up];
   const named = (name) => axes.findIndex((axis) => axis.name === name);
   if (axes.length < 2) return element.picker.remove() ?? (() => {});
@@ -106,7 +108,7 @@ function picker({ model, axes, copy, refresh, code }) {
     const mine = ++round;
     const [, height, width] = model.shape;
     const cells = clamp(Math.floor(320 / Math.max(height, width)), 5, 9);
-    const base = copy();
+    const [base, labelled] = [copy(), label()];
     if (model.pace * cells * cells > PATIENCE) return resize(element.map, 1, 1);
     const rows = [];
     for (let row = 0; row < cells; row++) {
@@ -115,7 +117,7 @@ function picker({ model, axes, copy, refresh, code }) {
         place([(column + 0.5) / cells, 1 - (row + 0.5) / cells], of); // the middle of the cell
         return [...code(of)];
       });
-      rows.push(await model.decode(z.flat()));
+      rows.push(await model.decode(z.flat(), labelled));
       await new Promise((resolve) => setTimeout(resolve));
       if (mine !== round) return;
     }
@@ -136,7 +138,7 @@ function picker({ model, axes, copy, refresh, code }) {
     put(shares, shown.map(({ name, get }) => `${name} ${get().toFixed(2)}`).join(", "));
     const base = copy();
     place([0.5, 0.5], base);
-    const what = `${before} ${[...code(base)].map((value) => value.toFixed(3))}`; // the same wherever the marker is
+    const what = `${label()} ${before} ${[...code(base)].map((value) => value.toFixed(3))}`; // the same wherever the marker is
     if (what === drawn) return;
     drawn = what;
     round++;
@@ -146,15 +148,15 @@ function picker({ model, axes, copy, refresh, code }) {
   };
 }
 
-/** The path from A to B: a function that sets both. */
-function strip({ model, code, goTo }) {
-  let a, b;
+/** The path from A to B: a function that sets both, and one that decodes the strip anew if the label has changed. */
+function strip({ model, code, goTo, label }) {
+  let a, b, drawn;
   const path = () => document.querySelector("input[name=path]:checked").value;
   const at = (share) => between(a, b, share, path());
   async function ends(from, to) {
-    [a, b] = [from, to];
+    [a, b, drawn] = [from, to, label()];
     const codes = Array.from({ length: CELLS }, (_, index) => [...at(index / (CELLS - 1))]);
-    tile(element.strip, [await model.decode(codes.flat())], CELLS, model.shape);
+    tile(element.strip, [await model.decode(codes.flat(), drawn)], CELLS, model.shape);
     element.strip.dataset.drawn = Number(element.strip.dataset.drawn ?? 0) + 1;
   }
   const share = () => Number(element.share.value);
@@ -163,13 +165,13 @@ function strip({ model, code, goTo }) {
   listen("set-b", "click", () => ((element.share.value = 1), ends(a, code())));
   for (const each of document.querySelectorAll("input[name=path]"))
     each.addEventListener("change", () => (goTo(at(share())), ends(a, b)));
-  return ends;
+  return { ends, relabel: () => void (a && drawn !== label() && ends(a, b)) };
 }
 
-/** The code of an image that the user drops or chooses. */
-function finding({ model, goTo }) {
+/** The code of an image that the user drops or chooses: a function that finds it again, with another label. */
+function finding({ model, goTo, label }) {
   let last = null;
-  async function find(file) {
+  async function find(file, labelled = label()) {
     if (!file) return;
     last = file;
     const picture = await createImageBitmap(file).catch(() => null);
@@ -177,7 +179,7 @@ function finding({ model, goTo }) {
     if (file !== last) return; // another one followed
     const given = image(cover(element.original, picture, model.shape[0]), model.shape, element.invert.checked);
     element.original.getContext("2d").putImageData(pixels(given, model.shape), 0, 0);
-    goTo(await model.encode(given));
+    goTo(await model.encode(given, labelled), labelled);
     element.given.hidden = false;
   }
   listen("file", "change", () => find(element.file.files[0]));
@@ -192,4 +194,5 @@ function finding({ model, goTo }) {
     over(false)(event);
     find(event.dataTransfer.files[0]);
   });
+  return (labelled) => find(last, labelled);
 }

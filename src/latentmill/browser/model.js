@@ -1,11 +1,13 @@
 // An exported model in the browser: its files, checked against the manifest, and its graphs in onnxruntime-web.
 //
-// Images are Float32Array (C, H, W) in [0, 1], codes Float32Array (latent); a batch of them is laid out in one array.
+// Images are Float32Array (C, H, W) in [0, 1], codes Float32Array (latent), flat whatever their shape; a batch of them is
+// laid out in one array. A conditional model takes a label, the name of a class, for all images of a batch.
 
-import { noise } from "./noise.js";
+import { drawnLabel, noise } from "./noise.js";
 
 const ORT = new URL("./ort/", import.meta.url);
 const FORMATS = [1, 2];
+const LISTED = 12; // classes in an error
 // Of format 1, in the words of format 2; latentmill.runtime.format_1 has the whole.
 const OUTCOMES = { holds: "pass", broken: "fail", "cannot tell": "inconclusive" };
 const PHRASES = [["broken below", "fails below"], ["broken above", "fails above"], ["told apart (", "C2ST accuracy ("]];
@@ -31,6 +33,8 @@ export class Model {
     this.shape = card.image_shape.map((size) => whole("image_shape", size));
     if (this.shape.length !== 3) throw new Error(`image_shape must be (C, H, W), but is ${this.shape}`);
     this.latent = card.latent === null ? null : whole("latent", card.latent);
+    this.codeShape = this.latent && codeShape(card.code_shape ?? [this.latent], this.latent);
+    [this.classes, this.counts] = classes(card.label);
     this.noiseWidth = whole("noise.width", card.noise?.width);
     this.threads = ort.env.wasm.numThreads;
     this.checked = Boolean(globalThis.crypto?.subtle);
@@ -41,22 +45,27 @@ export class Model {
   }
 
   /** Codes, one or more in one array -> their images. */
-  async decode(z) {
+  async decode(z, label = null) {
     if (z.length === 0 || z.length % this.latent)
       throw new Error(`z must be codes of ${this.latent} numbers, but has ${z.length}`);
-    return (await this.#run("decoder", "z", Float32Array.from(z), [z.length / this.latent, this.latent])).image.data;
+    const inputs = { z: this.#floats(Float32Array.from(z), this.codeShape), ...this.#label(label, z.length / this.latent) };
+    return (await this.#run("decoder", inputs)).image.data;
   }
 
   /** An image -> the mean of its code. */
-  async encode(image) {
-    return (await this.#run("encoder", "image", image, [1, ...this.shape])).mean.data;
+  async encode(image, label = null) {
+    return (await this.#run("encoder", { image: this.#floats(image, this.shape), ...this.#label(label) })).mean.data;
   }
 
-  /** The same as Decoder.sample(1, seed, temperature) in Python: {image, z}, z null without codes. */
-  async draw(seed, temperature = 1) {
+  /** The same as Decoder.sample(1, seed, temperature, label=label) in Python: {image, z, label}.
+   *
+   * Without a label, one is drawn by the frequency of the classes; z is null without codes, label without classes. */
+  async draw(seed, temperature = 1, label = null) {
     const drawn = noise(this.noiseWidth, seed, temperature, this.card.noise.categorical);
-    const { image, z } = await this.#run("generator", "noise", drawn, [1, this.noiseWidth]);
-    return { image: image.data, z: z?.data ?? null };
+    if (this.classes.length) label ??= this.classes[drawnLabel(this.counts, seed)];
+    const inputs = { noise: this.#floats(drawn, [this.noiseWidth]), ...this.#label(label) };
+    const { image, z } = await this.#run("generator", inputs);
+    return { image: image.data, z: z?.data ?? null, label };
   }
 
   /** The graph of that name, loaded once. */
@@ -72,12 +81,24 @@ export class Model {
     return this.#sessions[name];
   }
 
+  /** Rows of this shape, as a graph takes them. */
+  #floats(data, shape) {
+    const size = shape.reduce((product, each) => product * each);
+    return new this.ort.Tensor("float32", data, [data.length / size, ...shape]);
+  }
+
+  /** The input `label` of so many rows, for a conditional model. */
+  #label(label, rows = 1) {
+    const index = this.classes.indexOf(label);
+    if (!this.classes.length && label !== null) throw new Error(`a label must be left out, but is ${label}`);
+    if (!this.classes.length) return {};
+    if (index < 0) throw new Error(`a label must be one of ${listed(this.classes)}, but is ${label ?? "not given"}`);
+    return { label: new this.ort.Tensor("int64", new BigInt64Array(rows).fill(BigInt(index)), [rows]) };
+  }
+
   /** One run after the other, because a session must not run twice at the same time. */
-  #run(name, input, data, shape) {
-    const found = this.#turn.then(async () => {
-      const session = await this.session(name);
-      return session.run({ [input]: new this.ort.Tensor("float32", data, shape) });
-    });
+  #run(name, inputs) {
+    const found = this.#turn.then(async () => (await this.session(name)).run(inputs));
     this.#turn = found.catch(() => {}); // the caller handles it
     return found;
   }
@@ -120,14 +141,14 @@ async function fetched(folder, name) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-/** What the page shows of a card of format 1 or 2, in the words of format 2. */
+/** What the page shows of a card of format 1 or 2, in the words of today. */
 function inFormat2(card) {
   const { choices, ...noise } = card.noise ?? {};
   for (const samples of Object.values(card.metrics?.samples ?? {}))
     for (const verdict of [samples?.rule_1, samples?.rule_2].filter(Boolean))
       Object.assign(verdict, { status: OUTCOMES[verdict.status] ?? verdict.status, evidence: phrased(verdict.evidence) });
   const warning = phrased(card.warning)?.replace(/^Breaks Rule 2: /, "Fails Rule 2: ");
-  return { ...card, noise: { categorical: choices, ...noise }, warning };
+  return { model: card.variant, ...card, noise: { categorical: choices, ...noise }, warning };
 }
 
 const phrased = (text) =>
@@ -139,6 +160,26 @@ function whole(name, value) {
   if (!Number.isInteger(value) || value < 1) throw new Error(`${name} must be a whole number of at least 1, but is ${value}`);
   return value;
 }
+
+function codeShape(sizes, latent) {
+  const shape = [sizes].flat().map((size) => whole("code_shape", size));
+  if (shape.reduce((product, size) => product * size, 1) !== latent)
+    throw new Error(`code_shape must be of ${latent} values, but is ${shape.join(", ")}`);
+  return shape;
+}
+
+/** The names of the classes and their counts of training images; empty where the model is not conditional. */
+function classes(label) {
+  const [names, counts] = [label?.classes ?? [], label?.counts ?? []];
+  const counted = counts.every((count) => Number.isSafeInteger(count) && count >= 0);
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  if (label && !(names.length && names.length === counts.length && counted && total > 0 && total < 2 ** 32))
+    throw new Error("label must have classes, each with its number of training images, but has others");
+  return [names.map(String), counts];
+}
+
+const listed = (names) =>
+  names.slice(0, LISTED).join(", ") + (names.length > LISTED ? `, ${names.length - LISTED} more` : "");
 
 /** Numbers as long as a code, or null. */
 function vector(values, length) {

@@ -1,5 +1,6 @@
-// Standard normal noise by seed: the same numbers as latentmill.runtime.noise, so that a seed draws the same image in a
-// browser as in Python. numpy's SeedSequence makes a key of the seed, Philox bits, and the quantile function noise.
+// Standard normal noise and labels by seed: the same as of latentmill.runtime.noise and labels, so that a seed draws the
+// same image in a browser as in Python. numpy's SeedSequence makes a key of the seed, Philox bits, and the quantile
+// function noise.
 
 const WORD = (1n << 64n) - 1n;
 
@@ -13,6 +14,13 @@ export function noise(width, seed, temperature = 1, categorical = 0) {
     found[index] = quantile(uniform) * (index < categorical ? 1 : temperature);
   }
   return found;
+}
+
+/** The index of a class, drawn by `counts`, the training images of each, from a stream 2^128 draws beyond the noise. */
+export function drawnLabel(counts, seed) {
+  const total = counts.reduce((sum, count) => sum + BigInt(count), 0n);
+  let image = ((philox(key(BigInt(seed)), 1n)() >> 32n) * total) >> 32n; // one of the training images
+  return counts.findIndex((count) => (image -= BigInt(count)) < 0n);
 }
 
 /** The result of numpy.random.SeedSequence(seed).generate_state(2, uint64), for a seed below 2^128. */
@@ -36,13 +44,14 @@ function key(seed) {
   return [a | (b << 32n), c | (d << 32n)];
 }
 
-/** Philox4x64-10 (Salmon et al. 2011), whose counter starts at 1, as numpy's does: a function that gives 64 bits. */
-function philox([first, second]) {
+/** Philox4x64-10 (Salmon et al. 2011), whose counter starts at 1, as numpy's does, after so many `jumps`: a function that
+ * gives 64 bits. */
+function philox([first, second], jumps = 0n) {
   let counter = 0n;
   let words = [];
   return () => {
     if (!words.length) {
-      let [a, b, c, d, k, l] = [++counter, 0n, 0n, 0n, first, second];
+      let [a, b, c, d, k, l] = [++counter, 0n, jumps, 0n, first, second];
       for (let round = 0; round < 10; round++) {
         const [x, y] = [0xd2e7470ee14c6c93n * a, 0xca5a826395121157n * c];
         [a, b, c, d] = [(y >> 64n) ^ b ^ k, y & WORD, (x >> 64n) ^ d ^ l, x & WORD];

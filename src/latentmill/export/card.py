@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from latentmill.data.preparation.sufficiency import MOST_SLIDERS, RARE
+from latentmill.runtime.format_1 import upgraded
 from latentmill.runtime.text import one_line
 
 LISTED = 50  # classes, at most
@@ -28,7 +29,8 @@ def exported_samples(metrics: Json) -> Json:
 
 
 def as_text(card: Json) -> str:
-    """The card as Markdown."""
+    """The card as Markdown; it may be one of an earlier export."""
+    card = upgraded(card)
     sections = (_head, _verdicts, _numbers, _files, _example, _classes, _limits)
     return "\n".join(line for section in sections for line in [*section(card), ""]).rstrip() + "\n"
 
@@ -38,13 +40,24 @@ def _head(card: Json) -> Iterator[str]:
         yield from (f"**{card['warning']}**", "")
     data, shape = card["data"], " x ".join(map(str, card["image_shape"]))
     yield from (f"# {card['entry']}", "")
-    yield f"A model of the variant `{card['variant']}`: images of {shape} (channels, height, width) in [0, 1]."
+    yield f"A model `{card['model']}`: images of {shape} (channels, height, width) in [0, 1]."
     described = f"{plain(data['description'])} (data `{data['digest'][:12]}`)"
     yield f"It was trained on {data['counts']['train']} images: {described}."
     yield f"Prior of the codes: {card['prior']}."
+    if len(card.get("code_shape") or ()) > 1:
+        yield f"Codes have the shape {' x '.join(map(str, card['code_shape']))}; a direction is a flattened code."
+    if label := card.get("label"):
+        yield f"It is conditional: its graphs take `label`, int64 (batch), an index into these: {_indexed(label)}."
     yield f"Trial `{card['fingerprint']}`, weights `{card['weights_sha256'][:12]}`."
     if card.get("chosen"):
         yield f"It is the champion: {card['chosen']}."
+
+
+def _indexed(label: Json) -> str:
+    """The classes with their indices."""
+    names = label["classes"]
+    shown = [f"{index} {plain(name)}" for index, name in enumerate(names[:LISTED])]
+    return ", ".join(shown) + (f" and {len(names) - LISTED} more in card.json" if len(names) > LISTED else "")
 
 
 def _verdicts(card: Json) -> Iterator[str]:
@@ -84,7 +97,8 @@ def _files(card: Json) -> Iterator[str]:
     yield from (f"| file | maps | {times} |", f"|---|---|{'---|' * len(batches)}")
     for name, file in card["files"].items():
         took = " | ".join(f"{file['milliseconds'][batch]:g}" for batch in batches)
-        yield f"| `{name}` | `{file['input']}` to {', '.join(f'`{output}`' for output in file['outputs'])} | {took} |"
+        inputs, outputs = (", ".join(f"`{each}`" for each in file[key]) for key in ("inputs", "outputs"))
+        yield f"| `{name}` | {inputs} to {outputs} | {took} |"
     for format, found in card["formats"].items():
         took = " | ".join(f"{found['milliseconds'][batch]:g}" for batch in batches)
         yield f"| `decoder.{format}.onnx` | {_difference(found)} | {took} |"
@@ -98,14 +112,25 @@ def _difference(found: Json) -> str:
 
 
 def _example(card: Json) -> Iterator[str]:
-    shape = ", ".join(map(str, card["image_shape"]))
+    shape, label = ", ".join(map(str, card["image_shape"])), _label_argument(card)
     yield from ("```python", "from latentmill import Decoder", "", f'decoder = Decoder("exports/{card["entry"]}")')
     yield f"images = decoder.sample(64, seed=0)  # (64, {shape}) float32 in [0, 1]"
+    if label:
+        yield f"alike = decoder.sample(64, seed=0{label})  # (64, {shape})"
     if card["latent"]:
-        yield "codes = decoder.draw(2, seed=1)"
-        yield f"path = decoder.interpolate(codes[0], codes[1], steps=16)  # (16, {shape})"
-        yield f"slider = decoder.traverse(codes[0], {card['directions'][0]['name']!r})  # (9, {shape})"
+        yield f"codes = decoder.draw(2, seed=1{label})"
+        yield f"path = decoder.interpolate(codes[0], codes[1], steps=16{label})  # (16, {shape})"
+    if card["latent"] and card["directions"]:
+        yield f"slider = decoder.traverse(codes[0], {card['directions'][0]['name']!r}{label})  # (9, {shape})"
     yield "```"
+
+
+def _label_argument(card: Json) -> str:
+    """The last argument of calls: the class with most training images, if the model is conditional."""
+    if not card.get("label"):
+        return ""
+    classes, counts = card["label"]["classes"], card["label"]["counts"]
+    return f", label={classes[counts.index(max(counts))]!r}"
 
 
 def _classes(card: Json) -> Iterator[str]:

@@ -1,8 +1,7 @@
 """The subcommands that use an export."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,30 +16,33 @@ from latentmill.runtime.folder import Folder
 from latentmill.runtime.graph import cores
 from latentmill.runtime.images import check_output, write
 from latentmill.runtime.levels import white_level
-from latentmill.runtime.text import one_line
+from latentmill.runtime.loaded_graphs import ENCODER
+from latentmill.runtime.progress_bar import with_progress
+from latentmill.runtime.text import listed, quoted
 
 BATCH = 1024  # images that are written to a file at a time
-SLOW = 1.0  # seconds, after which a progress bar appears
 SIZES, TIMED = (1, 64, 1024), 1.0  # images per call in a benchmark, and the seconds that each is repeated for
 
 
-def sample(model: Path, out: Path, n: int, seed: int, temperature: float, truncation: float | None) -> None:
+def sample(
+    model: Path, out: Path, n: int, seed: int, temperature: float, truncation: float | None, label: str | None
+) -> None:
     """Draw images into a file or folder."""
     check_output(out)  # before the work starts
     decoder = Decoder(model)
     shape = (n, *decoder.image_shape)
     check_output(out, shape)
-    batches = decoder.stream(n, min(n, BATCH), seed, temperature, truncation)
+    batches = decoder.stream(n, min(n, BATCH), seed, temperature, truncation, label)
     write(out, with_progress(batches, n), shape)
     print(f"{out}: {n} images of {_size(decoder)} from {model}, seed {seed}")
 
 
-def reconstruct(model: Path, images: Path, out: Path) -> None:
+def reconstruct(model: Path, images: Path, out: Path, label: str | None) -> None:
     """Encode and decode images; in a PNG, each stands beside its original."""
     check_output(out)
     decoder = Decoder(model)
     originals = read_images(images, decoder.image_shape)
-    found = decoder.reconstruct(originals)
+    found = decoder.reconstruct(originals, label)
     error = float(np.square(found - originals).mean())
     if out.suffix == ".png":
         found = np.stack([originals, found], axis=1).reshape(-1, *decoder.image_shape)
@@ -51,49 +53,49 @@ def reconstruct(model: Path, images: Path, out: Path) -> None:
     )
 
 
-def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path, seed: int) -> None:
+def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path, seed: int, label: str | None) -> None:
     """Paths between drawn codes, a row of images each."""
     check_output(out)
     decoder = Decoder(model)
     if rows < 1:
         raise InputError(f"rows must be at least 1, but got {rows}")
-    codes = decoder.draw(2 * rows, seed)
+    codes = decoder.draw(2 * rows, seed, label=label)
     found = np.concatenate(
-        [decoder.interpolate(*ends, steps, path) for ends in zip(codes[::2], codes[1::2], strict=True)]
+        [decoder.interpolate(*ends, steps, path, label) for ends in zip(codes[::2], codes[1::2], strict=True)]
     )
     write(out, [found], found.shape, steps)
     print(f"{out}: {rows} {path} paths of {steps} images of {_size(decoder)} from {model}, seed {seed}")
 
 
-def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, seed: int) -> None:
+def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, seed: int, label: str | None) -> None:
     """A drawn image changed along directions, a row each: along those with these names, or along all."""
     check_output(out)
     decoder = Decoder(model)
-    (code,) = decoder.draw(1, seed)
+    (code,) = decoder.draw(1, seed, label=label)
     names = direction or [each["name"] for each in decoder.card["directions"]]
-    found = np.concatenate([decoder.traverse(code, name, steps) for name in names])
+    if not names:
+        raise InputError(f"a model must have directions to be traversed, but {model} has none")
+    found = np.concatenate([decoder.traverse(code, name, steps, label=label) for name in names])
     write(out, [found], found.shape, steps)
     print(f"{out}: {steps} images of {_size(decoder)} from {model}, seed {seed}, along each of these directions:")
     for name in names:
-        print(f"  {_name(name)}")
+        print(f"  {quoted(name)}")
 
 
 def inspect(model: Path) -> None:
     """What the model is, its verdicts with their evidence, and its files."""
-    folder, card = Folder(model), Decoder(model).card
+    folder, decoder = Folder(model), Decoder(model)
+    card = decoder.card
     samples = card["metrics"]["samples"][card["metrics"]["exported_prior"]]
-    print(f"{card['entry']}: variant {card['variant']}, {_size(Decoder(model))} images, prior {card['prior']}")
+    print(f"{card['entry']}: model {card['model']}, {_size(decoder)} images, prior {card['prior']}")
     print(f"trained on: {card['data']['description']}")
     for rule in ("rule_1", "rule_2"):
         print(f"{rule.replace('_', ' ')}: {samples[rule]['status']} ({samples[rule]['evidence']})")
-    print(f"directions: {', '.join(_name(each['name']) for each in card['directions']) or 'none'}")
+    print(f"directions: {', '.join(quoted(each['name']) for each in card['directions']) or 'none'}")
+    if decoder.classes:
+        print(f"conditional, label: {listed(decoder.classes)}")
     for name in folder.names:
         print(f"{folder.digests[name]}  {name}")
-
-
-def _name(direction: str) -> str:
-    """Quoted where it has a comma, a quote or an unprintable letter, so that it can be copied from a list."""
-    return repr(direction) if direction != one_line(direction) or set(direction) & set(",'\"") else direction
 
 
 def verify(model: Path) -> None:
@@ -101,12 +103,13 @@ def verify(model: Path) -> None:
     folder, decoder = Folder(model), Decoder(model)
     for name in folder.names:
         print(f"{len(folder.read(name)):>12,} bytes  {name}: has the digest in the manifest")
-    images = decoder.sample(3, seed=0)
+    images, label = decoder.sample(3, seed=0), decoder.labels(3, seed=0)
     if decoder.latent is not None:
-        difference = float(np.abs(decoder.decode(decoder.draw(3, seed=0)) - images).max())
+        difference = float(np.abs(decoder.decode(decoder.draw(3, seed=0), label) - images).max())
         if difference > 1e-4:
             raise InputError(f"{model}'s decoder must make the generator's images, but differs by {difference:.3g}")
-        decoder.reconstruct(images)
+        if ENCODER in folder.names:
+            decoder.reconstruct(images, label)
     print(f"{model}: all graphs run and agree")
 
 
@@ -116,12 +119,13 @@ def bench(model: Path, threads: int | None) -> None:
     print(f"{model} on {threads or cores()} threads, median of calls for {TIMED:g} s each")
     _bench("sample", lambda batch: decoder.sample(batch, seed=0))
     for format in (None, *decoder.formats) if decoder.latent is not None else ():
-        formatted, z = Decoder(model, threads=threads, format=format), decoder.draw(SIZES[-1], seed=0)
-        _bench(f"decode, {format}" if format else "decode", partial(_decode, formatted, z))
+        formatted = Decoder(model, threads=threads, format=format)
+        z, label = decoder.draw(SIZES[-1], seed=0), decoder.labels(SIZES[-1], seed=0)
+        _bench(f"decode, {format}" if format else "decode", partial(_decode, formatted, z, label))
 
 
-def _decode(decoder: Decoder, z: np.ndarray, batch: int) -> np.ndarray:
-    return decoder.decode(z[:batch])
+def _decode(decoder: Decoder, z: np.ndarray, label: list[str] | None, batch: int) -> np.ndarray:
+    return decoder.decode(z[:batch], label and label[:batch])
 
 
 def _bench(name: str, call: Callable[[int], object]) -> None:
@@ -166,21 +170,6 @@ def _loaded(path: Path) -> np.ndarray:
     if not isinstance(images, np.ndarray):  # NumPy returns an entry of another format as bytes
         raise InputError(f"images must be an .npy, or an .npz with `images`, but {path} has them in another format")
     return images
-
-
-def with_progress(batches: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """The same batches, with a progress bar on a terminal after `SLOW` seconds."""
-    started, done = time.perf_counter(), 0
-    for images in batches:
-        yield images
-        done += len(images)
-        seconds = time.perf_counter() - started
-        if sys.stderr.isatty() and seconds > SLOW:
-            left = seconds * (count - done) / done
-            bar = "#" * round(30 * done / count)
-            print(f"\r[{bar:<30}] {done:,} of {count:,}, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
-    if sys.stderr.isatty() and time.perf_counter() - started > SLOW:
-        print("\r\033[K", end="", file=sys.stderr)
 
 
 def _seconds(call: Callable[[], object]) -> float:

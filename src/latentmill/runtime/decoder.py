@@ -2,35 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
 from latentmill.errors import InputError
 from latentmill.runtime import paths
 from latentmill.runtime.arguments import numbers, pixels
+from latentmill.runtime.directions import Direction, find_direction
+from latentmill.runtime.drawing import Inputs, generator_inputs
 from latentmill.runtime.facts import read_facts
 from latentmill.runtime.folder import CARD, Folder
-from latentmill.runtime.graph import CPU, OnnxGraph
-from latentmill.runtime.noise import NoiseStream
-from latentmill.runtime.text import one_line
-
-GENERATOR, DECODER, ENCODER = "generator.onnx", "decoder.onnx", "encoder.onnx"
-INPUTS = {GENERATOR: "noise", DECODER: "z", ENCODER: "image"}
-OUTPUTS = {  # of each graph, the possible ones
-    GENERATOR: (["image", "z"], ["image"]),
-    DECODER: (["image"],),
-    ENCODER: (["mean", "log_variance"], ["mean"]),
-}
-FORMATS = ("fp16", "int8", "uint8")
-REACH = (-3.0, 3.0)  # along a dimension or a vector of the caller's
+from latentmill.runtime.graph import CPU
+from latentmill.runtime.labels import Label, label_at, label_indices
+from latentmill.runtime.loaded_graphs import DECODER, ENCODER, GENERATOR, LoadedGraphs
 
 
 class Decoder:
     """Draws, decodes and encodes images with the files of one export.
 
-    Images are float32 (N, C, H, W) in [0, 1], codes float32 (N, latent). A file is read, checked against the manifest
-    and loaded when it is first needed. Several threads may share one decoder.
+    Images are float32 (N, C, H, W) in [0, 1], codes float32 (N, *code_shape). A conditional model has `classes`; its
+    methods take a `label`, one class for all images or a sequence with one for each. A file is read, checked against
+    the manifest and loaded when it is first needed. Several threads may share one decoder.
     """
 
     def __init__(
@@ -52,18 +44,18 @@ class Decoder:
         Raises:
             InputError: the folder is not an export, or a file has another digest than in its manifest.
         """
-        self._folder, self._lock = Folder(folder), Lock()
-        self._session, self._format = (tuple(providers), threads), format
-        self._graphs: dict[str, OnnxGraph] = {}
+        self._folder = Folder(folder)
         self.card = self._folder.card()  # what the model is, and its verdicts, in the words of format 2
-        facts = read_facts(self.card, str(self._folder.path / CARD))
-        self.image_shape, self.latent, self.noise_width, self.categorical_noise = facts
-        self.formats = tuple(each for each in FORMATS if _file(each) in self._folder.names)  # choices of `format`
-        if format is not None and format not in self.formats:
-            known = ", ".join(self.formats) or "none"
-            raise InputError(f"a format must be one that {folder} holds, {known}, but got {format!r}")
+        self._facts = facts = read_facts(self.card, str(self._folder.path / CARD))
+        self.image_shape, self.latent, self.code_shape = facts.image_shape, facts.latent, facts.code_shape
+        self.noise_width, self.categorical_noise = facts.noise_width, facts.categorical_noise
+        self.classes = facts.classes  # what a label may be; empty if the model is not conditional
+        self._graphs = LoadedGraphs(self._folder, self.card, facts, tuple(providers), threads, format)
+        self.formats = self._graphs.formats  # choices of `format`
 
-    def sample(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
+    def sample(
+        self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None, label: Label = None
+    ) -> np.ndarray:
         """Draw `n` images: (n, C, H, W). The first k of n are those of k, for the same seed on every platform.
 
         Args:
@@ -71,26 +63,46 @@ class Decoder:
             seed: of the noise, at least 0.
             temperature: the factor of the noise; below 1, images are more typical and less diverse.
             truncation: noise is drawn from -truncation to truncation only, which has a similar effect.
+            label: of a conditional model; by default, labels are drawn by their frequency in training.
 
         Raises:
             InputError: an argument breaks its rule.
         """
-        return next(self.stream(n, n, seed, temperature, truncation))
+        return next(self.stream(n, n, seed, temperature, truncation, label))
 
     def stream(
-        self, n: int, batch: int, seed: int, temperature: float = 1.0, truncation: float | None = None
+        self,
+        n: int,
+        batch: int,
+        seed: int,
+        temperature: float = 1.0,
+        truncation: float | None = None,
+        label: Label = None,
     ) -> Iterator[np.ndarray]:
         """The images of `sample`, `batch` at a time, in memory that does not grow with `n`."""
-        return self._drawn(n, batch, seed, temperature, truncation, "image")
+        inputs = generator_inputs(self._facts, n, batch, seed, temperature, truncation, label)
+        return self._drawn(inputs, min(n, batch), "image")
 
-    def draw(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
-        """The codes (n, latent) of the images that `sample` draws.
+    def draw(
+        self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None, label: Label = None
+    ) -> np.ndarray:
+        """The codes (n, *code_shape) of the images that `sample` draws.
 
         Raises:
             InputError: an argument breaks its rule, or the model has no codes.
         """
-        self._graph(DECODER)  # raises where there are none
-        return next(self._drawn(n, n, seed, temperature, truncation, "z"))
+        _ = self._graphs[DECODER]  # raises where there are none
+        inputs = generator_inputs(self._facts, n, n, seed, temperature, truncation, label)
+        return next(self._drawn(inputs, n, "z"))
+
+    def labels(self, n: int, seed: int) -> list[str] | None:
+        """The labels of the images that `sample` draws if none is given, or None if the model is not conditional.
+
+        Raises:
+            InputError: `n` is below 1, or `seed` below 0.
+        """
+        _, indices = next(generator_inputs(self._facts, n, n, seed))
+        return None if indices is None else [self.classes[index] for index in indices]
 
     def noise(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
         """The noise from which `sample` draws `n` images, float32 (n, noise_width): the input of `generate`.
@@ -98,147 +110,90 @@ class Decoder:
         Raises:
             InputError: an argument breaks its rule.
         """
-        _require_some("n", n)
-        return self._noise(seed, temperature, truncation).rows(n)
+        return next(generator_inputs(self._facts, n, n, seed, temperature, truncation))[0]
 
-    def generate(self, noise: np.ndarray) -> np.ndarray:
+    def generate(self, noise: np.ndarray, label: Label = None) -> np.ndarray:
         """Noise (N, noise_width) -> images (N, C, H, W). Each image depends on its own row alone.
 
         Raises:
-            InputError: `noise` is not finite numbers of that shape, with N at least 1.
+            InputError: `noise` is not finite numbers of that shape, with N at least 1, or the label is not right.
         """
-        graph = self._graph(GENERATOR)
-        return graph.run(numbers("noise", noise, graph.shape), "image")[0]
+        return self._run(GENERATOR, numbers("noise", noise, (self.noise_width,)), label, "image")[0]
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """Codes (N, latent) -> images (N, C, H, W).
+    def decode(self, z: np.ndarray, label: Label = None) -> np.ndarray:
+        """Codes (N, *code_shape) -> images (N, C, H, W).
 
         Raises:
-            InputError: `z` is not finite numbers of that shape, with N at least 1, or the model has no codes.
+            InputError: `z` is not finite numbers of that shape, the label is not right, or the model has no codes.
         """
-        graph = self._graph(DECODER)
-        return graph.run(numbers("z", z, graph.shape), "image")[0]
+        return self._run(DECODER, numbers("z", z, self._graphs[DECODER].shape), label, "image")[0]
 
-    def encode(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images (N, C, H, W) in [0, 1], or uint8 -> mean and log-variance of their codes, each (N, latent).
+    def encode(self, images: np.ndarray, label: Label = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images (N, C, H, W) in [0, 1], or uint8 -> mean and log-variance of their codes, each (N, *code_shape).
 
         The log-variance is None where the model maps each image to one code, without a distribution.
 
         Raises:
-            InputError: `images` are not such images, with N at least 1, or the model has no codes.
+            InputError: `images` are not such images, the label is not right, or the model has no codes.
         """
-        graph = self._graph(ENCODER)
-        mean, *log_variance = graph.run(pixels(images, graph.shape), *graph.outputs)
+        graph = self._graphs[ENCODER]
+        mean, *log_variance = self._run(ENCODER, pixels(images, graph.shape), label, *graph.outputs)
         return mean, log_variance[0] if log_variance else None
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+    def reconstruct(self, images: np.ndarray, label: Label = None) -> np.ndarray:
         """Images (N, C, H, W), as `encode` takes them -> images decoded from the means of their codes."""
-        return self.decode(self.encode(images)[0])
+        return self.decode(self.encode(images, label)[0], label)
 
     def interpolate(
-        self, start: np.ndarray, end: np.ndarray, steps: int = 16, path: paths.Path = "linear"
+        self, start: np.ndarray, end: np.ndarray, steps: int = 16, path: paths.Path = "linear", label: Label = None
     ) -> np.ndarray:
-        """Images (steps, C, H, W) decoded along a path between two codes (latent) or two images (C, H, W).
+        """Images (steps, C, H, W) decoded along a path between two codes (*code_shape) or two images (C, H, W).
 
         Raises:
-            InputError: `start` or `end` is neither, `steps` is below 2, or `path` is not "linear" or "slerp".
+            InputError: `start` or `end` is neither, `steps` is below 2, or `path` or `label` is not right.
         """
-        return self.decode(paths.path(self._code("start", start), self._code("end", end), steps, path))
+        first, last = self._code("start", start, label_at(label, 0)), self._code("end", end, label_at(label, -1))
+        return self.decode(paths.path(first, last, steps, path), label)
 
     def traverse(
         self,
         start: np.ndarray,
-        direction: str | int | np.ndarray,
+        direction: Direction,
         steps: int = 9,
         reach: tuple[float, float] | None = None,
+        label: Label = None,
     ) -> np.ndarray:
-        """Images (steps, C, H, W) decoded along a direction from a code (latent) or an image (C, H, W).
+        """Images (steps, C, H, W) decoded along a direction from a code (*code_shape) or an image (C, H, W).
 
         Args:
-            start: where t = 0.
-            direction: a name in `card["directions"]`, a dimension's index, or a vector (latent).
+            start: where t = 0; an image is encoded with the first of the labels.
+            direction: a name in `card["directions"]`, a dimension's index, or a vector (*code_shape).
             steps: images, evenly spaced, at least 2.
             reach: the first t and the last; by default those of a named direction, and -3 and 3 for any other.
+            label: of a conditional model.
 
         Raises:
             InputError: an argument breaks its rule.
         """
-        z, (vector, (low, high)) = self._code("start", start), self._direction(direction)
-        low, high = reach or (low, high)
-        return self.decode(paths.path(z + np.float32(low) * vector, z + np.float32(high) * vector, steps, "linear"))
+        z = self._code("start", start, label_at(label, 0))
+        vector, named_reach = find_direction(self.card["directions"], z.shape, direction)
+        low, high = reach or named_reach
+        path = paths.path(z + np.float32(low) * vector, z + np.float32(high) * vector, steps, "linear")
+        return self.decode(path, label)
 
-    def _drawn(
-        self, n: int, batch: int, seed: int, temperature: float, truncation: float | None, output: str
-    ) -> Iterator[np.ndarray]:
-        _require_some("n", n)
-        _require_some("batch", batch)
-        noise, graph = self._noise(seed, temperature, truncation), self._graph(GENERATOR)
-        graph.room(min(n, batch), output)
-        return (graph.run(noise.rows(min(batch, n - start)), output)[0] for start in range(0, n, batch))
+    def _drawn(self, inputs: Iterator[Inputs], batch: int, output: str) -> Iterator[np.ndarray]:
+        graph = self._graphs[GENERATOR]
+        graph.room(batch, output)  # raises where that is too much
+        return (graph.run(noise, output, label=label)[0] for noise, label in inputs)
 
-    def _noise(self, seed: int, temperature: float, truncation: float | None) -> NoiseStream:
-        return NoiseStream(self.noise_width, seed, temperature, truncation, self.categorical_noise)
+    def _run(self, name: str, rows: np.ndarray, label: Label, *outputs: str) -> list[np.ndarray]:
+        return self._graphs[name].run(rows, *outputs, label=label_indices(self.classes, label, len(rows)))
 
-    def _graph(self, name: str) -> OnnxGraph:
-        """The graph of that file, opened once."""
-        if name != GENERATOR and self.latent is None:
-            raise InputError(f"the model must have codes, but {self._folder.path} makes images from noise alone")
-        with self._lock:
-            if name not in self._graphs:
-                self._graphs[name] = self._opened(name)
-            return self._graphs[name]
-
-    def _opened(self, name: str) -> OnnxGraph:
-        code = (self.latent or 0,)
-        shapes = {
-            "noise": (self.noise_width,),
-            "image": self.image_shape,
-            "z": code,
-            "mean": code,
-            "log_variance": code,
-        }
-        outputs = {output: shapes[output] for output in self._outputs(name)}
-        file = _file(self._format) if self._format and name == DECODER else name
-        dtype = np.uint8 if self._format == "uint8" and name == DECODER else np.float32
-        where, taken = str(self._folder.path / file), (INPUTS[name], shapes[INPUTS[name]])
-        return OnnxGraph(self._folder.read(file), where, taken, outputs, *self._session, dtype)
-
-    def _outputs(self, name: str) -> list[str]:
-        known = OUTPUTS[name]
-        outputs = self.card.get("files", {}).get(name, {}).get("outputs")
-        if outputs not in known:
-            where = self._folder.path / CARD
-            raise InputError(f"{where} must say that {name} gives {' or '.join(map(str, known))}, but says {outputs}")
-        return outputs
-
-    def _code(self, name: str, given: np.ndarray) -> np.ndarray:
+    def _code(self, name: str, given: np.ndarray, label: Label) -> np.ndarray:
         """The code of an image, or the code itself."""
-        if self.latent and np.shape(given) == (self.latent,):
-            return numbers(name, np.asarray(given)[None], (self.latent,))[0]
+        if self.code_shape and np.shape(given) == self.code_shape:
+            return numbers(name, np.asarray(given)[None], self.code_shape)[0]
         if np.shape(given) != self.image_shape:
-            expected = f"a code ({self.latent},) or an image {self.image_shape}"
+            expected = f"a code {self.code_shape} or an image {self.image_shape}"
             raise InputError(f"{name} must be {expected}, but has the shape {np.shape(given)}")
-        return self.encode(np.asarray(given)[None])[0][0]
-
-    def _direction(self, given: str | int | np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-        """Its vector (latent), and how far to go along it."""
-        named = {each["name"]: each for each in self.card["directions"]}
-        if isinstance(given, str):
-            if given not in named:
-                raise InputError(f"a direction must be one of {', '.join(map(one_line, named))}, but got {given!r}")
-            return np.array(named[given]["vector"], np.float32), (named[given]["low"], named[given]["high"])
-        latent = self.latent or 0
-        if isinstance(given, int):
-            if not 0 <= given < latent:
-                raise InputError(f"a direction's dimension must be from 0 to {latent - 1}, but got {given}")
-            return np.eye(latent, dtype=np.float32)[given], REACH
-        return numbers("direction", np.asarray(given)[None], (latent,))[0], REACH
-
-
-def _file(format: str) -> str:
-    return f"decoder.{format}.onnx"
-
-
-def _require_some(name: str, count: int) -> None:
-    if count < 1:
-        raise InputError(f"{name} must be at least 1, but got {count}")
+        return self.encode(np.asarray(given)[None], label)[0][0]

@@ -1,17 +1,33 @@
 """What card.json must say about a model so that it can be run."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from latentmill.errors import InputError
 
+MOST_COUNTED = 2**32  # training images, below: labels are drawn with 32 bits
 
-def read_facts(card: dict[str, Any], where: str) -> tuple[tuple[int, int, int], int | None, int, int]:
-    """The shape of an image (C, H, W), the latent dimensions if any, the width of the noise, its categorical columns.
 
-    `card` has the words of format 2.
+@dataclass(frozen=True)
+class Facts:
+    """Shapes and classes of a model."""
+
+    image_shape: tuple[int, int, int]  # (C, H, W)
+    latent: int | None  # values of a code, None for a model without codes
+    code_shape: tuple[int, ...] | None
+    noise_width: int
+    categorical_noise: int  # columns of the noise that select a component
+    classes: tuple[str, ...] = ()  # of a conditional model, in the order of their indices
+    counts: tuple[int, ...] = ()  # training images of each class
+
+
+def read_facts(card: Mapping[str, Any], where: str) -> Facts:
+    """The facts in a card that has the words of format 2.
 
     Raises:
-        InputError: one is missing or is not such a number.
+        InputError: one is missing, is not such a number, or does not fit the others.
     """
     try:
         channels, height, width = (_count(size) for size in card["image_shape"])
@@ -20,7 +36,37 @@ def read_facts(card: dict[str, Any], where: str) -> tuple[tuple[int, int, int], 
     except (KeyError, TypeError, ValueError) as error:
         rule = "image_shape (C, H, W), latent, noise.width and noise.categorical as whole numbers"
         raise InputError(f"{where} must name {rule}, but: {error!r}") from None
-    return (channels, height, width), latent, noise, categorical
+    code_shape, label = _code_shape(card, latent, where), _label(card.get("label"), where)
+    return Facts((channels, height, width), latent, code_shape, noise, categorical, *label)
+
+
+def _code_shape(card: Mapping[str, Any], latent: int | None, where: str) -> tuple[int, ...] | None:
+    """Cards of earlier exports have none, because their codes are vectors."""
+    if latent is None:
+        return None
+    given = card.get("code_shape", [latent])
+    try:
+        shape = tuple(_count(size) for size in given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} must name code_shape as whole numbers, but: {error!r}") from None
+    if prod(shape) != latent:
+        raise InputError(f"{where} must name a code_shape of {latent} values, as latent says, but names {given}")
+    return shape
+
+
+def _label(label: Any, where: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The classes and their counts; both empty for a model that is not conditional."""
+    if label is None:
+        return (), ()
+    try:
+        classes, counts = tuple(label["classes"]), tuple(_count(each, least=0) for each in label["counts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where} must name label.classes and label.counts, but: {error!r}") from None
+    named = all(isinstance(name, str) for name in classes) and len(set(classes)) == len(classes)
+    if not named or len(classes) != len(counts) or not 0 < sum(counts) < MOST_COUNTED:
+        rule = f"different names as label.classes, and the images of each, 1 to {MOST_COUNTED - 1} in all"
+        raise InputError(f"{where} must have {rule}, but has {str(label)[:60]!r}")
+    return classes, counts
 
 
 def _count(value: Any, least: int = 1) -> int:

@@ -1,9 +1,13 @@
-"""Cards of exports in format 1, in the words of format 2. Both formats have the same graphs."""
+"""Cards of earlier exports, in the words of today: those of format 1, and of format 2 before graphs took labels.
+
+All have the same graphs.
+"""
 
 from typing import Any
 
 KEYS = {
     "forms": "formats",  # of the decoder
+    "variant": "model",  # its name
     "choices": "categorical",  # the first columns of the noise
     "measures": "metrics",  # of the samples, by feature space
     "told apart": "C2ST accuracy",
@@ -17,11 +21,21 @@ DEPTH = 6  # levels of objects that are translated: a hostile card may have more
 
 
 def upgraded(card: dict[str, Any]) -> dict[str, Any]:
-    """The content of a card.json of either format. One of format 2 stays as it is."""
-    return {
+    """The content of a card.json of either format. One of today stays as it is."""
+    found = {
         KEYS.get(key, key): _translated(key, value, DEPTH) if key in TRANSLATED else value
         for key, value in card.items()
     }
+    if isinstance(files := found.get("files"), dict):
+        found["files"] = {name: _with_inputs(file) for name, file in files.items()}
+    return found
+
+
+def _with_inputs(file: Any) -> Any:
+    """A graph had a single `input`."""
+    if not isinstance(file, dict) or "input" not in file:
+        return file
+    return {"inputs": [file["input"]]} | {key: value for key, value in file.items() if key != "input"}
 
 
 def _translated(key: str, value: Any, depth: int) -> Any:

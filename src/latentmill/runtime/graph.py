@@ -1,4 +1,4 @@
-"""One exported ONNX file, with its input and outputs of known names and shapes."""
+"""One exported ONNX file, with its inputs and outputs of known names and shapes."""
 
 import os
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from latentmill.runtime.onnx_file import require_standalone
 BATCH = 256  # rows at a time: bounds what a large request takes within the network
 LARGEST = 1 << 32  # bytes of one result
 CPU = "CPUExecutionProvider"
+LABEL = "label"  # the input of indices of classes
 DAMAGED = (  # what onnxruntime raises for a file that is not intact, when it loads or runs it
     onnxruntime_errors.Fail,
     onnxruntime_errors.InvalidArgument,
@@ -38,10 +39,11 @@ class OnnxGraph:
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
         dtype: type[np.generic] = np.float32,
+        labelled: bool = False,
     ) -> None:
         """The graph in `content`, which must map `taken`, a name and a shape, to the `outputs`, in this order.
 
-        `dtype` is that of the outputs: float32, or uint8.
+        `dtype` is that of the outputs: float32, or uint8. A `labelled` graph takes a second input, `label`, int64.
 
         Raises:
             InputError: it is damaged, does not stand alone, or maps something else.
@@ -53,12 +55,15 @@ class OnnxGraph:
             found = [_described(values) for values in (self.session.get_inputs(), self.session.get_outputs())]
         except DAMAGED as error:
             raise InputError(f"{where} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
-        expected = [_line(dict([taken]), np.float32), _line(outputs, dtype)]
+        inputs = [_line(dict([taken]), np.float32), *([_line({LABEL: ()}, np.int64)] if labelled else [])]
+        expected = [", ".join(inputs), _line(outputs, dtype)]
         if found != expected:
             raise InputError(f"{where} must map {expected[0]} to {expected[1]}, but maps {found[0]} to {found[1]}")
 
-    def run(self, rows: np.ndarray, *names: str) -> list[np.ndarray]:
+    def run(self, rows: np.ndarray, *names: str, label: np.ndarray | None = None) -> list[np.ndarray]:
         """(N, *shape) float32 -> the outputs of these names, each (N, …), written in place without a copy.
+
+        A labelled graph is given the `label` too, int64 (N), indices of classes.
 
         Raises:
             InputError: an output would be larger than `LARGEST`, or the graph cannot be run.
@@ -66,7 +71,8 @@ class OnnxGraph:
         found: list[np.ndarray] = [np.empty(self.room(len(rows), name), self.dtype) for name in names]
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
-            self._run_into(rows[part], {name: each[part] for name, each in zip(names, found, strict=True)})
+            inputs = {self.input: rows[part]} | ({} if label is None else {LABEL: np.ascontiguousarray(label[part])})
+            self._run_into(inputs, {name: each[part] for name, each in zip(names, found, strict=True)})
         return found
 
     def room(self, count: int, name: str) -> Shape:
@@ -82,9 +88,10 @@ class OnnxGraph:
             raise InputError(f"{rule}: take fewer at a time, or a stream")
         return shape
 
-    def _run_into(self, rows: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
+    def _run_into(self, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
         binding = self.session.io_binding()
-        binding.bind_cpu_input(self.input, rows)
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, array)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, self.dtype, array.shape, array.ctypes.data)
         try:
@@ -117,7 +124,7 @@ def _described(values: list[onnxruntime.NodeArg]) -> str:
 
 
 def _line(values: dict[str, Shape], dtype: type[np.generic]) -> str:
-    kind = "uint8" if dtype == np.uint8 else "float"
+    kind = "float" if dtype == np.float32 else np.dtype(dtype).name
     return ", ".join(f"tensor({kind}) {name} {_sizes(['batch', *shape])}" for name, shape in values.items())
 
 

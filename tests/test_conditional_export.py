@@ -7,7 +7,6 @@ from exported import CLASSES, LABELS, export, trained
 
 from latentmill import Decoder
 
-pytestmark = pytest.mark.filterwarnings("ignore:# The axis name")  # torch: both inputs have the same batch
 SHAPE, CONFIG = (1, 8, 8), {"latent": 3, "hidden": 20}
 FORMATS = ("fp16", "int8", "uint8")
 NAMES = [CLASSES[index] for index in (2, 0, 1, 1)]

@@ -14,6 +14,7 @@ from conftest import CASES
 from latentmill import registry
 from latentmill.cluster import worker
 from latentmill.config import TrainingConfig
+from latentmill.contract import HasCriterion
 from latentmill.errors import InputError
 from latentmill.trials import code
 from latentmill.trials import trial as trial_module
@@ -23,15 +24,21 @@ from latentmill.trials.trial import NO_EFFECT, Trial, code_digest, libraries
 
 DIGEST = "a" * 64
 PACKAGE = SOURCE / "latentmill"
-DATA = "from sklearn.datasets import load_digits; data, labels = load_digits().images[:60, None].astype('uint8'), load_digits().target[:60]\n"
 TRAIN = """
 import sys, json
-from latentmill.data.batches import Batches
+from sklearn.datasets import load_digits
+from safetensors.torch import save
 from latentmill.cluster import worker
+from latentmill.data.batches import Batches
+from latentmill.features.encoder import encoder
+from latentmill.trials import packs, ranking, running
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trial import Trial
-from latentmill.trials import packs, running
-context = running.Context(Batches(data[:50], labels=labels[:50]), Batches(data[50:], labels=labels[50:]), "a" * 64, TrialStore(sys.argv[1]), 10)
+data, labels = load_digits().images[:60, None].astype('uint8'), load_digits().target[:60]
+images, val = Batches(data[:50], labels=labels[:50]), Batches(data[50:], labels=labels[50:])
+weights = {name: value.contiguous() for name, value in encoder((1, 8, 8)).state_dict().items()}
+features = ranking.PinnedFeatures(save(weights), (1, 8, 8))
+context = running.Context(images, val, "a" * 64, TrialStore(sys.argv[1]), 10, features)
 asked = [Trial(**each) for each in json.loads(sys.argv[2])]
 worker.use_one_core()
 packs.run_pack(asked, context, [running.UNWATCHED] * len(asked))
@@ -44,7 +51,8 @@ def trial(name="vae", **changes) -> Trial:
     found = registry.find("models", name)
     config = found.Config(**{key: 2 for key in ("latent",) if key in found.Config.model_fields})
     training = None if found.closed_form else TrainingConfig(epochs=1, batch_size=25, **changes).model_dump()
-    return Trial(name, config.model_dump(), training, 0)
+    features = None if issubclass(found, HasCriterion) else "0" * 16
+    return Trial(name, config.model_dump(), training, 0, features)
 
 
 def covered(name: str) -> set[str]:
@@ -55,7 +63,7 @@ def covered(name: str) -> set[str]:
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
 def test_all_that_a_trial_imports_is_covered(name, tmp_path):
     asked = [trial(name)] if trial(name).training is None else [trial(name, learning_rate=rate) for rate in (0.1, 0.2)]
-    command = [sys.executable, "-c", DATA + TRAIN, str(tmp_path), json.dumps([asdict(each) for each in asked])]
+    command = [sys.executable, "-c", TRAIN, str(tmp_path), json.dumps([asdict(each) for each in asked])]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

@@ -114,6 +114,9 @@ def _translate(graph: Graph) -> onnx.ModelProto:
     with warnings.catch_warnings():
         # torch warns of a deprecated call of its own
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        warnings.filterwarnings(
+            "ignore", "# The axis name: batch will not be used", UserWarning
+        )  # but by the first input
         batch = torch.export.Dim("batch")
         program = torch.onnx.export(
             _Function(graph).eval(),

@@ -252,7 +252,7 @@ class Plan:
         self.planned.append(planned)
         asked_before = self._by_fingerprint.setdefault(fingerprint, planned) is not planned
         record = self.records.get(fingerprint) or self.earlier(fingerprint)
-        if record and self._is_settled(record):
+        if record and self._is_settled(planned, record):
             self.records[fingerprint] = record
             if self.config.asha and planned.trial.training:
                 self.replays.append(planned)
@@ -261,15 +261,13 @@ class Plan:
         if not asked_before:
             self.waiting.append(planned)
 
-    def _is_settled(self, record: Record) -> bool:
+    def _is_settled(self, planned: Planned, record: Record) -> bool:
         if record["status"] == "pruned":
             return self.config.asha is not None
-        return record["status"] in SETTLED and self._is_of_its_parent(record)
-
-    def _is_of_its_parent(self, record: Record) -> bool:
-        """Whether a prior was trained on the codes of the weights that its parent has now."""
-        parent = record["trial"]["parent"]
-        return parent is None or record.get("parent_weights_sha256") == self.records[parent]["weights_sha256"]
+        parent = planned.trial.parent
+        # A prior must be of the codes of the weights that its parent has now.
+        known = parent is None or record.get("parent_weights_sha256") == self.records[parent]["weights_sha256"]
+        return known and record["status"] in SETTLED
 
     def _scores(self, study: Study) -> Scores:
         return [score([self.records[planned.fingerprint] for planned in trials]) for trials in study.configurations]

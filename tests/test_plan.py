@@ -7,7 +7,7 @@ import pytest
 from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.trials.plan import ATTEMPTS, Plan
+from latentmill.trials.plan import ATTEMPTS, Plan, ranks_by_distance
 from latentmill.trials.store import TrialStore
 from latentmill.trials.study import quotas
 
@@ -305,3 +305,122 @@ def test_every_seed_of_a_configuration_counts_for_the_search(plan):
     made = plan({"vae": SPACE}, search="optuna", seeds=[0, 1, 2])
     assert (len(made.planned), made.unasked) == (24, 36)
     assert len(play(made)) == 60
+
+
+# Priors: trials of their own, of the winner of an entry
+
+
+def finish(plan, planned, criterion=1.0, weights=b"w"):
+    """As a worker would, with weights, and for a prior the digest of its parent's."""
+    record, parent = (
+        {"fingerprint": planned.fingerprint, "status": "finished", "criterion": criterion},
+        planned.trial.parent,
+    )
+    if parent:
+        record |= {"parent_weights_sha256": plan.records[parent]["weights_sha256"]}
+    plan.store.end(planned.fingerprint, record, weights)
+    return plan.ended(planned.fingerprint)
+
+
+def by_label(plan):
+    return {planned.label: planned for planned in plan.planned}
+
+
+PRIORS = ["normal", "mixture", "flow"]
+
+
+def test_priors_are_planned_when_the_search_of_their_entry_has_ended_and_for_its_winner_only(plan):
+    made = plan({"naive_bayes": {}, "vae": {"beta": [1.0, 2.0], "priors": PRIORS}})
+    assert (len(made.planned), made.unasked) == (3, 3), "two mixtures and a flow; the normal one learns nothing"
+    trials = by_label(made)
+    finish(made, trials["vae beta=1"], 5.0)
+    assert len(made.planned) == 3
+    finish(made, trials["vae beta=2"], 4.0)
+    priors = made.planned[3:]
+    assert [each.label for each in priors] == ["vae/mixture components=2", "vae/mixture components=3", "vae/flow"]
+    assert {each.trial.parent for each in priors} == {trials["vae beta=2"].fingerprint}
+    assert {(each.entry, each.trial.family, each.trial.features) for each in priors} == {("vae", "priors", None)}
+    assert priors[2].trial.training["epochs"] == 2
+    assert made.unasked == 0
+    (normal,) = made.priors_without_trials(trials["vae beta=2"])
+    assert (normal.prior, normal.trial.model, normal.trial.parent) == ("normal", "normal", priors[0].trial.parent)
+    for each in (*priors, trials["naive_bayes"]):
+        finish(made, each)
+    assert made.missing == 0
+    assert plan({"naive_bayes": {}, "vae": {"beta": [1.0, 2.0], "priors": PRIORS}}).missing == 0
+
+
+def test_one_more_prior_trains_nothing_else(plan):
+    first = plan({"vae": {"priors": ["mixture"]}})
+    while planned := next(iter(first.take()), None):
+        finish(first, planned)
+    again = plan({"vae": {"priors": ["mixture", "flow"]}})
+    assert [again.records.get(planned.fingerprint) is None for planned in again.planned] == [False, False, False, True]
+    assert [planned.label for planned in again.take()] == ["vae/flow"]
+
+
+def test_a_prior_of_other_weights_is_trained_again(plan):
+    first = plan({"vae": {"priors": ["flow"]}})
+    vae = first.take()[0]
+    finish(first, vae)
+    finish(first, first.take()[0])
+    assert plan({"vae": {"priors": ["flow"]}}).missing == 0
+    first.store.end(vae.fingerprint, first.records[vae.fingerprint], b"others")
+    again = plan({"vae": {"priors": ["flow"]}})
+    assert [planned.label for planned in again.take()] == ["vae/flow"]
+
+
+def test_an_entry_without_a_winner_has_no_priors(plan):
+    made = plan({"vae": {"priors": ["flow"]}})
+    settle(made, made.take()[0].fingerprint, status="diverged", error="nan")
+    assert made.is_over()
+    assert len(made.planned) == 1
+
+
+@pytest.mark.parametrize(
+    ("ladder", "told"),
+    [
+        ({"gan": {"priors": ["flow"]}}, "ladder.gan.priors must be left out where a model has no codes of images"),
+        ({"vae": {"priors": ["flaw"]}}, "ladder.vae.priors must be of normal, mixture, flow, but one is 'flaw'"),
+        ({"vae": {"prior": "flow"}}, "ladder.vae.prior must be auto or one of its priors, but got 'flow'"),
+        ({"vae": {"variant": "vae"}}, "ladder.vae: the key 'variant' is now called 'model'"),
+        ({"gan": {"rank_by": "criterion"}}, "rank_by must be distance for a model without a criterion"),
+        ({"vae": {"rank_by": "taste"}}, "ladder.vae: rank_by: Input should be 'criterion' or 'distance'"),
+    ],
+)
+def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, told):
+    with pytest.raises(InputError, match=told):
+        plan(ladder)
+
+
+def test_trials_ranked_by_distance_have_the_digest_of_the_features_in_their_fingerprints(tmp_path):
+    content = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}, "priors": {}}
+    ladder = {"gan": {}, "vae": {}, "other": {"model": "vae", "rank_by": "distance"}}
+    params = Params.model_validate(content | {"ladder": ladder})
+    plans = [Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds, features) for features in ("f", "g")]
+    found = [{planned.entry: planned for planned in each.planned} for each in plans]
+    assert {name: each.trial.features for name, each in found[0].items()} == {"gan": "f", "vae": None, "other": "f"}
+    same = {name for name in ladder if found[0][name].fingerprint == found[1][name].fingerprint}
+    assert same == {"vae"}
+    assert ranks_by_distance(params)
+    assert not ranks_by_distance(Params.model_validate(content | {"ladder": {"vae": {}}}))
+
+
+def test_time_is_reserved_for_priors_and_the_search_ends_before(plan):
+    assert plan({"vae": {"priors": ["flow"]}}).search_seconds is None
+    assert plan({"vae": {"priors": ["normal"]}}, max_seconds=100).search_seconds is None, "there is nothing to train"
+    made = plan({"vae": {"beta": [1.0, 2.0, 3.0], "priors": ["flow"]}}, max_seconds=100)
+    assert made.search_seconds == 80
+    first, second = (made.take()[0] for _ in range(2))
+    finish(made, first, 5.0)
+    made.end_search()
+    assert not made.waiting, "the third is given up"
+    made.store.end(
+        second.fingerprint, {"fingerprint": second.fingerprint, "status": "unfinished", "error": "out of time"}
+    )
+    made.ended(second.fingerprint)
+    (flow,) = made.take()
+    assert (flow.prior, flow.trial.parent) == ("flow", first.fingerprint)
+    finish(made, flow)
+    assert made.is_over()
+    assert plan({"vae": {"beta": [1.0, 2.0, 3.0], "priors": ["flow"]}}).missing == 2, "without a limit they go on"

@@ -270,7 +270,8 @@ class Plan:
         return known and record["status"] in SETTLED
 
     def _scores(self, study: Study) -> Scores:
-        return [score([self.records[planned.fingerprint] for planned in trials]) for trials in study.configurations]
+        found = [[self.records.get(planned.fingerprint) for planned in trials] for trials in study.configurations]
+        return [None if None in records else score([each for each in records if each]) for records in found]
 
 
 def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:

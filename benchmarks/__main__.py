@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import browser, decoder, intake, memory, neighbours, packing, pipeline, stacks, sweep, training
+from benchmarks import browser, decoder, intake, memory, neighbours, packing, packs, pipeline, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
 GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "training": training.measure,
     "packing": packing.measure,
-    "stacks": stacks.measure,
+    "packs": packs.measure,
     "decoder": decoder.measure,
     "browser": browser.measure,
     "neighbours": neighbours.measure,

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentmill import models
+from latentmill import registry
+from latentmill.codes import Generator
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.files import write_json
 from latentmill.runtime.images import save
-from latentmill.training.loop import begin, optimise
-from latentmill.trials.pack_size import seconds_a_step, stack_of
+from latentmill.training.loop import Setup, begin, optimise
+from latentmill.trials.pack_size import copies, seconds_a_step
 from latentmill.trials.trial import Trial, config_of, model_of
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +111,7 @@ def step(each: Trial, size: int, images: Batches) -> Found:
     if images.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    seconds = seconds_a_step(stack_of(each, size, images), images)
+    seconds = seconds_a_step(copies(each, size, Setup(images, images), 0), images)
     operations = 6 * WEIGHTS * BATCH * size  # two a weight and image, forward once and backward twice
     found = {"milliseconds": round(1e3 * seconds, 3), "teraflops": round(operations / seconds / 1e12, 3)}
     if images.device.type == "cuda":
@@ -124,10 +125,11 @@ def images_a_second(device: str, side: int, small: bool) -> Found:
     found = {}
     for compiled in (False,) if small else (False, True):
         each = trial(network="conv", observation="gaussian", precision="bfloat16")
-        member = begin(model_of(each, images), images, config_of(each), 0)
+        setup = Setup(images, few, compiled=compiled)
+        member = begin(model_of(each, images, 0), setup, config_of(each), 0)
         started, epochs = time.perf_counter(), 0
-        for _ in optimise([member], images, few, compiled=compiled):
-            epochs = member.progress.epoch
+        for _ in optimise([member], setup):
+            epochs = member.state.epoch
         found["compiled" if compiled else "plain"] = round(epochs * len(images) / (time.perf_counter() - started))
     return found
 
@@ -135,18 +137,19 @@ def images_a_second(device: str, side: int, small: bool) -> Found:
 def samples(device: str, small: bool, path: Path) -> Found:
     """Of a conv VAE trained on drawn colour images, to look at."""
     images = drawn(300 if small else 20_000)
-    data, val = Batches(images[100:], device), Batches(images[:100], device)
+    setup = Setup(Batches(images[100:], device), Batches(images[:100], device))
     each = trial(network="conv", observation="gaussian", epochs=1 if small else 20, patience=20)
-    member = begin(model_of(each, data), data, config_of(each), 0)
-    list(optimise([member], data, val))
+    member = begin(model_of(each, setup.examples, 0), setup, config_of(each), 0)
+    list(optimise([member], setup))
+    generator = Generator(member.state.model.eval(), registry.build("priors", "normal", {}, (LATENT,)))
     with torch.no_grad():
-        made = member.progress.model.eval().generate(torch.randn(64, LATENT, device=device))
+        made, _ = generator(torch.randn(64, LATENT, device=device))
     save(path, made.cpu().numpy())
-    return {"file": path.name, "val_loss": member.progress.best_loss}
+    return {"file": path.name, "val_loss": member.state.best_loss}
 
 
 def trial(**given: Any) -> Trial:
-    vae = models.find("vae")
+    vae = registry.find("models", "vae")
     own = {key: value for key, value in given.items() if key in vae.Config.model_fields}
     model = vae.Config.model_validate({"hidden": HIDDEN, "latent": LATENT} | own).model_dump()
     training = {"epochs": 3, "batch_size": BATCH} | {key: value for key, value in given.items() if key not in own}

@@ -16,9 +16,8 @@ from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.models.vae import Vae
 from latentmill.training.endings import LossWatch
-from latentmill.training.loop import train_steps
-from latentmill.training.stack import stack
-from latentmill.training.state import Progress
+from latentmill.training.loop import Setup, train_steps, trainer
+from latentmill.training.state import TrainingState
 
 Epoch = Callable[[], object]
 BATCH, RATE = 128, 1e-3
@@ -32,8 +31,9 @@ def our_epoch(images: np.ndarray) -> Epoch:
     model = Vae(Vae.Config(hidden=HIDDEN, latent=LATENT), (1, 28, 28))
     order, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     config = TrainingConfig(batch_size=BATCH, learning_rate=RATE)
-    trained, batches = stack([Progress(model, config, order, noise)]), Batches(images)
-    return lambda: train_steps(trained, batches, LossWatch(trained, batches))
+    batches = Batches(images)
+    trained = trainer([TrainingState(model, config, order, noise, len(batches))], Setup(batches, batches))
+    return lambda: train_steps(trained, batches, LossWatch(trained, batches.device))
 
 
 def loader_epoch(images: np.ndarray) -> Epoch:

@@ -34,7 +34,7 @@ from latentmill.data.collection import Loaded
 from latentmill.data.sources import fashion_mnist
 from latentmill.models.vae import Vae
 from latentmill.networks import NetworkConfig, decoder, encoder
-from latentmill.training.loop import train
+from latentmill.training.loop import Setup, train
 
 PRODUCTS = Target("packing: mlp on one thread, against its products alone", "x", at_least=0.75)
 MLP = Target("packing: mlp on one thread, against pythae", "x", at_least=1.5)
@@ -146,8 +146,8 @@ def trained(task: Task, precision: str) -> float:
     model = Vae(Vae.Config(network=task.network, hidden=task.hidden, latent=LATENT), task.image_shape)
     asked = {"epochs": task.epochs, "patience": task.epochs, "batch_size": BATCH, "precision": precision}
     assert task.val is not None
-    images, val = Batches(task.images), Batches(task.val)
-    return seconds(lambda: train(model, images, val, TrainingConfig.model_validate(asked), seed=0))
+    setup = Setup(Batches(task.images), Batches(task.val))
+    return seconds(lambda: train(model, setup, TrainingConfig.model_validate(asked), seed=0))
 
 
 def own_rounds(images: np.ndarray) -> list[tuple[float, float, float]]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.loops import BATCH, HIDDEN, LATENT, RATE, TutorialVae, tutorial_step
-from latentmill.networks import ImageShape, NetworkConfig, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape, decoder, encoder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +41,7 @@ class Task:
     hidden: int = HIDDEN  # units of the mlp
 
     @property
-    def image_shape(self) -> ImageShape:
+    def image_shape(self) -> Shape:
         return self.images.shape[1], self.images.shape[2], self.images.shape[3]
 
 

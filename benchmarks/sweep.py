@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.target import Result, Target
 from latentmill.cluster.search import optuna_rounds
-from latentmill.cluster.sweep import run
+from latentmill.cluster.sweep import Images, run
 from latentmill.config import Params
 from latentmill.trials.plan import Plan
 from latentmill.trials.store import TrialStore
@@ -100,7 +100,7 @@ def swept(ladder: dict[str, Any], trial: dict[str, Any], images: np.ndarray, wor
     with tempfile.TemporaryDirectory() as folder:
         watcher = Watcher()
         plan = planned(ladder, trial, {"workers": workers, "gpus_per_trial": 0.0, "storage": folder})
-        run(plan, images, images[:500], watcher)
+        run(plan, Images(images, images[:500]), watcher)
         whole = time.perf_counter() - watcher.began
     statuses = {record["status"] for record in plan.records.values()}
     assert statuses == {"finished"}, statuses
@@ -109,7 +109,13 @@ def swept(ladder: dict[str, Any], trial: dict[str, Any], images: np.ndarray, wor
 
 
 def planned(ladder: dict[str, Any], trial: dict[str, Any], train: dict[str, Any]) -> Plan:
-    sections = {"data": {"source": "digits"}, "trial": trial, "ladder": ladder, "train": train}
+    sections = {
+        "data": {"source": "digits"},
+        "trial": trial,
+        "priors": {"normal": {}},
+        "ladder": ladder,
+        "train": train,
+    }
     params = Params.model_validate(sections | {"evaluation": {}, "export": {}})
     return Plan(params, "noise", TrialStore(params.train.storage), optuna_rounds)
 
@@ -136,7 +142,7 @@ def held(count: int) -> float:
     trial = {"epochs": 10**6, "patience": 10**6, "max_steps": 10**9, "batch_size": min(count, 1000)}
     with tempfile.TemporaryDirectory() as folder, Sampler() as sampler:
         train = {"workers": 8, "gpus_per_trial": 0.0, "storage": folder, "max_seconds": 45.0}
-        run(planned(ladder, trial, train), noise(count), noise(500), Watcher())
+        run(planned(ladder, trial, train), Images(noise(count), noise(500)), Watcher())
     return statistics.median(sampler.seen[-15:])
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from latentmill import models
+from latentmill import registry
+from latentmill.codes import Generator
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw
@@ -27,6 +28,7 @@ CASES = [
     ("vae", {"latent": 3}),
     ("vae", {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0}),
     ("autoencoder", {"latent": 3, "corruption": 0.25}),
+    ("conditional_vae", {"latent": 3, "hidden": 50}),
 ]
 each_case = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
 
@@ -43,19 +45,25 @@ def images(count=600):
     return np.rint(255 * np.tensordot(weights, patterns, 1)).astype(np.uint8)
 
 
+def halves(data, device):
+    """For training and validation, with labels."""
+    labels = np.arange(600) % 3
+    return Batches(data[:500], device, labels[:500]), Batches(data[500:], device, labels[500:])
+
+
 def trial(name, config, **training):
-    given = models.find(name).Config(**config).model_dump()
+    given = registry.find("models", name).Config(**config).model_dump()
     return Trial(name, given, TrainingConfig(**{"epochs": 2, "batch_size": 50} | training).model_dump(), 0)
 
 
 def run(folder, asked, device, compiled=False, watches=None):
-    """The records of trials that are trained as one program."""
+    """The records of packed trials."""
     notes = []
     store = TrialStore(folder, notes.append)
     data = images()
-    context = Context(Batches(data[:500], device), Batches(data[500:], device), DIGEST, store, compiled=compiled)
+    context = Context(*halves(data, device), DIGEST, store, classes=3, compiled=compiled)
     packs.run_pack(asked, context, watches or [UNWATCHED] * len(asked))
-    assert notes == [], "they were one program"
+    assert notes == [], "they were one pack"
     return [store.find(each.fingerprint(DIGEST)) for each in asked]
 
 
@@ -102,8 +110,8 @@ def test_packed_trials_end_as_each_does_alone(name, config, precision, tmp_path)
 
 @each_case
 def test_an_interrupted_trial_goes_on(name, config, tmp_path):
-    def interrupt(progress):
-        if progress.epoch == 1:
+    def interrupt(state):
+        if state.epoch == 1:
             raise Interruption
 
     asked = trial(name, config, ema=0.9, schedule="cosine")
@@ -128,23 +136,28 @@ def test_codes_and_samples_are_those_of_the_cpu(name, config, tmp_path):
     asked = trial(name, config)
     run(tmp_path, [asked], DEVICE)
     model = trained_model.load(tmp_path / asked.fingerprint(DIGEST)).model
-    noise, some = torch.randn(50, model.noise_width, generator=torch.Generator().manual_seed(0)), images(50)
+    generator = Generator(model, registry.build("priors", "flow", {"hidden": 16, "depth": 2, "steps": 4}, (3,)))
+    noise, some = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), images(50)
+    label = torch.arange(50) % 3
     with torch.no_grad():
-        here = model.generate(noise), model.encode(Batches(some)[:])
-        model.to(DEVICE)
-        there = model.generate(noise.to(DEVICE)), model.encode(Batches(some, DEVICE)[:])
+        here = generator(noise, label)[0], model.encode(Batches(some)[:], label)
+        generator.to(DEVICE)
+        there = (
+            generator(noise.to(DEVICE), label.to(DEVICE))[0],
+            model.encode(Batches(some, DEVICE)[:], label.to(DEVICE)),
+        )
     for mine, theirs in zip(there, here, strict=True):
         torch.testing.assert_close(mine.cpu(), theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_closed_forms_end_as_on_the_cpu(tmp_path, same_noise):
     for name, config in (("naive_bayes", {}), ("ppca", {"latent": 5})):
-        asked = replace(trial("vae", {}), variant=name, training=None)
-        asked = replace(asked, model=models.find(name).Config(**config).model_dump())
+        asked = replace(trial("vae", {}), model=name, training=None)
+        asked = replace(asked, config=registry.find("models", name).Config(**config).model_dump())
         criteria = []
         for device in (DEVICE, "cpu"):
             same_noise()
             data, store = images(), TrialStore(tmp_path / device / name)
-            running.run(asked, Context(Batches(data[:500], device), Batches(data[500:], device), DIGEST, store))
+            running.run(asked, Context(*halves(data, device), DIGEST, store))
             criteria.append(store.find(asked.fingerprint(DIGEST))["criterion"])
         assert criteria[0] == pytest.approx(criteria[1], rel=1e-3)

@@ -1,4 +1,4 @@
-"""What computing trials as one program brings, by how many there are, and how the cost of training grows.
+"""What packing trials brings, by how many there are, and how the cost of training grows.
 
 Runs on a GPU where there is one, and says which device it saw. On a CPU it has one thread, as a worker has.
 """
@@ -16,19 +16,20 @@ from benchmarks.peers import apart
 from benchmarks.sweep import swept
 from benchmarks.target import Result, Target
 from benchmarks.training import seconds
-from latentmill import models
+from latentmill import registry
 from latentmill.cluster.process import use_one_core
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
-from latentmill.trials.pack_size import seconds_a_step, stack_of
+from latentmill.training.loop import Setup
+from latentmill.trials.pack_size import copies, seconds_a_step
 from latentmill.trials.trial import Trial
 
-FEW = Target("stack of 64 mlp on a GPU: trials an hour over one at a time", "x", at_least=50)
-MANY = Target("stack of 256 mlp on a GPU: trials an hour over one at a time", "x", at_least=100)
+FEW = Target("pack of 64 mlp on a GPU: trials an hour over one at a time", "x", at_least=50)
+MANY = Target("pack of 256 mlp on a GPU: trials an hour over one at a time", "x", at_least=100)
 USUAL = (28, "mlp", 400)  # side of the images, network, hidden units
 CURVES = ((8, "mlp", 16), (8, "mlp", 64), (8, "mlp", 400), USUAL, (28, "conv", 400))
 SIZES = {"cuda": (1, 2, 4, 8, 16, 32, 64, 128, 256, 512), "cpu": (1, 4, 16, 64)}
-LONGEST = 1.0  # seconds of a step: larger stacks are left out
+LONGEST = 1.0  # seconds of a step: larger packs are left out
 IMAGES, TRIALS, SIDES = (600, 6_000, 60_000), (1, 10, 100, 1000), (28, 64, 128)
 
 
@@ -46,13 +47,13 @@ def measure() -> Iterator[Result]:
 
 
 def curve(side: int, network: str, hidden: int, device: str) -> dict[int, float]:
-    """Seconds of a step for each member of a stack, by its size; printed with the memory of a member."""
+    """Seconds of a step for each member of a pack, by its size; printed with the memory of a member."""
     images = Batches(noise(10 * BATCH, side), device)
     found: dict[int, float] = {}
     for size in SIZES[device]:
         if found and size * min(found.values()) > LONGEST:
             break
-        trained = stack_of(trial(network, hidden), size, images)
+        trained = copies(trial(network, hidden), size, Setup(images, images), 0)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         found[size] = seconds_a_step(trained, images) / size
@@ -80,7 +81,7 @@ def sweep(count: int) -> float:
 
 def step(network: str, side: int) -> float:
     images = Batches(noise(2 * BATCH, side))
-    trained = stack_of(trial(network, 400), 1, images)
+    trained = copies(trial(network, 400), 1, Setup(images, images), 0)
     return 1e3 * statistics.median(seconds_a_step(trained, images) for _ in range(3))
 
 
@@ -97,7 +98,7 @@ def exponent(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def trial(network: str, hidden: int) -> Trial:
-    config = models.find("vae").Config.model_validate({"network": network, "hidden": hidden})
+    config = registry.find("models", "vae").Config.model_validate({"network": network, "hidden": hidden})
     return Trial("vae", config.model_dump(), TrainingConfig(batch_size=BATCH).model_dump(), seed=0)
 
 

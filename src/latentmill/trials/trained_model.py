@@ -86,7 +86,8 @@ def load_priors(folder: Path) -> dict[str, TrainedModel]:
     found = {path.name: load(path) for path in sorted((folder / PRIORS).glob("*")) if failure(path) is None}
     for name, prior in found.items():
         if prior.record.get("parent_weights_sha256") != parent:
-            raise InputError(f"{folder / PRIORS / name} must be of the model beside it, but is of other weights")
+            rule = f"{folder / PRIORS / name} must be of the weights beside it"
+            raise InputError(f"{rule}, but is of others; run `dvc repro -f train`")
     return found
 
 

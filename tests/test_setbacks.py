@@ -143,6 +143,6 @@ def test_a_prior_of_other_weights_is_refused(tmp_path, site, trained):
     model.model.beta.fill_(2.0)
     trained_model.save(tmp_path / "vae", model.model, model.record)
     with pytest.raises(
-        trained_model.InputError, match="priors/normal must be of the weights beside it, but is of others"
+        trained_model.InputError, match="must be of the weights beside it, but is of others"
     ):
         trained_model.load_priors(tmp_path / "vae")

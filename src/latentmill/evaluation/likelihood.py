@@ -9,7 +9,7 @@ d dimensions.
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,8 @@ def evaluate_likelihood(model: Model, images: Batches, samples: int, seed: int) 
     found = importance_bound(model, x, samples, sampling, labels)
     summary = _summary(found.curve[samples], model.observation, images)
     curve = {str(number): -float(log_p.mean()) for number, log_p in found.curve.items()}
-    return Likelihood(f"bound ({samples} samples)", *summary, curve, _elbo(found, curve[str(samples)]))
+    bound = Likelihood(f"bound ({samples} samples)", *summary, curve, _elbo(found, curve[str(samples)]))
+    return replace(bound, sample_space=f"{bound.sample_space}, given the label") if model.is_conditional else bound
 
 
 @torch.no_grad()

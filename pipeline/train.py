@@ -13,8 +13,8 @@ from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, tell
 from latentmill.stage import steady
 from latentmill.trials.parallel_coordinates import parallel_csv
-from latentmill.trials.plan import Plan, ranks_by_distance
-from latentmill.trials.ranking import PinnedFeatures, pinned_features
+from latentmill.trials.plan import Plan
+from latentmill.trials.ranking import features_for
 from latentmill.trials.results import (
     Outcome,
     Ranked,
@@ -44,7 +44,7 @@ def main() -> None:
 def sweep(params: Params, store: TrialStore) -> Plan:
     """Train what is missing in the store; the plan knows what became of every trial."""
     with Heartbeat("planning"):
-        features = features_of(params, store)
+        features = features_for(params, DATA, store.storage)
         plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds, features.digest if features else None)
     tell(plan.summary())
     if plan.missing:
@@ -53,13 +53,6 @@ def sweep(params: Params, store: TrialStore) -> Plan:
     if plan.missing:
         tell(f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here")
     return plan
-
-
-def features_of(params: Params, store: TrialStore) -> PinnedFeatures | None:
-    """Those in which trials are ranked, where any are ranked by the distance of their samples."""
-    if not ranks_by_distance(params):
-        return None
-    return pinned_features(read_split(DATA, "train"), read_manifest(DATA)["digest"], store.storage)
 
 
 def images() -> Images:

@@ -7,7 +7,7 @@ import pytest
 from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.trials.plan import ATTEMPTS, Plan, ranks_by_distance
+from latentmill.trials.plan import ATTEMPTS, Plan
 from latentmill.trials.store import TrialStore
 from latentmill.trials.study import quotas
 
@@ -384,6 +384,7 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
         ({"vae": {"priors": ["flaw"]}}, "ladder.vae.priors must be of normal, mixture, flow, but one is 'flaw'"),
         ({"vae": {"prior": "flow"}}, "ladder.vae.prior must be auto or one of its priors, but got 'flow'"),
         ({"vae": {"variant": "vae"}}, "ladder.vae: the key 'variant' is now called 'model'"),
+        ({"vae": {"components": 3}}, "the key 'components' is now called 'priors.mixture.components'"),
         ({"gan": {"rank_by": "criterion"}}, "rank_by must be distance for a model without a criterion"),
         ({"vae": {"rank_by": "taste"}}, "ladder.vae: rank_by: Input should be 'criterion' or 'distance'"),
     ],
@@ -402,8 +403,6 @@ def test_trials_ranked_by_distance_have_the_digest_of_the_features_in_their_fing
     assert {name: each.trial.features for name, each in found[0].items()} == {"gan": "f", "vae": None, "other": "f"}
     same = {name for name in ladder if found[0][name].fingerprint == found[1][name].fingerprint}
     assert same == {"vae"}
-    assert ranks_by_distance(params)
-    assert not ranks_by_distance(Params.model_validate(content | {"ladder": {"vae": {}}}))
 
 
 def test_time_is_reserved_for_priors_and_the_search_ends_before(plan):

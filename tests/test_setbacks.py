@@ -142,7 +142,5 @@ def test_a_prior_of_other_weights_is_refused(tmp_path, site, trained):
     model = trained_model.load(tmp_path / "vae")
     model.model.beta.fill_(2.0)
     trained_model.save(tmp_path / "vae", model.model, model.record)
-    with pytest.raises(
-        trained_model.InputError, match="must be of the weights beside it, but is of others"
-    ):
+    with pytest.raises(trained_model.InputError, match="must be of the weights beside it, but is of others"):
         trained_model.load_priors(tmp_path / "vae")

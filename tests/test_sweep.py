@@ -3,13 +3,16 @@
 import numpy as np
 import psutil
 import pytest
+from conftest import CLASSES
 from safetensors.numpy import load_file
+from sklearn.datasets import load_digits
 
 from latentmill.cluster.mapped import ChangedDataError, placed
 from latentmill.cluster.search import optuna_rounds
 from latentmill.cluster.sweep import Images, run
 from latentmill.config import Params
 from latentmill.trials.plan import Plan
+from latentmill.trials.ranking import pinned_features
 from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.store import TrialStore
 
@@ -50,9 +53,13 @@ def swept(digits, folder, ladder=LADDER, trial=None, **train):
         "export": {},
     }
     params = Params.model_validate(content | {"ladder": ladder, "train": {"storage": str(folder)} | train})
-    plan, listener = Plan(params, DIGEST, TrialStore(folder), optuna_rounds), Listener()
+    store = TrialStore(folder)
+    features = pinned_features(digits[:500], DIGEST, store.storage) if "gan" in ladder else None
+    plan, listener = Plan(params, DIGEST, store, optuna_rounds, features and features.digest), Listener()
+    plan.features = features
     if plan.missing:
-        run(plan, Images(digits[:500], digits[500:]), listener)
+        labels = load_digits().target[:600]
+        run(plan, Images(digits[:500], digits[500:], (labels[:500], labels[500:]), CLASSES), listener, features)
     return plan, listener
 
 
@@ -138,3 +145,19 @@ def test_a_sweep_out_of_time_keeps_what_it_has(digits, tmp_path):
             break
     assert list(done) == ["naive_bayes"]
     assert list(progress.glob("checkpoint-*")), "it would go on from here"
+
+
+def test_priors_are_trained_on_the_workers_and_go_on_after_an_interruption(digits, tmp_path):
+    ladder = {"vae": {"latent": 3, "priors": ["normal", "mixture", "flow"]}, "autoencoder": {"latent": 2}}
+    plan, listener = swept(digits, tmp_path, ladder, workers=2)
+    assert [planned.label for planned in plan.planned] == ["vae", "autoencoder", "vae/mixture", "vae/flow"]
+    assert {record["status"] for record in plan.records.values()} == {"finished"}
+    vae, flow = plan.planned[0], plan.planned[3]
+    record = plan.records[flow.fingerprint]
+    assert record["shape"] == [3]
+    assert record["parent_weights_sha256"] == plan.records[vae.fingerprint]["weights_sha256"]
+    assert [epoch for name, epoch in listener.reports if name == flow.fingerprint] == [1]
+    (tmp_path / flow.fingerprint / "trial.json").unlink()
+    again, listener = swept(digits, tmp_path, ladder, workers=2)
+    assert listener.starts == [flow.fingerprint], "nothing else is trained again"
+    assert again.records[flow.fingerprint]["weights_sha256"] == record["weights_sha256"]

@@ -20,6 +20,7 @@ LoggerName = Literal["tensorboard", "mlflow"]
 ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 FormatName = Literal["fp16", "int8", "uint8"]
 RENAMED = {"export.allow_broken": "export.allow_failing", "export.forms": "export.formats"}  # keys of earlier versions
+RENAMED_IN_ENTRIES = {"variant": "model", "components": "priors.mixture.components"}
 AUTO = "auto"
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
@@ -209,8 +210,8 @@ class Params(Settings):
         """
         where, content = f"params.yaml: ladder.{name}", self.ladder[name]
         own = {key: value for key, value in content.items() if key in EntryConfig.model_fields}
-        if "variant" in content:
-            raise InputError(f"{where}: the key 'variant' is now called 'model'")
+        for old in RENAMED_IN_ENTRIES.keys() & content.keys():
+            raise InputError(f"{where}: the key {old!r} is now called {RENAMED_IN_ENTRIES[old]!r}")
         found = checked(EntryConfig, {"model": name} | own, where)
         for prior in found.priors or []:
             if prior not in self.priors:

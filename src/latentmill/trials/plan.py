@@ -9,9 +9,10 @@ is interrupted.
 from collections.abc import Callable, Iterator
 
 from latentmill import registry
-from latentmill.config import EntryConfig, Params
-from latentmill.contract import Decodes, Encodes, HasCriterion
+from latentmill.config import Params
+from latentmill.contract import Decodes, Encodes
 from latentmill.errors import InputError
+from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.space import Configuration, Space, space
 from latentmill.trials.store import SETTLED, TrialStore
@@ -32,7 +33,7 @@ class Plan:
     ) -> None:
         """`suggest` makes the rounds where `train.search` learns from results.
 
-        `features` is the digest of those in which trials are ranked; None if `ranks_by_distance` has none.
+        `features` is the digest of those in which trials are ranked; None where none is ranked by distance.
 
         Raises:
             InputError: an entry names an unknown model, prior or key, or a search space breaks a rule.
@@ -279,22 +280,3 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
     for planned in plan.planned:
         record = plan.records.get(planned.fingerprint) or plan.earlier(planned.fingerprint)
         yield planned.fingerprint, record["status"] if record else "to train", planned.label
-
-
-def is_ranked_by_distance(entry: EntryConfig) -> bool:
-    """Whether an entry's trials are ranked by the distance of their samples, as asked for or for want of a criterion.
-
-    Raises:
-        InputError: there is no such model, or it has no criterion, and is to be ranked by it.
-    """
-    has_criterion = issubclass(registry.find("models", entry.model), HasCriterion)
-    if entry.rank_by == "criterion" and not has_criterion:
-        raise InputError(
-            f"rank_by must be distance for a model without a criterion, but got criterion for {entry.model}"
-        )
-    return entry.rank_by == "distance" or not has_criterion
-
-
-def ranks_by_distance(params: Params) -> bool:
-    """Whether any entry does."""
-    return any(is_ranked_by_distance(params.entry(name)) for name in params.ladder)

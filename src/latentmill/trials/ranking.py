@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,14 +17,16 @@ from safetensors.torch import load, save
 from torch import nn
 
 from latentmill.codes import Generator, float_array, frequent_labels
-from latentmill.contract import Encodes, Model
+from latentmill.config import EntryConfig, Params
+from latentmill.contract import Encodes, HasCriterion, Model
 from latentmill.data.batches import Batches, chunk_size
+from latentmill.data.dataset import read_manifest, read_split
 from latentmill.draws import standard_normal
 from latentmill.errors import InputError
 from latentmill.features.distances import frechet_distance
 from latentmill.features.encoder import apply, encoder
 from latentmill.features.self_supervised import SelfSupervisedFeatures
-from latentmill.registry import build
+from latentmill.registry import build, find
 from latentmill.storage import Storage
 from latentmill.trials import code
 
@@ -59,6 +62,27 @@ class PinnedFeatures:
             return frechet_distance(apply(self.body, _samples(model, count, labels)), real)
 
         return measured
+
+
+def is_ranked_by_distance(entry: EntryConfig) -> bool:
+    """Whether an entry's trials are ranked by the distance of their samples, as asked for or for want of a criterion.
+
+    Raises:
+        InputError: there is no such model, or it has no criterion, and is to be ranked by it.
+    """
+    has_criterion = issubclass(find("models", entry.model), HasCriterion)
+    if entry.rank_by == "criterion" and not has_criterion:
+        raise InputError(
+            f"rank_by must be distance for a model without a criterion, but got criterion for {entry.model}"
+        )
+    return entry.rank_by == "distance" or not has_criterion
+
+
+def features_for(params: Params, data: Path, storage: Storage) -> PinnedFeatures | None:
+    """Those of the prepared data set in a folder; None where no entry is ranked by distance."""
+    if not any(is_ranked_by_distance(params.entry(name)) for name in params.ladder):
+        return None
+    return pinned_features(read_split(data, "train"), read_manifest(data)["digest"], storage)
 
 
 def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> PinnedFeatures:

@@ -184,7 +184,7 @@ class Params(Settings):
 
     data: DataConfig
     trial: TrainingConfig
-    priors: dict[str, dict[str, Any]]  # what codes are drawn from: name -> its search space
+    priors: dict[str, dict[str, Any]] = {"normal": {}}  # what codes are drawn from: name -> its search space
     ladder: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]  # entry name -> its search space
     train: SweepConfig
     evaluation: EvaluationConfig

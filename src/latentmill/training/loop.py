@@ -189,7 +189,7 @@ def train_epoch(trained: Trainer, members: Sequence[Member], setup: Setup) -> No
         return
     for state in trained.members:
         state.model.eval()  # dropout or batch statistics would falsify what trials are compared by
-    criteria = trained.distances(setup.distance) if setup.distance else trained.criteria(setup.val)
+    criteria = setup.ranks.agree(trained.distances(setup.distance) if setup.distance else trained.criteria(setup.val))
     trained.end_epoch()
     for row, member in enumerate(members):
         if not member.ended and not math.isfinite(criteria[row]):

@@ -6,6 +6,7 @@ Shapes: B the rows of the whole batch, b those of a rank.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import distributed as dist
 
 from latentmill.contract import Reduction
 from latentmill.data.batches import Indices
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Ranks(ABC):
         """Replace the tensors, in place, by their sums over all ranks."""
 
     @abstractmethod
-    def agree(self, decided: bool) -> bool:
-        """What rank zero has decided."""
+    def agree(self, decided: T) -> T:
+        """The decision of rank zero, on all ranks: rounding may have led others to another."""
 
     def mean(self, value: Tensor, part: Part) -> Tensor:
         """The mean over the whole batch, detached, from each rank's over its own part."""
@@ -66,7 +69,7 @@ class SingleRank(Ranks):
     def sum(self, tensors: Sequence[Tensor]) -> None:
         pass
 
-    def agree(self, decided: bool) -> bool:
+    def agree(self, decided: T) -> T:
         return decided
 
 
@@ -92,7 +95,7 @@ class DataParallel(Ranks):
         for tensor, total in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def agree(self, decided: bool) -> bool:
-        told = [decided]
-        dist.broadcast_object_list(told, src=0)
-        return told[0]
+    def agree(self, decided: T) -> T:
+        decisions = [decided]
+        dist.broadcast_object_list(decisions, src=0)
+        return decisions[0]

@@ -129,7 +129,7 @@ def functions(model: Model) -> dict[str, tuple]:
     }
 
 
-@each_variant
+@each_model
 def test_a_model_is_exported_as_what_it_can_do(name, config, exported):
     model, folder, card = exported(name, config)
     expected = set(functions(model))
@@ -145,7 +145,7 @@ def test_naive_bayes_has_a_generator_alone_and_a_model_with_a_latent_all_three()
     assert [graph.name for graph in graphs(build("vae", {}), IMAGE_SHAPE)] == ["generator", "decoder", "encoder"]
 
 
-@each_variant
+@each_model
 @pytest.mark.parametrize("batch", [1, 2, 7, 65])
 def test_onnxruntime_computes_what_torch_does_at_any_batch(name, config, exported, batch):
     model, folder, _ = exported(name, config)
@@ -159,7 +159,7 @@ def test_onnxruntime_computes_what_torch_does_at_any_batch(name, config, exporte
             assert np.abs(found - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
 
 
-@each_variant
+@each_model
 def test_the_recorded_difference_from_torch_is_that_of_the_three_batches(name, config, exported):
     model, folder, card = exported(name, config)
     for graph in graphs(model, IMAGE_SHAPE):
@@ -176,7 +176,7 @@ def test_the_recorded_difference_from_torch_is_that_of_the_three_batches(name, c
         assert recorded == pytest.approx(largest, abs=1e-6)
 
 
-@each_variant
+@each_model
 def test_inputs_and_outputs_have_their_names_and_a_dynamic_batch(name, config, exported):
     model, folder, card = exported(name, config)
     code = [getattr(model, "latent", None)]
@@ -194,7 +194,7 @@ def test_inputs_and_outputs_have_their_names_and_a_dynamic_batch(name, config, e
             assert value.shape == ["batch", *shapes[value.name]]
 
 
-@each_variant
+@each_model
 def test_the_generator_is_the_decoder_after_the_prior(name, config, exported, generator):
     model, folder, _ = exported(name, config)
     if not isinstance(model, Decodes):
@@ -204,7 +204,7 @@ def test_the_generator_is_the_decoder_after_the_prior(name, config, exported, ge
     np.testing.assert_allclose(images, run(folder / "decoder.onnx", torch.from_numpy(z))[0], atol=1e-5)
 
 
-@each_variant
+@each_model
 def test_an_application_samples_decodes_and_encodes_as_torch_does(name, config, exported):
     model, folder, _ = exported(name, config)
     decoder = Decoder(folder)
@@ -219,7 +219,7 @@ def test_an_application_samples_decodes_and_encodes_as_torch_does(name, config, 
     assert 0 <= images.min() < images.max() <= 1
 
 
-@each_variant
+@each_model
 def test_each_file_stands_alone(name, config, exported, tmp_path):
     model, folder, _ = exported(name, config)
     for file, (_, _, draw) in functions(model).items():
@@ -233,7 +233,7 @@ def test_each_file_stands_alone(name, config, exported, tmp_path):
             np.testing.assert_array_equal(found, expected)
 
 
-@each_variant
+@each_model
 def test_graphs_use_standard_operators_that_browsers_know_and_nothing_random(name, config, exported):
     _, folder, _ = exported(name, config)
     for path in folder.glob("*.onnx"):
@@ -252,7 +252,7 @@ def test_a_conv_decoder_leaves_with_the_layers_that_onnxruntime_is_fastest_with(
     assert "DepthToSpace" not in {node.op_type for node in nodes}
 
 
-@each_variant
+@each_model
 def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, exported):
     model, folder, card = exported(name, config)
     assert json.loads((folder / "card.json").read_text()) == card
@@ -270,7 +270,7 @@ def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, export
         assert read["fingerprint"] == "12345e6", "digits that look like a number stay text"
 
 
-@each_variant
+@each_model
 def test_the_manifest_names_every_file_by_its_digest(name, config, exported):
     _, folder, _ = exported(name, config)
     files = json.loads((folder / "manifest.json").read_text())["files"]
@@ -280,7 +280,7 @@ def test_the_manifest_names_every_file_by_its_digest(name, config, exported):
         assert said == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-@each_variant
+@each_model
 def test_the_example_of_the_card_runs(name, config, exported, tmp_path, monkeypatch):
     _, folder, card = exported(name, config)
     text = (folder / "card.md").read_text()
@@ -355,7 +355,7 @@ def test_codes_that_are_all_the_same_have_directions_of_length_0():
     assert [each["vector"] for each in found] == [[0, 0], [0, 0]]
 
 
-@each_variant
+@each_model
 def test_no_file_names_this_machine_or_its_sources(name, config, exported):
     _, folder, _ = exported(name, config)
     for path in folder.iterdir():

@@ -3,9 +3,7 @@
 from functools import cache
 
 import numpy as np
-import pytest
 import torch
-from conftest import CASES
 
 from latentmill import registry
 from latentmill.codes import Generator, drawn_codes
@@ -17,7 +15,6 @@ from latentmill.training.loop import Setup, train
 
 PRIORS = {"normal": {}, "mixture": {"components": 2}, "flow": {"hidden": 32, "depth": 1, "steps": 3}}
 TRAINING = TrainingConfig(epochs=2, batch_size=250)
-each_model = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
 
 
 def prior(name: str, codes: np.ndarray, val: np.ndarray, training: TrainingConfig = TRAINING, **config) -> Model:

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import IMAGE_SHAPE
-from pairs import Pairs, each_model, prior
+from conftest import IMAGE_SHAPE, each_model
+from pairs import Pairs, prior
 from PIL import Image
 
 from latentmill import registry
@@ -152,7 +152,7 @@ def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, jud
 
 
 def test_a_gan_is_judged_by_its_samples_alone(judged):
-    generators, found = judged("gan", {"latent": 3})
+    generators, found = judged("gan", {"latent": 3, "hidden": 50})
     assert list(generators) == [sampling.OWN]
     assert found[MODEL].metrics == {}
     assert found[sampling.OWN].metrics["validation"]["frechet_distance"] > 0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import IMAGE_SHAPE
-from pairs import batches, each_model
+from conftest import IMAGE_SHAPE, each_model
+from pairs import batches
 from scipy.stats import kstest, norm
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -299,7 +299,7 @@ def test_codes_of_any_shape_are_rows_until_they_are_decoded():
 
 @pytest.fixture(scope="module")
 def conditional(trained):
-    return trained("conditional_vae", {"latent": 3})[0]
+    return trained("conditional_vae", {"latent": 3, "hidden": 50})[0]
 
 
 def test_a_conditional_model_decodes_each_code_with_its_own_label(conditional):

@@ -150,7 +150,7 @@ def test_codes_may_have_any_shape():
 
 
 def test_the_bound_of_a_conditional_model_is_that_of_each_image_given_its_label(trained, digits, labels):
-    model, _ = trained("conditional_vae", {"latent": 3})
+    model, _ = trained("conditional_vae", {"latent": 3, "hidden": 50})
     x = model.observation.observe(Batches(digits[:20])[:], torch.Generator().manual_seed(4))
     found = evaluate_likelihood(model, Batches(digits[:20], labels=labels[:20]), samples=9, seed=4)
     own = torch.from_numpy(labels[:20])
@@ -163,7 +163,7 @@ def test_the_bound_of_a_conditional_model_is_that_of_each_image_given_its_label(
 
 
 def test_a_gan_has_no_likelihood(trained, digits):
-    model, _ = trained("gan", {"latent": 3})
+    model, _ = trained("gan", {"latent": 3, "hidden": 50})
     assert evaluate_likelihood(model, Batches(digits[:10]), samples=2, seed=0) is None
 
 

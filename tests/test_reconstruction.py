@@ -177,7 +177,7 @@ def test_images_are_compared_with_their_reconstructions_some_at_a_time(trained, 
 
 
 def test_a_conditional_model_reconstructs_each_image_under_its_own_label(trained, digits, labels):
-    model, _ = trained("conditional_vae", {"latent": 3})
+    model, _ = trained("conditional_vae", {"latent": 3, "hidden": 50})
     found = compare_all(model, Batches(digits, labels=labels))
     images, label = Batches(digits)[:], torch.from_numpy(labels)
     with torch.no_grad():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import IMAGE_SHAPE
-from pairs import Pairs, each_model
+from conftest import IMAGE_SHAPE, each_model
+from pairs import Pairs
 
 from latentmill.codes import Generator, frequent_labels
 from latentmill.contract import Generates
@@ -32,7 +32,7 @@ def drawn(generator: Generator, noise: torch.Tensor, label: torch.Tensor | None)
     ("name", "config", "expected"),
     [
         ("naive_bayes", {}, ["own"]),
-        ("gan", {"latent": 3}, ["own"]),
+        ("gan", {"latent": 3, "hidden": 50}, ["own"]),
         ("vae", {"latent": 3}, ["normal", "mixture", "flow"]),
     ],
     ids=str,
@@ -80,7 +80,7 @@ def test_labels_of_samples_are_as_frequent_as_in_training():
 
 def test_a_conditional_model_shows_the_label_that_it_is_given(trained, digits, labels):
     """Samples of each class are nearer to its own mean image than those of other classes are."""
-    model, _ = trained("conditional_vae", {"latent": 3})
+    model, _ = trained("conditional_vae", {"latent": 3, "hidden": 50})
     generator = Generator(model, StandardNormal(StandardNormal.Config(), (3,)))
     noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -17,7 +17,7 @@ PRIORS = {"normal": {}, "mixture": {"components": 2}, "flow": {"hidden": 32, "de
 TRAINING = TrainingConfig(epochs=2, batch_size=250)
 
 
-def prior(name: str, codes: np.ndarray, val: np.ndarray, training: TrainingConfig = TRAINING, **config) -> Model:
+def fitted(name: str, codes: np.ndarray, val: np.ndarray, training: TrainingConfig = TRAINING, **config) -> Model:
     """A prior fitted to codes (N, …), in evaluation mode."""
     torch.manual_seed(0)
     made = registry.build("priors", name, config, codes.shape[1:])
@@ -46,4 +46,4 @@ class Pairs:
             return {}
         images = batches(model, self.digits, self.labels)
         z = drawn_codes(model, images, torch.Generator().manual_seed(0))
-        return {name: prior(name, z[:500], z[500:], **config) for name, config in PRIORS.items()}
+        return {name: fitted(name, z[:500], z[500:], **config) for name, config in PRIORS.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import IMAGE_SHAPE, each_model
-from pairs import Pairs, prior
+from pairs import Pairs, fitted
 from PIL import Image
 
 from latentmill import registry
@@ -188,7 +188,7 @@ def test_codes_of_another_shape_than_a_vector_are_judged(prepared, judge, baseli
     assert found["latent"]["dimensions"] == 64
     metrics = {
         name: judge_samples(
-            Generator(model, prior(name, train, val, **config)), name, prepared, baseline, judge, CONFIG
+            Generator(model, fitted(name, train, val, **config)), name, prepared, baseline, judge, CONFIG
         ).metrics
         for name, config in (("normal", {}), ("mixture", {"components": 1}))
     }

@@ -294,9 +294,7 @@ def test_each_prior_is_exported_inside_the_generator(prior, paired, given, tmp_p
     assert card["prior_trial"]["model"] == prior
     rows = NoiseStream(made.noise_width, seed=1).rows(20)
     with torch.no_grad():
-        np.testing.assert_allclose(
-            Decoder(tmp_path).draw(20, seed=1), made.generate(torch.from_numpy(rows)), atol=1e-4
-        )
+        np.testing.assert_allclose(Decoder(tmp_path).draw(20, seed=1), made.generate(torch.from_numpy(rows)), atol=1e-4)
 
 
 class Grid(Model, Encodes, Decodes):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from pairs import prior
+from pairs import fitted
 from scipy.stats import multivariate_normal
 from sklearn.datasets import make_moons
 
@@ -31,8 +31,8 @@ def clusters(count: int, seed: int, centres: torch.Tensor = CENTRES) -> np.ndarr
     return (chosen + torch.randn(chosen.shape, generator=generator)).numpy()
 
 
-def fitted(codes: np.ndarray, held_out: np.ndarray, components: int | None = None) -> Mixture:
-    return prior("mixture", codes, held_out, components=components)
+def mixed(codes: np.ndarray, held_out: np.ndarray, components: int | None = None) -> Mixture:
+    return fitted("mixture", codes, held_out, components=components)
 
 
 def noise(made: Model, count: int) -> torch.Tensor:
@@ -52,7 +52,7 @@ def draws(made: Model, count: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(2,), (3, 2, 2)], ids=str)
 def test_draws_have_the_shape_of_the_codes_and_follow_from_their_noise(name, shape):
     codes = np.random.default_rng(0).normal(size=(300, *shape)).astype(np.float32)
-    made = prior(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
+    made = fitted(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
     first, again = draws(made, 20), draws(made, 20)
     assert first.shape == (20, *shape)
     np.testing.assert_array_equal(first, again)
@@ -62,7 +62,7 @@ def test_draws_have_the_shape_of_the_codes_and_follow_from_their_noise(name, sha
 @each_prior
 def test_weights_come_back(name):
     codes = clusters(300, seed=0)
-    saved = prior(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
+    saved = fitted(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
     loaded = registry.build("priors", name, SMALL[name], (2,))
     loaded.load_state_dict(saved.state_dict())
     np.testing.assert_array_equal(draws(loaded.eval(), 50), draws(saved, 50))
@@ -71,7 +71,7 @@ def test_weights_come_back(name):
 @each_prior
 def test_the_criterion_prefers_codes_like_those_of_training(name):
     codes = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
-    made = prior(name, codes, codes, TrainingConfig(epochs=20, learning_rate=1e-2), **SMALL[name])
+    made = fitted(name, codes, codes, TrainingConfig(epochs=20, learning_rate=1e-2), **SMALL[name])
     assert isinstance(made, HasCriterion)
     near, far = (torch.from_numpy(codes[:200] + offset) for offset in (np.float32(0), np.float32(6)))
     given = drawn(made.criterion_draws, 200, torch.Generator().manual_seed(0))
@@ -100,7 +100,7 @@ def test_a_fitted_mixture_samples_what_it_was_fitted_to(generator):
     spread = torch.tensor([[1.0, 0.0], [0.8, 0.3]])
     component = torch.multinomial(weights, 6_000, replacement=True, generator=generator)
     codes = centres[component] + torch.randn(6_000, 2, generator=generator) @ spread.T
-    drawn = torch.from_numpy(draws(fitted(codes.numpy(), codes.numpy(), components=2), 20_000))
+    drawn = torch.from_numpy(draws(mixed(codes.numpy(), codes.numpy(), components=2), 20_000))
     right = drawn[:, 0] > 0
     assert float(right.float().mean()) == pytest.approx(0.75, abs=0.02)
     np.testing.assert_allclose(drawn[right].mean(0), centres[1], atol=0.05)
@@ -109,7 +109,7 @@ def test_a_fitted_mixture_samples_what_it_was_fitted_to(generator):
 
 def test_the_criterion_of_a_mixture_is_its_log_likelihood():
     codes = clusters(1_000, seed=0)
-    made = fitted(codes, codes, components=3)
+    made = mixed(codes, codes, components=3)
     parts = zip(made.log_weights, made.means.double(), made.scales.double(), strict=True)
     densities = [
         math.exp(weight) * multivariate_normal(mean.numpy(), (scale @ scale.T).numpy()).pdf(codes[:50])
@@ -120,7 +120,7 @@ def test_the_criterion_of_a_mixture_is_its_log_likelihood():
 
 
 def test_the_first_noise_column_of_a_mixture_selects_the_component():
-    made = fitted(clusters(2_000, seed=0), clusters(500, seed=1), components=5)
+    made = mixed(clusters(2_000, seed=0), clusters(500, seed=1), components=5)
     assert (made.noise_width, made.noise_choices) == (3, 1)
     given = torch.zeros(1_000, 3)
     given[:, 0] = noise(made, 1_000)[:, 0]
@@ -130,7 +130,7 @@ def test_the_first_noise_column_of_a_mixture_selects_the_component():
 
 def test_one_component_is_the_gaussian_with_the_mean_and_covariance_of_the_codes():
     codes = clusters(3_000, seed=0)
-    mixture = fitted(codes, codes, components=1)
+    mixture = mixed(codes, codes, components=1)
     np.testing.assert_allclose(mixture.means[0], codes.mean(0), atol=1e-5)
     covariance = (mixture.scales[0] @ mixture.scales[0].T).numpy()
     np.testing.assert_allclose(covariance, np.cov(codes.T, bias=True), rtol=1e-3, atol=1e-3)
@@ -138,14 +138,14 @@ def test_one_component_is_the_gaussian_with_the_mean_and_covariance_of_the_codes
 
 
 def test_as_many_components_are_chosen_as_there_are_clusters():
-    assert fitted(clusters(2_000, seed=0), clusters(500, seed=1)).components == 5
+    assert mixed(clusters(2_000, seed=0), clusters(500, seed=1)).components == 5
 
 
 def test_the_choice_is_that_of_the_held_out_codes():
     """Five clusters in the codes that it is fitted to, one broad cloud in those held out: few components win."""
     codes = clusters(2_000, seed=0)
     broad = np.random.default_rng(0).multivariate_normal(codes.mean(0), np.cov(codes.T), 500).astype(np.float32)
-    assert fitted(codes, broad).components < 5
+    assert mixed(codes, broad).components < 5
 
 
 @pytest.mark.parametrize(("count", "most"), [(30, 1), (39, 1), (40, 2), (120, 5), (2_000, 50)])
@@ -153,28 +153,28 @@ def test_each_component_has_at_least_twenty_codes(count, most):
     """With a cluster a candidate the largest number allowed wins."""
     centres = 30.0 * torch.eye(50)[:, :40]
     codes = clusters(count, seed=0, centres=centres[:most])
-    assert fitted(codes, clusters(400, seed=1, centres=centres[:most])).components <= most
+    assert mixed(codes, clusters(400, seed=1, centres=centres[:most])).components <= most
 
 
 def test_copies_of_a_code_are_no_cluster():
     codes = np.repeat(clusters(10, seed=0), 1_000, axis=0)
-    assert fitted(codes, codes).components == 1
+    assert mixed(codes, codes).components == 1
 
 
 @pytest.mark.parametrize("count", [200, 2])
 def test_constant_codes_give_themselves(count):
     codes = np.full((count, 3), 4, np.float32)
-    mixture = fitted(codes, codes)
+    mixture = mixed(codes, codes)
     assert mixture.components == 1
     np.testing.assert_allclose(draws(mixture, 100), 4, atol=0.05)
 
 
 def test_a_given_number_of_components_is_kept():
-    assert fitted(clusters(500, seed=0), clusters(100, seed=1), components=3).components == 3
+    assert mixed(clusters(500, seed=0), clusters(100, seed=1), components=3).components == 3
 
 
 def test_a_chosen_number_of_components_comes_back_with_the_weights():
-    saved = fitted(clusters(2_000, seed=0), clusters(500, seed=1))
+    saved = mixed(clusters(2_000, seed=0), clusters(500, seed=1))
     loaded = registry.build("priors", "mixture", {}, (2,))
     loaded.load_state_dict(saved.state_dict())
     assert loaded.components == saved.components == 5
@@ -191,7 +191,7 @@ def test_weights_of_another_dimension_are_refused():
 def test_a_mixture_needs_as_many_codes_as_components_and_two(count, components):
     codes = np.zeros((count, 2), np.float32)
     with pytest.raises(InputError, match=f"as many components as codes.* components={components} for {count} codes"):
-        fitted(codes, codes, components)
+        mixed(codes, codes, components)
 
 
 def test_the_candidates_rise():
@@ -225,7 +225,7 @@ def test_the_loss_of_a_flow_falls(flow):
 def test_a_flow_is_nearer_to_codes_on_two_moons_than_a_gaussian_is(flow):
     made, _ = flow
     codes, new = moons(2_000, 0), moons(1_000, 2)
-    gaussian = draws(fitted(codes, codes, components=1), 1_000)
+    gaussian = draws(mixed(codes, codes, components=1), 1_000)
     assert discrepancy(draws(made, 1_000), new) < 0.3 * discrepancy(gaussian, new)
 
 
@@ -244,7 +244,7 @@ def test_dropout_of_a_flow_is_of_training_alone(flow):
 
 def test_codes_that_hardly_vary_in_a_dimension_are_finite():
     codes = np.stack([np.random.default_rng(0).normal(size=300), np.full(300, 7.0)], 1).astype(np.float32)
-    made = prior("flow", codes, codes, TrainingConfig(epochs=1), **SMALL["flow"])
+    made = fitted("flow", codes, codes, TrainingConfig(epochs=1), **SMALL["flow"])
     drawn_codes = draws(made, 200)
     assert np.isfinite(drawn_codes).all()
     np.testing.assert_allclose(drawn_codes[:, 1], 7, atol=0.05)

@@ -17,7 +17,8 @@ import torch
 
 from benchmarks.processes import environment_of
 from benchmarks.target import Result, Target
-from latentmill import Decoder, models
+from latentmill import Decoder, registry
+from latentmill.codes import Generator
 from latentmill.contract import Decodes
 from latentmill.export.graphs import export, graphs
 from latentmill.runtime.graph import cores
@@ -41,9 +42,13 @@ MODEL = Path("exports/vae")
 ROUNDS, SECONDS = 15, 0.1
 TORCH_COLD = """
 import torch
-from latentmill.trials.trained_model import load
+from pathlib import Path
+from latentmill.codes import Generator
+from latentmill.trials.trained_model import load, load_priors
+folder = Path("models/vae")
 with torch.inference_mode():
-    load(__import__("pathlib").Path("models/vae")).model.generate(torch.randn(64, 20))
+    pair = Generator(load(folder).model, load_priors(folder)["normal"].model)
+    pair(torch.randn(64, pair.noise_width))
 """
 STREAMED = f"""
 import resource
@@ -99,8 +104,9 @@ def measure_export() -> Iterator[Result]:
 
 def decoders(network: str) -> tuple[onnxruntime.InferenceSession, Callable[[torch.Tensor], torch.Tensor]]:
     """The decoder of the default VAE, untrained, in onnxruntime and in torch; both on all cores."""
-    model = models.build("vae", {"latent": 20, "network": network}, SHAPE).eval()
+    model = registry.build("models", "vae", {"latent": 20, "network": network}, SHAPE).eval()
     assert isinstance(model, Decodes)
+    pair = Generator(model, registry.build("priors", "normal", {}, model.code_shape))
     torch.set_num_threads(cores())
 
     @torch.inference_mode()
@@ -109,7 +115,7 @@ def decoders(network: str) -> tuple[onnxruntime.InferenceSession, Callable[[torc
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "decoder.onnx"
-        export(next(graph for graph in graphs(model, SHAPE) if graph.name == "decoder"), path, {})
+        export(next(graph for graph in graphs(pair) if graph.name == "decoder"), path, {})
         return session(path), decode
 
 

@@ -20,8 +20,8 @@ SHAPE, CLASSES, BLOCK = (3, 64, 64), 10, 1_000
 LADDER: dict[str, Any] = {
     "naive_bayes": {},
     "ppca": {"latent": 20},
-    "vae_mlp": {"variant": "vae", "latent": 20},
-    "vae_conv": {"variant": "vae", "latent": 20, "network": "conv"},
+    "vae_mlp": {"model": "vae", "latent": 20},
+    "vae_conv": {"model": "vae", "latent": 20, "network": "conv"},
 }
 STAGES = ("train", "evaluate")
 MEMORY = {name: Target(f"memory: {name}, 100 000 images of 64x64x3", "GiB", at_most=4) for name in STAGES}
@@ -48,7 +48,7 @@ def run_stage(folder: Path, stage: str) -> Run:
 
 
 def write_params(path: Path) -> None:
-    sections: dict[str, Any] = {"data": {"source": "digits"}, "trial": {"epochs": 1}, "ladder": LADDER}
+    sections: dict[str, Any] = {"data": {"source": "digits"}, "trial": {"epochs": 1}, "priors": {}, "ladder": LADDER}
     cores = len(os.sched_getaffinity(0))
     YAML().dump(sections | {"train": {"workers": min(2, cores)}, "evaluation": {}, "export": {}}, path)
 

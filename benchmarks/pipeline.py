@@ -20,7 +20,7 @@ SECOND_STAGES = Target("dvc repro: stages that a second one runs", "stages", at_
 TEMPLATE = Target("dvc repro: stages but report run by its template", "stages", at_most=0)
 FULL = Target("dvc repro: first, Fashion-MNIST", "min", at_most=20)
 FULL_MEMORY = Target("dvc repro: memory, Fashion-MNIST", "GiB", at_most=4)
-MEASURES = Target("evaluate: five variants of Fashion-MNIST, 10 000 samples each", "min", at_most=10)
+MEASURES = Target("evaluate: five models of Fashion-MNIST, 10 000 samples each", "min", at_most=10)
 MEASURES_MEMORY = Target("evaluate: memory, Fashion-MNIST", "GiB", at_most=3)
 PAGE = Path("src/latentmill/report/page.html.j2")
 

@@ -43,6 +43,7 @@ def drawn(c2st_accuracy=0.55, **others):
     """The same, of a model with codes."""
     prior = {"mmd": 0.01, "largest_ks": 0.1, "dimensions_off": 2}
     return samples(**others) | {
+        "validation": {"space": "pixels", "frechet_distance": 4 * c2st_accuracy},
         "prior": prior,
         "hole": {"c2st_accuracy": c2st_accuracy, "baseline_c2st_accuracy": 0.52},
     }
@@ -50,8 +51,8 @@ def drawn(c2st_accuracy=0.55, **others):
 
 PLAIN = {
     "likelihood": LIKELIHOOD | {"kind": "exact", "sample_space": BINARY},
-    "samples": {"pixels": samples("fail", "pass", precision=0.0, ratio=1.9)},
-    "exported_prior": "pixels",
+    "samples": {"own": samples("fail", "pass", precision=0.0, ratio=1.9)},
+    "exported_prior": "own",
 }
 BOUND = {
     "kind": "bound (1000 samples)",
@@ -80,11 +81,14 @@ CODED = {
     "samples": {"normal": drawn(0.97, rule_1="fail"), "mixture": drawn(rule_2="pass")},
     "exported_prior": "mixture",
 }
-TRIALS = """entry,fingerprint,variant,seed,status,winner,criterion,seconds,error,model.latent
-plain,aa,naive_bayes,0,finished,yes,1.5,0.04,,
-coded,bb,vae,0,finished,yes,2.5,10,,2
-coded,cc,vae,0,failed,,,,"DivergedError: loss is
+TRIALS = """entry,prior,fingerprint,model,seed,status,winner,criterion,seconds,error,config.latent
+plain,,aa,naive_bayes,0,finished,yes,1.5,0.04,,
+coded,,bb,vae,0,finished,yes,2.5,10,,2
+coded,,cc,vae,0,failed,,,,"DivergedError: loss is
 <nan>",3
+coded,normal,dd,normal,0,finished,yes,3.5,0,,
+coded,mixture,ee,mixture,0,finished,yes,2.5,1,,
+coded,flow,ff,flow,0,failed,,,,too many steps,
 """
 CURVES = "entry,trial,epoch,train_loss,val_loss\n" + "".join(f"coded,bb,{n},1,{90 / n}\n" for n in range(1, 6))
 
@@ -134,22 +138,22 @@ CALIBRATION = {
 
 
 def write(root, digits, entries, source="small <digits>"):
-    """Everything for entries: name -> (variant, metrics). Returns what `read_inputs` takes."""
+    """Everything for entries: name -> (model, metrics). Returns what `read_inputs` takes."""
     names = ("data", "trials.csv", "curves.csv", "models", "evaluation", "exports")
     places = Places(*(root / name for name in names))
     prepared_sets.write(places.data, dict.fromkeys(dataset.SPLITS, digits[:20]), description=source)
     places.trials.write_text(TRIALS)
     places.curves.write_text(CURVES)
-    for name, (variant, metrics) in entries.items():
-        _write_entry(places, name, variant, metrics, digits)
+    for name, (model, metrics) in entries.items():
+        _write_entry(places, name, model, metrics, digits)
     put(places.evaluation / "metrics.json", {name: metrics for name, (_, metrics) in entries.items()})
     put(places.evaluation / "calibration.json", CALIBRATION)
     put(places.exports / "champion/card.json", {"entry": list(entries)[-1]})
     distances = {"distances": [[row + 0.25, *range(row + 1, row + 5)] for row in range(SHOWN)]}
     galleries = {name: dict.fromkeys(metrics["samples"], distances) for name, (_, metrics) in entries.items()}
     put(places.evaluation / "galleries.json", galleries)
-    ladder = {name: {"variant": variant, "latent": [2, 3]} for name, (variant, _) in entries.items()}
-    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
+    ladder = {name: {"model": model, "latent": [2, 3]} for name, (model, _) in entries.items()}
+    sections = {"data": {"source": "digits"}, "trial": {}, "priors": {}, "train": {}, "evaluation": {}, "export": {}}
     params = checked(Params, sections | {"ladder": {"any": {}}}, "params")
     return params.model_copy(update={"ladder": ladder}), places  # unchecked: the page escapes names that params refuse
 
@@ -196,8 +200,8 @@ def put(path, content):
     path.write_text(json.dumps(content))
 
 
-def _write_entry(places, name, variant, metrics, digits):
-    trial = {"variant": variant, "model": {"latent": 2}, "training": None, "seed": 0}
+def _write_entry(places, name, model, metrics, digits):
+    trial = {"model": model, "config": {"latent": 2}, "training": None, "seed": 0, "features": None}
     record = {"trial": trial, "fingerprint": "aa", "criterion": -1.5, "best_epoch": 0, "history": [], "seconds": 0.04}
     put(places.models / name / "trial.json", record)
     measured = {"bytes": 5, "mean_difference": 3.21, "largest_difference": 40.0, "tolerance": 2.0, "published": False}
@@ -214,7 +218,8 @@ def _write_entry(places, name, variant, metrics, digits):
 
 def _kinds(metrics):
     """The pictures that the evaluation would draw, and one that the report has never heard of."""
-    sampled = [kind for kind, about in KINDS.items() if about.group == SAMPLES and kind != "gallery"]
+    sampled = [kind for kind, about in KINDS.items() if about.group == SAMPLES and kind not in ("gallery", "codes")]
     others = [kind for kind, about in KINDS.items() if about.group not in (SAMPLES, OTHER)]
-    found = [f"{kind}_{prior}" for prior in metrics["samples"] for kind in sampled]
-    return [*found, *(others if "reconstruction" in metrics else []), "new_kind"]
+    coded = "reconstruction" in metrics
+    found = [f"{kind}_{prior}" for prior in metrics["samples"] for kind in [*sampled, *(["codes"] if coded else [])]]
+    return [*found, *(others if coded else []), "new_kind"]

@@ -9,7 +9,7 @@ from sites import Site
 
 from latentmill.trials.store import TrialStore
 
-LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3], "components": 2, "epochs": 2}}
+LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3], "epochs": 2}}
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from conftest import build
 from sklearn.decomposition import PCA
 from torch.distributions import MultivariateNormal
 
+from latentmill import registry
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.evaluation.likelihood import evaluate_likelihood, importance_bound
-from latentmill.models import build as build_variant
 from latentmill.observations import Gaussian
 
 LATENT = 4
@@ -20,8 +20,8 @@ LATENT = 4
 
 def test_naive_bayes_by_hand(generator):
     images = np.array([0, 255, 0, 51], np.uint8).reshape(4, 1, 1, 1)  # grey values 0, 1, 0, 0.2
-    model = build_variant("naive_bayes", {"pseudocount": 0.5}, (1, 1, 1))
-    model.before_training(Batches(images), generator)
+    model = registry.build("models", "naive_bayes", {"pseudocount": 0.5}, (1, 1, 1))
+    model.fit(Batches(images), Batches(images), generator)
     p = (1.2 + 0.5) / (4 + 1)
     log_p = model.log_p_x(torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1))
     torch.testing.assert_close(log_p, torch.tensor([math.log(p), math.log(1 - p)]))
@@ -38,8 +38,8 @@ def _no_gradients():
 
 @pytest.fixture(scope="module")
 def ppca(digits):
-    model = build("ppca", {"latent": LATENT, "components": 2})
-    model.before_training(Batches(digits), torch.Generator().manual_seed(0))
+    model = build("ppca", {"latent": LATENT})
+    model.fit(Batches(digits), Batches(digits), torch.Generator().manual_seed(0))
     return model.eval()
 
 
@@ -84,7 +84,7 @@ def test_ppca_samples_have_the_fitted_moments(ppca, digits, generator):
 
 def test_ppca_needs_fewer_factors_than_pixels(digits, generator):
     with pytest.raises(InputError, match="must be below the number of images and of pixels, 64, but got latent=64"):
-        build("ppca", {"latent": 64}).before_training(Batches(digits), generator)
+        build("ppca", {"latent": 64}).fit(Batches(digits), Batches(digits), generator)
 
 
 def test_the_bound_is_exact_when_the_posterior_is(ppca, x, generator):
@@ -99,11 +99,11 @@ class Widened:
     def __init__(self, model, factor):
         self.model, self.log_factor = model, math.log(factor)
 
-    def posterior(self, x):
+    def posterior(self, x, label):
         mean, log_variance = self.model.posterior(x)
         return mean, log_variance + 2 * self.log_factor
 
-    def log_p_x_given_z(self, x, z):
+    def log_p_x_given_z(self, x, z, label):
         self.samples_seen = len(z)
         return self.model.log_p_x_given_z(x, z)
 

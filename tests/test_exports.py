@@ -16,7 +16,7 @@ from exported import SAMPLES, VERDICT
 from ruamel.yaml import YAML
 from sites import ROOT
 
-from latentmill import Decoder, models
+from latentmill import Decoder, registry
 from latentmill.errors import InputError
 from latentmill.export import entry, inputs, latency
 from latentmill.trials import trained_model
@@ -24,8 +24,8 @@ from latentmill.trials.code import imported_files
 
 SHAPE = (1, 8, 8)
 COPIER = SAMPLES | {"rule_2": VERDICT | {"status": "fail"}}
-LADDER = {"naive_bayes": {}, "other": {"variant": "naive_bayes", "pseudocount": 2.0}}
-SECTIONS = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}}
+LADDER = {"naive_bayes": {}, "other": {"model": "naive_bayes", "pseudocount": 2.0}}
+SECTIONS = {"data": {"source": "digits"}, "trial": {}, "priors": {}, "train": {}, "evaluation": {}, "export": {}}
 Stamps = dict[str, tuple[int, int]]
 
 
@@ -36,8 +36,8 @@ class Project:
         self.root, self.stage = root, stage
         images = np.random.default_rng(0).integers(0, 256, (60, *SHAPE), dtype=np.uint8)
         splits = {"train": images[:40], "val": images[40:50], "test": images[50:]}
-        prepared_sets.write(root / "data/prepared", splits, {"train": np.arange(40) % 2})
-        self.metrics = {name: {"samples": {"normal": SAMPLES}, "exported_prior": "normal"} for name in LADDER}
+        prepared_sets.write(root / "data/prepared", splits, {"train": np.arange(40) % 2, "val": np.arange(10) % 2})
+        self.metrics = {name: {"samples": {"own": SAMPLES}, "exported_prior": "own"} for name in LADDER}
         for name in LADDER:
             self.put_model(name)
         self.write_metrics()
@@ -46,19 +46,38 @@ class Project:
         (root / "exports/README.md").write_text("read me")
 
     def put_model(self, name: str, seed: int = 0) -> None:
-        hparams = dict(LADDER[name])
-        variant = hparams.pop("variant", name)
+        config = {key: value for key, value in LADDER[name].items() if key != "model"}
         torch.manual_seed(seed)
-        model = models.build(variant, hparams, SHAPE)
+        model = registry.build("models", "naive_bayes", config, SHAPE)
         model.thresholds.normal_()
-        trial = {"variant": variant, "model": model.Config.model_validate(hparams).model_dump()}
-        record = {"trial": trial, "image_shape": list(SHAPE), "fingerprint": "f", "data_digest": "d"}
-        (self.root / "models" / name).mkdir(parents=True, exist_ok=True)
-        trained_model.save(self.root / "models" / name, model, record)
+        self.save("models", name, "naive_bayes", model, config)
+
+    def put_coded(self, name: str, *priors: str) -> None:
+        """In place of an entry's model one with codes, and priors of these."""
+        config, digest = {"latent": 2, "hidden": 8}, {}
+        for prior in ("", *priors):
+            family = "priors" if prior else "models"
+            model = registry.build(family, prior or "vae", {} if prior else config, (2,) if prior else SHAPE)
+            where = f"{name}/priors/{prior}" if prior else name
+            self.save("models", where, prior or "vae", model, {} if prior else config, parent=prior and "f", **digest)
+            digest = digest or {"parent_weights_sha256": self.record(name)["weights_sha256"]}
+
+    def save(self, root: str, where: str, name: str, model, config, parent="", **more) -> None:
+        folder, full = self.root / root / where, model.Config.model_validate(config).model_dump()
+        trial = {"model": name, "config": full, "parent": parent or None}
+        record = {"trial": trial, "shape": list(model.shape), "classes": 0, "fingerprint": "f", "data_digest": "d"}
+        folder.mkdir(parents=True, exist_ok=True)
+        trained_model.save(folder, model, record | more)
+
+    def record(self, where: str) -> dict:
+        return json.loads((self.root / "models" / where / "trial.json").read_text())
 
     def write_metrics(self) -> None:
-        (self.root / "evaluation").mkdir(exist_ok=True)
-        (self.root / "evaluation/metrics.json").write_text(json.dumps(self.metrics))
+        folder = self.root / "evaluation/entries"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, metrics in self.metrics.items():
+            (folder / f"{name}.json").write_text(json.dumps(metrics))
 
     def write_params(self, ladder=LADDER, **export) -> None:
         YAML().dump(SECTIONS | {"ladder": ladder, "export": export}, self.root / "params.yaml")
@@ -221,7 +240,7 @@ def test_an_entry_that_nobody_evaluated_is_an_error_and_no_refusal(project):
 
 
 def test_a_refusal_is_an_output_that_stays_until_it_may_be_exported(exported):
-    exported.metrics["other"] = exported.metrics["other"] | {"samples": {"normal": COPIER}}
+    exported.metrics["other"] = exported.metrics["other"] | {"samples": {"own": COPIER}}
     exported.write_metrics()
     exported.export()
     refused = exported.stamps("other")
@@ -307,6 +326,55 @@ def test_a_refusal_of_a_removed_entry_goes_too(project):
     assert [path.name for path in (project.root / "graphs").iterdir()] == ["naive_bayes"]
 
 
+def under(*priors: str, exported: str) -> dict:
+    return {"samples": dict.fromkeys(priors, SAMPLES), "exported_prior": exported}
+
+
+@pytest.mark.parametrize("exported_prior", ["normal", "mixture"])
+def test_the_prior_that_the_evaluation_chose_is_exported(project, exported_prior):
+    project.put_coded("other", "normal", "mixture")
+    project.metrics["other"] = under("normal", "mixture", exported=exported_prior)
+    project.write_metrics()
+    project.export()
+    card = Decoder(project.root / "graphs/other").card
+    assert card["prior_trial"]["model"] == exported_prior
+    assert card["prior_trial"]["weights_sha256"] == project.record(f"other/priors/{exported_prior}")["weights_sha256"]
+    assert card["noise"]["categorical"] == (exported_prior == "mixture")
+
+
+def test_a_prior_that_could_not_be_trained_costs_the_others_nothing(project):
+    project.put_coded("other", "normal")
+    failed = project.root / "models/other/priors/flow"
+    failed.mkdir()
+    trained_model.save_failure(failed, "other/flow", trained_model.Failure("loss is nan"), [])
+    project.metrics["other"] = under("normal", exported="normal")
+    project.write_metrics()
+    project.export()
+    assert Decoder(project.root / "graphs/other").card["prior_trial"]["model"] == "normal"
+
+
+def test_a_prior_of_other_weights_is_not_exported_with_a_model(project):
+    project.put_coded("other", "normal")
+    model = registry.build("models", "vae", {"latent": 2, "hidden": 8}, SHAPE)
+    project.save("models", "other", "vae", model, {"latent": 2, "hidden": 8})
+    project.metrics["other"] = under("normal", exported="normal")
+    project.write_metrics()
+    with pytest.raises(InputError, match="models/other/priors/normal must be of the model beside it"):
+        project.export()
+
+
+def test_another_prior_or_the_choice_of_one_changes_the_digest(project):
+    project.put_coded("other", "normal")
+    project.metrics["other"] = under("normal", exported="normal")
+    found = [digests(project)["other"]]
+    project.put_coded("other", "normal", "mixture")
+    project.metrics["other"] = under("normal", "mixture", exported="normal")
+    found.append(digests(project)["other"])
+    project.metrics["other"] = under("normal", "mixture", exported="mixture")
+    found.append(digests(project)["other"])
+    assert len(set(found)) == 3
+
+
 HALF_WAY = """
 import os, runpy, signal, sys
 from latentmill.export import writer
@@ -348,7 +416,7 @@ def test_what_is_published_is_what_was_exported_and_takes_the_place_of_what_was_
 
 
 def test_the_champion_is_the_best_export_and_its_card_says_what_it_was_chosen_by(exported, capfd):
-    exported.metrics["other"]["samples"] = {"normal": SAMPLES | {"validation": {"frechet_distance": 2.0}}}
+    exported.metrics["other"]["samples"] = {"own": SAMPLES | {"validation": {"frechet_distance": 2.0}}}
     exported.write_metrics()
     exported.export()
     exported.stage("champion").main()

@@ -11,7 +11,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from latentmill.errors import InputError
-from latentmill.evaluation import corruptions, encoder, features, fidelity, self_supervised
+from latentmill.evaluation import corruptions, fidelity
+from latentmill.features import encoder, self_supervised, spaces
 from latentmill.features.self_supervised import SelfSupervisedFeatures
 from latentmill.features.spaces import ClassifierFeatures, PixelFeatures, TimmFeatures, feature_space
 
@@ -42,7 +43,7 @@ def classifier(labelled) -> ClassifierFeatures:
 @pytest.fixture
 def brief(monkeypatch):
     """Training that is soon over."""
-    monkeypatch.setattr(features, "STEPS", 50)
+    monkeypatch.setattr(spaces, "STEPS", 50)
     monkeypatch.setattr(self_supervised, "STEPS", 50)
 
 
@@ -269,7 +270,7 @@ def test_transparent_images_lie_on_white_before_a_network_of_timm():
 
 
 def test_components_are_of_all_classes_though_images_are_sorted(monkeypatch):
-    monkeypatch.setattr(features, "FITTED_VALUES", 0)  # as few images as may be
+    monkeypatch.setattr(spaces, "FITTED_VALUES", 0)  # as few images as may be
     images = np.repeat(random_bytes(2, (1, 4, 4)), 200, axis=0)
     assert np.ptp(PixelFeatures.fit(images)(as_float(images)), axis=0).max() > 0.1
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import IMAGE_SHAPE, each_variant
+from conftest import IMAGE_SHAPE, each_model
+from pairs import batches
 from scipy.stats import kstest, norm
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -24,29 +25,22 @@ from latentmill.evaluation.latent import (
     posterior_draws,
     traversals,
 )
-from latentmill.evaluation.sampling import sample_codes
 from latentmill.features.distances import TooFew
 from latentmill.features.spaces import PixelFeatures
-from latentmill.priors import StandardNormal
 
 VAE, GAUSSIAN_VAE = ({"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0})
-PPCA = {"latent": 5, "components": 3}
+PPCA = {"latent": 5}
 AUTOENCODER = {"latent": 3, "network": "conv"}
 
 
 class Shown(Decodes):
     """The image of a code is a row of pixels: a function of each dimension."""
 
-    prior_name = "normal"
+    def __init__(self, function=lambda z: z, code_shape=(-1,)) -> None:
+        self.function, self.code_shape = function, code_shape
 
-    def __init__(self, function=lambda z: z) -> None:
-        self.function = function
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.function(z)[:, None, None]
-
-    def prior(self, name):
-        return StandardNormal(3)
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.function(z).flatten(1)[:, None, None]
 
 
 def normal(count: int, dimensions: int = 3, seed: int = 0) -> np.ndarray:
@@ -115,17 +109,18 @@ def test_interpolation_is_a_straight_line_between_the_codes(trained, digits):
         np.testing.assert_allclose(lines[:, step], expected, atol=1e-5)
 
 
-@each_variant
-def test_posterior_draws_scatter_around_the_codes_where_there_is_a_posterior(name, config, trained, digits):
+@each_model
+def test_posterior_draws_scatter_around_the_codes_where_there_is_a_posterior(name, config, trained, digits, labels):
     model, _ = trained(name, config)
     if not isinstance(model, Encodes):
         pytest.skip("has no codes")
-    first, again, other = (posterior_draws(model, Batches(digits), seed) for seed in (0, 0, 1))
-    assert first.shape == (600, model.latent)
+    images = batches(model, digits, labels)
+    first, again, other = (posterior_draws(model, images, seed) for seed in (0, 0, 1))
+    assert first.shape == (600, *model.code_shape)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any() == isinstance(model, HasPosterior)
     if not isinstance(model, HasPosterior):
-        np.testing.assert_allclose(first, codes(model, Batches(digits)), atol=1e-6)
+        np.testing.assert_allclose(first, codes(model, images), atol=1e-6)
 
 
 # Lines and the map
@@ -147,7 +142,7 @@ def test_steps_do_not_depend_on_what_is_decoded_at_a_time(trained, digits, monke
     model, _ = trained("vae", VAE)
     z = codes(model, Batches(digits))
     whole = path_longest_step(model, z, seed=0)
-    monkeypatch.setattr(latent_module, "CHUNK", 7)
+    monkeypatch.setattr(latent_module, "CHUNK", 40)
     assert 1 < whole == pytest.approx(path_longest_step(model, z, seed=0), rel=1e-4)
 
 
@@ -287,15 +282,50 @@ def test_codes_that_are_all_the_same_are_not_separated():
     )
 
 
-def test_sampled_codes_are_those_of_the_prior(trained):
-    model, _ = trained("vae", VAE)
-    noise = torch.randn(30, 4, generator=torch.Generator().manual_seed(5))
-    np.testing.assert_allclose(sample_codes(model, "gaussian", 30, seed=5), model.prior("gaussian")(noise), atol=1e-6)
-    assert sample_codes(model, "normal", 7, seed=0).shape == (7, 3)
-
-
 def test_decoding_keeps_the_order(trained):
     model, _ = trained("vae", VAE)
     z = normal(1_100)
     with torch.no_grad():
         np.testing.assert_allclose(decode(model, z), model.decode(torch.from_numpy(z)), atol=1e-6)
+
+
+def test_codes_of_any_shape_are_rows_until_they_are_decoded():
+    rows = normal(6, 12)
+    model = Shown(lambda z: z + 0.0 * z[:, :1, :1, :1], code_shape=(2, 3, 2))
+    np.testing.assert_array_equal(decode(model, rows)[:, 0, 0], rows)
+    np.testing.assert_allclose(interpolate(model, rows[:3], rows[3:], steps=3)[:, 2, 0, 0], rows[3:], atol=1e-6)
+    assert traversals(model, rows, activity=np.ones(12)).shape == (10, 11, 1, 1, 12)
+
+
+@pytest.fixture(scope="module")
+def conditional(trained):
+    return trained("conditional_vae", {"latent": 3, "hidden": 50})[0]
+
+
+def test_a_conditional_model_decodes_each_code_with_its_own_label(conditional):
+    z, labels = normal(20), np.arange(20) % 10
+    with torch.no_grad():
+        expected = conditional.decode(torch.from_numpy(z), torch.from_numpy(labels))
+    np.testing.assert_allclose(decode(conditional, z, labels), expected, atol=1e-6)
+
+
+def test_a_line_keeps_the_label_of_its_start(conditional):
+    z, labels = normal(8), np.arange(8)
+    lines = interpolate(conditional, z[:4], z[4:], 3, labels[:4])
+    np.testing.assert_allclose(lines[:, 2], decode(conditional, z[4:], labels[:4]), atol=1e-6)
+    assert path_longest_step(conditional, normal(60), seed=0, labels=np.arange(60) % 10) >= 1
+
+
+def test_the_dimensions_of_a_conditional_model_move_under_the_commonest_label(conditional):
+    z, labels = normal(30), np.repeat([2, 5, 7], [5, 20, 5])
+    middle = decode(conditional, z.mean(0, keepdims=True), np.array([5]))[0]
+    np.testing.assert_allclose(traversals(conditional, z, np.ones(3), labels)[0, 5], middle, atol=1e-5)
+
+
+def test_kl_and_codes_of_a_conditional_model_are_those_under_each_images_label(conditional, digits, labels):
+    images = batches(conditional, digits, labels, slice(0, 100))
+    with torch.no_grad():
+        mean, _ = conditional.posterior(images[:], torch.from_numpy(labels[:100]))
+    np.testing.assert_allclose(codes(conditional, images), mean, atol=1e-5)
+    moved = Batches(digits[:100], labels=(labels[:100] + 1) % 10)
+    assert not np.allclose(kl_per_dimension(conditional, images, 0), kl_per_dimension(conditional, moved, 0), rtol=1e-4)

@@ -16,7 +16,7 @@ from latentmill.evaluation.likelihood import evaluate_likelihood, importance_bou
 from latentmill.observations import Bernoulli, Gaussian
 
 VAE, GAUSSIAN_VAE = ({"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0})
-PPCA = {"latent": 5, "components": 3}
+PPCA = {"latent": 5}
 
 
 class Linear(HasPosterior):
@@ -25,11 +25,11 @@ class Linear(HasPosterior):
     def __init__(self, error: float) -> None:
         self.error, self.calls, self.observation = error, [], Gaussian()
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean = 0.8 * x.flatten(1) + self.error
         return mean, torch.full_like(mean, math.log(0.2))
 
-    def log_p_x_given_z(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         self.calls.append(z.shape)
         return gaussian_log_prob(x.flatten(1), z, torch.full_like(z, math.log(0.25))).sum(-1)
 
@@ -126,6 +126,45 @@ def test_points_of_the_curve_are_means_over_groups_of_the_same_weights():
     log_weights = torch.log(torch.arange(1.0, 8.0, dtype=torch.float64))[:, None]
     expected = (math.log(2) + math.log(5)) / 2  # the means of 1, 2, 3 and of 4, 5, 6; 7 is left over
     assert float(likelihood._grouped_bound(log_weights, 3)) == pytest.approx(expected)
+
+
+class OnGrid(Linear):
+    """The same for each of four pixels, whose codes are a grid (2, 2)."""
+
+    def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean = 0.8 * x[:, 0] + self.error
+        return mean, torch.full_like(mean, math.log(0.2))
+
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return gaussian_log_prob(x[:, 0], z, torch.full_like(z, math.log(0.25))).flatten(2).sum(-1)
+
+
+def test_codes_may_have_any_shape():
+    x = linear_x(120)[0].reshape(30, 1, 2, 2)
+    exact = Normal(0.0, math.sqrt(1.25)).log_prob(x.double()).sum((1, 2, 3))
+    found = importance_bound(OnGrid(error=0.0), x, 3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.curve[3], exact, rtol=1e-4, atol=1e-3)
+    wrong = importance_bound(OnGrid(error=0.1), x, 3_000, torch.Generator().manual_seed(0))
+    assert float((wrong.curve[1] - exact).mean()) == pytest.approx(-4 * 0.5 * 0.1**2 / 0.2, abs=0.02)
+    assert wrong.kl.shape == (30,)
+
+
+def test_the_bound_of_a_conditional_model_is_that_of_each_image_given_its_label(trained, digits, labels):
+    model, _ = trained("conditional_vae", {"latent": 3, "hidden": 50})
+    x = model.observation.observe(Batches(digits[:20])[:], torch.Generator().manual_seed(4))
+    found = evaluate_likelihood(model, Batches(digits[:20], labels=labels[:20]), samples=9, seed=4)
+    own = torch.from_numpy(labels[:20])
+    expected = importance_bound(model, x, 9, torch.Generator().manual_seed(5), own)
+    assert found.nats == pytest.approx(-float(expected.curve[9].mean()), rel=1e-6)
+    single = importance_bound(model, x[:1], 9, torch.Generator().manual_seed(5), own[:1])
+    assert float(single.curve[9][0]) == pytest.approx(float(expected.curve[9][0]), rel=1e-4)
+    other = importance_bound(model, x, 9, torch.Generator().manual_seed(5), (own + 1) % 10)
+    assert not torch.allclose(other.curve[9], expected.curve[9], rtol=1e-3)
+
+
+def test_a_gan_has_no_likelihood(trained, digits):
+    model, _ = trained("gan", {"latent": 3, "hidden": 50})
+    assert evaluate_likelihood(model, Batches(digits[:10]), samples=2, seed=0) is None
 
 
 def test_the_elbo_is_its_two_parts(trained, digits):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentmill.networks import DoublingToFew
+from latentmill.networks.conv import DoublingToFew
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

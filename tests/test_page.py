@@ -39,7 +39,7 @@ def browser():
 def files(tmp_path_factory, digits):
     """The page of an ordinary ladder, and one in which all text from outside is hostile."""
     verdict = {"status": "fail", "evidence": HOSTILE, "samples": 1}
-    hostile = PLAIN | {"samples": {"pixels": samples() | {"rule_1": verdict}}}
+    hostile = PLAIN | {"samples": {"own": samples() | {"rule_1": verdict}}}
     ladders = {
         "ordinary": {"plain": ("naive_bayes", PLAIN), "coded_by_a_network_with_a_long_name": ("vae", CODED)},
         "hostile": {HOSTILE: ("naive_bayes", hostile), "coded": ("vae", CODED)},
@@ -179,7 +179,7 @@ def test_the_keyboard_alone_opens_moves_and_closes(visit):
             page.keyboard.press("Tab")
     assert focused(page) == "0"
     page.keyboard.press("Enter")
-    assert shown(page) == f"Sample 1 of {SHOWN}: plain, no codes"
+    assert shown(page) == f"Sample 1 of {SHOWN}: plain, no prior"
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert shown(page).startswith("Sample 3 of")

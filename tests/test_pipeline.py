@@ -1,11 +1,13 @@
 """The pipeline as a user runs it: `dvc repro` in a git repository of its own, on the 8x8 digits."""
 
+import csv
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 SMALL = {
     "data": {"source": "digits"},
     "trial": {"epochs": 2},
-    "ladder": {"naive_bayes": {}, "vae": {"latent": [2, 3], "components": 3}},
+    "priors": {"normal": {}, "mixture": {"components": 3}},
+    "ladder": {"naive_bayes": {}, "vae": {"latent": [2, 3], "priors": ["normal", "mixture"]}},
     "train": {},
     "export": {},
     "evaluation": {"samples": 400, "importance_samples": 10, "likelihood_images": 50, "features": ["pixels"]},
@@ -80,18 +83,27 @@ def project(tmp_path_factory):
     return made
 
 
+def trials(project) -> Counter[tuple[str, str]]:
+    """By entry and prior, the number of trials."""
+    with (project.root / "trials.csv").open() as file:
+        return Counter((row["entry"], row["prior"]) for row in csv.DictReader(file))
+
+
 def test_one_command_goes_from_images_to_decoders_and_a_report(project):
     metrics = json.loads((project.root / "evaluation/metrics.json").read_text())
     assert list(metrics) == ["naive_bayes", "vae"]
     assert metrics["vae"]["likelihood"]["kind"] == "bound (10 samples)"
-    assert set(metrics["vae"]["samples"]) == {"normal", "gaussian", "mixture"}
-    assert metrics["naive_bayes"]["samples"]["pixels"]["rule_1"]["status"] == "fail", "noise is not of the data"
-    assert metrics["naive_bayes"]["samples"]["pixels"]["rule_2"]["status"] != "fail", "nor a copy of it"
+    assert set(metrics["vae"]["samples"]) == {"normal", "mixture"}
+    assert metrics["vae"]["exported_prior"] in ("normal", "mixture")
+    entries = {path.stem: json.loads(path.read_text()) for path in (project.root / "evaluation/entries").iterdir()}
+    assert entries == metrics
+    assert metrics["naive_bayes"]["samples"]["own"]["rule_1"]["status"] == "fail", "noise is not of the data"
+    assert metrics["naive_bayes"]["samples"]["own"]["rule_2"]["status"] != "fail", "nor a copy of it"
     graphs = sorted(path.relative_to(project.root).as_posix() for path in (project.root / "exports").rglob("*.onnx"))
     assert [path for path in graphs if "champion" not in path] == ["exports/naive_bayes/generator.onnx"] + [
         f"exports/vae/{name}.onnx" for name in ("decoder", "encoder", "generator")
     ]
-    assert len((project.root / "trials.csv").read_text().splitlines()) == 1 + 3
+    assert trials(project) == {("naive_bayes", ""): 1, ("vae", ""): 2, ("vae", "mixture"): 1}
     assert (project.root / "report/index.html").stat().st_size > 10_000
     assert "prepare" not in project.run("dvc", "status"), "but for the scan, which runs always"
     assert project.run("git", "status", "--porcelain").split() == ["??", "dvc.lock"], "outputs must be ignored by git"
@@ -144,9 +156,9 @@ def test_a_change_of_the_template_reruns_only_the_report(project):
 
 def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
     project.run("dvc", "exp", "run", "-S", "ladder.vae.latent=[2,3,4]", "--name", "wider", "train")
-    assert len((project.root / "trials.csv").read_text().splitlines()) == 1 + 4
-    records = list((project.root / ".latentmill/trials").glob("*/trial.json"))
-    assert len(records) == 4
+    assert trials(project) == {("naive_bayes", ""): 1, ("vae", ""): 3, ("vae", "mixture"): 1}
+    records = (project.root / ".latentmill/trials").glob("*/trial.json")
+    assert [json.loads(path.read_text())["trial"]["parent"] for path in records].count(None) == 4
     assert "wider" in project.run("dvc", "exp", "show", "--csv")
 
 
@@ -155,13 +167,14 @@ def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
     [
         (
             {"modle": {}},
-            "params.yaml: unknown key 'modle'; the keys here are data, trial, ladder, train, evaluation",
+            "params.yaml: unknown key 'modle'; the keys here are data, trial, priors, ladder, train, evaluation",
         ),
         ({"trial": {"epoch": 3}}, "params.yaml: unknown key 'trial.epoch'"),
         ({"trial": {"epochs": -1}}, "trial.epochs: Input should be greater than or equal to 1, but got -1"),
         ({"ladder": {}}, "params.yaml: ladder: Dictionary should have at least 1 item"),
         ({"ladder": {"vae": {"latent": []}}}, "params.yaml: ladder.vae.latent must have at least one value"),
-        ({"ladder": {"gan": {}}}, "params.yaml: ladder.gan: a variant must be one of"),
+        ({"ladder": {"gone": {}}}, "params.yaml: ladder.gone: a model must be one of"),
+        ({"ladder": {"vae": {"priors": ["gone"]}}}, "ladder.vae.priors must be of normal, mixture, but one is 'gone'"),
         ({"data": {"source": "arrays", "path": "gone.npy"}}, "gone.npy"),
     ],
     ids=lambda value: str(value)[:40],
@@ -234,25 +247,26 @@ COPIER = '''"""Hands out some of its training images."""
 import torch
 
 from latentmill.config import Settings
-from latentmill.contract import Model
+from latentmill.contract import Generates, HasCriterion, Model
 
 
-class Copier(Model):
+class Copier(Model, Generates, HasCriterion):
     closed_form = True
-    Config = Model
+    Config = Settings
     noise_width = 200
+    criterion_draws = {}
 
-    def __init__(self, config, image_shape):
-        super().__init__(config, image_shape)
-        self.register_buffer("images", torch.zeros(self.noise_width, *image_shape))
+    def __init__(self, config, shape, classes=0):
+        super().__init__(config, shape, classes)
+        self.register_buffer("images", torch.zeros(self.noise_width, *shape))
 
-    def before_training(self, images, generator):
-        self.images.copy_(torch.cat(list(images.chunks()))[: self.noise_width])
+    def fit(self, examples, val, generator):
+        self.images.copy_(torch.cat(list(examples.chunks()))[: self.noise_width])
 
-    def forward(self, batch, noise):
-        return {"loss": batch["image"].mean((1, 2, 3))}
+    def criterion(self, batch, noise):
+        return batch["image"].mean((1, 2, 3))
 
-    def generate(self, noise):
+    def generate(self, noise, label=None):
         return self.images[noise.argmax(1)]
 '''
 

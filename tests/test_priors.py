@@ -1,13 +1,27 @@
-"""Priors against what they were fitted to: their samples, the choice of their components, saving and loading."""
+"""Priors against the codes that they were fitted to: samples, criterion, saving and loading."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
+from pairs import fitted
+from scipy.stats import multivariate_normal
+from sklearn.datasets import make_moons
 
+from latentmill import registry
+from latentmill.config import TrainingConfig
+from latentmill.contract import HasCriterion, Model
+from latentmill.data.batches import Batches
+from latentmill.draws import drawn
 from latentmill.errors import InputError
-from latentmill.priors import COMPONENTS, Mixture, StandardNormal
+from latentmill.evaluation.holes import discrepancy
+from latentmill.priors.mixture import COMPONENTS, Mixture
+from latentmill.training.loop import Setup, train
 
 CENTRES = torch.tensor([[-9.0, 0.0], [-4.0, 6.0], [0.0, -6.0], [4.0, 5.0], [9.0, 1.0]])
+SMALL = {"normal": {}, "mixture": {"components": 3}, "flow": {"hidden": 16, "depth": 1, "steps": 3}}
+each_prior = pytest.mark.parametrize("name", registry.names("priors"))
 
 
 def clusters(count: int, seed: int, centres: torch.Tensor = CENTRES) -> np.ndarray:
@@ -17,15 +31,68 @@ def clusters(count: int, seed: int, centres: torch.Tensor = CENTRES) -> np.ndarr
     return (chosen + torch.randn(chosen.shape, generator=generator)).numpy()
 
 
-def fitted(codes: np.ndarray, held_out: np.ndarray, components: int | None = None) -> Mixture:
-    mixture = Mixture(codes.shape[1], components)
-    mixture.fit(codes, held_out, seed=0)
-    return mixture
+def mixed(codes: np.ndarray, held_out: np.ndarray, components: int | None = None) -> Mixture:
+    return fitted("mixture", codes, held_out, components=components)
+
+
+def noise(made: Model, count: int) -> torch.Tensor:
+    return torch.randn(count, made.noise_width, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def draws(made: Model, count: int) -> np.ndarray:
+    """Codes (count, …)."""
+    return made.generate(noise(made, count)).numpy()
+
+
+# All priors
+
+
+@each_prior
+@pytest.mark.parametrize("shape", [(2,), (3, 2, 2)], ids=str)
+def test_draws_have_the_shape_of_the_codes_and_follow_from_their_noise(name, shape):
+    codes = np.random.default_rng(0).normal(size=(300, *shape)).astype(np.float32)
+    made = fitted(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
+    first, again = draws(made, 20), draws(made, 20)
+    assert first.shape == (20, *shape)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(draws(made, 20)[:7], made.generate(noise(made, 20)[:7]).detach(), atol=1e-5)
+
+
+@each_prior
+def test_weights_come_back(name):
+    codes = clusters(300, seed=0)
+    saved = fitted(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
+    loaded = registry.build("priors", name, SMALL[name], (2,))
+    loaded.load_state_dict(saved.state_dict())
+    np.testing.assert_array_equal(draws(loaded.eval(), 50), draws(saved, 50))
+
+
+@each_prior
+def test_the_criterion_prefers_codes_like_those_of_training(name):
+    codes = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    made = fitted(name, codes, codes, TrainingConfig(epochs=20, learning_rate=1e-2), **SMALL[name])
+    assert isinstance(made, HasCriterion)
+    near, far = (torch.from_numpy(codes[:200] + offset) for offset in (np.float32(0), np.float32(6)))
+    given = drawn(made.criterion_draws, 200, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        criteria = [made.criterion({"code": each}, given) for each in (near, far)]
+    assert criteria[0].shape == (200,)
+    assert float(criteria[0].mean()) < float(criteria[1].mean())
+
+
+# The standard normal
 
 
 def test_the_standard_normal_is_its_noise():
-    noise = torch.randn(4, 3)
-    assert StandardNormal(3)(noise) is noise
+    made = registry.build("priors", "normal", {}, (3,))
+    given = torch.randn(4, 3)
+    assert torch.equal(made.generate(given), given)
+    expected = multivariate_normal(np.zeros(3)).logpdf(given.numpy())
+    np.testing.assert_allclose(made.criterion({"code": given}, {}), -expected, rtol=1e-4)
+
+
+# The mixture
 
 
 def test_a_fitted_mixture_samples_what_it_was_fitted_to(generator):
@@ -33,33 +100,52 @@ def test_a_fitted_mixture_samples_what_it_was_fitted_to(generator):
     spread = torch.tensor([[1.0, 0.0], [0.8, 0.3]])
     component = torch.multinomial(weights, 6_000, replacement=True, generator=generator)
     codes = centres[component] + torch.randn(6_000, 2, generator=generator) @ spread.T
-    mixture = fitted(codes.numpy(), codes.numpy(), components=2)
-    drawn = mixture(torch.randn(20_000, mixture.noise_width, generator=generator))
+    drawn = torch.from_numpy(draws(mixed(codes.numpy(), codes.numpy(), components=2), 20_000))
     right = drawn[:, 0] > 0
     assert float(right.float().mean()) == pytest.approx(0.75, abs=0.02)
     np.testing.assert_allclose(drawn[right].mean(0), centres[1], atol=0.05)
     np.testing.assert_allclose(torch.cov(drawn[~right].T), spread @ spread.T, atol=0.08)
 
 
-def test_one_component_is_the_gaussian_with_the_mean_and_covariance_of_the_codes(generator):
+def test_the_criterion_of_a_mixture_is_its_log_likelihood():
+    codes = clusters(1_000, seed=0)
+    made = mixed(codes, codes, components=3)
+    parts = zip(made.log_weights, made.means.double(), made.scales.double(), strict=True)
+    densities = [
+        math.exp(weight) * multivariate_normal(mean.numpy(), (scale @ scale.T).numpy()).pdf(codes[:50])
+        for weight, mean, scale in parts
+    ]
+    found = made.criterion({"code": torch.from_numpy(codes[:50])}, {})
+    np.testing.assert_allclose(found, -np.log(np.sum(densities, 0)), rtol=1e-3)
+
+
+def test_the_first_noise_column_of_a_mixture_selects_the_component():
+    made = mixed(clusters(2_000, seed=0), clusters(500, seed=1), components=5)
+    assert (made.noise_width, made.noise_choices) == (3, 1)
+    given = torch.zeros(1_000, 3)
+    given[:, 0] = noise(made, 1_000)[:, 0]
+    centres = made.generate(given)
+    assert {tuple(row) for row in centres.tolist()} == {tuple(row) for row in made.means.tolist()}
+
+
+def test_one_component_is_the_gaussian_with_the_mean_and_covariance_of_the_codes():
     codes = clusters(3_000, seed=0)
-    mixture = fitted(codes, codes, components=1)
+    mixture = mixed(codes, codes, components=1)
     np.testing.assert_allclose(mixture.means[0], codes.mean(0), atol=1e-5)
     covariance = (mixture.scales[0] @ mixture.scales[0].T).numpy()
     np.testing.assert_allclose(covariance, np.cov(codes.T, bias=True), rtol=1e-3, atol=1e-3)
-    drawn = mixture(torch.randn(20_000, mixture.noise_width, generator=generator)).numpy()
-    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T), rtol=0.05, atol=0.5)
+    np.testing.assert_allclose(np.cov(draws(mixture, 20_000).T), np.cov(codes.T), rtol=0.05, atol=0.5)
 
 
 def test_as_many_components_are_chosen_as_there_are_clusters():
-    assert fitted(clusters(2_000, seed=0), clusters(500, seed=1)).components == 5
+    assert mixed(clusters(2_000, seed=0), clusters(500, seed=1)).components == 5
 
 
 def test_the_choice_is_that_of_the_held_out_codes():
     """Five clusters in the codes that it is fitted to, one broad cloud in those held out: few components win."""
     codes = clusters(2_000, seed=0)
-    broad = np.random.default_rng(0).multivariate_normal(codes.mean(0), np.cov(codes.T), 500)
-    assert fitted(codes, broad).components < 5
+    broad = np.random.default_rng(0).multivariate_normal(codes.mean(0), np.cov(codes.T), 500).astype(np.float32)
+    assert mixed(codes, broad).components < 5
 
 
 @pytest.mark.parametrize(("count", "most"), [(30, 1), (39, 1), (40, 2), (120, 5), (2_000, 50)])
@@ -67,50 +153,98 @@ def test_each_component_has_at_least_twenty_codes(count, most):
     """With a cluster a candidate the largest number allowed wins."""
     centres = 30.0 * torch.eye(50)[:, :40]
     codes = clusters(count, seed=0, centres=centres[:most])
-    assert fitted(codes, clusters(400, seed=1, centres=centres[:most])).components <= most
+    assert mixed(codes, clusters(400, seed=1, centres=centres[:most])).components <= most
 
 
 def test_copies_of_a_code_are_no_cluster():
     codes = np.repeat(clusters(10, seed=0), 1_000, axis=0)
-    assert fitted(codes, codes).components == 1
+    assert mixed(codes, codes).components == 1
 
 
-@pytest.mark.parametrize("codes", [np.zeros((200, 3), np.float32), np.zeros((2, 3), np.float32)], ids=len)
-def test_constant_codes_give_themselves(codes, generator):
-    mixture = fitted(codes + 4, codes + 4)
-    drawn = mixture(torch.randn(100, mixture.noise_width, generator=generator))
+@pytest.mark.parametrize("count", [200, 2])
+def test_constant_codes_give_themselves(count):
+    codes = np.full((count, 3), 4, np.float32)
+    mixture = mixed(codes, codes)
     assert mixture.components == 1
-    np.testing.assert_allclose(drawn, 4, atol=0.05)
+    np.testing.assert_allclose(draws(mixture, 100), 4, atol=0.05)
 
 
 def test_a_given_number_of_components_is_kept():
-    assert fitted(clusters(500, seed=0), clusters(100, seed=1), components=3).components == 3
+    assert mixed(clusters(500, seed=0), clusters(100, seed=1), components=3).components == 3
 
 
-@pytest.mark.parametrize("wanted", [None, 7])
-def test_a_chosen_number_of_components_comes_back_with_the_weights(wanted, generator):
-    saved = fitted(clusters(2_000, seed=0), clusters(500, seed=1), wanted)
-    loaded = Mixture(2, wanted)
+def test_a_chosen_number_of_components_comes_back_with_the_weights():
+    saved = mixed(clusters(2_000, seed=0), clusters(500, seed=1))
+    loaded = registry.build("priors", "mixture", {}, (2,))
     loaded.load_state_dict(saved.state_dict())
-    noise = torch.randn(50, saved.noise_width, generator=generator)
-    assert loaded.components == saved.components == (wanted or 5)
-    assert torch.equal(loaded(noise), saved(noise))
+    assert loaded.components == saved.components == 5
+    np.testing.assert_array_equal(draws(loaded, 50), draws(saved, 50))
 
 
 def test_weights_of_another_dimension_are_refused():
+    other = registry.build("priors", "mixture", {"components": 4}, (2,)).state_dict()
     with pytest.raises(RuntimeError, match="size mismatch"):
-        Mixture(3).load_state_dict(Mixture(2, components=4).state_dict())
+        registry.build("priors", "mixture", {}, (3,)).load_state_dict(other)
 
 
-def test_a_mixture_needs_as_many_codes_as_components():
-    with pytest.raises(InputError, match="at most the number of training images, 3, but got components=4"):
-        fitted(np.zeros((3, 2)), np.zeros((3, 2)), components=4)
-
-
-def test_one_code_has_no_variance():
-    with pytest.raises(InputError, match="at least 2 training images, but got 1"):
-        fitted(np.zeros((1, 2)), np.zeros((3, 2)))
+@pytest.mark.parametrize(("count", "components"), [(3, 4), (1, None)])
+def test_a_mixture_needs_as_many_codes_as_components_and_two(count, components):
+    codes = np.zeros((count, 2), np.float32)
+    with pytest.raises(InputError, match=f"as many components as codes.* components={components} for {count} codes"):
+        mixed(codes, codes, components)
 
 
 def test_the_candidates_rise():
     assert list(COMPONENTS) == sorted(set(COMPONENTS))
+
+
+# The flow
+
+
+def moons(count: int, seed: int) -> np.ndarray:
+    """Codes (count, 2) on two half circles: no Gaussian, and far from the origin."""
+    return (4 * make_moons(count, noise=0.05, random_state=seed)[0] + 20).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def flow() -> tuple[Model, list[dict[str, float]]]:
+    """A flow of moons, and its history."""
+    torch.manual_seed(0)
+    made = registry.build("priors", "flow", {"hidden": 64, "depth": 2, "dropout": 0.0, "steps": 12}, (2,))
+    training = TrainingConfig(epochs=40, patience=40, batch_size=200, learning_rate=3e-3, schedule="one-cycle")
+    found = train(made, Setup(Batches(moons(2_000, 0)), Batches(moons(500, 1))), training, seed=0)
+    return made.eval(), found.history
+
+
+def test_the_loss_of_a_flow_falls(flow):
+    _, history = flow
+    assert history[-1]["train_loss"] < 0.9 * history[0]["train_loss"]
+    assert history[-1]["val_loss"] < 0.9 * history[0]["val_loss"]
+
+
+def test_a_flow_is_nearer_to_codes_on_two_moons_than_a_gaussian_is(flow):
+    made, _ = flow
+    codes, new = moons(2_000, 0), moons(1_000, 2)
+    gaussian = draws(mixed(codes, codes, components=1), 1_000)
+    assert discrepancy(draws(made, 1_000), new) < 0.3 * discrepancy(gaussian, new)
+
+
+def test_dropout_of_a_flow_is_of_training_alone(flow):
+    codes = moons(300, 0)
+    made = registry.build("priors", "flow", SMALL["flow"] | {"dropout": 0.5}, (2,))
+    made.fit(Batches(codes), Batches(codes), torch.Generator())
+    (phase,) = made.phases()
+    batch, rows = {"code": torch.from_numpy(codes)}, torch.Generator().manual_seed(0)
+    given = drawn(phase.draws, 300, rows)
+    kept = given | {"units": torch.full_like(given["units"], -(2**15))}
+    assert not torch.allclose(made.loss(batch, given)["loss"], made.loss(batch, kept)["loss"])
+    assert "units" not in made.criterion_draws
+    np.testing.assert_array_equal(draws(made, 5), draws(made, 5))
+
+
+def test_codes_that_hardly_vary_in_a_dimension_are_finite():
+    codes = np.stack([np.random.default_rng(0).normal(size=300), np.full(300, 7.0)], 1).astype(np.float32)
+    made = fitted("flow", codes, codes, TrainingConfig(epochs=1), **SMALL["flow"])
+    drawn_codes = draws(made, 200)
+    assert np.isfinite(drawn_codes).all()
+    np.testing.assert_allclose(drawn_codes[:, 1], 7, atol=0.05)

@@ -176,8 +176,17 @@ def test_images_are_compared_with_their_reconstructions_some_at_a_time(trained, 
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-5)
 
 
+def test_a_conditional_model_reconstructs_each_image_under_its_own_label(trained, digits, labels):
+    model, _ = trained("conditional_vae", {"latent": 3, "hidden": 50})
+    found = compare_all(model, Batches(digits, labels=labels))
+    images, label = Batches(digits)[:], torch.from_numpy(labels)
+    with torch.no_grad():
+        expected = model.decode(model.encode(images, label), label).numpy()
+    np.testing.assert_allclose(found.mse, np.square(images.numpy() - expected).mean((1, 2, 3)), rtol=1e-4)
+
+
 def test_reconstructions_that_are_not_finite_are_refused(trained, digits, monkeypatch):
     model, _ = trained("vae", {"latent": 3})
-    monkeypatch.setattr(model, "decode", lambda z: torch.full((len(z), *IMAGE_SHAPE), torch.nan))
+    monkeypatch.setattr(model, "decode", lambda z, label: torch.full((len(z), *IMAGE_SHAPE), torch.nan))
     with pytest.raises(InputError, match="reconstructions must be finite, but 128 of 128"):
         reconstruct(model, Batches(digits)[:2])

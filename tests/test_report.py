@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def write(tmp_path, digits):
-    """Lay out what the other stages write, for entries: name -> (variant, metrics)."""
+    """Lay out what the other stages write, for entries: name -> (model, metrics)."""
     return lambda entries: pages.write(tmp_path, digits, entries)
 
 
@@ -135,9 +135,9 @@ def test_what_a_model_cannot_do_reads_as_a_dash(page):
 
 def test_each_prior_is_a_row_and_the_exported_one_and_the_champion_are_marked(page):
     assert [row["prior"] for row in page.leaderboard()] == [
-        "no codesexported",
+        "no priorexported",
         "N(0, I)",
-        "fitted mixtureexportedchampion",
+        "mixtureexportedchampion",
     ]
 
 
@@ -173,7 +173,7 @@ def test_verdicts_come_first_with_sign_evidence_and_sample_size(page):
 
 
 def test_a_model_without_verdicts_passes_no_rule(write):
-    bare = {"samples": {"pixels": {}}, "exported_prior": "pixels"}
+    bare = {"samples": {"own": {}}, "exported_prior": "own"}
     page = Page(render(read_inputs(*write({"plain": ("naive_bayes", bare)}))))
     assert "No model passes both rules." in page.text
     assert "the evaluation has no verdict" in page.text
@@ -188,7 +188,7 @@ def test_text_from_outside_is_escaped(write, tmp_path):
         {
             HOSTILE: (
                 "naive_bayes",
-                {"samples": {"pixels": prior}, "exported_prior": "pixels"} | {"likelihood": likelihood},
+                {"samples": {"own": prior}, "exported_prior": "own"} | {"likelihood": likelihood},
             )
         }
     )
@@ -205,9 +205,30 @@ def test_text_from_outside_is_escaped(write, tmp_path):
 
 
 def test_failed_trials_are_listed_with_their_error(page):
-    assert "1 of them failed" in page.text
+    assert "2 of them failed" in page.text
     assert "(latent 3): DivergedError: loss is\n<nan>" in page.text
     assert "latent 2 (of 2, 3)" in page.text
+
+
+def test_the_exported_prior_is_named_beside_the_distances_of_all(page):
+    assert "mixture. Fréchet distance to validation images: N(0, I) 3.88, mixture 2.20" in page.text
+    assert page.text.count("Fréchet distance to validation images:") == 1, "none where there is nothing to choose"
+
+
+def test_trials_of_priors_are_not_counted_among_those_of_the_model(page):
+    (row,) = [row for row in page.rows if row[0] == "2coded" and "vae" in row]
+    assert row[1:4] == ["vae", "2", "latent 2 (of 2, 3)"]
+    assert "coded/flow: too many steps" in page.text
+
+
+def test_a_criterion_that_is_a_distance_is_called_one(ordinary):
+    params, places = ordinary
+    path = places.models / "coded/trial.json"
+    record = json.loads(path.read_text())
+    put(path, record | {"trial": record["trial"] | {"features": "ab"}})
+    rows = Page(render(read_inputs(params, places))).rows
+    criteria = {row[0]: row[6] for row in rows if row[0] in ("1plain", "2coded") and len(row) == 7 and row[5] == "0.04"}
+    assert criteria == {"1plain": "\u22121.50", "2coded": "\u22121.50distance"}
 
 
 def test_every_sample_is_a_button_with_its_distances(page):
@@ -263,7 +284,7 @@ def test_what_was_refused_is_said_first_and_why(ordinary):
     first = page.text[: page.text.index("passes both rules")]
     assert "1 of 2 models exported, 1 refused." in first
     assert f"plain was refused: {pages.REFUSED}: near copies 0.31 ± 0.02. To export it, name plain in x." in first
-    assert page.leaderboard()[0]["prior"] == "no codesrefused"
+    assert page.leaderboard()[0]["prior"] == "no priorrefused"
     assert "Not exported: its samples are copies" in page.text
     assert "There is no champion" not in page.text
 
@@ -517,6 +538,7 @@ def test_damaged_inputs_end_in_one_line(ordinary, tmp_path, name, content, expec
         ("distances", samples(), "about as close as new images."),
         ("distances", samples(ratio=0.1), "too close to be new"),
         ("distances", {}, ""),
+        ("codes", drawn(), "over draws from the prior. Dimensions in which they differ: 2."),
         ("closest", samples(), "no more than the baseline"),
         ("closest", samples(copies=0.2), "20.0% of all samples are near copies (95% interval 18.0 to 22.0)"),
         ("closest", samples(copies=0.2), "look for copies"),
@@ -535,7 +557,6 @@ def test_captions_of_samples_follow_the_numbers(kind, found, expected):
         ("interpolations", "The longest step is 1.8 times the mean one"),
         ("traversals", "19 of 20 dimensions are active"),
         ("codes", "coloured by class"),
-        ("codes", "Dimensions in which codes and draws differ: 2 for N(0, I), 2 for fitted mixture."),
         ("kl", "26.5 nats in total. Collapsed to the prior, without information: 1."),
         (
             "likelihood",
@@ -552,7 +573,7 @@ def test_captions_do_without_numbers_that_were_not_found(kind):
     KINDS[kind].caption(Subject({"samples": {"normal": {}}}, "normal", labelled=False))
 
 
-def test_a_variant_is_introduced_by_its_docstring():
+def test_a_model_is_introduced_by_its_docstring():
     (style, first), *_, (_, last) = blocks = introduction("naive_bayes")
     assert (style, first) == ("text", "Naive Bayes: every pixel an independent coin.")
     assert next(text for style, text in blocks if style == "formula").startswith("log p(x) = sum_i")

@@ -33,9 +33,8 @@ def write(
     `entries` has the prior that each is to be exported with. One that `failed` has only the reason in metrics.json.
     """
     failed, order = failed or {}, list(entries)
-    results = {
-        key: results[key] for key in sorted(results, key=lambda key: order.index(key[0])) if key[0] not in failed
-    }
+    kept = sorted((key for key in results if key[0] not in failed), key=lambda key: (order.index(key[0]), key[1]))
+    results = {key: results[key] for key in kept}
     by_entry: dict[str, dict[str, EvaluationResult]] = {entry: {} for entry in entries if entry not in failed}
     for (entry, prior), each in results.items():
         by_entry[entry][prior] = each

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from latentmill.config import AUTO
 from latentmill.evaluation.fidelity import prdc
 from latentmill.evaluation.spaces import FidelitySpace, random_subset
 from latentmill.features.distances import TooFew, frechet_distance, kernel_distance
@@ -39,12 +38,12 @@ def selection_metrics(samples: np.ndarray, val: np.ndarray, spaces: list[Fidelit
 
 
 def exported_prior(wanted: str, samples: dict[str, dict[str, Any]]) -> str:
-    """The prior that an entry is exported with, of those with results: the one that is wanted, unless that is auto.
+    """The prior that an entry is exported with: the one that is wanted, unless that is auto or could not be trained.
 
-    auto is the nearest to the validation images of those that don't fail Rule 2, or of all if all fail; without
+    Then it is the nearest to the validation images of those that don't fail Rule 2, or of all if all fail; without
     distances, because there are too few images, it is the last.
     """
-    if wanted != AUTO:
+    if wanted in samples:
         return wanted
     allowed = [name for name, found in samples.items() if found["rule_2"]["status"] != "fail"] or list(samples)
 

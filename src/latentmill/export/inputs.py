@@ -15,7 +15,7 @@ from latentmill.trials.code import SOURCE, digest, imported_files
 
 WRITER = SOURCE / "latentmill" / "export" / "entry.py"  # its imports are the code that writes exports
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
-TRAINING_DATA = ("manifest.json", "train_labels.npy")  # the manifest has the digests of the images
+TRAINING_DATA = ("manifest.json", "train_labels.npy", "val_labels.npy")  # the manifest has the digests of the images
 
 Json = dict[str, Any]
 

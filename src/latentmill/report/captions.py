@@ -1,6 +1,6 @@
 """Captions of pictures, in one line: from the kind of the picture and the entry's numbers, never from its name.
 
-So an entry or a variant that is unknown here has captions like any other. A number that the evaluation lacks is left
+So an entry or a model that is unknown here has captions like any other. A number that the evaluation lacks is left
 out of the line.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from latentmill.report.inputs import Json
 from latentmill.report.numbers import percent, plain
 
-PRIORS = {"own": "by itself", "normal": "N(0, I)", "gaussian": "Gaussian"}  # others have their own names
+PRIORS = {"own": "no prior", "normal": "N(0, I)", "gaussian": "Gaussian"}  # others have their own names
 # The meaning of a median distance below so many times that of test images.
 DISTANCES = (
     (0.67, "too close to be new"),
@@ -149,12 +149,9 @@ def _active(subject: Subject) -> str:
 
 def _codes(subject: Subject) -> str:
     coloured = ", coloured by class" if subject.labelled else ""
-    priors = {prior: found["prior"] for prior, found in subject.metrics["samples"].items() if "prior" in found}
-    off = ", ".join(f"{found['dimensions_off']} for {prior_name(prior)}" for prior, found in priors.items())
-    return (
-        f"A map of the test images' codes{coloured}, over draws from the prior."
-        f"{f' Dimensions in which codes and draws differ: {off}.' if off else ''}"
-    )
+    found = subject.samples.get("prior", {})
+    off = f" Dimensions in which they differ: {found['dimensions_off']}." if found else ""
+    return f"A map of the test images' codes{coloured}, over draws from the prior.{off}"
 
 
 def _kl(subject: Subject) -> str:
@@ -188,11 +185,11 @@ KINDS = {
     "gallery": Kind("Samples and their nearest training images", SAMPLES, False, _gallery),
     "closest": Kind("The ten closest pairs", SAMPLES, False, _closest),
     "distances": Kind("Distance to the training data", SAMPLES, True, _distances),
+    "codes": Kind("Codes", SAMPLES, True, _codes),
     "reconstructions": Kind("Reconstructions", RECONSTRUCTION, False, _reconstructions),
     "worst": Kind("The worst reconstructions", RECONSTRUCTION, False, _worst),
     "interpolations": Kind("Interpolations", CODES, False, _interpolations),
     "traversals": Kind("Traversals", CODES, False, _traversals),
-    "codes": Kind("Codes", CODES, True, _codes),
     "kl": Kind("KL of each latent dimension", CODES, True, _kl),
     "likelihood": Kind("Likelihood bound", CODES, True, _likelihood),
 }

@@ -65,4 +65,5 @@ def render(inputs: Inputs) -> str:
 def _failure(trial: dict[str, str]) -> tuple[str, str, str]:
     """Entry, configuration and error of a failed trial."""
     config = {key.partition(".")[2]: value for key, value in trial.items() if "." in key and value}
-    return trial["entry"], ", ".join(f"{key} {value}" for key, value in config.items()), trial["error"]
+    study = f"{trial['entry']}/{trial['prior']}" if trial["prior"] else trial["entry"]
+    return study, ", ".join(f"{key} {value}" for key, value in config.items()), trial["error"]

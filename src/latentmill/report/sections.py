@@ -9,6 +9,7 @@ from latentmill import registry
 from latentmill.export.outcome import ExportOutcome
 from latentmill.report.captions import Subject, holes, prior_name
 from latentmill.report.inputs import Entry, Inputs, Json
+from latentmill.report.numbers import plain
 from latentmill.report.pictures import Gallery, Picture, gallery, pictures, shown_distances
 from latentmill.report.verdicts import ShownVerdict, verdicts
 
@@ -42,8 +43,9 @@ class Section:
     introduction: Blocks
     settings: list[str]  # the winner's values of what the ladder sets
     configuration: Json  # the winner's, complete
-    trials: int
+    trials: int  # without those of its priors
     record: Json
+    choice: str  # how near each prior is, where there are several
     outcome: ExportOutcome
     files: Json
     formats: Json
@@ -83,14 +85,25 @@ def _section(entry: Entry, inputs: Inputs) -> Section:
         introduction(trial["model"]),
         [_setting(key, configuration[key], tried) for key, tried in entry.space.items() if key in configuration],
         configuration | {"seed": trial["seed"]},
-        sum(row["entry"] == entry.name for row in inputs.trials),
+        sum(row["entry"] == entry.name and not row["prior"] for row in inputs.trials),
         entry.record,
+        _choice(entry.metrics),
         entry.outcome,
         entry.files,
         entry.formats,
         [_prior(f"sheet-{entry.rank}-{place}", prior, entry, found, inputs) for place, prior in enumerate(priors)],
         [(group, list(each)) for group, each in groupby(others, key=lambda picture: picture.group)],
     )
+
+
+def _choice(metrics: Json) -> str:
+    """The exported prior, beside the distances of all to the validation images, by which auto chooses."""
+    samples, exported = metrics["samples"], prior_name(metrics["exported_prior"])
+    measured = {prior: found.get("validation", {}).get("frechet_distance") for prior, found in samples.items()}
+    distances = [f"{prior_name(prior)} {plain(each)}" for prior, each in measured.items() if each is not None]
+    if len(samples) < 2 or not distances:
+        return exported if len(samples) > 1 else ""
+    return f"{exported}. Fréchet distance to validation images: {', '.join(distances)}"
 
 
 def _prior(sheet: str, prior: str, entry: Entry, found: list[Picture], inputs: Inputs) -> PriorSection:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from latentmill.codes import drawn_codes
-from latentmill.contract import Encodes, Model
+from latentmill.contract import Encodes, HasPosterior, Model
 from latentmill.data.batches import Batches
 from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
@@ -51,7 +51,8 @@ class Context:
         model = self.store.load(parent).model.to(self.images.device)
         assert isinstance(model, Encodes)
         generator = torch.Generator(self.images.device).manual_seed(seed)
-        times = max(1, min(MOST_DRAWS, CODES // len(self.images)))
+        several = max(1, min(MOST_DRAWS, CODES // len(self.images)))
+        times = several if isinstance(model, HasPosterior) else 1  # draws without a posterior are all the same
         return _codes(model, self.images, times, generator), _codes(model, self.val, times, generator)
 
 

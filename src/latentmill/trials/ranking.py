@@ -84,7 +84,8 @@ def features_for(params: Params, data: Path, storage: Storage) -> PinnedFeatures
     Raises:
         InputError: an entry names no model, or is to be ranked by a criterion that it has not.
     """
-    if not any([_needs_features(name, params.entry(name)) for name in params.ladder]):
+    needs = {name: _needs_features(name, params.entry(name)) for name in params.ladder}  # all of them are checked
+    if not any(needs.values()):
         return None
     return pinned_features(read_split(data, "train"), read_manifest(data)["digest"], storage)
 

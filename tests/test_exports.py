@@ -359,7 +359,7 @@ def test_a_prior_of_other_weights_is_not_exported_with_a_model(project):
     project.save("models", "other", "vae", model, {"latent": 2, "hidden": 8})
     project.metrics["other"] = under("normal", exported="normal")
     project.write_metrics()
-    with pytest.raises(InputError, match="models/other/priors/normal must be of the model beside it"):
+    with pytest.raises(InputError, match="models/other/priors/normal must be of the weights beside it"):
         project.export()
 
 
@@ -385,6 +385,7 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_half_way_nothing_is_half_written_and_the_next_run_goes_on(exported):
     project = exported
     kept, before = files(project.root / "graphs/other"), project.stamps("naive_bayes")

@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 from test_sweep import swept
 
 from latentmill.config import load_params
+from latentmill.errors import InputError
 from latentmill.features import self_supervised
 from latentmill.storage import Storage
 from latentmill.trials.ranking import features_for, pinned_features
@@ -57,6 +58,21 @@ def test_only_who_is_ranked_by_distance_needs_features(prepared, tmp_path):
         YAML().dump(sections | {"ladder": ladder}, tmp_path / "params.yaml")
         found = features_for(load_params(tmp_path / "params.yaml"), prepared, Storage(tmp_path / "store"))
         assert (found is not None) == needs
+
+
+@pytest.mark.parametrize(
+    ("ladder", "told"),
+    [
+        ({"gone": {}}, "params.yaml: ladder.gone: a model must be one of .*, but got 'gone'"),
+        ({"gan": {}, "other": {"model": "gan", "rank_by": "criterion"}}, "ladder.other: rank_by must be distance"),
+    ],
+    ids=["no model", "no criterion"],
+)
+def test_an_entry_that_cannot_be_ranked_is_named(ladder, told, tmp_path):
+    sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}, "priors": {}}
+    YAML().dump(sections | {"ladder": ladder}, tmp_path / "params.yaml")
+    with pytest.raises(InputError, match=told):
+        features_for(load_params(tmp_path / "params.yaml"), tmp_path, Storage(tmp_path / "store"))
 
 
 def test_a_sweep_ranks_models_without_a_criterion(digits, tmp_path):

@@ -79,10 +79,22 @@ def is_ranked_by_distance(entry: EntryConfig) -> bool:
 
 
 def features_for(params: Params, data: Path, storage: Storage) -> PinnedFeatures | None:
-    """Those of the prepared data set in a folder; None where no entry is ranked by distance."""
-    if not any(is_ranked_by_distance(params.entry(name)) for name in params.ladder):
+    """Those of the prepared data set in a folder; None where no entry is ranked by distance.
+
+    Raises:
+        InputError: an entry names no model, or is to be ranked by a criterion that it has not.
+    """
+    needs = {name: _needs_features(name, params.entry(name)) for name in params.ladder}  # all of them are checked
+    if not any(needs.values()):
         return None
     return pinned_features(read_split(data, "train"), read_manifest(data)["digest"], storage)
+
+
+def _needs_features(name: str, entry: EntryConfig) -> bool:
+    try:
+        return is_ranked_by_distance(entry)
+    except InputError as error:
+        raise InputError(f"params.yaml: ladder.{name}: {error}") from None
 
 
 def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> PinnedFeatures:

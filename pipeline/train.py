@@ -43,8 +43,9 @@ def main() -> None:
 
 def sweep(params: Params, store: TrialStore) -> Plan:
     """Train what is missing in the store; the plan knows what became of every trial."""
-    with Heartbeat("planning"):
+    with Heartbeat("fitting the features that trials are ranked in"):
         features = features_for(params, DATA, store.storage)
+    with Heartbeat("planning"):
         plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds, features.digest if features else None)
     tell(plan.summary())
     if plan.missing:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 Indices = np.ndarray | Tensor  # on a GPU a tensor that lies there
-CHUNK, CHUNK_VALUES = 500, 2**23  # images at a time, and pixel values: 32 MiB of floats, before any network sees them
+CHUNK, CHUNK_VALUES = 500, 2**22  # images at a time, and pixel values: 16 MiB of floats, before any network sees them
 
 
 class Batches:

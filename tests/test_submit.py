@@ -25,8 +25,8 @@ from latentmill.errors import InputError
 pytestmark = pytest.mark.slow
 
 TOKEN = "0123456789abcdef" * 4
-LADDER = {"naive_bayes": {}, "vae": {"latent": 2, "components": 2, "epochs": 2}}
-ENDLESS = {"variant": "vae", "latent": 2, "components": 2, "epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
+LADDER = {"naive_bayes": {}, "vae": {"latent": 2, "epochs": 2}, "cvae": {"model": "conditional_vae", "latent": 2, "epochs": 2}}
+ENDLESS = {"model": "vae", "latent": 2, "epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
 
 
 def python_of_clusters() -> Path:
@@ -144,11 +144,11 @@ def test_the_job_runs_the_code_that_is_here_and_fills_the_store_from_which_the_s
     shutil.copytree(ROOT / "src", package, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     with (package / "latentmill/models/naive_bayes.py").open("a") as changed:
         changed.write("CHANGED = True\n")
-    assert "2 trials: 0 already trained" in (running := submit(dashboard, package)).communicate(timeout=180)[0]
+    assert "3 trials: 0 already trained" in (running := submit(dashboard, package)).communicate(timeout=180)[0]
     assert running.returncode == 0
-    assert "2 trials: 2 already trained, 0 to train" in site.run(PYTHONPATH=str(package))
-    assert sorted(path.name for path in (site.root / "models").iterdir()) == ["naive_bayes", "vae"]
-    assert "2 trials: 1 already trained, 1 to train" in site.run()
+    assert "3 trials: 3 already trained, 0 to train" in site.run(PYTHONPATH=str(package))
+    assert sorted(path.name for path in (site.root / "models").iterdir()) == ["cvae", "naive_bayes", "vae"]
+    assert "3 trials: 2 already trained, 1 to train" in site.run()
 
 
 def test_a_job_is_followed_again_after_a_broken_connection_and_a_signal_stops_it(dashboard, site, submit):
@@ -171,7 +171,7 @@ def test_a_job_is_followed_again_after_a_broken_connection_and_a_signal_stops_it
 
 
 def test_a_job_that_fails_fails_here_too(dashboard, site, refused):
-    site.write_params({"impossible": {"variant": "ppca", "latent": 64}}, storage=str(site.store))
+    site.write_params({"impossible": {"model": "ppca", "latent": 64}}, storage=str(site.store))
     said = refused(dashboard)
     assert said.startswith("error: the job must succeed, but raysubmit_")
     assert said.endswith("has failed: Job entrypoint command failed with exit code 1")

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from latentmill import models
+from latentmill import registry
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
@@ -17,7 +17,7 @@ from latentmill.trials.trial import Trial
 
 DIGEST = "a" * 64
 EPOCHS = 3
-CASES = [("naive_bayes", {}), ("autoencoder", {"latent": 3}), ("vae", {"latent": 3, "components": 2})]
+CASES = [("naive_bayes", {}), ("autoencoder", {"latent": 3}), ("vae", {"latent": 3})]
 each_case = pytest.mark.parametrize(("name", "model"), CASES, ids=str)
 
 
@@ -31,12 +31,12 @@ def run(digits, tmp_path):
 
     def run(store: str, name: str, model: dict[str, object]):
         training = None if name == "naive_bayes" else TrainingConfig(epochs=EPOCHS, batch_size=100).model_dump()
-        trial = Trial(name, models.find(name).Config(**model).model_dump(), training, 0)
+        trial = Trial(name, registry.find("models", name).Config(**model).model_dump(), training, 0)
         seen, notes = [], []
         images, val = Batches(digits[:500]), Batches(digits[500:])
         kept = TrialStore(tmp_path / store, notes.append)
         try:
-            watch = Watch(lambda progress: seen.append(progress.epoch))
+            watch = Watch(lambda state: seen.append(state.epoch))
             running.run(trial, Context(images, val, DIGEST, kept), watch)
         except PowerCut:
             notes.append("cut off")

@@ -8,7 +8,7 @@ import pytest
 from sites import Site
 
 pytestmark = pytest.mark.faults
-KINDS = ("progress-*", "model.safetensors", "trial.json")
+KINDS = ("checkpoint-*", "model.safetensors", "trial.json")
 WAYS = ("empty", "truncated", "flipped", "another's")
 DAMAGE = [(kind, way, seed) for seed, (kind, way) in enumerate(((k, w) for k in KINDS for w in WAYS), start=60)]
 

@@ -10,7 +10,7 @@ from sites import Site
 
 pytestmark = pytest.mark.faults
 GIB = 2**30
-SMALL = {"variant": "vae", "latent": 2, "components": 2, "epochs": 2}
+SMALL = {"model": "vae", "latent": 2, "epochs": 2}
 
 
 def records(site: Site) -> list[dict[str, object]]:

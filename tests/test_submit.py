@@ -25,7 +25,8 @@ from latentmill.errors import InputError
 pytestmark = pytest.mark.slow
 
 TOKEN = "0123456789abcdef" * 4
-LADDER = {"naive_bayes": {}, "vae": {"latent": 2, "epochs": 2}, "cvae": {"model": "conditional_vae", "latent": 2, "epochs": 2}}
+SMALL = {"latent": 2, "epochs": 2}
+LADDER = {"naive_bayes": {}, "vae": SMALL, "cvae": {"model": "conditional_vae", **SMALL}}
 ENDLESS = {"model": "vae", "latent": 2, "epochs": 10**6, "max_steps": 10**9, "patience": 10**6}
 
 

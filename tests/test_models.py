@@ -163,7 +163,7 @@ def test_the_criterion_does_not_depend_on_beta_or_corruption(digits, labels):
 
 
 def test_a_conditional_model_needs_labels():
-    with pytest.raises(InputError, match="must have labels of at least 2 classes, but the data has 0"):
+    with pytest.raises(InputError, match="needs labels of at least 2 classes, but the data has 0: set data.label"):
         build("conditional_vae", {}, classes=0)
 
 

@@ -37,7 +37,8 @@ class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         if classes < 2:
-            raise InputError(f"a conditional model must have labels of at least 2 classes, but the data has {classes}")
+            rule = "a conditional model needs labels of at least 2 classes"
+            raise InputError(f"{rule}, but the data has {classes}: set data.label")
         channels, height, width = shape
         self.observation = observation(config.observation)
         self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}

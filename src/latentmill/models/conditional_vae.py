@@ -37,8 +37,7 @@ class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         if classes < 2:
-            rule = "a conditional model needs labels of at least 2 classes"
-            raise InputError(f"{rule}, but the data has {classes}: set data.label")
+            raise InputError(f"a conditional model needs labels of 2 classes or more, but the data has {classes}")
         channels, height, width = shape
         self.observation = observation(config.observation)
         self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}

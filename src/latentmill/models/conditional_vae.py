@@ -25,12 +25,11 @@ from latentmill.observations import ObservationName, observation
 class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
     """q(z | x, y) is a Gaussian with diagonal covariance; codes say what labels do not."""
 
-    is_conditional = True
-
     class Config(NetworkConfig, LatentConfig):
         beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
         observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z, y)
 
+    is_conditional = True
     beta: Tensor  # ()
     one_hot: Tensor  # (classes, classes)
 

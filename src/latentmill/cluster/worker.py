@@ -171,7 +171,7 @@ def watch(
 
 def _end_all(ranks: Ranks, decided: bool, ended: EndedError) -> None:
     """Raise `ended` on all ranks where rank zero has decided so."""
-    if ranks.agree(decided):
+    if ranks.broadcast(decided):
         raise ended
 
 

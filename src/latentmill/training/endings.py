@@ -1,4 +1,4 @@
-"""How a trial is over before its time: it is pruned, or its loss is no longer finite."""
+"""Why a trial ends early: it is pruned, out of time, or its loss is no longer finite."""
 
 import math
 from abc import ABC, abstractmethod
@@ -10,23 +10,23 @@ from torch import Tensor
 from latentmill.training.state import Row
 from latentmill.training.trainer import Trainer
 
-STEPS_BETWEEN_CHECKS = 50  # of the loss on a GPU, where looking at it waits for the device; on a CPU every step
+STEPS_BETWEEN_CHECKS = 50  # of the loss on a GPU, where reading it waits for the device; on a CPU every step
 
 
 class EndedError(Exception, ABC):
-    """A trial is over before its time; others that are trained with it go on."""
+    """A trial ends early; the other members of its pack go on."""
 
     @property
     @abstractmethod
     def record(self) -> dict[str, Any]:
-        """What there is to say of how it ended, its `status` among it."""
+        """How it ended: `status` and its details."""
 
 
 class PrunedError(EndedError):
-    """A trial is behind others after an epoch that was a rung."""
+    """ASHA prunes a trial after an epoch that is a rung."""
 
     def __init__(self, history: list[Row]) -> None:
-        """`history` has its epochs."""
+        """`history` has a row for each epoch so far."""
         super().__init__(f"pruned after epoch {len(history)}")
         self.history = history
 
@@ -37,7 +37,7 @@ class PrunedError(EndedError):
 
 
 class OutOfTimeError(EndedError):
-    """What is left of the sweep's time is for others; a later sweep goes on from the last epoch."""
+    """The time for models is over, the rest is reserved for priors; a later sweep resumes after the last epoch."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(f"out of time after epoch {epoch}")
@@ -61,29 +61,29 @@ class DivergedError(EndedError, ArithmeticError):
         return {"status": "diverged", "error": str(self)} | numbers
 
 
-class LossWatch:
-    """Sees which members' losses are no longer finite."""
+class DivergenceCheck:
+    """Finds the members of a pack whose losses are no longer finite."""
 
     def __init__(self, trained: Trainer, device: torch.device) -> None:
         first = trained.members[0]
         self.step = first.epoch * first.steps_an_epoch
         self.last = [each.history[-1]["train_loss"] if each.history else None for each in trained.members]
         self.every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
-        self.unseen: list[Tensor] = []  # (M) a step
+        self.unchecked: list[Tensor] = []  # (M) for each step
         self.diverged: dict[int, DivergedError] = {}  # by the member's row
 
-    def see(self, losses: Tensor) -> bool:
-        """Whether all members have diverged, as far as is known."""
-        self.unseen.append(losses)
-        if len(self.unseen) >= self.every:
+    def add(self, losses: Tensor) -> bool:
+        """Take in the losses (M) of a step; returns whether all members are known to have diverged."""
+        self.unchecked.append(losses)
+        if len(self.unchecked) >= self.every:
             self.check()
         return len(self.diverged) == len(self.last)
 
     def check(self) -> None:
-        for losses in torch.stack(self.unseen).tolist() if self.unseen else []:
+        for losses in torch.stack(self.unchecked).tolist() if self.unchecked else []:
             self.step += 1
             for row, value in enumerate(losses):
                 if row not in self.diverged and not math.isfinite(value):
                     self.diverged[row] = DivergedError(value, self.step, self.last[row])
                 self.last[row] = value
-        self.unseen.clear()
+        self.unchecked.clear()

@@ -13,7 +13,8 @@ from latentmill.contract import Encodes, HasPosterior, Model
 from latentmill.data.batches import Batches
 from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
-from latentmill.training.loop import Fitted, Member, Setup, begin, fitted, optimise, train
+from latentmill.training.loop import Fitted, Setup, begin, fitted, optimise, train
+from latentmill.training.member import Checkpoints, Member
 from latentmill.training.ranks import Ranks, SingleRank
 from latentmill.training.state import TrainingState
 from latentmill.trials.ranking import PinnedFeatures
@@ -75,7 +76,7 @@ UNWATCHED = Watch()
 Save = Callable[[int, Callable[[], None]], None]
 
 
-class StoredCheckpoints:
+class StoredCheckpoints(Checkpoints):
     """The loop's checkpoints, in the trial store."""
 
     def __init__(

@@ -51,14 +51,14 @@ def shown(tmp_path, monkeypatch):
 
 def end(display, plan, planned, **record):
     found = {"status": "finished", "criterion": 30.0, "seconds": 2.0, "fingerprint": planned.fingerprint} | record
-    plan.store.end(planned.fingerprint, found)
+    plan.store.save_result(planned.fingerprint, found)
     display.ended(planned, plan.ended(planned.fingerprint))
 
 
 def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
     display, plan, clock, written = shown(terminal=False)
     with display:
-        trials = [plan.take()[0] for _ in range(4)]
+        trials = [plan.pop_pack()[0] for _ in range(4)]
         for planned in trials:
             display.started(planned)
         clock.now += 3
@@ -102,7 +102,7 @@ def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
     told, running = [], {}
     while plan.missing:
         while len(running) < 2 and plan.waiting:
-            (planned,) = plan.take()
+            (planned,) = plan.pop_pack()
             display.started(planned)
             running[planned.fingerprint] = planned, clock.now
         clock.now += 1
@@ -127,7 +127,7 @@ def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
 def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
     display, plan, clock, written = shown(terminal=True)
     with display:
-        first, second = plan.take()[0], plan.take()[0]
+        first, second = plan.pop_pack()[0], plan.pop_pack()[0]
         display.started(first)
         display.started(second)
         display.progressed(first, {"epoch": 12, "epochs": 100, "val_loss": 104.2})
@@ -143,7 +143,7 @@ def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
 
 def test_of_a_large_pack_some_are_shown_and_the_others_counted(shown):
     display, plan, _, _ = shown(terminal=True)
-    planned = plan.take()[0]
+    planned = plan.pop_pack()[0]
     for row in range(ROWS + 3):
         display.started(replace(planned, fingerprint=str(row), label=f"trial {row}"))
     page = io.StringIO()
@@ -155,8 +155,10 @@ def test_of_a_large_pack_some_are_shown_and_the_others_counted(shown):
 
 def test_the_best_of_earlier_sweeps_is_shown(shown):
     _, plan, _, _ = shown(terminal=True)
-    planned = plan.take()[0]
-    plan.store.end(planned.fingerprint, {"fingerprint": planned.fingerprint, "status": "finished", "criterion": 77.0})
+    planned = plan.pop_pack()[0]
+    plan.store.save_result(
+        planned.fingerprint, {"fingerprint": planned.fingerprint, "status": "finished", "criterion": 77.0}
+    )
     display, *_ = shown(terminal=True)
     page = io.StringIO()
     Console(file=page, width=80).print(display.table())

@@ -151,7 +151,7 @@ def test_a_record_in_another_trials_place_counts_as_none(tmp_path):
     notes = []
     store = TrialStore(tmp_path, notes.append)
     for name in ("1" * 16, "2" * 16):
-        store.end(name, {"fingerprint": name, "status": "finished", "criterion": 1.0}, name.encode())
+        store.save_result(name, {"fingerprint": name, "status": "finished", "criterion": 1.0}, name.encode())
     (tmp_path / ("1" * 16)).rename(tmp_path / "kept")
     (tmp_path / ("2" * 16)).rename(tmp_path / ("1" * 16))
     assert store.find("1" * 16) is None

@@ -72,7 +72,7 @@ def in_a_table(root: Path) -> DataConfig:
 def test_every_file_ends_as_it_must(tmp_path: Path, source: Any) -> None:
     config = source(tmp_path)
     collection = sources.load(config)
-    taken = take(collection, SQUARE, tmp_path / "all.npy", processes=2, tell=quiet)
+    taken = take(collection, SQUARE, tmp_path / "all.npy", processes=2, progress=quiet)
     names = list(contents()) if config.source == "table" else [item.name for item in collection.items]
     by_item = {item.name: name for item, name in zip(collection.items, names, strict=True)}
     kept = {by_item[item.name]: row for item, row in zip(taken.items, taken.rows.tolist(), strict=True)}

@@ -30,7 +30,7 @@ from latentmill.training.ranks import Part, SingleRank
 from latentmill.training.state import TrainingState, from_bytes, to_bytes
 from latentmill.trials import pack_size, packs, running
 from latentmill.trials.pack_size import best_size
-from latentmill.trials.packs import Pace
+from latentmill.trials.packs import CheckpointThrottle
 from latentmill.trials.plan import Plan
 from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.running import Context, Watch
@@ -218,7 +218,7 @@ def test_the_average_of_weights_is_validated_and_kept(count, setup, together):
         plain, _ = together([replace(each, training=each.training | {"ema": None})], name="plain")
         name = replace(each, training=each.training | {"ema": None}).fingerprint(DIGEST)
         last = load_file(f"{plain.storage.url}/{name}/model.safetensors")["decoder.0.bias"]
-        first = running.model_of(each, setup.examples, CLASSES).decoder[0].bias.detach().numpy()
+        first = each.build_model(setup.examples, CLASSES).decoder[0].bias.detach().numpy()
         moved, whole = (np.linalg.norm(each - first) for each in (kept["decoder.0.bias"], last))
         assert 0.2 * whole < moved < 0.95 * whole
 
@@ -272,11 +272,11 @@ def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
         now[0] += 0.5
         saved.append(epoch)
 
-    pace = Pace()
+    throttle = CheckpointThrottle()
     for epoch in range(1, 25):
         now[0] += 1.0
         for _ in range(2):
-            pace(epoch, lambda epoch=epoch: save(epoch))
+            throttle(epoch, lambda epoch=epoch: save(epoch))
     assert saved == [1, 1, 10, 10, 19, 19]
 
 
@@ -745,14 +745,14 @@ def test_members_that_end_before_others_are_told_of_while_those_go_on(tmp_path):
     search = PlanSearch(plan, listener, PackSizes(5, 1, [], lambda trial, alike: 1))
     first, lost, last, *others = (each["fingerprint"] for each in search.suggest("a")["trials"])
     for fingerprint in (first, *others):
-        plan.store.end(fingerprint, {"fingerprint": fingerprint, "status": "pruned"})
+        plan.store.save_result(fingerprint, {"fingerprint": fingerprint, "status": "pruned"})
     known = plan.missing
     search.on_trial_result("a", {"trials": [{"fingerprint": each, "ended": True} for each in (first, lost, *others)]})
     assert listener.ends == [(each, "pruned") for each in (first, *others)]
     assert plan.missing == known - 3
     search.on_trial_result("a", {"trials": [{"fingerprint": lost, "epoch": 1}]})
     assert listener.reports == [(lost, 1)], "what could not be kept may be trained again there"
-    plan.store.end(lost, {"fingerprint": lost, "status": "finished", "criterion": 1.0})
+    plan.store.save_result(lost, {"fingerprint": lost, "status": "finished", "criterion": 1.0})
     search.starved.add("a")
     search.on_trial_complete("a", error=True)
     assert listener.ends[-1] == (lost, "finished")

@@ -46,6 +46,7 @@ class Fitted:
     history: list[Row]  # one row per epoch; empty for a closed form
     best_epoch: int  # whose weights were kept, from 1; 0 for a closed form
     criterion: float  # on the validation examples: the mean of the model's own, or the distance of its samples
+    seconds: float  # in all runs of the trial
 
 
 def train(
@@ -66,12 +67,13 @@ def train(
 
 
 def _fit_closed_form(model: Model, setup: Setup, seed: int) -> Fitted:
+    started = time.perf_counter()
     model.fit(setup.examples, setup.val, torch.Generator(setup.examples.device).manual_seed(seed))
     model.eval()
     criterion = setup.evaluate(model)
     if not math.isfinite(criterion):
         raise DivergedError(criterion, 0, None)
-    return Fitted([], 0, criterion)
+    return Fitted([], 0, criterion, round(time.perf_counter() - started, 2))
 
 
 def begin(
@@ -104,7 +106,7 @@ def fitted(member: Member) -> Fitted:
     state = member.state
     state.model.load_state_dict(state.best_weights)
     state.model.eval()
-    return Fitted(state.history, state.best_epoch, state.best_loss)
+    return Fitted(state.history, state.best_epoch, state.best_loss, round(state.seconds, 2))
 
 
 def optimise(members: Sequence[Member], setup: Setup) -> Iterator[Member]:

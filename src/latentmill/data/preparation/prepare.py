@@ -14,10 +14,10 @@ import numpy as np
 
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
-from latentmill.data.collection import Collection, Item, Tell
+from latentmill.data.collection import Collection, Item, OnProgress
 from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.classes import class_counts, class_names, without_unlabelled
-from latentmill.data.preparation.duplicates import Twins, without_copies
+from latentmill.data.preparation.duplicates import Duplicates, without_copies
 from latentmill.data.preparation.intake import Taken, take
 from latentmill.data.preparation.limit import MIN_IMAGES, limited
 from latentmill.data.preparation.splits import Rows, numbered_groups, split
@@ -32,10 +32,10 @@ from latentmill.runtime.images import grid, png
 SHOWN, COLUMNS = 64, 16  # images on the contact sheet
 
 
-def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None = None) -> dict[str, Any]:
-    """Write the data set that `config` asks for into `folder`, an empty one; returns the manifest.
+def prepare(config: DataConfig, folder: Path, progress: OnProgress, processes: int | None = None) -> dict[str, Any]:
+    """Write the data set of `config` into the empty `folder`; returns the manifest.
 
-    `tell` is called as the work goes on; `processes` decode at a time, by default one a core.
+    `progress` is called now and then; `processes` decode in parallel, by default one per core.
 
     Raises:
         InputError: the source has no such images, more of them are unreadable than may be, or too few are left.
@@ -46,14 +46,14 @@ def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None 
     shape = target(collection, config)
     _require_room(folder, len(collection.items) * prod(shape.shape))
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
-        taken = take(collection, shape, Path(scratch) / "all.npy", processes, tell)
+        taken = take(collection, shape, Path(scratch) / "all.npy", processes, progress)
         unusable, total = _unusable(taken, listed)
         _require_readable(taken, unusable, total, config.max_dropped)
         drawn = len(collection.items) / len(listed.items)
         taken = without_unlabelled(taken, floor(drawn * (config.max_dropped * total - unusable)))
-        rows, twins = _split(taken, config, tell)
-        manifest = _write(folder, taken, rows, twins, config, collection, tell)
-    write_text(folder / dataset.DROPPED, _dropped_csv(taken, twins))
+        rows, duplicates = _split(taken, config, progress)
+        manifest = _write(folder, taken, rows, duplicates, config, collection, progress)
+    write_text(folder / dataset.DROPPED, _dropped_csv(taken, duplicates))
     write_json(folder / dataset.MANIFEST, manifest)
     return manifest
 
@@ -88,16 +88,16 @@ def _require_readable(taken: Taken, unusable: float, total: int, most: float) ->
         raise InputError(f"{rule}, but {share} are: {reasons}{first}")
 
 
-def _split(taken: Taken, config: DataConfig, tell: Tell) -> tuple[Rows, dict[str, Twins]]:
+def _split(taken: Taken, config: DataConfig, progress: OnProgress) -> tuple[Rows, dict[str, Duplicates]]:
     """Rows of `taken.images` by split, and the copies that were left out."""
     dealt = {name: taken.rows[places] for name, places in split(taken.items, config).items()}
-    rows, twins = without_copies(taken.images, dealt, config.drop_near_duplicates, tell)
+    rows, duplicates = without_copies(taken.images, dealt, config.drop_near_duplicates, progress)
     for name, kept in rows.items():
         if len(kept) < MIN_IMAGES:
-            dropped = f"{len(twins[name].rows)} dropped as copies from an earlier split"
+            dropped = f"{len(duplicates[name].rows)} dropped as copies from an earlier split"
             found = f"{len(kept)} of {len(taken.rows)} images, {dropped}{_of_groups(taken.items)}"
             raise InputError(f"{name} must have at least {MIN_IMAGES} images, but has {found}")
-    return rows, twins
+    return rows, duplicates
 
 
 def _of_groups(items: list[Item]) -> str:
@@ -110,14 +110,15 @@ def _write(
     folder: Path,
     taken: Taken,
     rows: Rows,
-    twins: dict[str, Twins],
+    duplicates: dict[str, Duplicates],
     config: DataConfig,
     collection: Collection,
-    tell: Tell,
+    progress: OnProgress,
 ) -> dict[str, Any]:
     channels = 1 if config.channels == "auto" and taken.is_grey else taken.images.shape[1]
     digests = {
-        name: dataset.write_images(folder / f"{name}.npy", taken.images, rows[name], channels, tell) for name in SPLITS
+        name: dataset.write_images(folder / f"{name}.npy", taken.images, rows[name], channels, progress)
+        for name in SPLITS
     }
     places = {int(row): place for place, row in enumerate(taken.rows)}
     items = {name: [taken.items[places[row]] for row in rows[name].tolist()] for name in SPLITS}
@@ -140,7 +141,7 @@ def _write(
         "counts": counts,
         "classes": classes,
         "class_counts": by_class,
-        "duplicates_dropped": {name: len(twins[name].rows) for name in SPLITS},
+        "duplicates_dropped": {name: len(duplicates[name].rows) for name in SPLITS},
         "intake": seen(taken),
         "too_small_for": too_small_for(counts, by_class),
         "notes": notes,
@@ -149,14 +150,14 @@ def _write(
     }
 
 
-def _dropped_csv(taken: Taken, twins: dict[str, Twins]) -> str:
+def _dropped_csv(taken: Taken, duplicates: dict[str, Duplicates]) -> str:
     """Every file that is not in the prepared data set, with its reason."""
     names = {int(row): item.name for row, item in zip(taken.rows, taken.items, strict=True)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("name", "reason"))
     writer.writerows((each.name, each.reason) for each in taken.dropped)
-    for name, found in twins.items():
+    for name, found in duplicates.items():
         for row, original in zip(found.rows.tolist(), found.originals.tolist(), strict=True):
             writer.writerow((names[row], f"in {name}, but a copy of {names[original]} in an earlier split"))
     return text.getvalue()

@@ -8,12 +8,12 @@ from latentmill.data.collection import Dropped
 from latentmill.data.preparation.intake import Taken
 from latentmill.runtime.text import one_line
 
-COMMONEST = 10  # sizes and classes that are told one by one
+COMMONEST = 10  # sizes and classes that are listed one by one
 Say = Callable[[str], None]
 
 
 def seen(taken: Taken) -> dict[str, Any]:
-    """How many files there were, what became of them, and what they were."""
+    """How many files there were, how many were used, and their formats."""
     facts = taken.facts
     sizes = dict(facts.sizes.most_common(COMMONEST))
     others = sum(facts.sizes.values()) - sum(sizes.values())

@@ -64,7 +64,7 @@ def same_name(path: str) -> str:
 
 
 def sidecar_rows(paths: list[str], read: Read, is_image: Callable[[str], bool]) -> Sidecars:
-    """What WebDataset's files beside each image say; a damaged one is told and costs its own sample alone."""
+    """What WebDataset's files beside each image say; a damaged one is listed, and drops only its own sample."""
     by_key: dict[str, list[str]] = {}
     for path in paths:
         by_key.setdefault(_key(path), []).append(path)

@@ -10,7 +10,7 @@ from latentmill.config import Params, load_params
 from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
-from latentmill.heartbeat import Heartbeat, tell
+from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import steady
 from latentmill.trials.parallel_coordinates import parallel_csv
 from latentmill.trials.plan import Plan
@@ -36,7 +36,7 @@ DATA, MODELS = Path("data/prepared"), Path("models")
 
 def main() -> None:
     params = load_params()
-    store = TrialStore(params.train.storage, note=tell)
+    store = TrialStore(params.train.storage, note=print_line)
     with graceful_shutdown(), exclusive(store), steady("train"):
         write(sweep(params, store))
 
@@ -47,12 +47,14 @@ def sweep(params: Params, store: TrialStore) -> Plan:
         features = features_for(params, DATA, store.storage)
     with Heartbeat("planning"):
         plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds, features.digest if features else None)
-    tell(plan.summary())
+    print_line(plan.summary())
     if plan.missing:
         with Display(plan) as display:
             run(plan, images(), display, features)
     if plan.missing:
-        tell(f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here")
+        print_line(
+            f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here"
+        )
     return plan
 
 
@@ -76,7 +78,7 @@ def write(plan: Plan) -> None:
         for study, trials in lost.items():
             (folder / where(study)).mkdir(parents=True)
             save_failure(folder / where(study), study, failed[study], [summary(outcome) for outcome in trials])
-            tell(f"models/{where(study)}: failed: {failed[study]}")
+            print_line(f"models/{where(study)}: failed: {failed[study]}")
         write_tables(tried, ranked)
         require_a_model(failed, {outcome.planned.entry for outcome in tried})
 
@@ -87,7 +89,7 @@ def write_winner(folder: Path, found: list[Ranked], plan: Plan) -> None:
     plan.store.fetch(winner.fingerprint, folder)
     for each in plan.untrained_priors(winner) if winner.prior is None else []:
         save_untrained_prior(folder, str(each.prior), identity(each.trial, each.fingerprint, plan.data_digest))
-    tell(f"models/{where(winner.study)}: {winner.label}, {result(found[0])}")
+    print_line(f"models/{where(winner.study)}: {winner.label}, {result(found[0])}")
 
 
 def where(study: str) -> str:

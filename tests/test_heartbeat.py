@@ -6,7 +6,7 @@ import time
 import pytest
 
 from latentmill import heartbeat
-from latentmill.heartbeat import Heartbeat, TimeLeft, tell
+from latentmill.heartbeat import Heartbeat, TimeLeft, print_line
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_what_is_told_meanwhile_counts(hurried, capsys):
     with Heartbeat("fitting", lines.append):
         for step in range(10):
             time.sleep(0.05)
-            tell(f"step {step}")
+            print_line(f"step {step}")
     assert lines == []
     assert capsys.readouterr().out.startswith("step 0\nstep 1\n")
 

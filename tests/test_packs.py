@@ -633,7 +633,7 @@ def seconds(monkeypatch):
             tried.append(size)
             return of(size)
 
-        monkeypatch.setattr(pack_size, "_seconds_a_member", measured)
+        monkeypatch.setattr(pack_size, "_member_seconds", measured)
         return tried
 
     return seconds

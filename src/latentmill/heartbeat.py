@@ -11,14 +11,14 @@ SILENCE = 8.0  # seconds after which a line is printed
 _printed_at = time.monotonic()
 
 
-def tell(line: str) -> None:
-    """Print a line, at once also into a pipe."""
+def print_line(line: str) -> None:
+    """Print a line, without delay also into a pipe."""
     print(line, flush=True)
     mark_printed()
 
 
 def mark_printed() -> None:
-    """Called after something was printed by other means than `tell`."""
+    """Called after something was printed by other means than `print_line`."""
     global _printed_at
     _printed_at = time.monotonic()
 
@@ -26,9 +26,9 @@ def mark_printed() -> None:
 class Heartbeat:
     """Within the block, prints a line whenever nothing else was printed for `SILENCE` seconds."""
 
-    def __init__(self, doing: str | Callable[[], str], say: Callable[[str], None] = tell) -> None:
+    def __init__(self, doing: str | Callable[[], str], write: Callable[[str], None] = print_line) -> None:
         """`doing` is a text, to which the time so far is added, or a function that returns the line."""
-        self.doing, self.say = doing, say
+        self.doing, self.write = doing, write
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -47,7 +47,7 @@ class Heartbeat:
         while not self._over.wait(max(0.05, _printed_at + SILENCE - time.monotonic())):
             if time.monotonic() >= _printed_at + SILENCE:
                 so_far = f" ({duration(time.monotonic() - self._started)} so far)"
-                self.say(self.doing + so_far if isinstance(self.doing, str) else self.doing())
+                self.write(self.doing + so_far if isinstance(self.doing, str) else self.doing())
                 mark_printed()
 
 

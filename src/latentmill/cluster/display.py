@@ -28,30 +28,27 @@ class Display:
         self.plan, self.clock = plan, clock
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.pace, self.left = Pace(clock), TimeLeft()
-        self.heartbeat = Heartbeat(self.summary, self._line)
         self.running: dict[str, tuple[Planned, dict[str, Any], float]] = {}
         self.best: dict[str, tuple[float, str]] = {}  # by entry: criterion, label
         self.done = self.failed = 0
         self.next_line = 0.0
         self.pending: list[str] = []
-        self.live = Live(console=self.console, get_renderable=self.table, refresh_per_second=2, transient=True)
+        self.shown = (
+            Live(console=self.console, get_renderable=self.table, refresh_per_second=2, transient=True)
+            if self.console.is_terminal
+            else Heartbeat(self.summary, self._line)
+        )
         for planned in plan.planned:
             self._rank(planned, plan.records.get(planned.fingerprint, {}))
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live.start()
-        else:
-            self.heartbeat.__enter__()
+        self.shown.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
-            self.live.stop()
-        else:
-            self.heartbeat.__exit__(kind, error, trace)
+        self.shown.__exit__(kind, error, trace)
         self._print_pending()
 
     def started(self, planned: Planned) -> None:

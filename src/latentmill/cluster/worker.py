@@ -1,5 +1,6 @@
 """What runs in a worker process: a trial, a pack, or a rank of a data-parallel group; and its reports."""
 
+import itertools
 import platform
 import time
 from collections.abc import Callable
@@ -19,10 +20,10 @@ from latentmill.cluster.process import use_one_core
 from latentmill.config import SweepConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
-from latentmill.training.endings import EndedError, OutOfTimeError, PrunedError
+from latentmill.training.endings import OutOfTimeError, PrunedError
 from latentmill.training.ranks import DataParallel, Ranks, SingleRank
 from latentmill.training.state import TrainingState
-from latentmill.trials import packs, running
+from latentmill.trials.packs import run_pack
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.running import Context, Watch
 from latentmill.trials.store import TrialStore
@@ -122,10 +123,7 @@ def run(request: dict[str, Any], data: SweepData, ranks: Ranks, report: Report, 
         watch(trial, each["study"], each["fingerprint"], data, ranks, reports, deadline)
         for trial, each in zip(trials, requests, strict=True)
     ]
-    if len(trials) == 1:
-        running.run(trials[0], context, watches[0], ranks)
-    else:
-        packs.run_pack(trials, context, watches)
+    run_pack(trials, context, watches, ranks)
     return notes
 
 
@@ -133,10 +131,10 @@ def environment_error(trials: list[Trial], fingerprints: list[str], data: SweepD
     """How the code or libraries of this process differ from the driver's, if they do."""
     here = libraries()
     if here != data.libraries:
-        differing = [
-            f"{name} {here[name]} for {found}" for name, found in data.libraries.items() if here[name] != found
+        others = [
+            f"{name} {here[name]} for {wanted}" for name, wanted in data.libraries.items() if here[name] != wanted
         ]
-        return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(differing)}"
+        return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(others)}"
     if [trial.fingerprint(data.digest) for trial in trials] != fingerprints:
         return f"a worker must have the driver's code, but that on {platform.node()} is another: run again"
     return None
@@ -159,21 +157,13 @@ def watch(
         losses = {"train_loss": row["train_loss"], "val_loss": row["val_loss"]}
         reports.add({"fingerprint": fingerprint, "epoch": state.epoch, "epochs": state.epochs_allowed} | losses)
         if state.epoch in rungs and state.epoch < state.epochs_allowed:
-            criterion = row["val_loss"]
-            is_pruned = ranks.is_rank_zero and ray.get(
-                data.halving.report.remote(study, fingerprint, state.epoch, criterion)
-            )
-            _end_if(ranks, is_pruned, PrunedError(state.history))
-        if deadline is not None:
-            _end_if(ranks, time.monotonic() > deadline, OutOfTimeError(state.epoch))
+            report = study, fingerprint, state.epoch, row["val_loss"]
+            if ranks.broadcast(ranks.is_rank_zero and ray.get(data.halving.report.remote(*report))):
+                raise PrunedError(state.history)
+        if deadline is not None and ranks.broadcast(time.monotonic() > deadline):
+            raise OutOfTimeError(state.epoch)
 
     return Watch(after_epoch, rungs, lambda: reports.add({"fingerprint": fingerprint, "ended": True}))
-
-
-def _end_if(ranks: Ranks, decision: bool, ended: EndedError) -> None:
-    """Raise `ended` on all ranks by the decision of rank zero."""
-    if ranks.broadcast(decision):
-        raise ended
 
 
 class Reports:
@@ -197,8 +187,5 @@ def asha_rungs(trial: Trial, settings: SweepConfig) -> list[int]:
     """The epochs after which ASHA may prune a trial; none where it is off."""
     if settings.asha is None or trial.training is None:
         return []
-    rungs, rung = [], settings.asha.grace
-    while rung < trial.training_config.epochs:
-        rungs.append(rung)
-        rung *= settings.asha.reduction
-    return rungs
+    grace, reduction, epochs = settings.asha.grace, settings.asha.reduction, trial.training["epochs"]
+    return list(itertools.takewhile(lambda rung: rung < epochs, (grace * reduction**k for k in itertools.count())))

@@ -69,7 +69,7 @@ class Batches:
         return (indices[:, start : start + batch_size] for start in range(0, len(self), batch_size))
 
     def indices(self, indices: np.ndarray) -> Indices:
-        """Indices on the device of the examples; to copy them at each step would wait for the GPU to end the last step."""
+        """Indices on the device of the examples; copying them at each step would wait for the GPU."""
         return indices if self.device.type == "cpu" else torch.from_numpy(indices).to(self.device)
 
 

@@ -1,7 +1,6 @@
 """Why a trial ends early: it is pruned, out of time, or its loss is no longer finite."""
 
 import math
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,13 +12,12 @@ from latentmill.training.trainer import Trainer
 STEPS_BETWEEN_CHECKS = 50  # of the loss on a GPU, where reading it waits for the device; on a CPU every step
 
 
-class EndedError(Exception, ABC):
-    """A trial ends early; the other members of its pack go on."""
+class EndedError(Exception):
+    """A trial ends early; the other members of its pack go on. `record` says how: `status` and its details."""
 
-    @property
-    @abstractmethod
-    def record(self) -> dict[str, Any]:
-        """How it ended: `status` and its details."""
+    def __init__(self, message: str, record: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.record = record
 
 
 class PrunedError(EndedError):
@@ -27,38 +25,27 @@ class PrunedError(EndedError):
 
     def __init__(self, history: list[Row]) -> None:
         """`history` has a row for each epoch so far."""
-        super().__init__(f"pruned after epoch {len(history)}")
-        self.history = history
-
-    @property
-    def record(self) -> dict[str, Any]:
-        criterion = self.history[-1]["val_loss"]
-        return {"status": "pruned", "epoch": len(self.history), "criterion": criterion, "history": self.history}
+        epoch, criterion = len(history), history[-1]["val_loss"]
+        record = {"status": "pruned", "epoch": epoch, "criterion": criterion, "history": history}
+        super().__init__(f"pruned after epoch {epoch}", record)
 
 
 class OutOfTimeError(EndedError):
     """The time for models is over, the rest is reserved for priors; a later sweep resumes after the last epoch."""
 
     def __init__(self, epoch: int) -> None:
-        super().__init__(f"out of time after epoch {epoch}")
-
-    @property
-    def record(self) -> dict[str, Any]:
-        return {"status": "unfinished", "error": str(self)}
+        message = f"out of time after epoch {epoch}"
+        super().__init__(message, {"status": "unfinished", "error": message})
 
 
-class DivergedError(EndedError, ArithmeticError):
+class DivergedError(EndedError):
     """A loss became NaN or infinite."""
 
     def __init__(self, value: float, step: int, last_finite_loss: float | None) -> None:
         """`step` counts batches from 1, over all epochs."""
-        super().__init__(f"the loss must be finite, but got {value} at step {step} after {last_finite_loss}")
-        self.step, self.last_finite_loss = step, last_finite_loss
-
-    @property
-    def record(self) -> dict[str, Any]:
-        numbers = {"step": self.step, "last_finite_loss": self.last_finite_loss}
-        return {"status": "diverged", "error": str(self)} | numbers
+        message = f"the loss must be finite, but got {value} at step {step} after {last_finite_loss}"
+        record = {"status": "diverged", "error": message, "step": step, "last_finite_loss": last_finite_loss}
+        super().__init__(message, record)
 
 
 class DivergenceCheck:

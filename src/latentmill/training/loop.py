@@ -90,9 +90,9 @@ def begin(
     noise = torch.Generator(setup.examples.device).manual_seed(seed)
     model.fit(setup.examples, setup.val, noise)
     state = TrainingState(model, config, torch.Generator().manual_seed(seed), noise, len(setup.examples))
-    member = Member(state, checkpoints or Checkpoints())
-    member.checkpoints.restore(state)
-    return member
+    if checkpoints:
+        checkpoints.restore(state)
+    return Member(state, checkpoints)
 
 
 def fitted(member: Member) -> Fitted:

@@ -1,17 +1,20 @@
 """A trial in training, and where its state is kept."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from latentmill.training.endings import EndedError
 from latentmill.training.state import TrainingState
 
 
-class Checkpoints:
-    """Keeps the state of a trial, and restores that of an earlier run; this class keeps nothing."""
+class Checkpoints(ABC):
+    """Keeps the state of a trial, and restores that of an earlier run."""
 
+    @abstractmethod
     def restore(self, state: TrainingState) -> None:
         """Bring a fresh `state` to where an earlier run was, if there was one."""
 
+    @abstractmethod
     def after_epoch(self, state: TrainingState) -> None:
         """May raise `EndedError`, to stop the trial."""
 
@@ -21,7 +24,7 @@ class Member:
     """A trial in training."""
 
     state: TrainingState
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     ended: EndedError | None = None  # why it ended early
 
     @property
@@ -31,6 +34,7 @@ class Member:
     def save(self) -> None:
         """Called after an epoch."""
         try:
-            self.checkpoints.after_epoch(self.state)
+            if self.checkpoints:
+                self.checkpoints.after_epoch(self.state)
         except EndedError as ended:
             self.ended = ended.with_traceback(None)  # whose frames would keep all members in memory

@@ -15,7 +15,9 @@ class Ladder:
     """Makes studies. Priors that learn nothing, such as `normal`, need no trial and are kept apart."""
 
     def __init__(self, params: Params, suggest: Suggest, features: str | None) -> None:
-        """`suggest` makes the rounds of an adaptive search; `features` is the digest of those that rank trials.
+        """`suggest` makes the rounds of an adaptive search.
+
+        `features` is the digest of those that rank trials; None where none is ranked by distance.
 
         Raises:
             InputError: an entry names an unknown model, prior or key, or a search space breaks a rule.

@@ -7,7 +7,7 @@ from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
 from latentmill.training.loop import begin, fitted, optimise
 from latentmill.training.member import Member
-from latentmill.training.ranks import SingleRank
+from latentmill.training.ranks import Ranks, SingleRank
 from latentmill.trials.running import (
     Context,
     StoredCheckpoints,
@@ -26,13 +26,13 @@ from latentmill.trials.trial import Trial
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
-def run_pack(trials: Sequence[Trial], context: Context, watches: Sequence[Watch]) -> None:
-    """As `running.run`, for several trials whose weights have the same shapes.
+def run_pack(trials: Sequence[Trial], context: Context, watches: Sequence[Watch], ranks: Ranks | None = None) -> None:
+    """As `running.run`, for several trials whose weights have the same shapes; `ranks` are those of a single trial.
 
     Where memory is too small, the pack is halved; where trials can't be packed at all, each is trained alone.
     """
     if len(trials) == 1:
-        run(trials[0], context, watches[0])
+        run(trials[0], context, watches[0], ranks)
         return
     try:
         _train(trials, context, watches)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from latentmill.trials.results import Outcome, csv_text
+from latentmill.trials.results import Outcome, by_study, csv_text
 
 COLUMNS = ["entry", "trial", "axis", "order", "position", "value", "criterion", "winner"]
 Axis = dict[str, Any]  # by trial: its value
@@ -17,8 +17,9 @@ def parallel_csv(tried: Iterable[Outcome], winners: Iterable[Outcome]) -> str:
     """
     best = {outcome.planned.fingerprint for outcome in winners}
     rows = []
-    for entry, trials in _by_entry(tried).items():
-        for order, (name, axis) in enumerate(_axes(trials).items()):
+    for entry, found in by_study(outcome for outcome in tried if outcome.finished).items():
+        trials = {outcome.planned.fingerprint: outcome for outcome in found}
+        for order, (name, axis) in enumerate(_axes(trials).items() if len(trials) > 1 else ()):
             places = positions(list(axis.values()))
             for (trial, value), position in zip(axis.items(), places, strict=True):
                 text = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -37,14 +38,6 @@ def positions(values: list[Any]) -> list[float]:
     if low > 0 and high / low >= 10:
         return positions([math.log(value) for value in values])
     return [(value - low) / (high - low) if high > low else 0.0 for value in values]
-
-
-def _by_entry(tried: Iterable[Outcome]) -> dict[str, dict[str, Outcome]]:
-    found: dict[str, dict[str, Outcome]] = {}
-    for outcome in tried:
-        if outcome.finished:
-            found.setdefault(outcome.planned.study, {})[outcome.planned.fingerprint] = outcome
-    return {entry: trials for entry, trials in found.items() if len(trials) > 1}
 
 
 def _axes(trials: dict[str, Outcome]) -> dict[str, Axis]:

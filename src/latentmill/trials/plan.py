@@ -28,19 +28,13 @@ class Plan:
     def __init__(
         self, params: Params, data_digest: str, store: TrialStore, suggest: Suggest, features: str | None = None
     ) -> None:
-        """`suggest` makes the rounds of an adaptive search.
-
-        `features` is the digest of those that rank trials; None where none is ranked by distance.
-
-        Raises:
-            InputError: an entry names an unknown model, prior or key, or a search space breaks a rule.
-        """
-        self.params, self.config, self.data_digest, self.store = params, params.train, data_digest, store
+        """Arguments and errors are those of `Ladder`; `data_digest` is that of the prepared data set."""
+        self.config, self.data_digest, self.store = params.train, data_digest, store
         self.planned: list[Planned] = []  # every trial known so far, in the ladder's order within a round
         self.records: dict[str, Record] = {}  # of settled trials, as this run sees them
         self.waiting: list[Planned] = []  # the next to start is the last
         self.replays: list[Planned] = []  # settled trials that ASHA does not know yet
-        self._ladder = Ladder(params, suggest, features)
+        self._ladder, self._defaults = Ladder(params, suggest, features), params.trial
         self._by_fingerprint: dict[str, Planned] = {}
         self._deaths: dict[str, int] = {}  # of workers, by trial
         self._stored = store.fingerprints()
@@ -104,11 +98,8 @@ class Plan:
         first = self.waiting[-1]
         if first.shape is None or first.fingerprint in self._deaths:
             return [first]
-        return [
-            planned
-            for planned in reversed(self.waiting)
-            if planned.shape == first.shape and planned.fingerprint not in self._deaths
-        ]
+        same = [planned for planned in reversed(self.waiting) if planned.shape == first.shape]
+        return [planned for planned in same if planned.fingerprint not in self._deaths]
 
     def ended(self, fingerprint: str, starved: bool = False) -> Record | None:
         """Record that a trial has ended; returns None where it left no result and is tried again.
@@ -117,7 +108,7 @@ class Plan:
         """
         record = self.store.find(fingerprint)
         if record is None and starved:
-            record = self._save_out_of_memory(self._by_fingerprint[fingerprint])
+            record = self._save_starved(self._by_fingerprint[fingerprint])
         if record is None:
             self._deaths[fingerprint] = self._deaths.get(fingerprint, 0) + 1
             if self._deaths[fingerprint] < ATTEMPTS:
@@ -132,7 +123,7 @@ class Plan:
                 self._next_round(study)
         return record
 
-    def _save_out_of_memory(self, planned: Planned) -> Record:
+    def _save_starved(self, planned: Planned) -> Record:
         record = identity(planned.trial, planned.fingerprint, self.data_digest)
         record |= {"status": "out of memory", "error": "its worker was ended because the machine ran low on memory"}
         self.store.save_result(planned.fingerprint, record)
@@ -153,7 +144,7 @@ class Plan:
         found = []
         for study in self._ladder.prior_studies(winner, learn=False):
             ((point,),) = study.rounds
-            found += study.trials(point, self.params.trial, self.data_digest)
+            found += study.trials(point, self._defaults, self.data_digest)
         return found
 
     def _next_round(self, study: Study) -> None:
@@ -163,7 +154,7 @@ class Plan:
             if points is None:
                 self._plan_priors(study)
                 return
-            study.configurations = [study.trials(point, self.params.trial, self.data_digest) for point in points]
+            study.configurations = [study.trials(point, self._defaults, self.data_digest) for point in points]
             for planned in itertools.chain(*study.configurations):
                 self._add(planned, study)
             self.waiting.sort(key=lambda planned: planned.epochs)  # stable: the last, as a rule larger, entry first

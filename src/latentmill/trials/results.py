@@ -59,14 +59,15 @@ def outcomes(planned: Iterable[Planned], records: dict[str, Record]) -> list[Out
 
 def ranking(tried: Iterable[Outcome]) -> dict[str, list[Ranked]]:
     """The configurations that have a finished trial, by study, the best first."""
-    groups: dict[tuple[str, str], list[Outcome]] = {}
-    for outcome in tried:
-        groups.setdefault((outcome.planned.study, outcome.planned.configuration), []).append(outcome)
-    found: dict[str, list[Ranked]] = {}
-    for (study, _), trials in groups.items():
-        if any(outcome.finished for outcome in trials):
-            found.setdefault(study, []).append(_ranked(trials))
-    return {study: sorted(ranked, key=lambda each: each.rank) for study, ranked in found.items()}
+    found = {}
+    for study, trials in by_study(tried).items():
+        groups: dict[str, list[Outcome]] = {}
+        for outcome in trials:
+            groups.setdefault(outcome.planned.configuration, []).append(outcome)
+        ranked = [_ranked(group) for group in groups.values() if any(outcome.finished for outcome in group)]
+        if ranked:
+            found[study] = sorted(ranked, key=lambda each: each.rank)
+    return found
 
 
 def _ranked(trials: list[Outcome]) -> Ranked:
@@ -78,10 +79,13 @@ def _ranked(trials: list[Outcome]) -> Ranked:
 
 def without_winner(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> dict[str, list[Outcome]]:
     """The trials of the studies that have no winner, by study."""
+    return {study: trials for study, trials in by_study(tried).items() if study not in ranked}
+
+
+def by_study(tried: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     found: dict[str, list[Outcome]] = {}
     for outcome in tried:
-        if outcome.planned.study not in ranked:
-            found.setdefault(outcome.planned.study, []).append(outcome)
+        found.setdefault(outcome.planned.study, []).append(outcome)
     return found
 
 

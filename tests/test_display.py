@@ -99,7 +99,7 @@ COSTS = {"vae": 2.0, "slow": 6.0, "short": 2.0}  # seconds of an epoch
 def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
     """Two workers; each trial reports after every epoch and ends after a share of those it may have."""
     display, plan, clock, _ = shown(terminal=False, ladder=ladder)
-    told, running = [], {}
+    reported, running = [], {}
     while plan.missing:
         while len(running) < 2 and plan.waiting:
             (planned,) = plan.pop_pack()
@@ -114,10 +114,10 @@ def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
                 end(display, plan, planned)
             elif epoch:
                 display.progressed(planned, {"epoch": epoch, "epochs": allowed, "val_loss": 1.0})
-        told.append((clock.now, display.seconds_left()))
-    known = [(clock.now - now, left) for now, left in told if left is not None]
+        reported.append((clock.now, display.seconds_left()))
+    known = [(clock.now - now, left) for now, left in reported if left is not None]
     lefts = [left for _, left in known]
-    assert len(known) > 0.9 * len(told)
+    assert len(known) > 0.9 * len(reported)
     assert lefts == sorted(lefts, reverse=True), "it never rises"
     assert len(set(lefts)) > 0.25 * len(lefts), "it falls"
     near_the_end = [(actual, left) for actual, left in known if 20 < actual < 180]
@@ -166,7 +166,7 @@ def test_the_best_of_earlier_sweeps_is_shown(shown):
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "reported"),
     [
         ({"status": "finished", "criterion": 95.123, "seconds": 61.0}, "95.12 on val, 1:01"),
         ({"status": "pruned", "epoch": 9, "criterion": 120.0}, "pruned after epoch 9, 120 on val"),
@@ -174,12 +174,12 @@ def test_the_best_of_earlier_sweeps_is_shown(shown):
         ({"status": "out of memory", "error": "MemoryError: "}, "out of memory: MemoryError: "),
     ],
 )
-def test_how_a_trial_ended(record, told):
-    assert outcome_of(record) == told
+def test_how_a_trial_ended(record, reported):
+    assert outcome_of(record) == reported
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (61, "1:01"), (7387, "2:03:07")]
+    ("seconds", "reported"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (61, "1:01"), (7387, "2:03:07")]
 )
-def test_durations(seconds, told):
-    assert duration(seconds) == told
+def test_durations(seconds, reported):
+    assert duration(seconds) == reported

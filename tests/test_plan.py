@@ -86,13 +86,13 @@ def test_more_samples_grid_values_or_entries_leave_the_trials_there_are(trials):
     assert all(trial in after for trial in before)
 
 
-def test_labels_tell_the_trials_of_an_entry_apart(plan):
+def test_labels_distinguish_the_trials_of_an_entry(plan):
     labels = [item.label for item in plan({"vae": {"latent": [2, 3], "beta": 1.0}}, seeds=[0, 1]).planned]
     assert labels == [f"vae latent={latent} seed={seed}" for latent in (2, 3) for seed in (0, 1)]
 
 
 @pytest.mark.parametrize(
-    ("ladder", "told"),
+    ("ladder", "message"),
     [
         ({"gun": {}}, "ladder.gun: a model must be one of .*vae.*, but got 'gun'"),
         ({"a": {"model": "vea"}}, "ladder.a: a model must be one of .* but got 'vea'"),
@@ -121,8 +121,8 @@ def test_labels_tell_the_trials_of_an_entry_apart(plan):
         ({"autoencoder": {"corruption": 1.0}}, "ladder.autoencoder: corruption: .* less than 1, but got 1.0"),
     ],
 )
-def test_a_wrong_search_space_is_named(plan, ladder, told):
-    with pytest.raises(InputError, match=told):
+def test_a_wrong_search_space_is_named(plan, ladder, message):
+    with pytest.raises(InputError, match=message):
         plan(ladder)
 
 
@@ -152,16 +152,16 @@ def test_long_trials_start_first_and_among_equals_the_later_in_the_ladder(plan):
     assert play(made, lambda planned: 1.0) == ["autoencoder", "vae latent=3", "vae latent=2", "naive_bayes"]
 
 
-def together(plan, most=lambda planned, alike: alike):
+def together(plan, most=lambda planned, waiting: waiting):
     return [planned.label for planned in plan.pop_pack(most)]
 
 
-def test_trials_that_differ_by_numbers_are_taken_together(plan):
+def test_trials_that_differ_by_numbers_are_packed(plan):
     """The two entries have the same shapes where `latent` is 3."""
     slow = {"model": "vae", "latent": 3, "beta": 9.0}
     made = plan({"naive_bayes": {}, "vae": {"latent": [2, 3], "beta": [1.0, 2.0]}, "slow": slow})
-    taken = [together(made) for _ in range(3)]
-    assert taken == [
+    packs = [together(made) for _ in range(3)]
+    assert packs == [
         ["slow", "vae latent=3 beta=2", "vae latent=3 beta=1"],
         ["vae latent=2 beta=2", "vae latent=2 beta=1"],
         ["naive_bayes"],
@@ -169,26 +169,26 @@ def test_trials_that_differ_by_numbers_are_taken_together(plan):
     assert together(made) == []
 
 
-def test_no_more_are_taken_than_asked_for(plan):
+def test_a_pack_has_at_most_its_limit(plan):
     made, seen = plan({"vae": {"beta": [1.0, 2.0, 3.0]}}), []
 
-    def most(planned, alike):
-        seen.append(alike)
+    def most(planned, waiting):
+        seen.append(waiting)
         return 2
 
     assert [len(together(made, most)) for _ in range(2)] == [2, 1]
-    assert seen == [3], "the last is alone, so nobody has to say"
+    assert seen == [3], "the last needs no limit"
 
 
-def test_a_trial_whose_worker_died_is_taken_alone(plan):
+def test_a_trial_whose_worker_died_is_trained_alone(plan):
     made = plan({"vae": {"beta": [1.0, 2.0, 3.0]}})
-    for planned in made.pop_pack(lambda planned, alike: 2):
+    for planned in made.pop_pack(lambda planned, waiting: 2):
         assert made.ended(planned.fingerprint) is None
-    taken = [together(made) for _ in range(3)]
-    assert [len(each) for each in taken] == [1, 1, 1]
+    packs = [together(made) for _ in range(3)]
+    assert [len(each) for each in packs] == [1, 1, 1]
 
 
-def test_settled_trials_are_not_taken_again_and_failed_ones_are(plan):
+def test_failed_trials_are_tried_again_but_not_settled_ones(plan):
     ladder = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}}
     first = plan(ladder)
     by_label = {planned.label: planned.fingerprint for planned in first.planned}
@@ -201,7 +201,7 @@ def test_settled_trials_are_not_taken_again_and_failed_ones_are(plan):
     assert plan(ladder).missing == 0
 
 
-def test_entries_that_ask_for_the_same_trial_train_it_once(plan):
+def test_entries_with_the_same_trial_train_it_once(plan):
     made = plan({"vae": {}, "twin": {"model": "vae"}})
     assert len(made.planned) == 2
     assert made.missing == 1
@@ -220,7 +220,7 @@ def test_a_trial_whose_worker_dies_is_run_again_a_few_times(plan):
     assert plan({"vae": {}}).missing == 1, "a later sweep tries again"
 
 
-def test_a_failure_of_an_earlier_sweep_is_not_taken_for_this_ones(plan):
+def test_a_failure_of_an_earlier_sweep_is_not_mistaken_for_one_of_this(plan):
     first = plan({"vae": {}})
     settle(first, first.planned[0].fingerprint, status="failed", error="Boom: x")
     made = plan({"vae": {}})
@@ -240,10 +240,10 @@ def test_a_trial_that_ran_out_of_memory_is_tried_again(plan):
     assert plan({"vae": {}}).missing == 1
 
 
-# At most so many
+# Limits
 
 
-def test_max_trials_are_taken_in_turn_from_the_entries(plan):
+def test_max_trials_are_assigned_in_turn_to_the_entries(plan):
     ladder = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}, "autoencoder": {"latent": [2, 3, 4]}}
     labels = [planned.label for planned in plan(ladder, max_trials=5).planned]
     assert labels == ["naive_bayes"] + [f"{name} latent={size}" for name in ("vae", "autoencoder") for size in (2, 3)]
@@ -251,10 +251,11 @@ def test_max_trials_are_taken_in_turn_from_the_entries(plan):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "limit", "taken"), [([1, 9], None, [1, 9]), ([1, 9], 4, [1, 3]), ([4, 4, 1], 6, [3, 2, 1]), ([2], 5, [2])]
+    ("sizes", "limit", "expected"),
+    [([1, 9], None, [1, 9]), ([1, 9], 4, [1, 3]), ([4, 4, 1], 6, [3, 2, 1]), ([2], 5, [2])],
 )
-def test_quotas(sizes, limit, taken):
-    assert quotas(sizes, limit) == taken
+def test_quotas(sizes, limit, expected):
+    assert quotas(sizes, limit) == expected
 
 
 def test_max_trials_must_leave_every_entry_one(plan):
@@ -262,10 +263,10 @@ def test_max_trials_must_leave_every_entry_one(plan):
         plan({"naive_bayes": {}, "vae": {}}, max_trials=3, seeds=[0, 1])
 
 
-# A search that learns
+# Adaptive search
 
 
-def test_optuna_asks_in_rounds_and_the_order_of_results_decides_nothing(plan, tmp_path):
+def test_optuna_plans_rounds_and_the_order_of_results_decides_nothing(plan, tmp_path):
     first = plan({"vae": SPACE}, search="optuna")
     assert (len(first.planned), first.unplanned) == (8, 12)
     play(first)
@@ -273,10 +274,10 @@ def test_optuna_asks_in_rounds_and_the_order_of_results_decides_nothing(plan, tm
         (path / "trial.json").unlink()
     second = plan({"vae": SPACE}, search="optuna")
     while not second.is_over:
-        taken = []
+        packs = []
         while planned := next(iter(second.pop_pack()), None):
-            taken.append(planned)
-        for planned in taken[::-1]:
+            packs.append(planned)
+        for planned in packs[::-1]:
             settle(second, planned.fingerprint, planned.trial.config["beta"])
     assert [planned.trial for planned in first.planned] == [planned.trial for planned in second.planned]
     assert len({planned.fingerprint for planned in first.planned}) == 20
@@ -294,7 +295,7 @@ def test_optuna_learns(plan):
     assert all(0.1 <= beta <= 10 for beta in betas)
 
 
-def test_optuna_is_told_of_failures_and_leaves_grids_alone(plan):
+def test_optuna_sees_failures_and_leaves_grids_alone(plan):
     made = plan({"naive_bayes": {}, "ppca": {"latent": [2, 3]}, "vae": SPACE}, search="optuna")
     assert len(made.planned) == 1 + 2 + 8
     while planned := next(iter(made.pop_pack()), None):
@@ -380,7 +381,7 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
 
 
 @pytest.mark.parametrize(
-    ("ladder", "told"),
+    ("ladder", "message"),
     [
         ({"gan": {"priors": ["flow"]}}, "ladder.gan.priors must be left out where a model has no codes of images"),
         ({"vae": {"priors": ["flaw"]}}, "ladder.vae.priors must be of normal, mixture, flow, but one is 'flaw'"),
@@ -391,8 +392,8 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
         ({"vae": {"rank_by": "taste"}}, "ladder.vae: rank_by: Input should be 'criterion' or 'distance'"),
     ],
 )
-def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, told):
-    with pytest.raises(InputError, match=told):
+def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, message):
+    with pytest.raises(InputError, match=message):
         plan(ladder)
 
 

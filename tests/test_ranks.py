@@ -1,4 +1,4 @@
-"""Ranks that share a trial come to the same as one."""
+"""Ranks that share a trial have the result of a single one."""
 
 import json
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """The Ray cluster that trials and tasks run on: the one that RAY_ADDRESS names, else a private one on this machine."""
 
+import logging
 import os
 import secrets
 import signal
@@ -32,20 +33,12 @@ def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
     Raises:
         InputError: the cluster that RAY_ADDRESS names can't be reached.
     """
-    settings: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    address = os.environ.get("RAY_ADDRESS")
-    if address is None:
-        # Without "local", Ray joins any cluster that was started on this machine.
-        settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
-        # A task that runs out of memory would be retried for ever.
-        settings["_system_config"] = {"prestart_worker_first_driver": for_tasks, "task_oom_retries": 1}
-    elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # which has the code already
-        settings["runtime_env"] = {"py_modules": [str(PACKAGE)]}
+    address, settings = os.environ.get("RAY_ADDRESS"), _settings(workers, for_tasks)
     if address is not None:
         _require_open_port(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        context = ray.init(**settings)
+        context = ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address is None:
             raise
@@ -54,6 +47,16 @@ def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init sets a handler that prints a stack trace
     with context:
         yield
+
+
+def _settings(workers: int | None, for_tasks: bool) -> dict[str, Any]:
+    if is_private():
+        # Without "local", Ray joins any cluster that was started on this machine. By default, it would retry a task
+        # that runs out of memory for ever.
+        system = {"prestart_worker_first_driver": for_tasks, "task_oom_retries": 1}
+        return {"address": "local", "num_cpus": workers, "include_dashboard": False, "_system_config": system}
+    is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # which has the code already
+    return {} if is_job else {"runtime_env": {"py_modules": [str(PACKAGE)]}}
 
 
 def _require_open_port(address: str) -> None:

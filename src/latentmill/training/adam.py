@@ -8,6 +8,7 @@ Shapes: M members.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from latentmill.config import TrainingConfig
 from latentmill.contract import Phase
 from latentmill.training.state import Moments, TrainingState
 
-EPSILON = 1e-8  # as in the paper, and by default in torch
+_adamw = partial(adamw, fused=True, amsgrad=False, maximize=False, eps=1e-8)  # as in the paper, and by default in torch
 
 
 class Adam:
@@ -48,22 +49,13 @@ class Adam:
         updated = [(weight, moments) for weight, moments in pairs if weight.grad is not None]
         weights = [weight for weight, _ in updated]
         averages, squares, steps = ([each[key] for _, each in updated] for key in ("exp_avg", "exp_avg_sq", "step"))
-        adamw(
-            weights,
-            gradients(weights),
-            averages,
-            squares,
-            [],
-            steps,
-            fused=True,
-            amsgrad=False,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            lr=rate,
-            weight_decay=self.decay,
-            eps=EPSILON,
-            maximize=False,
-        )
+        numbers: dict[str, Any] = {
+            "lr": rate,
+            "weight_decay": self.decay,
+            "beta1": self.betas[0],
+            "beta2": self.betas[1],
+        }
+        _adamw(weights, gradients(weights), averages, squares, [], steps, **numbers)
 
     def member_moments(self, row: int) -> Moments:
         return self.moments

@@ -61,7 +61,7 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class Intake:
     """The images of a collection, decoded."""
 
     images: Bytes  # M×C×H×W, mapped from disk; the rows of dropped images are 0
@@ -72,7 +72,7 @@ class Taken:
     is_grey: bool  # of every kept image all channels are equal
 
 
-def take(collection: Collection, target: Target, path: Path, processes: int, progress: OnProgress) -> Taken:
+def decode_all(collection: Collection, target: Target, path: Path, processes: int, progress: OnProgress) -> Intake:
     """Decode into a new .npy file at `path`; `progress` is called as it goes on.
 
     `processes` decode at a time; 0 decodes in this one.
@@ -92,7 +92,7 @@ def take(collection: Collection, target: Target, path: Path, processes: int, pro
             is_grey = is_grey and found.is_grey
         else:
             dropped.append(Dropped(item.name, found.reason, counts=item.is_named_image or found.is_image))
-    return Taken(images, np.array(kept, np.int64), [collection.items[row] for row in kept], dropped, facts, is_grey)
+    return Intake(images, np.array(kept, np.int64), [collection.items[row] for row in kept], dropped, facts, is_grey)
 
 
 def _decoded(collection: Files, target: Target, path: Path, processes: int, progress: OnProgress) -> list[Outcome]:

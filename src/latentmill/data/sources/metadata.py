@@ -13,7 +13,7 @@ from latentmill.errors import InputError
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"  # the column of a metadata file that names the image
-LABEL_COLUMNS = ("label", "class", "category", "cls")  # taken for labels where data.label is auto
+LABEL_COLUMNS = ("label", "class", "category", "cls")  # used as labels where data.label is auto
 SIDECARS = (".cls", ".json", ".txt")
 Read = Callable[[str], bytes]
 Rows = dict[str, dict[str, Any]]  # path of an image -> its columns

@@ -25,8 +25,8 @@ from latentmill.data.batches import Batches
 from latentmill.files import write_json
 from latentmill.runtime.images import save
 from latentmill.training.loop import Setup, begin, optimise
-from latentmill.trials.pack_size import copies, seconds_a_step
-from latentmill.trials.trial import Trial, config_of, model_of
+from latentmill.trials.pack_size import copies, step_seconds
+from latentmill.trials.trial import Trial
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests" / "test_gpu.py"
@@ -111,7 +111,7 @@ def step(each: Trial, size: int, images: Batches) -> Found:
     if images.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    seconds = seconds_a_step(copies(each, size, Setup(images, images), 0), images)
+    seconds = step_seconds(copies(each, size, Setup(images, images), 0), images)
     operations = 6 * WEIGHTS * BATCH * size  # two a weight and image, forward once and backward twice
     found = {"milliseconds": round(1e3 * seconds, 3), "teraflops": round(operations / seconds / 1e12, 3)}
     if images.device.type == "cuda":
@@ -126,7 +126,7 @@ def images_a_second(device: str, side: int, small: bool) -> Found:
     for compiled in (False,) if small else (False, True):
         each = trial(network="conv", observation="gaussian", precision="bfloat16")
         setup = Setup(images, few, compiled=compiled)
-        member = begin(model_of(each, images, 0), setup, config_of(each), 0)
+        member = begin(each.build_model(images, 0), setup, each.training_config, 0)
         started, epochs = time.perf_counter(), 0
         for _ in optimise([member], setup):
             epochs = member.state.epoch
@@ -139,7 +139,7 @@ def samples(device: str, small: bool, path: Path) -> Found:
     images = drawn(300 if small else 20_000)
     setup = Setup(Batches(images[100:], device), Batches(images[:100], device))
     each = trial(network="conv", observation="gaussian", epochs=1 if small else 20, patience=20)
-    member = begin(model_of(each, setup.examples, 0), setup, config_of(each), 0)
+    member = begin(each.build_model(setup.examples, 0), setup, each.training_config, 0)
     list(optimise([member], setup))
     generator = Generator(member.state.model.eval(), registry.build("priors", "normal", {}, (LATENT,)))
     with torch.no_grad():

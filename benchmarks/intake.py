@@ -18,7 +18,7 @@ from benchmarks.target import Result, Target
 from latentmill.config import DataConfig
 from latentmill.data import sources
 from latentmill.data.preparation.fitting import Target as Shape
-from latentmill.data.preparation.intake import take
+from latentmill.data.preparation.intake import decode_all
 from latentmill.data.processes import cores
 
 SIDE = 64  # pixels, of what is prepared
@@ -61,7 +61,7 @@ def rounds(folder: Path) -> list[tuple[float, float]]:
     shape = Shape(3, SIDE, SIDE, "crop", (255, 255, 255))
 
     def ours() -> None:
-        take(collection, shape, folder / "ours.npy", cores(), lambda what, done, total: None)
+        decode_all(collection, shape, folder / "ours.npy", cores(), lambda what, done, total: None)
 
     def bare() -> None:
         into = folder / "bare.npy"

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.models.vae import Vae
-from latentmill.training.endings import LossWatch
+from latentmill.training.endings import DivergenceCheck
 from latentmill.training.loop import Setup, train_steps, trainer
 from latentmill.training.state import TrainingState
 
@@ -33,7 +33,7 @@ def our_epoch(images: np.ndarray) -> Epoch:
     config = TrainingConfig(batch_size=BATCH, learning_rate=RATE)
     batches = Batches(images)
     trained = trainer([TrainingState(model, config, order, noise, len(batches))], Setup(batches, batches))
-    return lambda: train_steps(trained, batches, LossWatch(trained, batches.device))
+    return lambda: train_steps(trained, batches, DivergenceCheck(trained, batches.device))
 
 
 def loader_epoch(images: np.ndarray) -> Epoch:

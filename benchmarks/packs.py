@@ -21,7 +21,7 @@ from latentmill.cluster.process import use_one_core
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.training.loop import Setup
-from latentmill.trials.pack_size import copies, seconds_a_step
+from latentmill.trials.pack_size import copies, step_seconds
 from latentmill.trials.trial import Trial
 
 FEW = Target("pack of 64 mlp on a GPU: trials an hour over one at a time", "x", at_least=50)
@@ -56,7 +56,7 @@ def curve(side: int, network: str, hidden: int, device: str) -> dict[int, float]
         trained = copies(trial(network, hidden), size, Setup(images, images), 0)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        found[size] = seconds_a_step(trained, images) / size
+        found[size] = step_seconds(trained, images) / size
         memory = f", {torch.cuda.max_memory_allocated() / size / 2**20:.1f} MiB" if device == "cuda" else ""
         told = f"{side}x{side} {network} {hidden}, {size:>3} together"
         print(f"  {told}: {1e3 * found[size]:.3f} ms a step and member{memory}", flush=True)
@@ -82,7 +82,7 @@ def sweep(count: int) -> float:
 def step(network: str, side: int) -> float:
     images = Batches(noise(2 * BATCH, side))
     trained = copies(trial(network, 400), 1, Setup(images, images), 0)
-    return 1e3 * statistics.median(seconds_a_step(trained, images) for _ in range(3))
+    return 1e3 * statistics.median(step_seconds(trained, images) for _ in range(3))
 
 
 def tell(what: str, found: dict[int, float]) -> None:

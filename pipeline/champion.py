@@ -7,7 +7,7 @@ from latentmill.errors import one_line_errors
 from latentmill.export.champion import appoint, no_champion, ranked
 from latentmill.export.outcome import read_outcome
 from latentmill.files import replacing_folder
-from latentmill.heartbeat import tell
+from latentmill.heartbeat import print_line
 
 GRAPHS, CHAMPION = Path("graphs"), Path("exports") / RESERVED
 
@@ -25,7 +25,7 @@ def main() -> None:
             refusal = no_champion(outcomes)
             refusal.write(folder, RESERVED)
             outcome = f"refused: {refusal}"
-    tell(f"{CHAMPION}: {outcome}")
+    print_line(f"{CHAMPION}: {outcome}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from latentmill.evaluation import results
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
-from latentmill.heartbeat import Heartbeat, tell
+from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import steady
 from latentmill.trials.trained_model import PRIORS, Failure, failure, load, load_priors
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 def evaluate() -> None:
     params = load_params()
-    tell(f"evaluating {len(params.ladder)} entries")  # before anything that takes time, such as starting Ray
+    print_line(f"evaluating {len(params.ladder)} entries")  # before anything that takes time, such as starting Ray
     images, labels = (read_split(DATA, split) for split in SPLITS), (read_labels(DATA, split) for split in SPLITS)
     data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
@@ -44,10 +44,10 @@ def evaluate() -> None:
         for entry, prior, result in evaluation.results():
             if not isinstance(result, InputError):
                 judged[entry, prior] = result
-                tell(results.line(entry, prior, result))
+                print_line(results.line(entry, prior, result))
             elif entry not in failed:
                 failed[entry] = evaluation_failure(result)
-                tell(f"{entry}: failed: {failed[entry]}")
+                print_line(f"{entry}: failed: {failed[entry]}")
         wanted = {entry: params.entry(entry).prior for entry in params.ladder}
         results.write(folder, wanted, judged, evaluation.judge, evaluation.baseline.test, failed)
 
@@ -65,7 +65,7 @@ def priors_of(entry: str) -> dict[str, Model]:
     folders = sorted((MODELS / entry / PRIORS).glob("*"))
     reasons = {folder.name: found for folder in folders if (found := failure(folder))}
     for name, reason in reasons.items():
-        tell(f"{entry}: the prior {name} failed: {reason}")
+        print_line(f"{entry}: the prior {name} failed: {reason}")
     if folders and len(reasons) == len(folders):
         raise NoPriorError("; ".join(f"prior {name}: {reason}" for name, reason in reasons.items()))
     return {name: prior.model for name, prior in load_priors(MODELS / entry).items()}

@@ -12,7 +12,7 @@ from latentmill.errors import InputError, one_line_errors
 from latentmill.export.inputs import inputs_digest
 from latentmill.export.manifest import is_up_to_date, remove_others
 from latentmill.files import clear_leftovers
-from latentmill.heartbeat import Heartbeat, tell
+from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import steady
 
 DATA, MODELS, METRICS = Path("data/prepared"), Path("models"), Path("evaluation/entries")
@@ -30,10 +30,10 @@ def export() -> None:
     GRAPHS.mkdir(exist_ok=True)
     clear_leftovers(GRAPHS)
     for folder in (*remove_others(GRAPHS, params.ladder), *remove_others(EXPORTS, {*params.ladder, RESERVED})):
-        tell(f"{folder}: removed, because it belongs to no entry of the ladder")
+        print_line(f"{folder}: removed, because it belongs to no entry of the ladder")
     inputs = {entry: digest_of(entry, params, metrics) for entry in params.ladder}
     stale = {entry: digest for entry, digest in inputs.items() if not is_up_to_date(GRAPHS / entry, digest)}
-    tell(f"{len(inputs) - len(stale)} of {len(inputs)} exports are up to date")
+    print_line(f"{len(inputs) - len(stale)} of {len(inputs)} exports are up to date")
     if stale:
         write(stale, params, metrics)
 
@@ -53,7 +53,7 @@ def write(stale: dict[str, str], params: Params, metrics: dict[str, Any]) -> Non
         from latentmill.export.entry import Exporter
         from latentmill.export.writer import TrainingData
 
-        exporter = Exporter(MODELS, metrics, TrainingData.read(DATA), params.export, tell)
+        exporter = Exporter(MODELS, metrics, TrainingData.read(DATA), params.export, print_line)
         for entry, inputs in stale.items():
             heartbeat.doing = f"exporting {entry}"
             try:

@@ -20,7 +20,7 @@ def main() -> None:
     print_anything()
     config = load_params().data
     with steady("prepare"), replacing_folder(PREPARED) as folder, Progress("looking for images") as progress:
-        manifest = prepare(config, folder, progress.tell)
+        manifest = prepare(config, folder, progress.update)
     lines(manifest, print)
     print(f"{PREPARED}: {manifest['digest'][:12]}")
 

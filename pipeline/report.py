@@ -5,7 +5,7 @@ from pathlib import Path
 from latentmill.config import load_params
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
-from latentmill.heartbeat import Heartbeat, tell
+from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.report.inputs import Places, read_inputs
 from latentmill.report.page import render
 from latentmill.stage import steady
@@ -25,7 +25,7 @@ def main() -> None:
     with steady("report"), Heartbeat("making the report"), replacing_folder(REPORT) as folder:
         page = render(read_inputs(load_params(), PLACES))
         write_text(folder / "index.html", page)
-    tell(f"{REPORT / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
+    print_line(f"{REPORT / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

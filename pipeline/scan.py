@@ -17,7 +17,7 @@ def main() -> None:
     config = load_params().data
     LISTING.parent.mkdir(exist_ok=True)
     with Progress("looking for files") as progress:
-        found = listing(sources.files(config), CACHE, progress.tell)
+        found = listing(sources.files(config), CACHE, progress.update)
     write_text(LISTING, found)
     print(f"{LISTING}: {found.count(chr(10)):,} files")
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from latentmill.cluster.display import Display
-from latentmill.cluster.lifetime import alone, ending_in_order
+from latentmill.cluster.lifetime import exclusive, graceful_shutdown
 from latentmill.cluster.search import optuna_rounds
 from latentmill.cluster.sweep import Images, run
 from latentmill.config import Params, load_params
 from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
-from latentmill.heartbeat import Heartbeat, tell
+from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import steady
 from latentmill.trials.parallel_coordinates import parallel_csv
 from latentmill.trials.plan import Plan
@@ -19,13 +19,13 @@ from latentmill.trials.results import (
     Outcome,
     Ranked,
     curves_csv,
-    losers,
     outcomes,
     ranking,
     require_a_model,
+    study_failure,
     summary,
     trials_csv,
-    why_none,
+    without_winner,
 )
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trained_model import PRIORS, save_failure, save_untrained_prior
@@ -36,23 +36,25 @@ DATA, MODELS = Path("data/prepared"), Path("models")
 
 def main() -> None:
     params = load_params()
-    store = TrialStore(params.train.storage, note=tell)
-    with ending_in_order(), alone(store), steady("train"):
+    store = TrialStore(params.train.storage, note=print_line)
+    with graceful_shutdown(), exclusive(store), steady("train"):
         write(sweep(params, store))
 
 
 def sweep(params: Params, store: TrialStore) -> Plan:
-    """Train what is missing in the store; the plan knows what became of every trial."""
-    with Heartbeat("fitting the features that trials are ranked in"):
+    """Train the missing trials; returns the plan with the results of all."""
+    with Heartbeat("fitting the features that rank trials"):
         features = features_for(params, DATA, store.storage)
     with Heartbeat("planning"):
         plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds, features.digest if features else None)
-    tell(plan.summary())
+    print_line(plan.summary())
     if plan.missing:
         with Display(plan) as display:
             run(plan, images(), display, features)
     if plan.missing:
-        tell(f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here")
+        print_line(
+            f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here"
+        )
     return plan
 
 
@@ -62,21 +64,21 @@ def images() -> Images:
 
 
 def write(plan: Plan) -> None:
-    """Write a folder for each entry, its winner or why it has none, and the tables, even where no entry has a winner.
+    """Write a folder for each entry with its winner, or the reason for its failure, and the tables.
 
     Raises:
-        InputError: no entry has a model, or what is kept of one is damaged.
+        InputError: no entry has a winner, or a stored model is damaged.
     """
     tried = outcomes(plan.planned, plan.records)
-    ranked, lost = ranking(tried), losers(tried, ranking(tried))
-    failed = {study: why_none(trials) for study, trials in lost.items()}
+    ranked, lost = ranking(tried), without_winner(tried, ranking(tried))
+    failed = {study: study_failure(trials) for study, trials in lost.items()}
     with replacing_folder(MODELS) as folder:
         for study, found in ranked.items():  # an entry before its priors
             write_winner(folder / where(study), found, plan)
         for study, trials in lost.items():
             (folder / where(study)).mkdir(parents=True)
             save_failure(folder / where(study), study, failed[study], [summary(outcome) for outcome in trials])
-            tell(f"models/{where(study)}: failed: {failed[study]}")
+            print_line(f"models/{where(study)}: failed: {failed[study]}")
         write_tables(tried, ranked)
         require_a_model(failed, {outcome.planned.entry for outcome in tried})
 
@@ -85,9 +87,9 @@ def write_winner(folder: Path, found: list[Ranked], plan: Plan) -> None:
     winner = found[0].best.planned
     folder.mkdir(parents=True)
     plan.store.fetch(winner.fingerprint, folder)
-    for each in plan.priors_without_trials(winner) if winner.prior is None else []:
+    for each in plan.untrained_priors(winner) if winner.prior is None else []:
         save_untrained_prior(folder, str(each.prior), identity(each.trial, each.fingerprint, plan.data_digest))
-    tell(f"models/{where(winner.study)}: {winner.label}, {result(found[0])}")
+    print_line(f"models/{where(winner.study)}: {winner.label}, {result(found[0])}")
 
 
 def where(study: str) -> str:

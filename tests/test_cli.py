@@ -38,7 +38,7 @@ def test_plan_lists_every_trial_before_anything_trains(site):
 def test_plan_says_what_is_done(site):
     first = plan(site).split()[0]
     (site.store / first).mkdir(parents=True)
-    TrialStore(site.store).end(first, {"fingerprint": first, "status": "diverged", "error": "nan"})
+    TrialStore(site.store).save_result(first, {"fingerprint": first, "status": "diverged", "error": "nan"})
     lines = plan(site).splitlines()
     assert lines[0].split() == [first, "diverged", "naive_bayes"]
     assert lines[-1] == "3 trials: 1 already trained, 2 to train"

@@ -51,14 +51,14 @@ def shown(tmp_path, monkeypatch):
 
 def end(display, plan, planned, **record):
     found = {"status": "finished", "criterion": 30.0, "seconds": 2.0, "fingerprint": planned.fingerprint} | record
-    plan.store.end(planned.fingerprint, found)
+    plan.store.save_result(planned.fingerprint, found)
     display.ended(planned, plan.ended(planned.fingerprint))
 
 
 def test_a_log_has_one_line_every_few_seconds_and_every_failure(shown):
     display, plan, clock, written = shown(terminal=False)
     with display:
-        trials = [plan.take()[0] for _ in range(4)]
+        trials = [plan.pop_pack()[0] for _ in range(4)]
         for planned in trials:
             display.started(planned)
         clock.now += 3
@@ -99,10 +99,10 @@ COSTS = {"vae": 2.0, "slow": 6.0, "short": 2.0}  # seconds of an epoch
 def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
     """Two workers; each trial reports after every epoch and ends after a share of those it may have."""
     display, plan, clock, _ = shown(terminal=False, ladder=ladder)
-    told, running = [], {}
+    reported, running = [], {}
     while plan.missing:
         while len(running) < 2 and plan.waiting:
-            (planned,) = plan.take()
+            (planned,) = plan.pop_pack()
             display.started(planned)
             running[planned.fingerprint] = planned, clock.now
         clock.now += 1
@@ -114,10 +114,10 @@ def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
                 end(display, plan, planned)
             elif epoch:
                 display.progressed(planned, {"epoch": epoch, "epochs": allowed, "val_loss": 1.0})
-        told.append((clock.now, display.seconds_left()))
-    known = [(clock.now - now, left) for now, left in told if left is not None]
+        reported.append((clock.now, display.seconds_left()))
+    known = [(clock.now - now, left) for now, left in reported if left is not None]
     lefts = [left for _, left in known]
-    assert len(known) > 0.9 * len(told)
+    assert len(known) > 0.9 * len(reported)
     assert lefts == sorted(lefts, reverse=True), "it never rises"
     assert len(set(lefts)) > 0.25 * len(lefts), "it falls"
     near_the_end = [(actual, left) for actual, left in known if 20 < actual < 180]
@@ -127,7 +127,7 @@ def test_the_time_left_falls_to_what_is_left(shown, ladder, stops_at):
 def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
     display, plan, clock, written = shown(terminal=True)
     with display:
-        first, second = plan.take()[0], plan.take()[0]
+        first, second = plan.pop_pack()[0], plan.pop_pack()[0]
         display.started(first)
         display.started(second)
         display.progressed(first, {"epoch": 12, "epochs": 100, "val_loss": 104.2})
@@ -143,7 +143,7 @@ def test_a_terminal_has_a_live_table_and_a_line_for_each_end(shown):
 
 def test_of_a_large_pack_some_are_shown_and_the_others_counted(shown):
     display, plan, _, _ = shown(terminal=True)
-    planned = plan.take()[0]
+    planned = plan.pop_pack()[0]
     for row in range(ROWS + 3):
         display.started(replace(planned, fingerprint=str(row), label=f"trial {row}"))
     page = io.StringIO()
@@ -155,8 +155,10 @@ def test_of_a_large_pack_some_are_shown_and_the_others_counted(shown):
 
 def test_the_best_of_earlier_sweeps_is_shown(shown):
     _, plan, _, _ = shown(terminal=True)
-    planned = plan.take()[0]
-    plan.store.end(planned.fingerprint, {"fingerprint": planned.fingerprint, "status": "finished", "criterion": 77.0})
+    planned = plan.pop_pack()[0]
+    plan.store.save_result(
+        planned.fingerprint, {"fingerprint": planned.fingerprint, "status": "finished", "criterion": 77.0}
+    )
     display, *_ = shown(terminal=True)
     page = io.StringIO()
     Console(file=page, width=80).print(display.table())
@@ -164,7 +166,7 @@ def test_the_best_of_earlier_sweeps_is_shown(shown):
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "reported"),
     [
         ({"status": "finished", "criterion": 95.123, "seconds": 61.0}, "95.12 on val, 1:01"),
         ({"status": "pruned", "epoch": 9, "criterion": 120.0}, "pruned after epoch 9, 120 on val"),
@@ -172,12 +174,12 @@ def test_the_best_of_earlier_sweeps_is_shown(shown):
         ({"status": "out of memory", "error": "MemoryError: "}, "out of memory: MemoryError: "),
     ],
 )
-def test_how_a_trial_ended(record, told):
-    assert outcome_of(record) == told
+def test_how_a_trial_ended(record, reported):
+    assert outcome_of(record) == reported
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (61, "1:01"), (7387, "2:03:07")]
+    ("seconds", "reported"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (61, "1:01"), (7387, "2:03:07")]
 )
-def test_durations(seconds, told):
-    assert duration(seconds) == told
+def test_durations(seconds, reported):
+    assert duration(seconds) == reported

@@ -97,7 +97,7 @@ def found(train: Any, later: Any) -> tuple[set[int], dict[int, int]]:
     """Places in `later` that are left out of a split, each with its place in `train`."""
     images = np.concatenate([train, later])
     rows = {"train": np.arange(len(train)), "val": np.arange(len(train), len(images)), "test": np.arange(0)}
-    kept, twins = without_copies(images, rows, near=True, tell=quiet)
+    kept, twins = without_copies(images, rows, near=True, progress=quiet)
     assert len(kept["train"]) == len(train)
     places = {row - len(train): original for row, original in zip(*map(np.ndarray.tolist, _pair(twins)), strict=True)}
     return set(places), places

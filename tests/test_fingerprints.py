@@ -1,4 +1,4 @@
-"""A trial is redone for whatever can change what it comes to, and for nothing else."""
+"""A trial is redone after any change that can affect its result, and after no other."""
 
 import json
 import os
@@ -39,10 +39,10 @@ images, val = Batches(data[:50], labels=labels[:50]), Batches(data[50:], labels=
 weights = {name: value.contiguous() for name, value in encoder((1, 8, 8)).state_dict().items()}
 features = ranking.PinnedFeatures(save(weights), (1, 8, 8))
 context = running.Context(images, val, "a" * 64, TrialStore(sys.argv[1]), 10, features)
-asked = [Trial(**each) for each in json.loads(sys.argv[2])]
+requested = [Trial(**each) for each in json.loads(sys.argv[2])]
 worker.use_one_core()
-packs.run_pack(asked, context, [running.UNWATCHED] * len(asked))
-running.run(asked[0], context)
+packs.run_pack(requested, context, [running.UNWATCHED] * len(requested))
+running.run(requested[0], context)
 print(json.dumps([name for name in sys.modules if name.startswith("latentmill")]))
 """
 
@@ -62,8 +62,10 @@ def covered(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
 def test_all_that_a_trial_imports_is_covered(name, tmp_path):
-    asked = [trial(name)] if trial(name).training is None else [trial(name, learning_rate=rate) for rate in (0.1, 0.2)]
-    command = [sys.executable, "-c", TRAIN, str(tmp_path), json.dumps([asdict(each) for each in asked])]
+    requested = (
+        [trial(name)] if trial(name).training is None else [trial(name, learning_rate=rate) for rate in (0.1, 0.2)]
+    )
+    command = [sys.executable, "-c", TRAIN, str(tmp_path), json.dumps([asdict(each) for each in requested])]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
@@ -151,7 +153,7 @@ def test_a_record_in_another_trials_place_counts_as_none(tmp_path):
     notes = []
     store = TrialStore(tmp_path, notes.append)
     for name in ("1" * 16, "2" * 16):
-        store.end(name, {"fingerprint": name, "status": "finished", "criterion": 1.0}, name.encode())
+        store.save_result(name, {"fingerprint": name, "status": "finished", "criterion": 1.0}, name.encode())
     (tmp_path / ("1" * 16)).rename(tmp_path / "kept")
     (tmp_path / ("2" * 16)).rename(tmp_path / ("1" * 16))
     assert store.find("1" * 16) is None

@@ -1,4 +1,4 @@
-"""Training on a GPU comes to what it comes to on the CPU. Skipped where there is none; `make gpu` runs it.
+"""Training on a GPU has the results of the CPU. Skipped where there is none; `make gpu` runs it.
 
 Needs nothing of conftest.py, so that a machine with a GPU needs little beside torch. With LATENTMILL_GPU_TESTS=cpu the
 CPU stands in for the GPU, to try the tests themselves.
@@ -56,15 +56,15 @@ def trial(name, config, **training):
     return Trial(name, given, TrainingConfig(**{"epochs": 2, "batch_size": 50} | training).model_dump(), 0)
 
 
-def run(folder, asked, device, compiled=False, watches=None):
+def run(folder, requested, device, compiled=False, watches=None):
     """The records of packed trials."""
     notes = []
     store = TrialStore(folder, notes.append)
     data = images()
     context = Context(*halves(data, device), DIGEST, store, classes=3, compiled=compiled)
-    packs.run_pack(asked, context, watches or [UNWATCHED] * len(asked))
+    packs.run_pack(requested, context, watches or [UNWATCHED] * len(requested))
     assert notes == [], "they were one pack"
-    return [store.find(each.fingerprint(DIGEST)) for each in asked]
+    return [store.find(each.fingerprint(DIGEST)) for each in requested]
 
 
 @pytest.fixture
@@ -92,18 +92,18 @@ def same(mine, theirs, rel=2e-3):
 @each_case
 @pytest.mark.parametrize("count", [1, 3], ids=["alone", "packed"])
 def test_trials_end_as_on_the_cpu(name, config, count, tmp_path, same_noise):
-    asked = [trial(name, config, learning_rate=rate) for rate in (1e-3, 2e-3, 4e-3)[:count]]
-    there = run(tmp_path / "there", asked, DEVICE)
+    requested = [trial(name, config, learning_rate=rate) for rate in (1e-3, 2e-3, 4e-3)[:count]]
+    there = run(tmp_path / "there", requested, DEVICE)
     same_noise()
-    for mine, theirs in zip(there, run(tmp_path / "here", asked, "cpu"), strict=True):
+    for mine, theirs in zip(there, run(tmp_path / "here", requested, "cpu"), strict=True):
         same(mine, theirs)
 
 
 @each_case
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_packed_trials_end_as_each_does_alone(name, config, precision, tmp_path):
-    asked = [trial(name, config, learning_rate=rate, precision=precision) for rate in (1e-3, 2e-3)]
-    for each, packed in zip(asked, run(tmp_path / "packed", asked, DEVICE), strict=True):
+    requested = [trial(name, config, learning_rate=rate, precision=precision) for rate in (1e-3, 2e-3)]
+    for each, packed in zip(requested, run(tmp_path / "packed", requested, DEVICE), strict=True):
         (alone,) = run(tmp_path / "alone", [each], DEVICE)
         same(packed, alone, rel=2e-3 if precision == "float32" else 2e-2)
 
@@ -114,28 +114,28 @@ def test_an_interrupted_trial_goes_on(name, config, tmp_path):
         if state.epoch == 1:
             raise Interruption
 
-    asked = trial(name, config, ema=0.9, schedule="cosine")
-    (undisturbed,) = run(tmp_path / "undisturbed", [asked], DEVICE)
+    requested = trial(name, config, ema=0.9, schedule="cosine")
+    (undisturbed,) = run(tmp_path / "undisturbed", [requested], DEVICE)
     with pytest.raises(Interruption):
-        run(tmp_path / "resumed", [asked], DEVICE, watches=[Watch(interrupt)])
-    (resumed,) = run(tmp_path / "resumed", [asked], DEVICE)
+        run(tmp_path / "resumed", [requested], DEVICE, watches=[Watch(interrupt)])
+    (resumed,) = run(tmp_path / "resumed", [requested], DEVICE)
     same(resumed, undisturbed, rel=1e-5)
 
 
 @each_case
 @pytest.mark.parametrize("count", [1, 2], ids=["alone", "packed"])
 def test_compiled_steps_come_to_the_same(name, config, count, tmp_path):
-    asked = [trial(name, config, learning_rate=rate) for rate in (1e-3, 2e-3)[:count]]
-    plain, compiled = (run(tmp_path / str(on), asked, DEVICE, compiled=on) for on in (False, True))
+    requested = [trial(name, config, learning_rate=rate) for rate in (1e-3, 2e-3)[:count]]
+    plain, compiled = (run(tmp_path / str(on), requested, DEVICE, compiled=on) for on in (False, True))
     for mine, theirs in zip(compiled, plain, strict=True):
         same(mine, theirs)
 
 
 @each_case
 def test_codes_and_samples_are_those_of_the_cpu(name, config, tmp_path):
-    asked = trial(name, config)
-    run(tmp_path, [asked], DEVICE)
-    model = trained_model.load(tmp_path / asked.fingerprint(DIGEST)).model
+    requested = trial(name, config)
+    run(tmp_path, [requested], DEVICE)
+    model = trained_model.load(tmp_path / requested.fingerprint(DIGEST)).model
     generator = Generator(model, registry.build("priors", "flow", {"hidden": 16, "depth": 2, "steps": 4}, (3,)))
     noise, some = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), images(50)
     label = torch.arange(50) % 3
@@ -152,12 +152,12 @@ def test_codes_and_samples_are_those_of_the_cpu(name, config, tmp_path):
 
 def test_closed_forms_end_as_on_the_cpu(tmp_path, same_noise):
     for name, config in (("naive_bayes", {}), ("ppca", {"latent": 5})):
-        asked = replace(trial("vae", {}), model=name, training=None)
-        asked = replace(asked, config=registry.find("models", name).Config(**config).model_dump())
+        requested = replace(trial("vae", {}), model=name, training=None)
+        requested = replace(requested, config=registry.find("models", name).Config(**config).model_dump())
         criteria = []
         for device in (DEVICE, "cpu"):
             same_noise()
             data, store = images(), TrialStore(tmp_path / device / name)
-            running.run(asked, Context(*halves(data, device), DIGEST, store))
-            criteria.append(store.find(asked.fingerprint(DIGEST))["criterion"])
+            running.run(requested, Context(*halves(data, device), DIGEST, store))
+            criteria.append(store.find(requested.fingerprint(DIGEST))["criterion"])
         assert criteria[0] == pytest.approx(criteria[1], rel=1e-3)

@@ -6,13 +6,13 @@ import time
 import pytest
 
 from latentmill import heartbeat
-from latentmill.heartbeat import Heartbeat, TimeLeft, tell
+from latentmill.heartbeat import Heartbeat, TimeLeft, print_line
 
 
 @pytest.fixture
 def hurried(monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENCE", 0.2)
-    heartbeat.said()
+    heartbeat.mark_printed()
 
 
 def test_a_silence_is_broken_and_no_more_often_than_needed(hurried):
@@ -28,7 +28,7 @@ def test_what_is_told_meanwhile_counts(hurried, capsys):
     with Heartbeat("fitting", lines.append):
         for step in range(10):
             time.sleep(0.05)
-            tell(f"step {step}")
+            print_line(f"step {step}")
     assert lines == []
     assert capsys.readouterr().out.startswith("step 0\nstep 1\n")
 
@@ -44,4 +44,4 @@ def test_a_line_may_be_made_when_it_is_told(hurried):
 def test_the_time_left_never_grows_and_a_wrong_one_is_not_told():
     left = TimeLeft()
     estimates = (None, 40.0, 45.0, 160.0, None, 10.0, 12.0)
-    assert [left.told(estimate) for estimate in estimates] == [None, 40, 40, None, None, 10, 10]
+    assert [left.shown(estimate) for estimate in estimates] == [None, 40, 40, None, None, 10, 10]

@@ -20,7 +20,7 @@ from hostile_files import Case, picture, saved
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
 from latentmill.data.preparation.fitting import Target
-from latentmill.data.preparation.intake import Taken, take
+from latentmill.data.preparation.intake import Intake, decode_all
 from latentmill.data.preparation.prepare import prepare
 from latentmill.errors import InputError
 
@@ -72,19 +72,19 @@ def in_a_table(root: Path) -> DataConfig:
 def test_every_file_ends_as_it_must(tmp_path: Path, source: Any) -> None:
     config = source(tmp_path)
     collection = sources.load(config)
-    taken = take(collection, SQUARE, tmp_path / "all.npy", processes=2, tell=quiet)
+    intake = decode_all(collection, SQUARE, tmp_path / "all.npy", processes=2, progress=quiet)
     names = list(contents()) if config.source == "table" else [item.name for item in collection.items]
     by_item = {item.name: name for item, name in zip(collection.items, names, strict=True)}
-    kept = {by_item[item.name]: row for item, row in zip(taken.items, taken.rows.tolist(), strict=True)}
-    reasons = {by_item[each.name]: each.reason for each in taken.dropped}
+    kept = {by_item[item.name]: row for item, row in zip(intake.items, intake.rows.tolist(), strict=True)}
+    reasons = {by_item[each.name]: each.reason for each in intake.dropped}
     assert kept.keys() | reasons.keys() == contents().keys()
-    wrong = [complaint for name, case in CASES.items() if (complaint := _wrong(name, case, kept, reasons, taken))]
+    wrong = [complaint for name, case in CASES.items() if (complaint := _wrong(name, case, kept, reasons, intake))]
     assert wrong == []
     for name, pixels in GOOD.items():
-        np.testing.assert_array_equal(taken.images[kept[name]].transpose(1, 2, 0), pixels)
+        np.testing.assert_array_equal(intake.images[kept[name]].transpose(1, 2, 0), pixels)
 
 
-def _wrong(name: str, case: Case, kept: dict[str, int], reasons: dict[str, str], taken: Taken) -> str:
+def _wrong(name: str, case: Case, kept: dict[str, int], reasons: dict[str, str], intake: Intake) -> str:
     if case.pixels is None:
         return (
             ""
@@ -95,7 +95,7 @@ def _wrong(name: str, case: Case, kept: dict[str, int], reasons: dict[str, str],
         return f"{name} must be read, but: {reasons[name]}"
     expected = np.asarray(case.pixels, float)
     expected = expected if expected.ndim == 3 else expected[..., None]
-    off = np.abs(taken.images[kept[name]].transpose(1, 2, 0) - expected).max()
+    off = np.abs(intake.images[kept[name]].transpose(1, 2, 0) - expected).max()
     return "" if off <= case.tolerance else f"{name} must be within {case.tolerance}, but is {off} off"
 
 

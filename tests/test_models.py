@@ -88,7 +88,7 @@ def test_a_criterion_is_of_each_image_and_its_own(name, config, digits, labels, 
 @each_model
 def test_training_lowers_what_trials_are_ranked_by(name, config, setup, trained):
     untrained = build(name, config)
-    before = setup_for(untrained, setup).validated(untrained)
+    before = setup_for(untrained, setup).evaluate(untrained)
     _, fitted = trained(name, config)
     assert fitted.criterion < before
     assert len(fitted.history) == (0 if untrained.closed_form else 3)

@@ -1,4 +1,4 @@
-"""Packed trials come to what each comes to alone."""
+"""Packed trials have the results that each has alone."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from latentmill.training.ranks import Part, SingleRank
 from latentmill.training.state import TrainingState, from_bytes, to_bytes
 from latentmill.trials import pack_size, packs, running
 from latentmill.trials.pack_size import best_size
-from latentmill.trials.packs import Pace
+from latentmill.trials.packs import CheckpointThrottle
 from latentmill.trials.plan import Plan
 from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.running import Context, Watch
@@ -76,10 +76,10 @@ def context(setup):
 def together(context, tmp_path):
     """Runs trials as a pack into a store: (the store, its notes)."""
 
-    def together(asked, name="together", watches=None):
+    def together(requested, name="together", watches=None):
         notes = []
         store = TrialStore(tmp_path / name, notes.append)
-        packs.run_pack(asked, context(store), watches or [UNWATCHED] * len(asked))
+        packs.run_pack(requested, context(store), watches or [UNWATCHED] * len(requested))
         return store, notes
 
     return together
@@ -89,9 +89,9 @@ def together(context, tmp_path):
 def alone(context, tmp_path):
     """Runs trials one by one into a store."""
 
-    def alone(asked):
+    def alone(requested):
         store = TrialStore(tmp_path / "alone")
-        for each in asked:
+        for each in requested:
             running.run(each, context(store))
         return store
 
@@ -99,7 +99,7 @@ def alone(context, tmp_path):
 
 
 def same(each: Trial, *stores: TrialStore) -> None:
-    """Both stores tell the same of a trial, but for rounding."""
+    """Both stores have the same result of a trial, except for rounding."""
     fingerprint = each.fingerprint(DIGEST)
     one, other = (store.find(fingerprint) for store in stores)
     for key in ("status", "best_epoch", "error", "step"):
@@ -145,32 +145,32 @@ def random_trials(name, config, count) -> list[Trial]:
 
 @each_trained_model
 def test_twenty_packed_trials_end_as_each_does_alone(name, config, together, alone):
-    asked = random_trials(name, config, 20)
-    assert len({each.shape for each in asked}) == 1
-    packed, notes = together(asked)
+    requested = random_trials(name, config, 20)
+    assert len({each.shape for each in requested}) == 1
+    packed, notes = together(requested)
     assert notes == [], "it was one pack"
-    one_by_one = alone(asked)
-    for each in asked:
+    one_by_one = alone(requested)
+    for each in requested:
         same(each, packed, one_by_one)
-    lengths = {len(packed.find(each.fingerprint(DIGEST))["history"]) for each in asked}
+    lengths = {len(packed.find(each.fingerprint(DIGEST))["history"]) for each in requested}
     assert len(lengths) > 1, "some left the pack before others"
 
 
 def test_a_member_that_diverges_leaves_alone(together, alone):
     """At an absurd rate the loss becomes NaN in the midst of an epoch, whose steps the others still take."""
-    asked = rates(1e-3, 1e30, 2e-3)
-    packed, _ = together(asked)
-    one_by_one = alone(asked)
-    assert packed.find(asked[1].fingerprint(DIGEST))["status"] == "diverged"
-    for each in asked:
+    requested = rates(1e-3, 1e30, 2e-3)
+    packed, _ = together(requested)
+    one_by_one = alone(requested)
+    assert packed.find(requested[1].fingerprint(DIGEST))["status"] == "diverged"
+    for each in requested:
         same(each, packed, one_by_one)
 
 
 def test_when_all_members_diverge_the_pack_is_over(together):
-    asked = rates(1e30, 2e30)
-    packed, notes = together(asked)
+    requested = rates(1e30, 2e30)
+    packed, notes = together(requested)
     assert notes == []
-    assert {packed.find(each.fingerprint(DIGEST))["status"] for each in asked} == {"diverged"}
+    assert {packed.find(each.fingerprint(DIGEST))["status"] for each in requested} == {"diverged"}
 
 
 def test_a_member_that_is_pruned_leaves_alone(together, alone):
@@ -180,45 +180,45 @@ def test_a_member_that_is_pruned_leaves_alone(together, alone):
         if state.epoch == 2:
             raise PrunedError(state.history)
 
-    asked, seen = rates(1e-3, 2e-3, 3e-3), []
+    requested, seen = rates(1e-3, 2e-3, 3e-3), []
     watches = [
         Watch(lambda state: seen.append(state.epoch)),
         Watch(prune, rungs=[2], ended=lambda: seen.append("pruned")),
         UNWATCHED,
     ]
-    packed, _ = together(asked, watches=watches)
+    packed, _ = together(requested, watches=watches)
     assert seen == [1, 2, "pruned", 3]
-    one_by_one = alone(asked)
-    same(asked[0], packed, one_by_one)
-    pruned = packed.find(asked[1].fingerprint(DIGEST))
+    one_by_one = alone(requested)
+    same(requested[0], packed, one_by_one)
+    pruned = packed.find(requested[1].fingerprint(DIGEST))
     assert (pruned["status"], pruned["epoch"], len(pruned["history"])) == ("pruned", 2, 2)
-    in_full = one_by_one.find(asked[1].fingerprint(DIGEST))["history"][1]["val_loss"]
+    in_full = one_by_one.find(requested[1].fingerprint(DIGEST))["history"][1]["val_loss"]
     assert pruned["criterion"] == pytest.approx(in_full, rel=1e-3)
 
 
 @pytest.mark.parametrize("setting", [{"ema": 0.9}, {"schedule": "one-cycle"}, {"clip": 0.1}, {"warmup": 0.5}], ids=str)
-def test_what_one_member_asks_for_is_none_of_anothers(setting, together, alone):
+def test_the_settings_of_one_member_do_not_affect_another(setting, together, alone):
     """Trained with one that has it, a trial without ends as ever."""
-    asked = [trial(), trial(**setting)]
-    packed, _ = together(asked)
-    one_by_one = alone(asked)
-    for each in asked:
+    requested = [trial(), trial(**setting)]
+    packed, _ = together(requested)
+    one_by_one = alone(requested)
+    for each in requested:
         same(each, packed, one_by_one)
-    own, other = (packed.find(each.fingerprint(DIGEST))["criterion"] for each in asked)
+    own, other = (packed.find(each.fingerprint(DIGEST))["criterion"] for each in requested)
     assert own != other
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_average_of_weights_is_validated_and_kept(count, setup, together):
     """Of steps that hardly move the weights it lies between the first and the last."""
-    asked = [trial(epochs=1, ema=0.9, learning_rate=rate) for rate in (1e-3, 2e-3)[:count]]
-    store, _ = together(asked)
-    for each in asked:
+    requested = [trial(epochs=1, ema=0.9, learning_rate=rate) for rate in (1e-3, 2e-3)[:count]]
+    store, _ = together(requested)
+    for each in requested:
         kept = load_file(f"{store.storage.url}/{each.fingerprint(DIGEST)}/model.safetensors")
         plain, _ = together([replace(each, training=each.training | {"ema": None})], name="plain")
         name = replace(each, training=each.training | {"ema": None}).fingerprint(DIGEST)
         last = load_file(f"{plain.storage.url}/{name}/model.safetensors")["decoder.0.bias"]
-        first = running.model_of(each, setup.examples, CLASSES).decoder[0].bias.detach().numpy()
+        first = each.build_model(setup.examples, CLASSES).decoder[0].bias.detach().numpy()
         moved, whole = (np.linalg.norm(each - first) for each in (kept["decoder.0.bias"], last))
         assert 0.2 * whole < moved < 0.95 * whole
 
@@ -250,21 +250,21 @@ def interrupted(after: int) -> Watch:
 
 
 def test_an_interrupted_pack_goes_on_in_whatever_company(together, alone):
-    asked = rates(1e-3, 2e-3, 3e-3, epochs=4)
+    requested = rates(1e-3, 2e-3, 3e-3, epochs=4)
     with pytest.raises(Interruption):
-        together(asked[:2], watches=[UNWATCHED, interrupted(2)])
+        together(requested[:2], watches=[UNWATCHED, interrupted(2)])
     seen = []
     watches = [Watch(lambda state, row=row: seen.append((row, state.epoch))) for row in range(3)]
-    packed, notes = together(asked, watches=watches)
+    packed, notes = together(requested, watches=watches)
     assert notes == []
     assert min(epoch for row, epoch in seen if row == 0) > 1, "it goes on from an epoch that was kept"
     assert min(epoch for row, epoch in seen if row == 2) == 1, "this one is new"
-    one_by_one = alone(asked)
-    for each in asked:
+    one_by_one = alone(requested)
+    for each in requested:
         same(each, packed, one_by_one)
 
 
-def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
+def test_checkpoints_take_a_tenth_of_the_time(monkeypatch):
     now, saved = [0.0], []
     monkeypatch.setattr(packs.time, "perf_counter", lambda: now[0])
 
@@ -272,15 +272,15 @@ def test_progress_is_kept_as_often_as_takes_a_tenth_of_the_time(monkeypatch):
         now[0] += 0.5
         saved.append(epoch)
 
-    pace = Pace()
+    throttle = CheckpointThrottle()
     for epoch in range(1, 25):
         now[0] += 1.0
         for _ in range(2):
-            pace(epoch, lambda epoch=epoch: save(epoch))
+            throttle(epoch, lambda epoch=epoch: save(epoch))
     assert saved == [1, 1, 10, 10, 19, 19]
 
 
-# What can't be one program
+# What can't be packed
 
 
 def test_a_pack_that_needs_too_much_memory_is_halved(together, alone, monkeypatch):
@@ -293,46 +293,46 @@ def test_a_pack_that_needs_too_much_memory_is_halved(together, alone, monkeypatc
         train_epoch(trained, *others)
 
     monkeypatch.setattr(loop, "train_epoch", small)
-    asked = rates(1e-3, 2e-3, 3e-3, epochs=1)
-    packed, notes = together(asked)
+    requested = rates(1e-3, 2e-3, 3e-3, epochs=1)
+    packed, notes = together(requested)
     assert sizes == [3, 2, 1]
     assert len(notes) == 1
     assert "3 trials can't be packed" in notes[0]
     assert "out of memory" in notes[0]
-    one_by_one = alone(asked)
-    for each in asked:
+    one_by_one = alone(requested)
+    for each in requested:
         same(each, packed, one_by_one)
 
 
-def test_a_variant_that_can_not_be_batched_is_trained_trial_by_trial(together, monkeypatch):
+def test_a_model_that_can_not_be_packed_is_trained_trial_by_trial(together, monkeypatch):
     loss = registry.find("models", "vae").loss
 
     def looks(self, batch, noise):
         terms = loss(self, batch, noise)
-        assert terms["loss"].sum().item() > 0  # no value can be looked at in a batched program
+        assert terms["loss"].sum().item() > 0  # no value can be read under vmap
         return terms
 
     monkeypatch.setattr(registry.find("models", "vae"), "loss", looks)
-    asked = rates(1e-3, 2e-3, epochs=1)
-    packed, notes = together(asked)
+    requested = rates(1e-3, 2e-3, epochs=1)
+    packed, notes = together(requested)
     assert len(notes) == 1
-    assert {packed.find(each.fingerprint(DIGEST))["status"] for each in asked} == {"finished"}
+    assert {packed.find(each.fingerprint(DIGEST))["status"] for each in requested} == {"finished"}
 
 
 def test_a_trial_that_fails_takes_no_other_with_it(together, monkeypatch):
     loss = registry.find("models", "vae").loss
 
     def fails(self, batch, noise):
-        if self.beta == 2.0:  # which can't be asked in a batched program either
+        if self.beta == 2.0:  # which no packed trial can evaluate either
             raise ValueError("beta is 2")
         return loss(self, batch, noise)
 
     monkeypatch.setattr(registry.find("models", "vae"), "loss", fails)
-    asked = [trial(config={"beta": beta}, epochs=1) for beta in (2.0, 1.0, 3.0)]
+    requested = [trial(config={"beta": beta}, epochs=1) for beta in (2.0, 1.0, 3.0)]
     with pytest.raises(ValueError, match="beta is 2"):
-        together(asked)
-    store, _ = together(asked[1:])
-    statuses = [store.find(each.fingerprint(DIGEST))["status"] for each in asked]
+        together(requested)
+    store, _ = together(requested[1:])
+    statuses = [store.find(each.fingerprint(DIGEST))["status"] for each in requested]
     assert statuses == ["failed", "finished", "finished"]
 
 
@@ -352,7 +352,7 @@ def test_what_is_over_gives_its_memory_back(setup):
 
 def test_trials_of_one_shape_differ_in_real_numbers_the_seed_and_when_to_end():
     shape = trial().shape
-    alike = [
+    packable = [
         trial(seed=1),
         trial(config={"beta": 4.0}),
         trial(learning_rate=0.1, weight_decay=0.1, epochs=9, patience=2, max_steps=7),
@@ -365,7 +365,7 @@ def test_trials_of_one_shape_differ_in_real_numbers_the_seed_and_when_to_end():
         trial(precision="bfloat16"),
         trial("autoencoder"),
     ]
-    assert {each.shape for each in alike} == {shape}
+    assert {each.shape for each in packable} == {shape}
     assert len({shape, *(each.shape for each in others)}) == 1 + len(others)
     closed = Trial("ppca", registry.find("models", "ppca").Config().model_dump(), None, 0)
     assert closed.shape is None
@@ -387,15 +387,15 @@ def test_rows_are_drawn_as_declared(kind):
 @pytest.mark.parametrize("batch_size", [110, 125])  # 4 whole batches an epoch, with a smaller one and without
 def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(together, alone, monkeypatch, batch_size):
     monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", 3)
-    asked = rates(1e-3, 3e-3, epochs=3, batch_size=batch_size)
-    one_by_one, (packed, notes) = alone(asked), together(asked)
+    requested = rates(1e-3, 3e-3, epochs=3, batch_size=batch_size)
+    one_by_one, (packed, notes) = alone(requested), together(requested)
     with pytest.raises(Interruption):
-        together(asked, "resumed", [UNWATCHED, interrupted(2)])
-    resumed, _ = together(asked, "resumed")
+        together(requested, "resumed", [UNWATCHED, interrupted(2)])
+    resumed, _ = together(requested, "resumed")
     monkeypatch.setattr("latentmill.training.noise.STEPS_AHEAD", 1)
-    step_by_step, _ = together(asked, "step by step")
+    step_by_step, _ = together(requested, "step by step")
     assert not notes
-    for each in asked:
+    for each in requested:
         same(each, packed, one_by_one)
         same(each, resumed, one_by_one)
         histories = [store.find(each.fingerprint(DIGEST))["history"] for store in (packed, step_by_step)]
@@ -404,12 +404,12 @@ def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(tog
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_trial_alone_is_resumed_to_the_bit(together, precision):
-    (asked,) = rates(1e-3, epochs=3, batch_size=125, precision=precision)
-    undisturbed, _ = together([asked])
+    (requested,) = rates(1e-3, epochs=3, batch_size=125, precision=precision)
+    undisturbed, _ = together([requested])
     with pytest.raises(Interruption):
-        together([asked], "resumed", [interrupted(2)])
-    resumed, _ = together([asked], "resumed")
-    records = [store.find(asked.fingerprint(DIGEST)) for store in (undisturbed, resumed)]
+        together([requested], "resumed", [interrupted(2)])
+    resumed, _ = together([requested], "resumed")
+    records = [store.find(requested.fingerprint(DIGEST)) for store in (undisturbed, resumed)]
     assert records[0]["weights_sha256"] == records[1]["weights_sha256"]
     assert records[0]["history"][0]["train_loss"] > records[0]["history"][-1]["train_loss"]
 
@@ -456,7 +456,7 @@ def test_each_member_sees_all_images_once_an_epoch_in_an_order_of_its_own(setup)
 
 
 def test_orders_lie_where_the_images_are(digits):
-    """Else each step of a GPU would wait for the last, to be told its own."""
+    """Else each step of a GPU would wait for the last, for its own indices."""
     images = Batches(digits, "meta")  # stands in for a GPU: a device that is not the CPU
     for indices in images.epoch(100, [torch.Generator()] * 2):
         assert indices.device == images.device == images[indices].device
@@ -609,15 +609,15 @@ def test_with_bfloat16_networks_train_to_about_the_same(alone):
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own imports
 @pytest.mark.slow
-def test_compiled_steps_come_to_the_same(context, tmp_path, alone):
-    asked = rates(1e-3, 2e-3, epochs=2)
-    one_by_one, compiled = alone(asked), TrialStore(tmp_path / "compiled", pytest.fail)
-    packs.run_pack(asked, context(compiled, compiled=True), [UNWATCHED] * 2)
-    for each in asked:
+def test_compiled_steps_give_the_same(context, tmp_path, alone):
+    requested = rates(1e-3, 2e-3, epochs=2)
+    one_by_one, compiled = alone(requested), TrialStore(tmp_path / "compiled", pytest.fail)
+    packs.run_pack(requested, context(compiled, compiled=True), [UNWATCHED] * 2)
+    for each in requested:
         same(each, compiled, one_by_one)
     single = TrialStore(tmp_path / "single")
-    running.run(asked[0], context(single, compiled=True))
-    same(asked[0], single, one_by_one)
+    running.run(requested[0], context(single, compiled=True))
+    same(requested[0], single, one_by_one)
 
 
 # How many
@@ -629,11 +629,11 @@ def seconds(monkeypatch):
     tried = []
 
     def seconds(of):
-        def measured(asked, size, *others):
+        def measured(requested, size, *others):
             tried.append(size)
             return of(size)
 
-        monkeypatch.setattr(pack_size, "_seconds_a_member", measured)
+        monkeypatch.setattr(pack_size, "_member_seconds", measured)
         return tried
 
     return seconds
@@ -665,18 +665,18 @@ def test_a_pack_that_can_not_be_computed_is_not_chosen(setup, monkeypatch):
     assert best_size(trial(config={"hidden": 8}), setup, CLASSES, 64) == 1
 
 
-class Alike:
+class SameShape:
     """What a plan hands out, as far as sizes look at it."""
 
     trial = trial()
     shape = trial.shape
 
 
-def taken(sizes, count, of=None) -> list[int]:
+def pack_lengths(sizes, count, of=None) -> list[int]:
     """How many at a time, until none of `count` is left."""
     at_a_time = []
     while count:
-        at_a_time.append(min(sizes(of or Alike(), count), count))
+        at_a_time.append(min(sizes(of or SameShape(), count), count))
         count -= at_a_time[-1]
     return at_a_time
 
@@ -694,19 +694,19 @@ def taken(sizes, count, of=None) -> list[int]:
     ],
 )
 def test_all_workers_get_equally_many_and_the_last_packs_are_as_large_as_the_first(count, workers, best, at_a_time):
-    sizes = PackSizes("auto", workers, [Alike()] * count, lambda of, alike: best)
-    assert taken(sizes, count) == at_a_time
-    assert taken(sizes, count) == at_a_time, "another round is shared out anew"
+    sizes = PackSizes("auto", workers, [SameShape()] * count, lambda of, count: best)
+    assert pack_lengths(sizes, count) == at_a_time
+    assert pack_lengths(sizes, count) == at_a_time, "another round is divided anew"
 
 
 def test_only_shapes_that_several_of_a_worker_share_are_measured():
-    asked = []
-    other = Alike()
+    requested = []
+    other = SameShape()
     other.shape = "another"
-    sizes = PackSizes("auto", 4, [Alike()] * 10 + [other], lambda of, alike: asked.append(alike) or 5)
-    assert asked == [3], "of the other shape there is but one"
-    assert taken(sizes, 3, other) == [1, 1, 1]
-    assert PackSizes(7, 4, [Alike()] * 10, pytest.fail)(Alike(), 2) == 7
+    sizes = PackSizes("auto", 4, [SameShape()] * 10 + [other], lambda of, count: requested.append(count) or 5)
+    assert requested == [3], "of the other shape there is but one"
+    assert pack_lengths(sizes, 3, other) == [1, 1, 1]
+    assert PackSizes(7, 4, [SameShape()] * 10, pytest.fail)(SameShape(), 2) == 7
 
 
 # The sweep
@@ -742,17 +742,17 @@ def test_members_that_end_before_others_are_told_of_while_those_go_on(tmp_path):
     }
     params = Params.model_validate(sections | {"train": {"storage": str(tmp_path)}})
     plan, listener = Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds), Listener()
-    search = PlanSearch(plan, listener, PackSizes(5, 1, [], lambda trial, alike: 1))
+    search = PlanSearch(plan, listener, PackSizes(5, 1, [], lambda trial, count: 1))
     first, lost, last, *others = (each["fingerprint"] for each in search.suggest("a")["trials"])
     for fingerprint in (first, *others):
-        plan.store.end(fingerprint, {"fingerprint": fingerprint, "status": "pruned"})
+        plan.store.save_result(fingerprint, {"fingerprint": fingerprint, "status": "pruned"})
     known = plan.missing
     search.on_trial_result("a", {"trials": [{"fingerprint": each, "ended": True} for each in (first, lost, *others)]})
     assert listener.ends == [(each, "pruned") for each in (first, *others)]
     assert plan.missing == known - 3
     search.on_trial_result("a", {"trials": [{"fingerprint": lost, "epoch": 1}]})
     assert listener.reports == [(lost, 1)], "what could not be kept may be trained again there"
-    plan.store.end(lost, {"fingerprint": lost, "status": "finished", "criterion": 1.0})
+    plan.store.save_result(lost, {"fingerprint": lost, "status": "finished", "criterion": 1.0})
     search.starved.add("a")
     search.on_trial_complete("a", error=True)
     assert listener.ends[-1] == (lost, "finished")
@@ -761,14 +761,16 @@ def test_members_that_end_before_others_are_told_of_while_those_go_on(tmp_path):
 
 
 def test_what_a_worker_reports_of_members_that_end():
-    told = []
-    reports = worker.Reports(told.append, 0.0, trials=2)
+    reported = []
+    reports = worker.Reports(reported.append, 0.0, trials=2)
     data = SimpleNamespace(settings=SweepConfig())
     watches = [worker.watch(trial(), "vae", name, data, SingleRank(), reports) for name in ("one", "other")]
     reached = SimpleNamespace(epoch=1, epochs_allowed=3, history=[{"train_loss": 2.0, "val_loss": 1.0}])
     watches[0].after_epoch(reached)
     watches[0].ended()
-    assert [[(row["fingerprint"], row.get("epoch"), "ended" in row) for row in each["trials"]] for each in told] == [
+    assert [
+        [(row["fingerprint"], row.get("epoch"), "ended" in row) for row in each["trials"]] for each in reported
+    ] == [
         [("one", 1, False)],
         [("one", None, True)],
     ]

@@ -7,9 +7,9 @@ import pytest
 from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
+from latentmill.trials.ladder import quotas
 from latentmill.trials.plan import ATTEMPTS, Plan
 from latentmill.trials.store import TrialStore
-from latentmill.trials.study import quotas
 
 DIGEST = "a" * 64
 SPACE = {
@@ -86,13 +86,13 @@ def test_more_samples_grid_values_or_entries_leave_the_trials_there_are(trials):
     assert all(trial in after for trial in before)
 
 
-def test_labels_tell_the_trials_of_an_entry_apart(plan):
+def test_labels_distinguish_the_trials_of_an_entry(plan):
     labels = [item.label for item in plan({"vae": {"latent": [2, 3], "beta": 1.0}}, seeds=[0, 1]).planned]
     assert labels == [f"vae latent={latent} seed={seed}" for latent in (2, 3) for seed in (0, 1)]
 
 
 @pytest.mark.parametrize(
-    ("ladder", "told"),
+    ("ladder", "message"),
     [
         ({"gun": {}}, "ladder.gun: a model must be one of .*vae.*, but got 'gun'"),
         ({"a": {"model": "vea"}}, "ladder.a: a model must be one of .* but got 'vea'"),
@@ -121,8 +121,8 @@ def test_labels_tell_the_trials_of_an_entry_apart(plan):
         ({"autoencoder": {"corruption": 1.0}}, "ladder.autoencoder: corruption: .* less than 1, but got 1.0"),
     ],
 )
-def test_a_wrong_search_space_is_named(plan, ladder, told):
-    with pytest.raises(InputError, match=told):
+def test_a_wrong_search_space_is_named(plan, ladder, message):
+    with pytest.raises(InputError, match=message):
         plan(ladder)
 
 
@@ -131,17 +131,19 @@ def test_a_wrong_search_space_is_named(plan, ladder, told):
 
 def settle(plan, fingerprint, criterion=1.0, **record):
     """As a worker would: leave a record, then end."""
-    plan.store.end(fingerprint, {"status": "finished", "criterion": criterion, "fingerprint": fingerprint} | record)
+    plan.store.save_result(
+        fingerprint, {"status": "finished", "criterion": criterion, "fingerprint": fingerprint} | record
+    )
     return plan.ended(fingerprint)
 
 
 def play(plan, criterion=lambda planned: planned.trial.config["beta"]):
     """Run a plan to its end; returns the labels in the order they were started."""
     started = []
-    while planned := next(iter(plan.take()), None):
+    while planned := next(iter(plan.pop_pack()), None):
         started.append(planned.label)
         settle(plan, planned.fingerprint, criterion(planned))
-    assert plan.is_over()
+    assert plan.is_over
     return started
 
 
@@ -150,16 +152,16 @@ def test_long_trials_start_first_and_among_equals_the_later_in_the_ladder(plan):
     assert play(made, lambda planned: 1.0) == ["autoencoder", "vae latent=3", "vae latent=2", "naive_bayes"]
 
 
-def together(plan, most=lambda planned, alike: alike):
-    return [planned.label for planned in plan.take(most)]
+def together(plan, most=lambda planned, waiting: waiting):
+    return [planned.label for planned in plan.pop_pack(most)]
 
 
-def test_trials_that_differ_by_numbers_are_taken_together(plan):
+def test_trials_that_differ_by_numbers_are_packed(plan):
     """The two entries have the same shapes where `latent` is 3."""
     slow = {"model": "vae", "latent": 3, "beta": 9.0}
     made = plan({"naive_bayes": {}, "vae": {"latent": [2, 3], "beta": [1.0, 2.0]}, "slow": slow})
-    taken = [together(made) for _ in range(3)]
-    assert taken == [
+    packs = [together(made) for _ in range(3)]
+    assert packs == [
         ["slow", "vae latent=3 beta=2", "vae latent=3 beta=1"],
         ["vae latent=2 beta=2", "vae latent=2 beta=1"],
         ["naive_bayes"],
@@ -167,26 +169,26 @@ def test_trials_that_differ_by_numbers_are_taken_together(plan):
     assert together(made) == []
 
 
-def test_no_more_are_taken_than_asked_for(plan):
+def test_a_pack_has_at_most_its_limit(plan):
     made, seen = plan({"vae": {"beta": [1.0, 2.0, 3.0]}}), []
 
-    def most(planned, alike):
-        seen.append(alike)
+    def most(planned, waiting):
+        seen.append(waiting)
         return 2
 
     assert [len(together(made, most)) for _ in range(2)] == [2, 1]
-    assert seen == [3], "the last is alone, so nobody has to say"
+    assert seen == [3], "the last needs no limit"
 
 
-def test_a_trial_whose_worker_died_is_taken_alone(plan):
+def test_a_trial_whose_worker_died_is_trained_alone(plan):
     made = plan({"vae": {"beta": [1.0, 2.0, 3.0]}})
-    for planned in made.take(lambda planned, alike: 2):
+    for planned in made.pop_pack(lambda planned, waiting: 2):
         assert made.ended(planned.fingerprint) is None
-    taken = [together(made) for _ in range(3)]
-    assert [len(each) for each in taken] == [1, 1, 1]
+    packs = [together(made) for _ in range(3)]
+    assert [len(each) for each in packs] == [1, 1, 1]
 
 
-def test_settled_trials_are_not_taken_again_and_failed_ones_are(plan):
+def test_failed_trials_are_tried_again_but_not_settled_ones(plan):
     ladder = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}}
     first = plan(ladder)
     by_label = {planned.label: planned.fingerprint for planned in first.planned}
@@ -199,7 +201,7 @@ def test_settled_trials_are_not_taken_again_and_failed_ones_are(plan):
     assert plan(ladder).missing == 0
 
 
-def test_entries_that_ask_for_the_same_trial_train_it_once(plan):
+def test_entries_with_the_same_trial_train_it_once(plan):
     made = plan({"vae": {}, "twin": {"model": "vae"}})
     assert len(made.planned) == 2
     assert made.missing == 1
@@ -209,25 +211,25 @@ def test_entries_that_ask_for_the_same_trial_train_it_once(plan):
 def test_a_trial_whose_worker_dies_is_run_again_a_few_times(plan):
     made = plan({"vae": {}})
     for _ in range(ATTEMPTS - 1):
-        assert made.ended(made.take()[0].fingerprint) is None
-    last = made.take()[0]
+        assert made.ended(made.pop_pack()[0].fingerprint) is None
+    last = made.pop_pack()[0]
     record = made.ended(last.fingerprint)
     assert record["status"] == "failed"
     assert record["error"].startswith("3 times its worker died")
-    assert made.is_over()
+    assert made.is_over
     assert plan({"vae": {}}).missing == 1, "a later sweep tries again"
 
 
-def test_a_failure_of_an_earlier_sweep_is_not_taken_for_this_ones(plan):
+def test_a_failure_of_an_earlier_sweep_is_not_mistaken_for_one_of_this(plan):
     first = plan({"vae": {}})
     settle(first, first.planned[0].fingerprint, status="failed", error="Boom: x")
     made = plan({"vae": {}})
-    assert made.ended(made.take()[0].fingerprint) is None, "the worker died and left no record of its own"
+    assert made.ended(made.pop_pack()[0].fingerprint) is None, "the worker died and left no record of its own"
 
 
 def test_a_trial_pruned_by_asha_is_settled_only_while_asha_is_on(plan):
     first = plan({"vae": {}}, asha={})
-    settle(first, first.take()[0].fingerprint, status="pruned", epoch=10, criterion=5.0)
+    settle(first, first.pop_pack()[0].fingerprint, status="pruned", epoch=10, criterion=5.0)
     assert plan({"vae": {}}, asha={}).missing == 0
     assert plan({"vae": {}}).missing == 1
 
@@ -238,10 +240,10 @@ def test_a_trial_that_ran_out_of_memory_is_tried_again(plan):
     assert plan({"vae": {}}).missing == 1
 
 
-# At most so many
+# Limits
 
 
-def test_max_trials_are_taken_in_turn_from_the_entries(plan):
+def test_max_trials_are_assigned_in_turn_to_the_entries(plan):
     ladder = {"naive_bayes": {}, "vae": {"latent": [2, 3, 4]}, "autoencoder": {"latent": [2, 3, 4]}}
     labels = [planned.label for planned in plan(ladder, max_trials=5).planned]
     assert labels == ["naive_bayes"] + [f"{name} latent={size}" for name in ("vae", "autoencoder") for size in (2, 3)]
@@ -249,10 +251,11 @@ def test_max_trials_are_taken_in_turn_from_the_entries(plan):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "limit", "taken"), [([1, 9], None, [1, 9]), ([1, 9], 4, [1, 3]), ([4, 4, 1], 6, [3, 2, 1]), ([2], 5, [2])]
+    ("sizes", "limit", "expected"),
+    [([1, 9], None, [1, 9]), ([1, 9], 4, [1, 3]), ([4, 4, 1], 6, [3, 2, 1]), ([2], 5, [2])],
 )
-def test_quotas(sizes, limit, taken):
-    assert quotas(sizes, limit) == taken
+def test_quotas(sizes, limit, expected):
+    assert quotas(sizes, limit) == expected
 
 
 def test_max_trials_must_leave_every_entry_one(plan):
@@ -260,21 +263,21 @@ def test_max_trials_must_leave_every_entry_one(plan):
         plan({"naive_bayes": {}, "vae": {}}, max_trials=3, seeds=[0, 1])
 
 
-# A search that learns
+# Adaptive search
 
 
-def test_optuna_asks_in_rounds_and_the_order_of_results_decides_nothing(plan, tmp_path):
+def test_optuna_plans_rounds_and_the_order_of_results_decides_nothing(plan, tmp_path):
     first = plan({"vae": SPACE}, search="optuna")
-    assert (len(first.planned), first.unasked) == (8, 12)
+    assert (len(first.planned), first.unplanned) == (8, 12)
     play(first)
     for path in sorted(tmp_path.iterdir()):
         (path / "trial.json").unlink()
     second = plan({"vae": SPACE}, search="optuna")
-    while not second.is_over():
-        taken = []
-        while planned := next(iter(second.take()), None):
-            taken.append(planned)
-        for planned in taken[::-1]:
+    while not second.is_over:
+        packs = []
+        while planned := next(iter(second.pop_pack()), None):
+            packs.append(planned)
+        for planned in packs[::-1]:
             settle(second, planned.fingerprint, planned.trial.config["beta"])
     assert [planned.trial for planned in first.planned] == [planned.trial for planned in second.planned]
     assert len({planned.fingerprint for planned in first.planned}) == 20
@@ -292,10 +295,10 @@ def test_optuna_learns(plan):
     assert all(0.1 <= beta <= 10 for beta in betas)
 
 
-def test_optuna_is_told_of_failures_and_leaves_grids_alone(plan):
+def test_optuna_sees_failures_and_leaves_grids_alone(plan):
     made = plan({"naive_bayes": {}, "ppca": {"latent": [2, 3]}, "vae": SPACE}, search="optuna")
     assert len(made.planned) == 1 + 2 + 8
-    while planned := next(iter(made.take()), None):
+    while planned := next(iter(made.pop_pack()), None):
         status = "diverged" if planned.trial.config.get("beta", 0) > 1 else "finished"
         settle(made, planned.fingerprint, status=status)
     assert len(made.planned) == 1 + 2 + 20
@@ -303,7 +306,7 @@ def test_optuna_is_told_of_failures_and_leaves_grids_alone(plan):
 
 def test_every_seed_of_a_configuration_counts_for_the_search(plan):
     made = plan({"vae": SPACE}, search="optuna", seeds=[0, 1, 2])
-    assert (len(made.planned), made.unasked) == (24, 36)
+    assert (len(made.planned), made.unplanned) == (24, 36)
     assert len(play(made)) == 60
 
 
@@ -318,7 +321,7 @@ def finish(plan, planned, criterion=1.0, weights=b"w"):
     )
     if parent:
         record |= {"parent_weights_sha256": plan.records[parent]["weights_sha256"]}
-    plan.store.end(planned.fingerprint, record, weights)
+    plan.store.save_result(planned.fingerprint, record, weights)
     return plan.ended(planned.fingerprint)
 
 
@@ -331,7 +334,7 @@ PRIORS = ["normal", "mixture", "flow"]
 
 def test_priors_are_planned_when_the_search_of_their_entry_has_ended_and_for_its_winner_only(plan):
     made = plan({"naive_bayes": {}, "vae": {"beta": [1.0, 2.0], "priors": PRIORS}})
-    assert (len(made.planned), made.unasked) == (3, 3), "two mixtures and a flow; the normal one learns nothing"
+    assert (len(made.planned), made.unplanned) == (3, 3), "two mixtures and a flow; the normal one learns nothing"
     trials = by_label(made)
     finish(made, trials["vae beta=1"], 5.0)
     assert len(made.planned) == 3
@@ -341,8 +344,8 @@ def test_priors_are_planned_when_the_search_of_their_entry_has_ended_and_for_its
     assert {each.trial.parent for each in priors} == {trials["vae beta=2"].fingerprint}
     assert {(each.entry, each.trial.family, each.trial.features) for each in priors} == {("vae", "priors", None)}
     assert priors[2].trial.training["epochs"] == 2
-    assert made.unasked == 0
-    (normal,) = made.priors_without_trials(trials["vae beta=2"])
+    assert made.unplanned == 0
+    (normal,) = made.untrained_priors(trials["vae beta=2"])
     assert (normal.prior, normal.trial.model, normal.trial.parent) == ("normal", "normal", priors[0].trial.parent)
     for each in (*priors, trials["naive_bayes"]):
         finish(made, each)
@@ -352,33 +355,33 @@ def test_priors_are_planned_when_the_search_of_their_entry_has_ended_and_for_its
 
 def test_one_more_prior_trains_nothing_else(plan):
     first = plan({"vae": {"priors": ["mixture"]}})
-    while planned := next(iter(first.take()), None):
+    while planned := next(iter(first.pop_pack()), None):
         finish(first, planned)
     again = plan({"vae": {"priors": ["mixture", "flow"]}})
     assert [again.records.get(planned.fingerprint) is None for planned in again.planned] == [False, False, False, True]
-    assert [planned.label for planned in again.take()] == ["vae/flow"]
+    assert [planned.label for planned in again.pop_pack()] == ["vae/flow"]
 
 
 def test_a_prior_of_other_weights_is_trained_again(plan):
     first = plan({"vae": {"priors": ["flow"]}})
-    vae = first.take()[0]
+    vae = first.pop_pack()[0]
     finish(first, vae)
-    finish(first, first.take()[0])
+    finish(first, first.pop_pack()[0])
     assert plan({"vae": {"priors": ["flow"]}}).missing == 0
-    first.store.end(vae.fingerprint, first.records[vae.fingerprint], b"others")
+    first.store.save_result(vae.fingerprint, first.records[vae.fingerprint], b"others")
     again = plan({"vae": {"priors": ["flow"]}})
-    assert [planned.label for planned in again.take()] == ["vae/flow"]
+    assert [planned.label for planned in again.pop_pack()] == ["vae/flow"]
 
 
 def test_an_entry_without_a_winner_has_no_priors(plan):
     made = plan({"vae": {"priors": ["flow"]}})
-    settle(made, made.take()[0].fingerprint, status="diverged", error="nan")
-    assert made.is_over()
+    settle(made, made.pop_pack()[0].fingerprint, status="diverged", error="nan")
+    assert made.is_over
     assert len(made.planned) == 1
 
 
 @pytest.mark.parametrize(
-    ("ladder", "told"),
+    ("ladder", "message"),
     [
         ({"gan": {"priors": ["flow"]}}, "ladder.gan.priors must be left out where a model has no codes of images"),
         ({"vae": {"priors": ["flaw"]}}, "ladder.vae.priors must be of normal, mixture, flow, but one is 'flaw'"),
@@ -389,8 +392,8 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
         ({"vae": {"rank_by": "taste"}}, "ladder.vae: rank_by: Input should be 'criterion' or 'distance'"),
     ],
 )
-def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, told):
-    with pytest.raises(InputError, match=told):
+def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, message):
+    with pytest.raises(InputError, match=message):
         plan(ladder)
 
 
@@ -410,16 +413,16 @@ def test_time_is_reserved_for_priors_and_the_search_ends_before(plan):
     assert plan({"vae": {"priors": ["normal"]}}, max_seconds=100).search_seconds is None, "there is nothing to train"
     made = plan({"vae": {"beta": [1.0, 2.0, 3.0], "priors": ["flow"]}}, max_seconds=100)
     assert made.search_seconds == 80
-    first, second = (made.take()[0] for _ in range(2))
+    first, second = (made.pop_pack()[0] for _ in range(2))
     finish(made, first, 5.0)
     made.end_search()
     assert not made.waiting, "the third is given up"
-    made.store.end(
+    made.store.save_result(
         second.fingerprint, {"fingerprint": second.fingerprint, "status": "unfinished", "error": "out of time"}
     )
     made.ended(second.fingerprint)
-    (flow,) = made.take()
+    (flow,) = made.pop_pack()
     assert (flow.prior, flow.trial.parent) == ("flow", first.fingerprint)
     finish(made, flow)
-    assert made.is_over()
+    assert made.is_over
     assert plan({"vae": {"beta": [1.0, 2.0, 3.0], "priors": ["flow"]}}).missing == 2, "without a limit they go on"

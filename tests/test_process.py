@@ -34,7 +34,7 @@ def has_small_pages() -> bool:
 
 
 @pytest.mark.skipif(not has_small_pages(), reason="few huge pages make few faults")
-@pytest.mark.skipif(not is_glibc_2_35(), reason="only glibc is told to keep what is freed, and before 2.35 less of it")
+@pytest.mark.skipif(not is_glibc_2_35(), reason="only glibc can keep freed memory, and before 2.35 less of it")
 def test_a_worker_has_one_thread_and_keeps_the_memory_that_a_step_frees():
     def measured(who: str) -> list[int]:
         return [int(each) for each in subprocess.check_output([sys.executable, "-c", FAULTS, who]).split()]
@@ -59,7 +59,7 @@ print(held, resident() - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is set up")
 def test_what_a_task_frees_is_given_back():
     held, left = (int(each) for each in subprocess.check_output([sys.executable, "-c", GIVEN_BACK]).split())
     assert left < 50 < 150 < held

@@ -1,4 +1,4 @@
-"""Ranks that share a trial come to the same as one."""
+"""Ranks that share a trial have the result of a single one."""
 
 import json
 from dataclasses import replace
@@ -59,12 +59,12 @@ def test_a_loss_that_couples_rows_is_refused(setup):
         begin(model, replace(setup, ranks=rank_of(0, 2)), TrainingConfig(), seed=0)
 
 
-def test_buffers_are_combined_as_they_say(monkeypatch):
+def test_buffers_are_reduced_as_declared(monkeypatch):
     ranks = rank_of(0, 2)
     monkeypatch.setattr(ranks, "sum", lambda tensors: [tensor.mul_(10) for tensor in tensors], raising=False)
     part = ranks.part(torch.arange(10).numpy())
     value = torch.tensor(3.0)
-    assert [float(ranks.combined(value, part, how)) for how in ("same", "mean", "sum")] == [3.0, 15.0, 30.0]
+    assert [float(ranks.reduce(value, part, how)) for how in ("same", "mean", "sum")] == [3.0, 15.0, 30.0]
     assert float(value) == 3.0
 
 

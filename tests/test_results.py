@@ -7,13 +7,13 @@ from latentmill.errors import InputError
 from latentmill.trials.results import (
     Outcome,
     curves_csv,
-    losers,
     outcomes,
     ranking,
     require_a_model,
+    study_failure,
     summary,
     trials_csv,
-    why_none,
+    without_winner,
 )
 from latentmill.trials.study import Planned
 from latentmill.trials.trained_model import Failure
@@ -60,24 +60,24 @@ def test_diverged_and_pruned_trials_are_never_ranked():
 def test_an_entry_without_a_finished_trial_says_why_each_reason_once():
     tried = [outcome("a", "1", 1.0), outcome("a", "2", error="Boom: x")]
     tried += [outcome("b", "3", error="Bang: y"), outcome("b", "4", error="Bang: y", status="diverged")]
-    lost = losers(tried, ranking(tried))
-    assert {entry: why_none(trials) for entry, trials in lost.items()} == {"b": Failure("Bang: y")}
+    lost = without_winner(tried, ranking(tried))
+    assert {entry: study_failure(trials) for entry, trials in lost.items()} == {"b": Failure("Bang: y")}
     assert summary(lost["b"][1]) == {"fingerprint": "4", "label": "b", "status": "diverged", "error": "Bang: y"}
 
 
 def test_a_trial_without_a_record_is_unfinished():
     (lost,) = outcomes([Planned("a", "1", vae(), "1", "a")], {"2": {"status": "finished"}})
     assert lost.record == {"status": "unfinished"}
-    assert why_none([lost]) == Failure("unfinished", "to try again, run `dvc repro -f train`")
+    assert study_failure([lost]) == Failure("unfinished", "to try again, run `dvc repro -f train`")
 
 
 def test_what_more_memory_or_a_live_worker_may_mend_is_failed_with_advice():
     starved = outcome("a", "1", error="little memory", status="out of memory")
     wrong = outcome("a", "2", error="latent must be below 90")
     dead = Outcome(wrong.planned, wrong.record | {"deaths": 3})
-    assert why_none([wrong]).advice == ""
+    assert study_failure([wrong]).advice == ""
     for trials in ([starved], [dead], [wrong, starved]):
-        assert why_none(trials).advice == "to try again, run `dvc repro -f train`"
+        assert study_failure(trials).advice == "to try again, run `dvc repro -f train`"
 
 
 def test_some_entry_must_have_a_model():

@@ -52,14 +52,14 @@ def test_averages_follow_weights_with_their_decay():
     assert again.averages["w"].tolist() == averages.averages["w"].tolist()
 
 
-def test_averages_of_a_stack_have_decays_of_their_own():
+def test_averages_of_a_pack_have_decays_of_their_own():
     weights = {"w": torch.zeros(2, 3), "b": torch.zeros(2)}
     averages = Averages(weights, {}, torch.tensor([0.0, 0.5]))
     for weight in weights.values():
         weight += 1
     averages.update(1_000)
     assert averages.averages["w"].tolist() == [[1.0] * 3, [0.5] * 3]
-    assert averages.of(1)["b"].item() == 0.5
+    assert averages.member(1)["b"].item() == 0.5
 
 
 def test_gradients_are_clipped_as_torch_does_each_members_by_its_own_norm():

@@ -93,7 +93,7 @@ def test_exact_copies_stay_only_in_the_earliest_split() -> None:
     rng = np.random.default_rng(0)
     images = np.repeat(rng.integers(0, 256, (100, 1, 8, 8), dtype=np.uint8), 2, axis=0)
     dealt = split(_items(200), _config(val=0.3, test=0.3))
-    kept, left_out = without_copies(images, dealt, near=False, tell=lambda what, done, total: None)
+    kept, left_out = without_copies(images, dealt, near=False, progress=lambda what, done, total: None)
     numbers = {name: [row // 2 for row in kept[name]] for name in SPLITS}
     assert len(numbers["train"]) == 80
     assert len(set(numbers["train"])) < 80, "copies within a split are kept"

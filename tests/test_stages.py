@@ -71,7 +71,7 @@ def test_an_evaluation_that_had_too_little_memory_says_how_to_try_again(stage):
 @pytest.fixture
 def brief_silence(monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENCE", 0.1)
-    heartbeat.said()
+    heartbeat.mark_printed()
 
 
 def slow(answer):

@@ -25,7 +25,7 @@ LADDER = {
 
 
 class Listener:
-    """Keeps what it is told."""
+    """Records its calls."""
 
     def __init__(self):
         self.starts, self.reports, self.ends, self.notes = [], [], [], []
@@ -117,7 +117,7 @@ def test_data_that_change_end_the_sweep_and_are_no_trials_failure(digits, tmp_pa
 
 
 @pytest.mark.slow
-def test_asha_prunes_trials_that_are_behind_and_never_ranks_them(digits, tmp_path):
+def test_asha_prunes_bad_trials_and_never_ranks_them(digits, tmp_path):
     ladder = {"vae": {"latent": 3, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-6, 1e-3]}}
     asha = {"grace": 2, "reduction": 2}
     plan, listener = swept(digits, tmp_path, ladder, {"epochs": 9}, asha=asha, workers=1)
@@ -140,11 +140,11 @@ def test_a_sweep_out_of_time_keeps_what_it_has(digits, tmp_path):
     ladder = {"naive_bayes": {}, "endless": {"model": "vae", **endless}}
     for attempt in range(1, 6):  # on a machine that is busy with more, it takes longer to get there
         plan, _ = swept(digits, tmp_path, ladder, max_seconds=6 * attempt, workers=2)
-        done, progress = ranking(outcomes(plan.planned, plan.records)), tmp_path / plan.planned[1].fingerprint
-        if done and list(progress.glob("checkpoint-*")):
+        done, folder = ranking(outcomes(plan.planned, plan.records)), tmp_path / plan.planned[1].fingerprint
+        if done and list(folder.glob("checkpoint-*")):
             break
     assert list(done) == ["naive_bayes"]
-    assert list(progress.glob("checkpoint-*")), "it would go on from here"
+    assert list(folder.glob("checkpoint-*")), "it would go on from here"
 
 
 def test_priors_are_trained_on_the_workers_and_go_on_after_an_interruption(digits, tmp_path):

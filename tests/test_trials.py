@@ -120,9 +120,9 @@ def test_an_interrupted_trial_ends_with_the_weights_of_an_undisturbed_one(run, n
     interrupted = run(trial, "interrupted", watch=Watch(lambda state: seen.append(state.epoch)))
     assert seen[0] == epoch + 1, "it goes on from the last epoch"
     assert weights(interrupted) == weights(undisturbed)
-    told = [json.loads((folder / "trial.json").read_text()) for folder in (interrupted, undisturbed)]
-    assert told[0]["history"] == told[1]["history"]
-    assert told[0]["best_epoch"] == told[1]["best_epoch"]
+    reported = [json.loads((folder / "trial.json").read_text()) for folder in (interrupted, undisturbed)]
+    assert reported[0]["history"] == reported[1]["history"]
+    assert reported[0]["best_epoch"] == reported[1]["best_epoch"]
 
 
 def test_the_best_weights_survive_an_interruption_after_them(run):
@@ -172,7 +172,7 @@ def test_a_disk_without_room_for_checkpoints_does_not_stop_a_trial(run, notes, m
 
     monkeypatch.setattr(Storage, "write", no_room)
     assert (run(vae(epochs=2)) / "model.safetensors").exists()
-    assert len(notes) == 1, "it is told once, not at every epoch"
+    assert len(notes) == 1, "it is noted once, not at every epoch"
     assert "an interruption loses epochs" in notes[0]
     assert "No space left" in notes[0]
 

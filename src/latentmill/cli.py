@@ -132,7 +132,7 @@ def _plan(chosen: argparse.Namespace) -> None:
     from latentmill.cluster.search import optuna_rounds
     from latentmill.config import load_params
     from latentmill.data.dataset import read_manifest
-    from latentmill.trials.plan import Plan, rows
+    from latentmill.trials.plan import Plan
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
@@ -140,7 +140,7 @@ def _plan(chosen: argparse.Namespace) -> None:
     store, data = TrialStore(params.train.storage, note=print), Path("data/prepared")
     features = features_for(params, data, store.storage)
     plan = Plan(params, read_manifest(data)["digest"], store, optuna_rounds, features.digest if features else None)
-    for fingerprint, status, label in rows(plan):
+    for fingerprint, status, label in plan.rows():
         print(f"{fingerprint}  {status:<13}  {label}")
     print(plan.summary())
 

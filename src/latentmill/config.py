@@ -84,14 +84,14 @@ class DataConfig(Settings):
     path: str | None = None  # the user's folder, file or pattern; fashion-mnist: the folder of the IDX files
     image: Annotated[str, Field(min_length=1)] = "image"  # table: the column of images
     label: Column = "auto"  # the column, or the level of folders, that names classes; null: no labels
-    group: Column = None  # the same of what must not stand on both sides of a split, such as one person's images
+    group: Column = None  # the same for groups, which are never split, such as one person's images
     splits: Literal["random", "folders"] = "random"  # folders: train/, val/ and test/ are the splits
     size: Size = None  # height and width, of all images; null: the commonest
     fit: Literal["crop", "pad", "stretch"] = "crop"  # of an image of other proportions
     channels: Literal["auto", "grey", "rgb", "rgba"] = "auto"  # auto: rgb unless all images are grey
     background: Colour = (255, 255, 255)  # behind alpha, beside pads
     white: PositiveInt | None = None  # arrays: the value of white; null: 255 of integers, 1 of others
-    limit: PositiveInt | None = None  # images taken, at random
+    limit: PositiveInt | None = None  # images, at most, drawn at random
     max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of images that may be unreadable
     drop_near_duplicates: bool = True  # from val and test, of images in an earlier split
     val: Fraction = 0.15  # share of the images kept for choices: early stopping, winners
@@ -122,13 +122,13 @@ class AshaConfig(Settings):
     reduction: Annotated[int, Field(ge=2)] = 3  # one in so many goes on from `grace` times 1, reduction, reduction^2 …
 
 
-def _size_of_a_stack(value: Any) -> int | str:
+def _pack_size(value: Any) -> int | str:
     if value in ("auto", "off") or (type(value) is int and value > 0):
         return cast(int | str, value)
     raise ValueError("must be auto, off or a whole number from 1")
 
 
-StackSize = Annotated[int | str, PlainValidator(_size_of_a_stack)]  # as a union, its errors would name pydantic's parts
+PackSize = Annotated[int | str, PlainValidator(_pack_size)]  # as a union, its errors would name pydantic's parts
 
 
 class SweepConfig(Settings):
@@ -137,7 +137,7 @@ class SweepConfig(Settings):
     workers: PositiveInt | None = None  # trials at a time on this machine; null: one a CPU core
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
     workers_per_trial: PositiveInt = 1  # that share each batch of a trial too large for one; one GPU each, if any
-    pack: StackSize = "auto"  # trials that a worker computes as one program
+    pack: PackSize = "auto"  # trials that a worker packs: their steps are computed together
     compile: bool = False  # torch.compile: faster steps, after seconds of compiling in each worker and for each shape
     storage: Annotated[str, Field(min_length=1)] = ".latentmill/trials"  # the trial store: a folder or a URL
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed
@@ -146,7 +146,7 @@ class SweepConfig(Settings):
     asha: AshaConfig | None = None  # null: every trial may use all its epochs
     max_trials: PositiveInt | None = None  # at most, all entries and seeds together
     max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; a later run goes on from there
-    loggers: list[LoggerName] = []  # told of every trial, beside our own records
+    loggers: list[LoggerName] = []  # that get every trial, beside our own records
 
 
 class EvaluationConfig(Settings):
@@ -165,7 +165,7 @@ class ExportConfig(Settings):
     """What may be exported."""
 
     allow_failing: list[str] = []  # entries that are exported though their samples fail Rule 2
-    champion: ChampionMetric = "frechet_distance"  # ranks, on validation images, entries whose rules end alike
+    champion: ChampionMetric = "frechet_distance"  # ranks, on validation images, entries with equal verdicts
     formats: dict[FormatName, Annotated[float, Field(gt=0)]] = {}  # more decoders, and by how much each may differ
 
 

@@ -1,7 +1,7 @@
 """The noise that a model declares, and how it is drawn.
 
-A model draws nothing: it says what it needs for each row of a batch, by name, and is given it. So several trials may be
-one program, and workers that share a batch see the noise that one would.
+A model draws nothing: it declares the noise of each row of a batch, by name, and receives it. So trials can be packed,
+and ranks that share a batch see the noise that a single worker would.
 
 Shapes: B rows of a batch.
 """
@@ -53,7 +53,7 @@ def standard_normal(shape: tuple[int, ...] | torch.Size, generator: torch.Genera
 
 
 def kept(bits: Tensor, share: Tensor) -> Tensor:
-    """What dropout multiplies values by, from 16 random bits each: 1 / share with that probability, else 0."""
+    """The factors of dropout, from 16 random bits each: 1 / share with probability `share`, else 0."""
     return (bits.float() < (share - 0.5) * 2**16).float() / share
 
 

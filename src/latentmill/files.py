@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: write beside the target, flush to disk, then rename."""
+"""Atomic writes: write beside the target, flush to disk, then rename."""
 
 import json
 import os
@@ -11,10 +11,7 @@ from typing import Any
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `target` if the block succeeds.
-
-    If the block raises, `target` keeps what it held, so a failed stage never spoils good output.
-    """
+    """Yield an empty folder that replaces `target` if the block succeeds; if it raises, `target` keeps its content."""
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, previous = _recovered(target)
@@ -31,13 +28,13 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Undo what a `replacing_folder` that was killed left in `folder`: old folders go back, and half of new ones go."""
+    """Clean up after a killed `replacing_folder` in `folder`: restore old folders, remove incomplete new ones."""
     for path in [*folder.glob(".*.partial"), *folder.glob(".*.previous")]:
         _recovered(folder / path.stem.removeprefix("."))
 
 
 def _recovered(target: Path) -> tuple[Path, Path]:
-    """The places beside `target` for the new folder and the old one, both empty now."""
+    """The paths beside `target` for the new and the old folder, neither of which exists now."""
     partial, previous = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "previous"))
     if previous.exists() and not target.exists():
         previous.rename(target)  # a run was killed between the two renames
@@ -48,7 +45,7 @@ def _recovered(target: Path) -> tuple[Path, Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `path` in one step: a reader sees the old content or the new, never a part, also after a power cut."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # processes may write the same file at a time
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several processes may write the same file
     try:
         with partial.open("wb") as file:
             file.write(content)

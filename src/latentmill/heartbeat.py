@@ -1,4 +1,4 @@
-"""Lines that show that a long computation goes on: one at least every ten seconds, also into a log."""
+"""Lines that show that a long computation goes on: at least one every ten seconds, also in a log."""
 
 import threading
 import time
@@ -6,29 +6,29 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-SILENCE = 8.0  # seconds after which something is said
+SILENCE = 8.0  # seconds after which a line is printed
 
-_said_at = time.monotonic()
+_printed_at = time.monotonic()
 
 
-def tell(line: str) -> None:
-    """Print a line, at once also into a pipe."""
+def print_line(line: str) -> None:
+    """Print a line, without delay also into a pipe."""
     print(line, flush=True)
-    said()
+    mark_printed()
 
 
-def said() -> None:
-    """Something was printed just now, by other means than `tell`."""
-    global _said_at
-    _said_at = time.monotonic()
+def mark_printed() -> None:
+    """Called after something was printed by other means than `print_line`."""
+    global _printed_at
+    _printed_at = time.monotonic()
 
 
 class Heartbeat:
-    """While it is entered, tells what is being done whenever nothing else was told for `SILENCE` seconds."""
+    """Within the block, prints a line whenever nothing else was printed for `SILENCE` seconds."""
 
-    def __init__(self, doing: str | Callable[[], str], say: Callable[[str], None] = tell) -> None:
-        """`doing` is a text, to which the time so far is added, or makes a whole line."""
-        self.doing, self.say = doing, say
+    def __init__(self, doing: str | Callable[[], str], write: Callable[[str], None] = print_line) -> None:
+        """`doing` is a text, to which the time so far is added, or a function that returns the line."""
+        self.doing, self.write = doing, write
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -44,25 +44,25 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        while not self._over.wait(max(0.05, _said_at + SILENCE - time.monotonic())):
-            if time.monotonic() >= _said_at + SILENCE:
+        while not self._over.wait(max(0.05, _printed_at + SILENCE - time.monotonic())):
+            if time.monotonic() >= _printed_at + SILENCE:
                 so_far = f" ({duration(time.monotonic() - self._started)} so far)"
-                self.say(self.doing + so_far if isinstance(self.doing, str) else self.doing())
-                said()
+                self.write(self.doing + so_far if isinstance(self.doing, str) else self.doing())
+                mark_printed()
 
 
-WRONG = 1.25  # times what was told that an estimate is, from which that was wrong
+TOLERANCE = 1.25  # an estimate that exceeds the shown time by this factor shows that it was wrong
 
 
 class TimeLeft:
-    """What is told of estimates of the time left: it never grows, and nothing while it is far from the estimate."""
+    """The time left as it is shown: it never grows, and is hidden while it is far from the estimate."""
 
     def __init__(self) -> None:
         self.least: float | None = None
 
-    def told(self, estimate: float | None) -> float | None:
-        """The least estimate so far, in seconds; None where there is none, or it was wrong."""
-        if estimate is None or (self.least is not None and estimate > WRONG * self.least):
+    def shown(self, estimate: float | None) -> float | None:
+        """The smallest estimate so far, in seconds; None where there is none, or it was wrong."""
+        if estimate is None or (self.least is not None and estimate > TOLERANCE * self.least):
             return None
         self.least = estimate if self.least is None else min(estimate, self.least)
         return self.least

@@ -1,4 +1,4 @@
-"""How far a long computation is: a bar on a terminal, elsewhere a line whenever there was none for some seconds."""
+"""The progress of a long computation: a bar on a terminal, elsewhere a line every few seconds."""
 
 import time
 from dataclasses import dataclass, field
@@ -14,33 +14,33 @@ from latentmill.heartbeat import Heartbeat, TimeLeft, duration
 
 @dataclass
 class _Phase:
-    """One of the things that are done one after the other."""
+    """One of several consecutive phases."""
 
     what: str
-    started: float  # s, of a monotonic clock, as `told`
-    told: float  # when `done` was
+    started: float  # s, of a monotonic clock, as `updated`
+    updated: float
     done: int = 0
-    total: int = 0  # 0 where it is not known
+    total: int = 0  # 0: unknown
     left: TimeLeft = field(default_factory=TimeLeft)
 
     def line(self) -> str:
         now = time.monotonic()
         doing = f"{self.done:,} of {self.total:,} {self.what}" if self.total else self.what
-        left = self.left.told(self._estimate(now))
+        left = self.left.shown(self._estimate(now))
         return f"{doing} ({duration(now - self.started)} so far)" if left is None else f"{doing}, {duration(left)} left"
 
     def _estimate(self, now: float) -> float | None:
-        """Seconds; None where too little is done, or a step takes longer than all others together should."""
-        if not 0 < self.done < self.total or self.told == self.started:
+        """Seconds; None where too little is done, or the present step takes longer than the rest should."""
+        if not 0 < self.done < self.total or self.updated == self.started:
             return None
-        left = (self.told - self.started) * (self.total - self.done) / self.done - (now - self.told)
+        left = (self.updated - self.started) * (self.total - self.done) / self.done - (now - self.updated)
         return left if left > 0 else None
 
 
 class Progress:
-    """Within the block, `tell(what, done, total)` shows how much is done and what time is left, a phase at a time.
+    """Within the block, `update(what, done, total)` updates what is shown: how much is done, and the time left.
 
-    Something is said also while nothing is told: at first that it is at `what`.
+    `what` names the first phase, before the first update.
     """
 
     def __init__(self, what: str) -> None:
@@ -61,13 +61,13 @@ class Progress:
     ) -> None:
         self.shown.__exit__(kind, error, trace)
 
-    def tell(self, what: str, done: int, total: int) -> None:
-        """So many of so many are done; a new `what` begins a new phase."""
+    def update(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are done; a new `what` begins a new phase."""
         now = time.monotonic()
         begins = what != self.phase.what
         if begins:
             self.phase = _Phase(what, now, now)
-        self.phase.done, self.phase.total, self.phase.told = done, total, now
+        self.phase.done, self.phase.total, self.phase.updated = done, total, now
         if self.bar and self.task is not None:
             if begins:
                 self.bar.reset(self.task, description=what)

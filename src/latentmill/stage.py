@@ -1,7 +1,7 @@
-"""What a stage is made of must stay the same while it runs.
+"""The dependencies of a stage must not change while it runs.
 
-DVC takes note of a stage's dependencies when it ends, so what was edited meanwhile would count as what the outputs are
-made of, and a stale result as up to date.
+DVC records the dependencies of a stage when it ends, so after an edit in the meantime a stale result would count as up
+to date.
 """
 
 import hashlib
@@ -15,25 +15,24 @@ from ruamel.yaml import YAML
 from latentmill.errors import InputError
 
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
-CODE = (".py", ".j2", ".yaml", ".txt")  # small, so that their content is compared; of other files size and times are
+CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, time and inode
 
 
 @contextmanager
 def steady(stage: str, key: str = "") -> Iterator[None]:
     """Within the block the params and files that `stage` of dvc.yaml depends on must not change.
 
-    `key` is that of a stage for each of several. Where there is no dvc.yaml, as in a job on a cluster, nothing
-    is compared.
+    `key` is that of a `foreach` stage. Without a dvc.yaml, as in a job on a cluster, nothing is compared.
 
     Raises:
-        InputError: they did.
+        InputError: they have changed.
     """
     if not PIPELINE.exists():
         yield
         return
-    before = _seen(stage, key)
+    before = _dependencies(stage, key)
     yield
-    after = _seen(stage, key)
+    after = _dependencies(stage, key)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -41,8 +40,8 @@ def steady(stage: str, key: str = "") -> Iterator[None]:
         raise InputError(f"{rule}, but {changed[0]}{others} changed: run again")
 
 
-def _seen(stage: str, key: str) -> dict[str, Any]:
-    """By name, what a param is or what a file looks like."""
+def _dependencies(stage: str, key: str) -> dict[str, Any]:
+    """The params by value and the files by content or stamp, by name."""
     definition = YAML(typ="safe").load(PIPELINE)["stages"][stage]
     definition = definition.get("do", definition)
     params = YAML(typ="safe").load(PARAMS) if PARAMS.exists() else None
@@ -50,12 +49,12 @@ def _seen(stage: str, key: str) -> dict[str, Any]:
     for dep in definition["deps"]:
         path = Path(dep.replace("${key}", key))
         files = path.rglob("*") if path.is_dir() else [path]
-        found |= {str(file): _look(file) for file in files if not _is_aside(file) and not file.is_dir()}
+        found |= {str(file): _fingerprint(file) for file in files if not _is_ignored(file) and not file.is_dir()}
     return found
 
 
-def _is_aside(path: Path) -> bool:
-    """Bytecode, and what editors leave beside the files that are open in them."""
+def _is_ignored(path: Path) -> bool:
+    """Bytecode, and hidden files, such as those of editors."""
     return "__pycache__" in path.parts or path.name.startswith(".")
 
 
@@ -65,8 +64,8 @@ def _param(params: Any, name: str) -> Any:
     return params
 
 
-def _look(path: Path) -> Any:
-    """None where it is gone."""
+def _fingerprint(path: Path) -> Any:
+    """None where it does not exist."""
     try:
         if path.suffix in CODE:
             return hashlib.sha256(path.read_bytes()).hexdigest()

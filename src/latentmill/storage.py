@@ -1,4 +1,4 @@
-"""A folder by URL, whose files are there whole or not at all: a path, or any file system of pyarrow or fsspec."""
+"""A folder by path or URL, with atomic writes where possible; any file system of pyarrow or fsspec."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ class Storage:
     """
 
     def __init__(self, url: str | Path) -> None:
-        """`url` is a path, or `scheme://…` for what `pyarrow.fs` or else `fsspec` knows, such as `s3://bucket/trials`.
+        """`url` is a path, or a `scheme://…` that `pyarrow.fs` or else `fsspec` supports, such as `s3://bucket/trials`.
 
         Raises:
-            InputError: no file system is known for the URL.
+            InputError: neither supports the URL.
         """
         text = str(url).removeprefix("file://")
         self.is_local = "://" not in text
@@ -30,7 +30,7 @@ class Storage:
         return self.url
 
     def below(self, name: str) -> str:
-        """The URL of a file or folder in here."""
+        """The URL of a file or folder in this one."""
         path, mark, query = self.url.partition("?")
         return f"{path}/{name}{mark}{query}"
 
@@ -43,7 +43,7 @@ class Storage:
             return stream.read()
 
     def write(self, name: str, content: bytes) -> None:
-        """Raises OSError where it can't be written; what stood there before is then still there."""
+        """Raises OSError where it can't be written; the previous content is then kept."""
         if self.is_local:
             path = Path(self.url, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class Storage:
             stream.write(content)
 
     def names(self, folder: str = "") -> list[str]:
-        """The files and folders directly below `folder`, sorted; leftovers of unfinished writes are not among them."""
+        """The files and folders directly below `folder`, sorted, without leftovers of unfinished writes."""
         if self.is_local:
             path = Path(self.url, folder)
             found = [entry.name for entry in path.iterdir()] if path.is_dir() else []
@@ -69,7 +69,7 @@ class Storage:
         return sorted(name for name in found if not name.startswith("."))
 
     def delete(self, name: str) -> None:
-        """Remove a file; one that is gone already is no error."""
+        """Remove a file, if it exists."""
         if self.is_local:
             Path(self.url, name).unlink(missing_ok=True)
             return
@@ -80,14 +80,14 @@ class Storage:
             system.delete_file(f"{root}/{name}")
 
     def delete_leftovers(self, folder: str) -> None:
-        """Remove what unfinished writes of processes that were killed have left; nobody may be writing there."""
+        """Remove the leftovers of killed processes; no process may be writing there."""
         if self.is_local:
             for path in Path(self.url, folder).glob(".*.partial"):
                 path.unlink(missing_ok=True)
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    """The file system of `url` and the path in it; made where it is used, because it can't be sent to a process."""
+    """The file system of `url` and the path in it; made at each use, because it can't be pickled."""
     import pyarrow
     from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 

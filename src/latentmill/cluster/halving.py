@@ -1,4 +1,4 @@
-"""Pruning: successive halving, which every worker asks about its own."""
+"""Pruning by asynchronous successive halving (ASHA), in an actor that all workers call."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,19 +8,19 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from latentmill.config import AshaConfig
 
-LONGEST = 10**9  # epochs: successive halving goes on to any length
+LONGEST = 10**9  # epochs: the number of rungs is not limited
 
 
-class EntryHalving:
-    """Asynchronous successive halving among the trials of each study: criteria of two do not compare."""
+class StudyHalving:
+    """Successive halving within each study: criteria of different studies do not compare."""
 
     def __init__(self, config: AshaConfig) -> None:
         self.config, self.schedulers = config, dict[str, AsyncHyperBandScheduler]()
         self.known: set[tuple[str, str]] = set()
 
-    def is_behind(self, study: str, fingerprint: str, epoch: int, criterion: float) -> bool:
-        """Whether a trial that has come to `criterion` after a rung's `epoch` should end; it is counted either way."""
-        scheduler: Any = self._of(study)  # of whose Tune it needs no more than a trial's name
+    def report(self, study: str, fingerprint: str, epoch: int, criterion: float) -> bool:
+        """Record the criterion of a trial after an epoch; returns whether the trial is pruned. Only rungs count."""
+        scheduler: Any = self._scheduler(study)  # which needs only the name of a Tune trial
         trial = SimpleNamespace(trial_id=fingerprint)
         if (study, fingerprint) not in self.known:
             self.known.add((study, fingerprint))
@@ -29,11 +29,11 @@ class EntryHalving:
         return bool(action == TrialScheduler.STOP)
 
     def replay(self, study: str, fingerprint: str, criteria: list[float]) -> None:
-        """What a trial of an earlier sweep came to after each of its epochs; only rungs count."""
+        """Report the criteria of a trial of an earlier sweep, one per epoch."""
         for epoch, criterion in enumerate(criteria, start=1):
-            self.is_behind(study, fingerprint, epoch, criterion)
+            self.report(study, fingerprint, epoch, criterion)
 
-    def _of(self, study: str) -> AsyncHyperBandScheduler:
+    def _scheduler(self, study: str) -> AsyncHyperBandScheduler:
         if study not in self.schedulers:
             self.schedulers[study] = AsyncHyperBandScheduler(
                 time_attr="epoch",
@@ -46,4 +46,4 @@ class EntryHalving:
         return self.schedulers[study]
 
 
-Halving = ray.remote(num_cpus=0)(EntryHalving)
+Halving = ray.remote(num_cpus=0)(StudyHalving)

@@ -1,4 +1,4 @@
-"""What a job does before it runs the train stage: fetch the prepared data from the trial store."""
+"""The first step of a job, before the train stage: fetch the prepared data from the trial store."""
 
 import platform
 import sys
@@ -13,12 +13,12 @@ PREPARED = Path("data/prepared")
 
 
 def data_folder(digest: str) -> str:
-    """Where the store has the data of that digest; hidden, because it is no trial."""
+    """The folder of the data in the store; hidden, because it is no trial."""
     return f".data-{digest[:16]}"
 
 
 def fetch_data(digest: str) -> None:
-    """Bring the data to where the train stage looks for it.
+    """Copy the data to `PREPARED`.
 
     Raises:
         InputError: this machine does not see the store, or the store has no such data.

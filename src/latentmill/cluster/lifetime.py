@@ -1,4 +1,4 @@
-"""How the driver of a sweep begins and ends: alone on its store, and in order when it is told to stop."""
+"""How the driver of a sweep starts and stops: with a lock on its store, and cleanly on a signal."""
 
 import os
 import signal
@@ -16,18 +16,18 @@ from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.trials.store import TrialStore
 
-PROBE = ".probe"  # a file that is written to see whether it can be
-SECONDS_FOR_THE_OTHER = 20.0  # one that lost its `dvc repro` needs a few to end
+PROBE = ".probe"  # a file that is written to test the store
+SECONDS_TO_WAIT = 20.0  # for a sweep whose `dvc repro` has died, which needs a few to end
 ENDING = (signal.SIGTERM, signal.SIGINT)
-SECONDS_TO_END = 7.0  # clusters that take a machine away give 10 at the least
-TOLD_TO_STOP = "error: told to stop; every trial is kept to its last epoch, a later run goes on"
+SECONDS_TO_END = 7.0  # clusters give at least 10 when they reclaim a machine
+STOPPED = "error: stopped by a signal; every trial is kept to its last epoch, a later run goes on"
 
 
 @contextmanager
-def alone(store: TrialStore) -> Iterator[None]:
-    """No other sweep of this machine writes the store meanwhile; two would train the same trials.
+def exclusive(store: TrialStore) -> Iterator[None]:
+    """Lock the store within the block: two sweeps would train the same trials.
 
-    A store elsewhere can't be locked: two sweeps there waste work, but each file is whole and the same.
+    A store elsewhere can't be locked: two sweeps there waste work, but their files are the same.
 
     Raises:
         InputError: another one runs, or the store can't be written.
@@ -39,7 +39,7 @@ def alone(store: TrialStore) -> Iterator[None]:
     lock = Path(store.storage.url, ".lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock).acquire(timeout=SECONDS_FOR_THE_OTHER)
+        held = FileLock(lock).acquire(timeout=SECONDS_TO_WAIT)
     except Timeout:
         raise InputError(f"only one sweep may use a trial store at a time, but another holds {lock}") from None
     except OSError as error:
@@ -57,11 +57,11 @@ def _require_writable(storage: Storage) -> None:
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Ctrl-C, or SIGTERM as a cluster sends it before it takes a machine away, ends the block and then the process.
+def graceful_shutdown() -> Iterator[None]:
+    """SIGINT or SIGTERM, which a cluster sends before it reclaims a machine, ends the block and then the process.
 
-    In a line, and so does the death of the `dvc repro` that started this process: DVC forwards only SIGINT, and a sweep
-    that goes on unseen would fight with the next one.
+    It prints one line. The death of the `dvc repro` that started this process has the same effect: DVC forwards only
+    SIGINT, and a sweep that goes on unseen would compete with the next one.
     """
     received: list[int] = []
 
@@ -71,26 +71,26 @@ def ending_in_order() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in ENDING}
     for number in ENDING:
-        if (number, before[number]) != (signal.SIGINT, signal.SIG_IGN):  # as shells have it in the background
+        if (number, before[number]) != (signal.SIGINT, signal.SIG_IGN):  # which shells ignore for background jobs
             signal.signal(number, stop)
-    _end_anyway()
+    _force_end()
     if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in before.items():
             signal.signal(number, handler)
-        if received:  # Ray may have made another exception of ours
-            print(TOLD_TO_STOP, file=sys.stderr)
+        if received:  # Ray may have replaced our exception
+            print(STOPPED, file=sys.stderr)
             raise SystemExit(128 + received[0])
 
 
-def _end_anyway() -> None:
-    """Once told to, end within `SECONDS_TO_END`, whatever Ray still waits for.
+def _force_end() -> None:
+    """End the process within `SECONDS_TO_END` of a signal, whatever Ray still waits for.
 
-    Python runs handlers in the main thread, which Ray may hold for long; the byte in this pipe is written at once.
+    Python runs handlers in the main thread, which Ray may block for long; the byte in this pipe is written at once.
     """
     received, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -100,13 +100,13 @@ def _end_anyway() -> None:
         while (number := os.read(received, 1)[0]) not in ENDING:
             pass
         time.sleep(SECONDS_TO_END)
-        print(TOLD_TO_STOP, file=sys.stderr, flush=True)
+        print(STOPPED, file=sys.stderr, flush=True)
         os._exit(128 + number)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

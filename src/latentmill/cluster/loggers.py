@@ -1,4 +1,4 @@
-"""Ray's own loggers, for those who watch their runs in TensorBoard or MLflow."""
+"""Ray's loggers for TensorBoard and MLflow."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ TENSORBOARD = Path(".latentmill/tensorboard")  # `tensorboard --logdir .latentmi
 
 
 def loggers(names: Iterable[LoggerName]) -> list[Any]:
-    """A Ray callback for each name. MLflow is told where to log by MLFLOW_TRACKING_URI.
+    """A Ray callback for each name. MLflow reads MLFLOW_TRACKING_URI.
 
     Raises:
         InputError: the package of a logger is not installed.
@@ -23,7 +23,7 @@ def loggers(names: Iterable[LoggerName]) -> list[Any]:
 
 
 class TensorBoard(TBXLoggerCallback):
-    """One run a trial, in a folder that outlives Ray's experiment."""
+    """One run per trial, in a folder that outlives Ray's experiment."""
 
     def log_trial_start(self, trial: Any) -> None:
         folder = TENSORBOARD / trial.config["study"] / trial.config["fingerprint"]

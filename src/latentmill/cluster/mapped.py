@@ -9,40 +9,40 @@ from ray.exceptions import RaySystemError, RayTaskError
 from latentmill.cluster.connection import is_private
 from latentmill.errors import InputError
 
-Seen = tuple[int, int, int]  # what a file's size, time of change and number tell of it
+Stamp = tuple[int, int, int]  # a file's size, time of change and inode
 
 
 class ChangedDataError(InputError):
-    """The prepared data are no longer those that a stage began with: what it makes would be of neither."""
+    """The prepared data changed while a stage used them."""
 
 
 def placed(array: np.ndarray) -> np.ndarray:
-    """`array` as it best goes to the tasks of the cluster that one is connected to, or will be.
+    """`array` in the form in which it is best sent to tasks of the cluster.
 
-    Mapped from a file, on a private cluster: as the path, and each process maps the file itself. Else as its content,
-    which Ray brings to each node once; a node of another machine may not see the file, or see another.
+    On a private cluster, an array that is mapped from a file is sent as its path, and each process maps the file. Any
+    other array is sent as its content, once to each node; other machines may not see the file, or see another one.
     """
     if isinstance(array, np.memmap) and array.filename is not None and is_private():
         path = Path(array.filename).absolute()
-        return Mapped.open(path, _seen(path))
+        return Mapped.open(path, _stamp(path))
     return np.asarray(array)
 
 
 class Mapped(np.ndarray[Any, Any]):
-    """A whole .npy file, read-only, that is pickled as its path. A part of it is pickled as usual."""
+    """A whole .npy file, read-only, which is pickled as its path; a part of it is pickled by content."""
 
-    origin: tuple[Path, Seen] | None = None
+    origin: tuple[Path, Stamp] | None = None
 
     @classmethod
-    def open(cls, path: Path, seen: Seen) -> Self:
-        """Raises: ChangedDataError: it is another file than the one that was `seen`."""
-        _require(path, seen)
+    def open(cls, path: Path, stamp: Stamp) -> Self:
+        """Raises ChangedDataError where the file no longer has this stamp."""
+        _require(path, stamp)
         mapped = np.asarray(np.lib.format.open_memmap(path, mode="r")).view(cls)
-        mapped.origin = path, seen
+        mapped.origin = path, stamp
         return mapped
 
     def require_unchanged(self) -> None:
-        """Raises: ChangedDataError: another file is there by now."""
+        """Raises ChangedDataError where the file was replaced."""
         if self.origin:
             _require(*self.origin)
 
@@ -51,20 +51,20 @@ class Mapped(np.ndarray[Any, Any]):
 
 
 def refusal(error: RaySystemError | RayTaskError) -> InputError | None:
-    """The `InputError` behind what Ray raises where a task, or bringing it its arguments, did."""
+    """The `InputError` that a task, or unpickling its arguments, has raised; None where it was another error."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     found = cause.client_exc if isinstance(cause, RaySystemError) else cause
     return found if isinstance(found, InputError) else None
 
 
-def _require(path: Path, seen: Seen) -> None:
-    if _seen(path) != seen:
+def _require(path: Path, stamp: Stamp) -> None:
+    if _stamp(path) != stamp:
         raise ChangedDataError(
             f"the prepared data must stay as it is while it is used, but {path} has changed: run again"
         )
 
 
-def _seen(path: Path) -> Seen:
+def _stamp(path: Path) -> Stamp:
     try:
         found = path.stat()
     except OSError as error:

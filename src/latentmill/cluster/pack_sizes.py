@@ -1,4 +1,4 @@
-"""How many trials a worker is given as a pack."""
+"""How many trials a worker packs."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,86 +9,86 @@ import torch
 from ray.exceptions import RayError
 
 from latentmill.cluster.process import keep_freed_memory
-from latentmill.cluster.worker import SweepData, has_gpus, ranks_a_trial
+from latentmill.cluster.worker import SweepData, has_gpus, ranks_per_trial
 from latentmill.config import SweepConfig
 from latentmill.trials.pack_size import best_size
 from latentmill.trials.store import TrialStore
 from latentmill.trials.study import Planned
 from latentmill.trials.trial import Trial
 
-Measure = Callable[[Trial, int], int]  # a trial and how many there are like it -> how many at a time
+Measure = Callable[[Trial, int], int]  # (a trial, how many there are of its shape) -> the best size
 
 
 class PackSizes:
-    """What `train.pack` comes to for the trials of each shape."""
+    """The sizes of packs under `train.pack`, by the shape of the trials."""
 
     def __init__(self, pack: int | str, workers: int, waiting: Iterable[Planned], measure: Measure) -> None:
-        """As many `workers` train at a time. With `auto`, the shapes of those `waiting` are measured before any trains.
+        """So many `workers` train in parallel. With `auto`, the shapes of the `waiting` trials are measured first.
 
-        A shape that a search asks for later is not: what it would be measured on may be busy then.
+        Shapes that an adaptive search adds later are not measured, because the machine is busy then, and not packed.
         """
         self.pack, self.workers = pack, workers
-        self._left: dict[str | None, int] = {}  # of the trials of a shape that were shared out, those not yet taken
+        self._left: dict[str | None, int] = {}  # by shape, trials of the last division that wait
         self._shares: dict[str | None, int] = {}
-        alike: dict[str | None, list[Planned]] = {}
+        by_shape: dict[str | None, list[Planned]] = {}
         for planned in waiting if pack == "auto" else ():
-            alike.setdefault(planned.shape, []).append(planned)
+            by_shape.setdefault(planned.shape, []).append(planned)
         self.best: dict[str | None, int] = {
-            shape: measure(some[0].trial, ceil(len(some) / workers))
-            for shape, some in alike.items()
-            if shape is not None and len(some) > workers
+            shape: measure(same[0].trial, ceil(len(same) / workers))
+            for shape, same in by_shape.items()
+            if shape is not None and len(same) > workers
         }
 
-    def __call__(self, planned: Planned, alike: int) -> int:
-        """At most so many of `alike` trials, which are about to be taken.
+    def __call__(self, planned: Planned, waiting: int) -> int:
+        """How many of the `waiting` trials of a shape to pack next, at most.
 
-        With `auto` workers get as equally many as can be. Trials are shared out when there are more than were left, so
-        that the last of a round are as many at a time as the first.
+        With `auto`, they are divided evenly among the workers whenever new ones have been planned, so that the last
+        packs of a round are as large as the first.
         """
         if isinstance(self.pack, int):
             return self.pack
         shape = planned.shape
-        if alike > self._left.get(shape, 0):
-            self._shares[shape] = even_share(alike, self.workers, self.best.get(shape, 1))
-        self._left[shape] = alike - self._shares[shape]
+        if waiting > self._left.get(shape, 0):
+            self._shares[shape] = even_share(waiting, self.workers, self.best.get(shape, 1))
+        self._left[shape] = waiting - self._shares[shape]
         return self._shares[shape]
 
 
 def even_share(trials: int, workers: int, most: int) -> int:
-    """The largest size of equal packs, at most `most`, that come to the same number for each worker.
+    """The largest size of packs, at most `most`, for which each worker trains the same number of packs.
 
-    The last packs may be smaller, or none, where the trials do not divide.
+    Where the trials do not divide evenly, the last packs are smaller, or a worker has none.
     """
     turns = ceil(trials / (workers * most))
     return ceil(trials / (workers * turns))
 
 
 def pack_sizes(config: SweepConfig, data: SweepData, slots: int, waiting: Iterable[Planned]) -> PackSizes | None:
-    """None where no trials are packed: ranks share one, and loggers are told of one trial at a time."""
-    if config.pack in ("off", 1) or ranks_a_trial(config) > 1 or config.loggers:
+    """None where no trials are packed: with data-parallel groups, and with loggers, which log one trial at a time."""
+    if config.pack in ("off", 1) or ranks_per_trial(config) > 1 or config.loggers:
         return None
     if has_gpus() and config.gpus_per_trial:
-        at_a_time = min(slots, int(ray.cluster_resources()["GPU"] / config.gpus_per_trial))
-        return PackSizes(config.pack, at_a_time, waiting, partial(_on_gpu, data))
-    return PackSizes(config.pack, slots, waiting, partial(_here, data))
+        parallel = min(slots, int(ray.cluster_resources()["GPU"] / config.gpus_per_trial))
+        return PackSizes(config.pack, parallel, waiting, partial(_best_size_on_gpu, data))
+    return PackSizes(config.pack, slots, waiting, partial(_best_size_here, data))
 
 
-def _here(data: SweepData, trial: Trial, alike: int) -> int:
+def _best_size_here(data: SweepData, trial: Trial, most: int) -> int:
     """In this process, because a worker takes seconds to start."""
     keep_freed_memory()  # as workers do
-    return _best_size(trial, data, "cpu", alike)
+    return _best_size(trial, data, "cpu", most)
 
 
-def _on_gpu(data: SweepData, trial: Trial, alike: int) -> int:
-    on_gpu = _best_size_there.options(num_gpus=data.settings.gpus_per_trial)
+def _best_size_on_gpu(data: SweepData, trial: Trial, most: int) -> int:
+    task = _best_size_task.options(num_gpus=data.settings.gpus_per_trial)
     try:
-        return int(ray.get(on_gpu.remote(trial, data, alike)))
-    except RayError:  # the trial itself will tell what is wrong
+        return int(ray.get(task.remote(trial, data, most)))
+    except RayError:  # the trial will fail with the same error, and report it
         return 1
 
 
-@ray.remote(max_calls=1)  # then its process ends, and gives the memory of the GPU back
-def _best_size_there(trial: Trial, data: SweepData, most: int) -> int:
+@ray.remote(max_calls=1)  # then its process ends, which frees its memory of the GPU
+def _best_size_task(trial: Trial, data: SweepData, most: int) -> int:
     share = min(1.0, data.settings.gpus_per_trial)
     torch.cuda.set_per_process_memory_fraction(share)
     return _best_size(trial, data, "cuda", most, share)

@@ -1,4 +1,4 @@
-"""How a process that has one core trains with torch."""
+"""Settings of torch and glibc for a worker process, which has one core."""
 
 import ctypes
 import platform
@@ -6,12 +6,12 @@ import platform
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT = 2**30  # bytes; below this size, what is freed stays with the process
+KEPT = 2**30  # bytes; smaller freed blocks stay with the process
 KEPT_BEFORE_2_35 = 2**25  # older versions of glibc take no more
 
 
 def use_one_core() -> None:
-    """More threads would fight with the other workers."""
+    """More threads would compete with the other workers."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # vanishing gradients of unused dimensions made a product ten times slower
     keep_freed_memory()
@@ -20,8 +20,8 @@ def use_one_core() -> None:
 def keep_freed_memory() -> None:
     """Have glibc reuse the memory of large tensors that are freed; elsewhere nothing changes.
 
-    By itself it gives much of it back, and the kernel hands out and clears the same pages at each step: a quarter of
-    the time of a convolutional model. The process is no larger at its peak, but stays so until it ends.
+    By default it returns much of it, and the kernel clears the same pages at each step: a quarter of the time of a
+    convolutional model. The peak memory is the same, but is kept until the process ends.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -32,9 +32,9 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Have glibc return all that is free in its heap, also below what is in use; elsewhere nothing changes.
+    """Have glibc return all free memory of its heap to the system; elsewhere nothing changes.
 
-    By itself it returns what lies at the end of the heap alone, so a process would keep the most that any task took.
+    By default it returns only the end of the heap, so a process would keep the peak of all its tasks.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""The plan of a sweep, as Ray Tune wants to be told of it."""
+"""The plan of a sweep as a search algorithm and a scheduler of Ray Tune."""
 
 import itertools
 import time
@@ -18,12 +18,12 @@ from latentmill.trials.space import Point, Space
 from latentmill.trials.study import Planned, Scores
 from latentmill.trials.trained_model import Record
 
-ROUND = 8  # configurations that a search which learns asks for at a time
+ROUND = 8  # configurations of an adaptive search that are planned at a time
 CRITERION = "criterion"
 
 
 class Observer(Protocol):
-    """Is told how the sweep goes."""
+    """Observes the sweep, as the display does."""
 
     def started(self, planned: Planned) -> None: ...
     def progressed(self, planned: Planned, result: dict[str, Any]) -> None: ...
@@ -32,9 +32,9 @@ class Observer(Protocol):
 
 
 class PlanSearch(Searcher):
-    """Hands out the plan's trials when Tune has a worker free, and tells the plan what they came to.
+    """Gives the plan's trials to Tune's free workers, and their results to the plan.
 
-    A trial of Tune's is what one worker is given: a trial of the plan, or several that it packs.
+    A Tune trial is a request to one worker: a trial of the plan, or a pack of several.
     """
 
     def __init__(
@@ -49,36 +49,37 @@ class PlanSearch(Searcher):
         super().__init__()
         self.clock, self.search_ends = clock, None if plan.search_seconds is None else clock() + plan.search_seconds
         self.plan, self.observer, self.sizes, self.halving = plan, observer, sizes, halving
-        self.running: dict[str, list[Planned]] = {}  # by Tune's name; some may still wait for a worker
-        self.alone: set[str] = set()  # Tune's names of those that began as one trial
-        self.starved: set[str] = set()  # Tune's names of trials whose workers Ray ended for want of memory
+        self.running: dict[str, list[Planned]] = {}  # by Tune trial; some may still wait for a worker
+        self.single: set[str] = set()  # Tune trials that are no packs
+        self.starved: set[str] = set()  # Tune trials whose workers Ray has killed because memory ran low
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trials; None where there are none yet, and FINISHED where there will be none."""
+        """The next request; None while no trial waits, FINISHED at the end of the plan."""
         self._replay()
         if self.search_ends is not None and self.clock() >= self.search_ends:
             self.plan.end_search()
-        taken = self.plan.take(self.sizes)
-        if not taken:
-            return Searcher.FINISHED if self.plan.is_over() else None
-        self.running[trial_id] = taken
-        if len(taken) == 1:
-            self.alone.add(trial_id)
-        requested = [
+        pack = self.plan.pop_pack(self.sizes)
+        if not pack:
+            return Searcher.FINISHED if self.plan.is_over else None
+        self.running[trial_id] = pack
+        trials = [
             {"trial": asdict(planned.trial), "study": planned.study, "fingerprint": planned.fingerprint}
-            for planned in taken
+            for planned in pack
         ]
-        flat = requested[0] if len(requested) == 1 else {}  # where loggers look for keys
-        return {"trials": requested, "seconds": self._seconds(taken[0])} | flat
+        flat = {}
+        if len(trials) == 1:
+            self.single.add(trial_id)
+            flat = trials[0]  # where loggers look for keys
+        return {"trials": trials, "seconds": self._seconds(pack[0])} | flat
 
     def _seconds(self, planned: Planned) -> float | None:
-        """What is left for trials of models, where some time is reserved for priors."""
+        """The time left for a trial of a model; None without a limit, and for priors."""
         if self.search_ends is None or planned.prior is not None:
             return None
         return max(0.0, self.search_ends - self.clock())
 
     def _replay(self) -> None:
-        """What settled trials came to, so that those still to run are compared with it."""
+        """Report settled trials to ASHA, which compares those still to run with them."""
         for planned in self.plan.replays:
             history = self.plan.records[planned.fingerprint].get("history", [])
             losses = [row["val_loss"] for row in history]
@@ -90,74 +91,73 @@ class PlanSearch(Searcher):
             self.observer.started(planned)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tells of epochs, and of those trials of a stack that have ended while others go on."""
+        """Handles epochs, and members of a pack that have ended while others train on."""
         by_fingerprint = {planned.fingerprint: planned for planned in self.running[trial_id]}
         for row in result.get("trials", [result] if "epoch" in result else []):
             planned = by_fingerprint[row["fingerprint"]]
             if "epoch" in row:
                 self.observer.progressed(planned, row)
-            elif self.plan.store.find(planned.fingerprint):  # else the worker may yet train it again
+            elif self.plan.store.find(planned.fingerprint):  # else the worker may still train it alone
                 self.running[trial_id].remove(planned)
                 self._ended(planned)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        taken = self.running.pop(trial_id)
         for sentence in (result or {}).get("notes", []):
             self.observer.noted(sentence)
-        for planned in taken:
-            self._ended(planned, error, trial_id in self.starved & self.alone)
+        for planned in self.running.pop(trial_id):
+            self._ended(planned, error, trial_id in self.starved & self.single)
 
     def _ended(self, planned: Planned, died: bool = False, starved: bool = False) -> None:
         record = self.plan.ended(planned.fingerprint, starved)
         if record is None:
-            what = "its worker died" if died else "its result could not be kept"
-            self.observer.noted(f"{planned.label}: {what}, and it is run again from its last epoch")
+            reason = "its worker died" if died else "its result could not be kept"
+            self.observer.noted(f"{planned.label}: {reason}, and it is run again from its last epoch")
         else:
             self.observer.ended(planned, record)
 
-    def cut(self) -> None:
-        """The sweep is out of time: of packs that were under way, some members may have ended before."""
+    def out_of_time(self) -> None:
+        """Record the members of running packs that have ended."""
         for planned in itertools.chain(*self.running.values()):
             if self.plan.store.find(planned.fingerprint):
                 self.observer.ended(planned, self.plan.ended(planned.fingerprint) or {})
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a sweep goes on from the trial store, never from Ray's experiment state."""
+        """Saves nothing: a sweep resumes from the trial store, never from Ray's experiment state."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # for Ray's experiment state likewise
+        return {}  # as above
 
 
-class InOrder(FIFOScheduler):
-    """Runs trials as the search yields them, and tells it why a worker died before the search is told that it did."""
+class PlanOrder(FIFOScheduler):
+    """Runs trials in the order of the search, and marks starved ones before the search hears that they failed."""
 
     def __init__(self, search: PlanSearch) -> None:
         super().__init__()
         self.search = search
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        told = Path(trial.error_file).read_text() if trial.error_file else ""
-        if "node running low on memory" in told:  # Tune keeps other errors than those of actors as text only
+        error = Path(trial.error_file).read_text() if trial.error_file else ""
+        if "node running low on memory" in error:  # Tune keeps only the text
             self.search.starved.add(trial.trial_id)
 
 
 def optuna_rounds(space: Space, count: int, seed: int) -> Generator[list[Point], Scores, None]:
     """Configurations by Optuna's tree-structured Parzen estimator, over every searched key of `space`.
 
-    They are asked for in rounds, and a round's scores are told in its order, so that neither the number of workers
-    nor the order in which trials end has a say in what is tried next.
+    They come in rounds, and the sampler sees a round's scores in its order, so that neither the number of workers nor
+    the order in which trials end has an influence.
     """
     from optuna.logging import WARNING, set_verbosity
     from optuna.samplers import TPESampler
 
-    set_verbosity(WARNING)  # the display tells of trials
-    sampler = TPESampler(seed=seed, constant_liar=True)  # a round's own members count as poor, so that they spread
+    set_verbosity(WARNING)  # the display shows trials
+    sampler = TPESampler(
+        seed=seed, constant_liar=True
+    )  # counts the open members of a round as poor, so that they spread
     domains = {key: _domain(space.keys[key]) for key in space.searched}
     search = OptunaSearch(OptunaSearch.convert_search_space(domains), CRITERION, "min", sampler=sampler)
-    asked = 0
-    while asked < count:
-        names = [str(asked + index) for index in range(min(ROUND, count - asked))]
-        asked += len(names)
+    for start in range(0, count, ROUND):
+        names = [str(index) for index in range(start, min(start + ROUND, count))]
         scores = yield [space.keys | (search.suggest(name) or {}) for name in names]
         for name, score in zip(names, scores, strict=True):
             search.on_trial_complete(name, None if score is None else {CRITERION: score}, error=score is None)

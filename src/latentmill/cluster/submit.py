@@ -1,6 +1,6 @@
-"""The sweep as a Ray job on a cluster: what it trains lands in the trial store, where `dvc repro` finds it.
+"""The sweep as a Ray job on a cluster: its trials go to the trial store, where `dvc repro` finds them.
 
-The job is sent this code and params.yaml; the prepared data goes through the store, because both sides see that.
+The job gets this code and params.yaml; the prepared data goes through the store, which both sides see.
 """
 
 import asyncio
@@ -28,29 +28,29 @@ from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.trials.code import digest as code_digest
 
-NEEDED = ("pipeline",)  # of the working tree, beside params.yaml and the package
-# What training reads, labels where there are any; the last says that the others are whole.
+NEEDED = ("pipeline",)  # folders of the project, beside params.yaml and the package
+# What training reads, labels if there are any; the last is written when the others are complete.
 DATA = ("train.npy", "val.npy", "train_labels.npy", "val_labels.npy", "manifest.json")
-LIMIT = 100 * 2**20  # bytes that a dashboard takes at a time; elsewhere Ray takes 512 MiB
-MARK = "latentmill"  # the key of a job's metadata that says what it was sent
+LIMIT = 100 * 2**20  # bytes that a dashboard accepts; other ways allow 512 MiB
+MARK = "latentmill"  # the key of a job's metadata with the digest of its content
 
 
 def submit(address: str, root: Path) -> None:
     """Run the train stage of the project in `root` as a job of the cluster whose dashboard is at `address`.
 
-    Prints the job's log as it grows. A signal stops the job; what it has trained is kept. A job that was sent the
-    same and still runs, because only the connection to it broke, is followed instead.
+    Prints the job's log as it grows. A signal stops the job; finished trials are kept. A running job with the same
+    content, such as after a broken connection, is followed instead.
 
     Raises:
-        InputError: the cluster does not answer or let us in, or the job fails.
+        InputError: the cluster does not answer or refuses access, or the job fails.
     """
     params = load_params(root / "params.yaml")
-    read_manifest(root / "data/prepared")  # whether the data is prepared is asked first
+    read_manifest(root / "data/prepared")  # fails early where the data is not prepared
     client = _client(address)
     storage = Storage(root / params.train.storage if "://" not in params.train.storage else params.train.storage)
     digest = send_data(root / "data/prepared", storage)
     with tempfile.TemporaryDirectory() as folder:
-        pack(root, storage, Path(folder))
+        copy_project(root, storage, Path(folder))
         job = _running(client, _mark(Path(folder), digest)) or _start(client, Path(folder), digest)
     print(f"job {job} on {address}, trials in {storage}", flush=True)
     follow(client, job)
@@ -65,20 +65,20 @@ def send_data(prepared: Path, storage: Storage) -> str:
     digest: str = read_manifest(prepared)["digest"]
     folder = data_folder(digest)
     try:
-        there = storage.names(folder)
-        for name in DATA if DATA[-1] not in there else ():
-            if (prepared / name).exists():  # labels are not always
+        is_complete = DATA[-1] in storage.names(folder)
+        for name in () if is_complete else DATA:
+            if (prepared / name).exists():  # labels may be missing
                 storage.write(f"{folder}/{name}", (prepared / name).read_bytes())
     except OSError as error:
         raise InputError(f"train.storage must be a place that can be written, but {storage}: {error}") from None
     return digest
 
 
-def pack(root: Path, storage: Storage, folder: Path) -> None:
-    """Copy what the job's driver needs into `folder`; the store is named as the cluster is to see it.
+def copy_project(root: Path, storage: Storage, folder: Path) -> None:
+    """Copy the files of the job's driver into `folder`, with an absolute `train.storage`.
 
     Raises:
-        InputError: it is more than Ray takes.
+        InputError: they are larger than Ray accepts.
     """
     for name in NEEDED:
         shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -110,7 +110,7 @@ def follow(client: JobSubmissionClient, job: str) -> None:
     if ended.status == JobStatus.STOPPED:
         raise InputError(f"job {job} was stopped; what it has trained is kept, and the next one goes on from there")
     if ended.status != JobStatus.SUCCEEDED:
-        reason = _line(ended.message or "").partition(", last available logs")[0]  # which are above
+        reason = _line(ended.message or "").partition(", last available logs")[0]  # which are printed already
         raise InputError(f"the job must succeed, but {job} has {ended.status.value.lower()}: {reason}")
 
 
@@ -118,9 +118,9 @@ def _client(address: str) -> JobSubmissionClient:
     rule = f"--address must be the dashboard of a Ray cluster, such as http://head:8265, but got {address}"
     if not address.startswith(("http://", "https://")):
         raise InputError(rule)
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # else Ray would take RAY_ADDRESS in its place
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # else Ray would use RAY_ADDRESS
     for name in ("ray.dashboard", "ray._private"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # their account of uploads and connections
+        logging.getLogger(name).setLevel(logging.ERROR)  # no messages about uploads and connections
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
@@ -132,7 +132,7 @@ def _client(address: str) -> JobSubmissionClient:
 
 
 def _mark(folder: Path, digest: str) -> str:
-    """Names what a job is sent: its files, the package's code and the data."""
+    """The digest of a job's content: its files, the package's code and the data."""
     hashed = hashlib.sha256(f"{digest} {code_digest(PACKAGE.rglob('*.py'))}".encode())
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         hashed.update(path.read_bytes())
@@ -140,7 +140,7 @@ def _mark(folder: Path, digest: str) -> str:
 
 
 def _running(client: JobSubmissionClient, mark: str) -> str | None:
-    """The job that was sent the same and has not ended."""
+    """The job with this digest that has not ended."""
     jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(MARK) == mark]
     return next((job.submission_id for job in jobs if not job.status.is_terminal()), None)
 
@@ -179,5 +179,5 @@ def _signals_stop(client: JobSubmissionClient, job: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _line(said: object) -> str:
-    return " ".join(str(said).split())
+def _line(message: object) -> str:
+    return " ".join(str(message).split())

@@ -1,7 +1,7 @@
 """A sweep on Ray Tune.
 
-Ray decides where and when a trial runs. What it yields goes to the trial store, not into Ray's own experiment
-state, so nothing is lost with the cluster, and the order in which trials end decides nothing.
+Ray decides where and when a trial runs. Results go to the trial store, not into Ray's experiment state, so nothing is
+lost with the cluster, and the order in which trials end has no influence.
 """
 
 import logging
@@ -25,20 +25,20 @@ from latentmill.cluster.halving import Halving
 from latentmill.cluster.loggers import loggers
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
 from latentmill.cluster.pack_sizes import pack_sizes
-from latentmill.cluster.search import InOrder, Observer, PlanSearch
+from latentmill.cluster.search import Observer, PlanOrder, PlanSearch
 from latentmill.config import SweepConfig
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.trial import libraries
 
-# A worker that Ray ends for want of memory dies of an error that Tune (2.60) does not know, which ends the whole sweep.
+# When Ray kills a worker because memory runs low, its error is unknown to Tune (2.60), which would end the sweep.
 for _module in (actor_manager, tune_controller):
     vars(_module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
 @dataclass(frozen=True)
 class Images:
-    """What a sweep trains on and validates with: uint8 (N, C, H, W), and their labels int64 (N), if any."""
+    """The images of a sweep, uint8 (N, C, H, W), and their labels, int64 (N), if any."""
 
     train: np.ndarray
     val: np.ndarray
@@ -47,82 +47,77 @@ class Images:
 
 
 def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures | None = None) -> None:
-    """Train what the plan has to train.
+    """Train the missing trials of the plan.
 
-    The images go to each node once; a file that they are mapped from, its workers map too. `features` are those that
-    the plan's trials are ranked in, if any are.
+    Images are sent to each node once, or mapped by each worker. `features` are for trials ranked by distance.
 
     Raises:
         InputError: the cluster can't be reached or used.
-        ChangedDataError: the images are others by now; what was trained is kept.
+        ChangedDataError: the images have changed; finished trials are kept.
     """
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # trials that fail are reported by the observer
-    config = plan.config.model_copy(update={"storage": plan.store.storage.url})  # absolute, wherever a worker runs
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the observer reports trials that fail
+    config = plan.config.model_copy(update={"storage": plan.store.storage.url})  # absolute, for workers
     with cluster(config.workers, for_tasks=False), tempfile.TemporaryDirectory() as scratch:
         require_shared(plan.store.storage)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts its workers one after the other
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts workers one by one
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
-        given = placed(images.train), placed(images.val)
-        shared = ray.put(given[0]), ray.put(given[1])
+        arrays = placed(images.train), placed(images.val)
+        shared = ray.put(arrays[0]), ray.put(arrays[1])
         data = worker.SweepData(
             *shared, images.labels, images.classes, plan.data_digest, config, libraries(), features, halving
         )
-        changes = _Changes([each for each in given if isinstance(each, Mapped)])
-        del images, given  # the driver's copy; its caller should keep none
+        changes = _Changes([each for each in arrays if isinstance(each, Mapped)])
+        del images, arrays  # frees the driver's copy
         search = PlanSearch(plan, observer, pack_sizes(config, data, _slots(), plan.waiting), halving)
         _tuner(search, config, tune.with_parameters(worker.train, data=data), changes, scratch).fit()
-        search.cut()
+        search.out_of_time()
         changes.require_none()
 
 
 def _tuner(search: PlanSearch, config: SweepConfig, trainable: Any, changes: "_Changes", scratch: str) -> tune.Tuner:
-    ranks = worker.ranks_a_trial(config)
+    ranks = worker.ranks_per_trial(config)
     return tune.Tuner(
         tune.with_resources(trainable, _resources(config)),
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=InOrder(search),
+            scheduler=PlanOrder(search),
             num_samples=-1,  # until the plan is over
             time_budget_s=config.max_seconds,
             max_concurrent_trials=_slots() // ranks if ranks > 1 else None,
-            reuse_actors=True,  # a fresh process would import torch for each trial
-            trial_dirname_creator=_name,
+            reuse_actors=True,  # a fresh process would import torch for every trial
+            trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=scratch,
             stop=changes,
             verbose=0,
-            callbacks=[_Starts(search), *loggers(config.loggers)],
-            failure_config=tune.FailureConfig(max_failures=0),  # the plan decides what is run again
+            callbacks=[_StartCallback(search), *loggers(config.loggers)],
+            failure_config=tune.FailureConfig(max_failures=0),  # the plan decides which trials to retry
         ),
     )
 
 
 def _slots() -> int:
-    """Trials that the cluster's cores can run at a time."""
+    """Trials that the cluster's cores can run in parallel."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _name(trial: Any) -> str:
-    return trial.trial_id
-
-
 def _resources(config: SweepConfig) -> dict[str, float]:
-    """One core a trial, and the asked share of a GPU where the cluster has one; ranks ask for their own."""
-    if worker.ranks_a_trial(config) > 1:
+    """One core per trial, and its share of a GPU where the cluster has one; ranks reserve their own."""
+    if worker.ranks_per_trial(config) > 1:
         return {"memory": 1}  # a byte: Tune must reserve something
     return {"cpu": 1, "gpu": config.gpus_per_trial if worker.has_gpus() else 0}
 
 
 class _Changes(Stopper):
-    """Ends the sweep where the files that its images are mapped from are others by now."""
+    """Ends the sweep where the files of its images have changed."""
 
     def __init__(self, mapped: list[Mapped]) -> None:
         self.mapped = mapped
 
     def require_none(self) -> None:
-        """Raises: ChangedDataError: there are some."""
+        """Raises ChangedDataError where a file has changed."""
         for each in self.mapped:
             each.require_unchanged()
 
@@ -137,10 +132,10 @@ class _Changes(Stopper):
         return False
 
 
-class _Starts(TrialProgressCallback):
-    """Tells the search when a trial has got its worker; a Searcher is not told.
+class _StartCallback(TrialProgressCallback):
+    """Calls the search when a trial has a worker, which a Searcher does not see.
 
-    Ray leaves out its own progress lines where it is given a callback of this class.
+    A callback of this class also suppresses Ray's progress lines.
     """
 
     def __init__(self, search: PlanSearch) -> None:

@@ -1,4 +1,4 @@
-"""Functions run at a time, one core each, on the Ray cluster."""
+"""Functions that run in parallel on the Ray cluster, one core each."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 class TooLittleMemoryError(InputError):
-    """A task did not fit into memory, or its process died: another time it may do."""
+    """A task did not fit into memory, or its process died; a retry may succeed."""
 
 
 def share(value: Any) -> Any:
-    """Bring `value` to the nodes once; the result goes where the value would as an argument of `start`."""
+    """Send `value` to each node once; the result replaces the value as an argument of `start`."""
     return ray.put(value)
 
 
 def start(function: Callable[..., T], *arguments: Any) -> Any:
-    """Run `function` as soon as a core is free and those arguments that are themselves started or shared are there.
+    """Run `function` as soon as a core is free and its arguments, which may be started or shared, are ready.
 
-    Arrays arrive as read-only memory that the tasks of a node share. Returns what `result` takes.
+    Arrays arrive as read-only memory that the tasks of a node share. Returns an argument for `result`.
     """
     return _run.remote(function, *arguments)
 
@@ -37,9 +37,9 @@ def result(started: Any) -> Any:
 
     Raises:
         InputError: as the function did.
-        ChangedDataError: the file of an array that it was given is another one by now.
-        TooLittleMemoryError: there was too little for it, or its process died.
-            Any other error comes as Ray's, with where it was raised.
+        ChangedDataError: the file of an array among its arguments was replaced.
+        TooLittleMemoryError: it ran out of memory, or its process died.
+            Any other error is Ray's, with its traceback.
     """
     try:
         return ray.get(started)
@@ -49,10 +49,10 @@ def result(started: Any) -> Any:
             raise refused from None
         if not is_out_of_memory(error.cause):
             raise
-        said = error.cause
-    except (OutOfMemoryError, WorkerCrashedError) as error:  # the latter where the kernel ended it
-        said = error
-    raise TooLittleMemoryError(f"a task must fit into memory, but {' '.join(str(said).split())[:200]}")
+        reason = error.cause
+    except (OutOfMemoryError, WorkerCrashedError) as error:  # the latter where the kernel killed it
+        reason = error
+    raise TooLittleMemoryError(f"a task must fit into memory, but {' '.join(str(reason).split())[:200]}")
 
 
 def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:
@@ -65,8 +65,8 @@ def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:
 
 @ray.remote(num_cpus=1, max_retries=2)
 def _run(function: Callable[..., T], *arguments: Any) -> T:
-    torch.set_num_threads(1)  # one core a task; a result must not depend on how many there are
+    torch.set_num_threads(1)  # one core per task; results must not depend on the number of cores
     try:
         return function(*arguments)
     finally:
-        give_back_freed_memory()  # the next task may take as much in other pieces
+        give_back_freed_memory()  # the next task may need as much in other pieces

@@ -1,5 +1,6 @@
-"""What runs in a worker process: a trial, a pack of them, or a rank's part in one; and its reports."""
+"""What runs in a worker process: a trial, a pack, or a rank of a data-parallel group; and its reports."""
 
+import itertools
 import platform
 import time
 from collections.abc import Callable
@@ -16,25 +17,25 @@ from ray.exceptions import RaySystemError
 
 from latentmill.cluster.mapped import refusal
 from latentmill.cluster.process import use_one_core
-from latentmill.config import SweepConfig, TrainingConfig
+from latentmill.config import SweepConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage
-from latentmill.training.endings import EndedError, OutOfTimeError, PrunedError
+from latentmill.training.endings import OutOfTimeError, PrunedError
 from latentmill.training.ranks import DataParallel, Ranks, SingleRank
 from latentmill.training.state import TrainingState
-from latentmill.trials import packs, running
+from latentmill.trials.packs import run_pack
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.running import Context, Watch
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trial import Trial, identity, libraries
 
-SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so an epoch of milliseconds must not make one each
+SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so short epochs must not send one each
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class SweepData:
-    """What every trial of a sweep is given. The images, uint8 (N, C, H, W), are in each node's memory once."""
+    """What all trials of a sweep share. The images, uint8 (N, C, H, W), are in each node's memory once."""
 
     images: ray.ObjectRef[np.ndarray]  # for training
     val: ray.ObjectRef[np.ndarray]
@@ -42,53 +43,53 @@ class SweepData:
     classes: int  # of the labels
     digest: str
     settings: SweepConfig
-    libraries: dict[str, str]  # as the driver has them
+    libraries: dict[str, str]  # the driver's versions
     features: PinnedFeatures | None = None  # where trials are ranked by distance
-    halving: Any = None  # the actor that is asked which trials are behind, if any is
+    halving: Any = None  # the actor that prunes trials
 
     def context(self, device: str, store: TrialStore) -> Context:
-        """Raises: ChangedDataError: the images are not those that the driver has."""
+        """Raises ChangedDataError where the images are not those of the driver."""
         try:
             arrays = ray.get([self.images, self.val])
         except RaySystemError as error:
             raise refusal(error) or error from None
-        images, val = (Batches(each, device, own) for each, own in zip(arrays, self.labels, strict=True))
+        images, val = (Batches(array, device, labels) for array, labels in zip(arrays, self.labels, strict=True))
         return Context(images, val, self.digest, store, self.classes, self.features, self.settings.compile)
 
 
-def ranks_a_trial(settings: SweepConfig) -> int:
-    """How many workers share a trial."""
+def ranks_per_trial(settings: SweepConfig) -> int:
+    """The size of data-parallel groups."""
     return max(settings.workers_per_trial, ceil(settings.gpus_per_trial) if has_gpus() else 1)
 
 
 def has_gpus() -> bool:
-    """Whether the cluster has; the driver's machine may have none."""
+    """Whether the cluster has GPUs; the driver's machine may have none."""
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
 def train(request: dict[str, Any], data: SweepData) -> dict[str, Any]:
-    """Run the trials of a request, in a process that may have run others; their results are in the trial store.
+    """Train the trials of a request, in a process that may be reused; their results go to the trial store.
 
-    `request["trials"]` has of each its `trial`, `study` and `fingerprint`; `request["seconds"]` is the time that they
-    have, or None.
+    `request["trials"]` has the `trial`, `study` and `fingerprint` of each; `request["seconds"]` limits their time,
+    unless it is None.
     """
-    if ranks_a_trial(data.settings) > 1:
+    if ranks_per_trial(data.settings) > 1:
         return train_data_parallel(request, data)
     return {"notes": run(request, data, SingleRank(), tune.report, SECONDS_BETWEEN_REPORTS)}
 
 
 def train_data_parallel(request: dict[str, Any], data: SweepData) -> dict[str, Any]:
-    """Run a trial as a group of workers, one GPU or core each, that add up their gradients."""
-    from ray.train.torch import TorchConfig, TorchTrainer  # here, because few sweeps need it and all would wait for it
+    """Train a trial with a data-parallel group of workers, one GPU or core each."""
+    from ray.train.torch import TorchConfig, TorchTrainer  # here, because it is slow to import and few sweeps need it
     from ray.tune.integration.ray_train import TuneReportCallback
 
     on_gpu = data.settings.gpus_per_trial > 0 and has_gpus()
-    callbacks: list[Any] = [TuneReportCallback()]  # passes the reports of rank zero on to Tune
+    callbacks: list[Any] = [TuneReportCallback()]  # forwards the reports of rank zero to Tune
     trainer = TorchTrainer(
         _rank,
         train_loop_config={"request": request, "data": data},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        scaling_config=ray_train.ScalingConfig(num_workers=ranks_a_trial(data.settings), use_gpu=on_gpu),
+        scaling_config=ray_train.ScalingConfig(num_workers=ranks_per_trial(data.settings), use_gpu=on_gpu),
         run_config=ray_train.RunConfig(
             storage_path=Storage(data.settings.storage).below(".data-parallel"), callbacks=callbacks
         ),
@@ -97,46 +98,43 @@ def train_data_parallel(request: dict[str, Any], data: SweepData) -> dict[str, A
     return {"notes": last.get("notes", [])}
 
 
-def _rank(given: dict[str, Any]) -> None:
-    # Each report is a meeting of all ranks, so all report at the same moments: after every epoch.
-    notes = run(given["request"], given["data"], DataParallel(), ray_train.report, pause=0.0)
+def _rank(config: dict[str, Any]) -> None:
+    # A report synchronises all ranks, so all report at the same moments: after every epoch.
+    notes = run(config["request"], config["data"], DataParallel(), ray_train.report, pause=0.0)
     ray_train.report({"notes": notes})
 
 
 def run(request: dict[str, Any], data: SweepData, ranks: Ranks, report: Report, pause: float) -> list[str]:
-    """Train; returns what there is to tell of damaged files."""
+    """Train; returns notes about damaged files."""
     use_one_core()
-    settings, notes, requested = data.settings, list[str](), request["trials"]
-    trials = [Trial(**each["trial"]) for each in requested]
+    settings, notes, requests = data.settings, list[str](), request["trials"]
+    trials = [Trial(**each["trial"]) for each in requests]
     store = TrialStore(settings.storage, notes.append)
-    why_not = why_not_here(trials, [each["fingerprint"] for each in requested], data)
-    if why_not:
-        for trial, each in zip(trials, requested, strict=True):
+    error = environment_error(trials, [each["fingerprint"] for each in requests], data)
+    if error:
+        for trial, each in zip(trials, requests, strict=True):
             record = identity(trial, each["fingerprint"], data.digest)
-            store.end(each["fingerprint"], record | {"status": "failed", "error": why_not})
+            store.save_result(each["fingerprint"], record | {"status": "failed", "error": error})
         return notes
     context = data.context("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu", store)
     reports = Reports(report, 0.0 if settings.loggers else pause, len(trials))
     deadline = None if request["seconds"] is None else time.monotonic() + request["seconds"]
     watches = [
         watch(trial, each["study"], each["fingerprint"], data, ranks, reports, deadline)
-        for trial, each in zip(trials, requested, strict=True)
+        for trial, each in zip(trials, requests, strict=True)
     ]
-    if len(trials) == 1:
-        running.run(trials[0], context, watches[0], ranks)
-    else:
-        packs.run_pack(trials, context, watches)
+    run_pack(trials, context, watches, ranks)
     return notes
 
 
-def why_not_here(trials: list[Trial], fingerprints: list[str], data: SweepData) -> str | None:
-    """Why this process would not train what the driver asks for, in one line."""
+def environment_error(trials: list[Trial], fingerprints: list[str], data: SweepData) -> str | None:
+    """How the code or libraries of this process differ from the driver's, if they do."""
     here = libraries()
     if here != data.libraries:
-        differing = [
-            f"{name} {here[name]} for {found}" for name, found in data.libraries.items() if here[name] != found
+        others = [
+            f"{name} {here[name]} for {wanted}" for name, wanted in data.libraries.items() if here[name] != wanted
         ]
-        return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(differing)}"
+        return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(others)}"
     if [trial.fingerprint(data.digest) for trial in trials] != fingerprints:
         return f"a worker must have the driver's code, but that on {platform.node()} is another: run again"
     return None
@@ -151,7 +149,7 @@ def watch(
     reports: "Reports",
     deadline: float | None = None,
 ) -> Watch:
-    """After each epoch the driver is told; after those that are a rung the trial ends if it is behind others."""
+    """Reports each epoch to the driver; ends the trial where it is pruned at a rung, or out of time."""
     rungs = asha_rungs(trial, data.settings)
 
     def after_epoch(state: TrainingState) -> None:
@@ -159,24 +157,17 @@ def watch(
         losses = {"train_loss": row["train_loss"], "val_loss": row["val_loss"]}
         reports.add({"fingerprint": fingerprint, "epoch": state.epoch, "epochs": state.epochs_allowed} | losses)
         if state.epoch in rungs and state.epoch < state.epochs_allowed:
-            question = ranks.is_rank_zero and data.halving.is_behind.remote(
-                study, fingerprint, state.epoch, row["val_loss"]
-            )
-            _end_all(ranks, bool(question and ray.get(question)), PrunedError(state.history))
-        if deadline is not None:
-            _end_all(ranks, time.monotonic() > deadline, OutOfTimeError(state.epoch))
+            report = study, fingerprint, state.epoch, row["val_loss"]
+            if ranks.broadcast(ranks.is_rank_zero and ray.get(data.halving.report.remote(*report))):
+                raise PrunedError(state.history)
+        if deadline is not None and ranks.broadcast(time.monotonic() > deadline):
+            raise OutOfTimeError(state.epoch)
 
     return Watch(after_epoch, rungs, lambda: reports.add({"fingerprint": fingerprint, "ended": True}))
 
 
-def _end_all(ranks: Ranks, decided: bool, ended: EndedError) -> None:
-    """Raise `ended` on all ranks where rank zero has decided so."""
-    if ranks.agree(decided):
-        raise ended
-
-
 class Reports:
-    """Tells the driver how far trials have come, with a pause in seconds between reports."""
+    """Reports the epochs of trials to the driver, with a pause in seconds between reports."""
 
     def __init__(self, report: Report, pause: float, trials: int) -> None:
         self.report, self.pause, self.trials, self.next = report, pause, trials, time.monotonic()
@@ -193,11 +184,8 @@ class Reports:
 
 
 def asha_rungs(trial: Trial, settings: SweepConfig) -> list[int]:
-    """The epochs after which successive halving compares a trial with others; none where it is off."""
+    """The epochs after which ASHA may prune a trial; none where it is off."""
     if settings.asha is None or trial.training is None:
         return []
-    rungs, rung = [], settings.asha.grace
-    while rung < TrainingConfig.model_validate(trial.training).epochs:
-        rungs.append(rung)
-        rung *= settings.asha.reduction
-    return rungs
+    grace, reduction, epochs = settings.asha.grace, settings.asha.reduction, trial.training["epochs"]
+    return list(itertools.takewhile(lambda rung: rung < epochs, (grace * reduction**k for k in itertools.count())))

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 Indices = np.ndarray | Tensor  # on a GPU a tensor that lies there
-CHUNK, CHUNK_VALUES = 500, 2**22  # images at a time, and pixel values: 16 MiB of floats, before any network sees them
+CHUNK, CHUNK_VALUES = 500, 2**22  # images at a time, and pixel values: 16 MiB of floats as input
 
 
 class Batches:
-    """Examples, handed out as float32 on a device, with their labels if they have any.
+    """Examples, selected as float32 on a device, with their labels if there are any.
 
-    Images are uint8 (N, C, H, W), and become float32 in [0, 1]. Codes, of any shape, are handed out as they are.
+    Images are uint8 (N, C, H, W), and become float32 in [0, 1]. Codes, of any shape, stay as they are.
 
     On the CPU only the selected examples are copied, so the array may be shared, read-only memory, or mapped from a
     file. On a GPU the whole set is moved there once, as bytes.
@@ -60,7 +60,7 @@ class Batches:
         return plain if self.device.type == "cpu" else torch.tensor(plain, device=self.device)
 
     def epoch(self, batch_size: int, generators: Sequence[torch.Generator]) -> Iterator[Indices]:
-        """The indices of all examples once, a batch (M, B) at a time; each of M rows in an order of its own.
+        """The indices of all examples in batches (M, B); each of the M rows has its own order.
 
         Orders are drawn from `generators` (M), on the CPU. The last batch may be smaller.
         """
@@ -69,7 +69,7 @@ class Batches:
         return (indices[:, start : start + batch_size] for start in range(0, len(self), batch_size))
 
     def indices(self, indices: np.ndarray) -> Indices:
-        """Brought to where the examples are; a step that brought its own would wait for the GPU to end the last."""
+        """Indices on the device of the examples; copying them at each step would wait for the GPU."""
         return indices if self.device.type == "cpu" else torch.from_numpy(indices).to(self.device)
 
 
@@ -81,7 +81,7 @@ def _tensor(chosen: Indices, index: Indices | slice) -> Tensor:
 
 
 def chunk_size(shape: tuple[int, ...], most: int = CHUNK, values: int = CHUNK_VALUES) -> int:
-    """How many images of a shape are floats at a time: at most `most`, and so many that they have `values` together."""
+    """How many images of a shape to convert to floats at a time: at most `most` images and `values` pixel values."""
     return max(1, min(most, values // math.prod(shape)))
 
 

@@ -1,4 +1,4 @@
-"""A collection of images as its source has them: what each is called, its label, and how to read it."""
+"""A collection of images in a source: their names, labels, and how to read them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,9 +13,9 @@ Bytes = npt.NDArray[np.uint8]
 
 READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".ico", ".tga", ".ppm", ".pgm", ".dng")
-IMAGE_SUFFIXES = frozenset(READ_SUFFIXES + UNREAD_SUFFIXES)  # of what counts as an image also where it is none
-Tell = Callable[[str, int, int], None]  # (what, done, of how many)
-Locator = Any  # where a reader finds one file: picklable and small
+IMAGE_SUFFIXES = frozenset(READ_SUFFIXES + UNREAD_SUFFIXES)  # of files that count as images even if they are damaged
+OnProgress = Callable[[str, int, int], None]  # (what, done, of how many)
+Locator = Any  # of one file, for its reader: picklable and small
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Item:
 
     name: str  # as the source calls it
     label: str | None = None  # the name of its class
-    group: str | None = None  # what must not stand on both sides of a split
+    group: str | None = None  # whose images must not be on both sides of a split
     split: str | None = None  # train, val or test, where the source says so
-    is_named_image: bool = True  # its name says that it is an image, so that it counts where it is none
+    is_named_image: bool = True  # by its name, so that it counts even if it is damaged
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What the source has and the prepared data set has not."""
+    """A file of the source that is not in the prepared data set."""
 
     name: str
     reason: str

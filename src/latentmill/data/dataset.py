@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latentmill.data.collection import Array, Bytes, Tell
+from latentmill.data.collection import Array, Bytes, OnProgress
 from latentmill.data.numpy_files import read_npy
 from latentmill.errors import InputError
 
@@ -24,11 +24,11 @@ BLOCK = 1_000  # images written at a time
 
 
 def write_images(
-    path: Path, images: Bytes, rows: npt.NDArray[np.int64], channels: int, tell: Tell = lambda *of: None
+    path: Path, images: Bytes, rows: npt.NDArray[np.int64], channels: int, progress: OnProgress = lambda *of: None
 ) -> str:
     """Write the first `channels` of these rows of M×C×H×W as a .npy file; the digest of its content.
 
-    `tell` is called with what, how many of it are written, and how many there are.
+    `progress` is called with what is written, the number so far, and the total.
     """
     shape = (len(rows), channels, *images.shape[2:])
     written = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
@@ -37,7 +37,7 @@ def write_images(
         block = np.ascontiguousarray(images[rows[start : start + BLOCK], :channels])
         written[start : start + BLOCK] = block
         state.update(block.data)
-        tell(f"images of {path.stem} written", start + len(block), len(rows))
+        progress(f"images of {path.stem} written", start + len(block), len(rows))
     written.flush()
     return state.hexdigest()
 
@@ -98,7 +98,7 @@ def _read(folder: Path, split: str, suffix: str) -> Array:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `prepare` said of the data set: source, shape [C, H, W], counts, classes, digests, dropped duplicates.
+    """The manifest that `prepare` wrote: source, shape [C, H, W], counts, classes, digests, dropped duplicates.
 
     Raises:
         InputError: `folder` does not hold a prepared data set.

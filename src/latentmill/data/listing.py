@@ -1,6 +1,6 @@
-"""The listing of every file that the images come from, with a digest of each: it changes where one of them does.
+"""A listing of all source files with their digests, which changes with any of them.
 
-Digests are kept with what the file system says of a file, so that only what may have changed is read again.
+Digests are cached with the size, times and inode of a file, so that only files that may have changed are read again.
 """
 
 import hashlib
@@ -13,21 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from latentmill.data.collection import Tell
+from latentmill.data.collection import OnProgress
 from latentmill.data.processes import cores
 from latentmill.files import write_text
 
 Stat = tuple[int, int, int, int]  # size, mtime and ctime in ns, inode
 Entry = tuple[int, int, int, int, str]  # the same, and the digest
-# A file that was written this short a time before it was read may be written again without a change of its times.
+# A file that was written shortly before it was read may be written again within the resolution of its times.
 RECENT = 2 * 10**9  # ns
 CHUNK = 1 << 20
 
 
-def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
-    """A line a file: digest, size, path. Digests that are still right come from `cache`, which is brought up to date.
+def listing(files: Iterable[str | Path], cache: Path, progress: OnProgress) -> str:
+    """A line per file: digest, size, path. Valid digests come from `cache`, which is updated.
 
-    `tell` is called as the files are digested. A file that can't be read has its reason in the digest's place.
+    `progress` is called as files are digested. A file that can't be read has the reason in place of its digest.
     """
     paths = sorted({os.fspath(path) for path in files})
     known, now = _read(cache), time.time_ns()
@@ -36,22 +36,22 @@ def listing(files: Iterable[str | Path], cache: Path, tell: Tell) -> str:
     stale = [path for path in paths if isinstance(found[path], tuple) and path not in fresh]
     reasons = {path: reason for path, reason in found.items() if isinstance(reason, str)}
     if stale:
-        tell("files digested", 0, len(stale))  # for the first may be huge
+        progress("files digested", 0, len(stale))  # because the first may be huge
     with ThreadPoolExecutor(cores()) as pool:
         for done, (path, result) in enumerate(zip(stale, pool.map(_digested, stale), strict=True), start=1):
             if isinstance(result, OSError):
                 reasons[path] = f"unreadable: {result.strerror}"
             else:
                 fresh[path] = (*found[path], result)
-            tell("files digested", done, len(stale))
+            progress("files digested", done, len(stale))
     if stale or known.keys() != fresh.keys():
         _write(cache, {path: entry for path, entry in fresh.items() if max(entry[1:3]) < now - RECENT})
     here = f"{Path.cwd()}/"
-    return "".join(f"{_told(path, fresh.get(path, reasons.get(path, '')), here)}\n" for path in paths)
+    return "".join(f"{_line(path, fresh.get(path, reasons.get(path, '')), here)}\n" for path in paths)
 
 
-def _told(path: str, entry: Entry | str, here: str) -> str:
-    """Without what differs between checkouts: below the working directory, or below a folder of packages."""
+def _line(path: str, entry: Entry | str, here: str) -> str:
+    """The path is relative to the working directory or to site-packages, so that it is the same in every checkout."""
     inside = path.rpartition("/site-packages/")[2]
     name = json.dumps(inside if inside != path else path.removeprefix(here))  # as JSON: it may hold a line break
     if isinstance(entry, str):
@@ -61,7 +61,7 @@ def _told(path: str, entry: Entry | str, here: str) -> str:
 
 
 def _stat(path: str) -> Stat | str:
-    """What the file system says of a file, or why it can't be read."""
+    """The stamp of a file, or why it can't be read."""
     try:
         found = os.stat(path)  # noqa: PTH116  # 100 000 times: half the time of Path.stat
     except (OSError, ValueError) as error:
@@ -72,7 +72,7 @@ def _stat(path: str) -> Stat | str:
 
 
 def _digested(path: str) -> str | OSError:
-    """An error is no digest: it is not kept, for the next try may do better."""
+    """The digest of a file; an error is not cached, because the next try may succeed."""
     state = hashlib.sha256()
     try:
         with open(path, "rb") as file:  # noqa: PTH123  # as above
@@ -84,7 +84,7 @@ def _digested(path: str) -> str | OSError:
 
 
 def _read(cache: Path) -> dict[str, Entry]:
-    """What an earlier scan left; nothing where it left none or that is damaged."""
+    """The cache of an earlier scan; empty where there is none or it is damaged."""
     try:
         content: Any = json.loads(cache.read_bytes())
         return {path: (*map(int, entry[:4]), str(entry[4])) for path, entry in content.items()}  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A function over many tasks in processes of its own, of which any may die without ending the run."""
+"""A function mapped over tasks in separate processes, any of which may die without ending the run."""
 
 import multiprocessing
 import os
@@ -13,8 +13,8 @@ from typing import Any
 from latentmill.errors import InputError
 
 Task = list[Any]
-MOST_IN_A_ROW = 3  # elements that processes die of, one after the other from the first
-WAITING = 3  # tasks handed out for each process, so that none waits for the next
+MOST_IN_A_ROW = 3  # elements that kill processes, one after the other from the first
+WAITING = 3  # tasks submitted per process, so that none has to wait for its next
 
 
 def cores() -> int:
@@ -25,12 +25,12 @@ def cores() -> int:
 def mapped(
     function: Callable[..., list[Any]], tasks: Iterable[Task], processes: int, *arguments: Any
 ) -> Iterator[tuple[Task, list[Any] | None]]:
-    """Each task, a list, with `function(task, *arguments)`, as they end; 0 processes compute here.
+    """Each task, a list, with `function(task, *arguments)`, as they end; with 0 processes, in this one.
 
-    Where a process dies, what it was at is tried again an element at a time, and one that two die of gives None.
+    Where a process dies, its tasks are retried element by element; an element that kills two processes gives None.
 
     Raises:
-        InputError: processes end before they have computed anything.
+        InputError: processes die before they have computed anything.
     """
     if processes == 0:
         yield from ((task, function(task, *arguments)) for task in tasks)
@@ -39,7 +39,7 @@ def mapped(
     while lost := (yield from _until_one_dies(function, waiting, processes, WAITING, arguments)):
         elements = [[element] for task in lost for element in task]
         singles = iter(elements)
-        # One at a time, so that it is known who did it.
+        # One at a time, to find the culprit.
         while suspects := (yield from _until_one_dies(function, singles, 1, 1, arguments)):
             for culprit in (yield from _until_one_dies(function, iter(suspects), 1, 1, arguments)):
                 culprits += 1
@@ -51,7 +51,7 @@ def mapped(
 def _until_one_dies(
     function: Callable[..., list[Any]], tasks: Iterator[Task], processes: int, ahead: int, arguments: tuple[Any, ...]
 ) -> Generator[tuple[Task, list[Any] | None], None, list[Task]]:
-    """Returns the tasks that were handed out when a process died; none where all have ended."""
+    """Returns the tasks that were submitted when a process died; none where all have ended."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
@@ -69,7 +69,7 @@ def _until_one_dies(
                 del running[future]
     except BrokenProcessPool:
         return [*running.values(), *refused]
-    except BaseException:  # as Ctrl-C: what is being computed is of no use
+    except BaseException:  # such as Ctrl-C: running tasks are useless
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
@@ -78,10 +78,10 @@ def _until_one_dies(
 
 
 def _begin() -> None:
-    """In each process: Ctrl-C is its parent's to handle, it ends with its parent, and libraries in C say nothing."""
+    """In each process: ignore Ctrl-C, which the parent handles, end with the parent, and silence C libraries."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff tells of each damaged file, whose reason is told already
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff prints errors of damaged files, which are reported already
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,1 +1,1 @@
-"""One trial, from a plan to a record in the trial store. Knows no Ray."""
+"""How a trial trains: steps, packing, data-parallel ranks, the loop, its state. Knows no Ray and no trial store."""

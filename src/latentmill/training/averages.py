@@ -1,6 +1,6 @@
-"""Exponential moving averages of weights: what validation sees, and what is kept, where `trial.ema` asks for them.
+"""Exponential moving averages of weights, which are validated and kept where `trial.ema` is set.
 
-Polyak & Juditsky 1992; with a decay that rises to what is asked for, so that the first weights are soon forgotten.
+Polyak & Juditsky 1992; the decay rises to its final value, so that the initial weights soon lose their influence.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ Weights = dict[str, Tensor]  # by name
 
 
 class Averages:
-    """Of the `weights` of one trial, or of several that are stacked along their first dimension."""
+    """Averages of the `weights` of one trial, or of a pack (M, …)."""
 
     def __init__(self, weights: Mapping[str, Tensor], averages: Mapping[str, Tensor], decay: Tensor | float) -> None:
-        """They begin at `averages`, or where there are none at the weights; `decay` is one number or, stacked, (M)."""
+        """They start from `averages`, or from the weights; `decay` is one number, or (M) for a pack."""
         self._weights = weights
         self.averages: Weights = {
             name: averages[name].to(weight.device).clone() if name in averages else weight.detach().clone()
@@ -26,20 +26,20 @@ class Averages:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """After `step`, counted from 0."""
-        moved = 1 - self._decay.clamp(max=(1 + step) / (10 + step))
+        """Called after `step`, counted from 0."""
+        share = 1 - self._decay.clamp(max=(1 + step) / (10 + step))
         for name, weight in self._weights.items():
-            share = moved.to(weight.device).view((*moved.shape, *[1] * (weight.dim() - moved.dim())))
-            self.averages[name].lerp_(weight, share)
+            expanded = share.to(weight.device).view((*share.shape, *[1] * (weight.dim() - share.dim())))
+            self.averages[name].lerp_(weight, expanded)
 
-    def of(self, row: int) -> Weights:
-        """Those of one member of a stack, as views."""
+    def member(self, row: int) -> Weights:
+        """The averages of one member of a pack, as views."""
         return {name: average[row] for name, average in self.averages.items()}
 
 
 @contextmanager
-def averaged(model: nn.Module, averages: Weights) -> Iterator[None]:
-    """Within the block the model has these in place of its weights."""
+def averages_in_place(model: nn.Module, averages: Weights) -> Iterator[None]:
+    """Within the block, the averages replace the weights of the model."""
     parameters = dict(model.named_parameters())
     own = {name: parameters[name].data for name in averages}
     for name, value in averages.items():

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +13,8 @@ from latentmill.config import TrainingConfig
 from latentmill.contract import Model
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
-from latentmill.training.endings import DivergedError, EndedError, LossWatch
+from latentmill.training.endings import DivergedError, DivergenceCheck
+from latentmill.training.member import Checkpoints, Member
 from latentmill.training.packed import PackedTrainer
 from latentmill.training.ranks import Ranks, SingleRank
 from latentmill.training.single import SingleTrainer
@@ -30,49 +30,23 @@ class Setup:
 
     examples: Batches  # for training
     val: Batches
-    distance: Distance | None = None  # of a model's samples to `val`, by which it is ranked; None: by its criterion
+    distance: Distance | None = None  # between samples and `val`, which ranks trials; None: the criterion does
     ranks: Ranks = field(default_factory=SingleRank)
     compiled: bool = False  # whether steps are compiled
 
-    def validated(self, model: Model) -> float:
-        """What epochs and trials are compared by, lower first."""
+    def evaluate(self, model: Model) -> float:
+        """The number by which epochs and trials are ranked, lower first."""
         return self.distance(model) if self.distance else validate(model, self.val)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training left behind, besides the weights."""
+    """The result of training, besides the weights."""
 
-    history: list[Row]  # one row an epoch; empty for a closed form
-    best_epoch: int  # the one whose weights were kept, from 1; 0 for a closed form
+    history: list[Row]  # one row per epoch; empty for a closed form
+    best_epoch: int  # whose weights were kept, from 1; 0 for a closed form
     criterion: float  # on the validation examples: the mean of the model's own, or the distance of its samples
-
-
-class Checkpoints(Protocol):
-    """Where the loop leaves the state of a trial, and finds that of an earlier run of the same trial."""
-
-    def restore(self, state: TrainingState) -> None:
-        """Bring a fresh `state` to where an earlier run was, if there was one."""
-
-    def after_epoch(self, state: TrainingState) -> None:
-        """May raise `EndedError`, to stop the trial."""
-
-
-class NoCheckpoints:
-    """For a run that nobody watches and nothing interrupts."""
-
-    def restore(self, state: TrainingState) -> None: ...
-
-    def after_epoch(self, state: TrainingState) -> None: ...
-
-
-@dataclass(eq=False)
-class Member:
-    """A trial in training."""
-
-    state: TrainingState
-    checkpoints: Checkpoints
-    ended: EndedError | None = None  # why it is over before its time
+    seconds: float  # in all runs of the trial
 
 
 def train(
@@ -85,21 +59,27 @@ def train(
         EndedError: `checkpoints` ended it.
     """
     if config is None:
-        model.fit(setup.examples, setup.val, torch.Generator(setup.examples.device).manual_seed(seed))
-        criterion = setup.validated(model.eval())
-        if not math.isfinite(criterion):
-            raise DivergedError(criterion, 0, None)
-        return Fitted([], 0, criterion)
+        return _fit_closed_form(model, setup, seed)
     member = begin(model, setup, config, seed, checkpoints)
     for _ in optimise([member], setup):
         pass
     return fitted(member)
 
 
+def _fit_closed_form(model: Model, setup: Setup, seed: int) -> Fitted:
+    started = time.perf_counter()
+    model.fit(setup.examples, setup.val, torch.Generator(setup.examples.device).manual_seed(seed))
+    model.eval()
+    criterion = setup.evaluate(model)
+    if not math.isfinite(criterion):
+        raise DivergedError(criterion, 0, None)
+    return Fitted([], 0, criterion, round(time.perf_counter() - started, 2))
+
+
 def begin(
     model: Model, setup: Setup, config: TrainingConfig, seed: int, checkpoints: Checkpoints | None = None
 ) -> Member:
-    """A trial before its first epoch, or after the last one that an earlier run kept.
+    """A trial before its first epoch, or after the last one of an earlier run.
 
     Raises:
         InputError: ranks are to share the batches of a loss that couples their rows.
@@ -110,42 +90,41 @@ def begin(
     noise = torch.Generator(setup.examples.device).manual_seed(seed)
     model.fit(setup.examples, setup.val, noise)
     state = TrainingState(model, config, torch.Generator().manual_seed(seed), noise, len(setup.examples))
-    member = Member(state, checkpoints or NoCheckpoints())
-    member.checkpoints.restore(state)
-    return member
+    if checkpoints:
+        checkpoints.restore(state)
+    return Member(state, checkpoints)
 
 
 def fitted(member: Member) -> Fitted:
-    """What became of a trial whose epochs are over; its model has the weights of the best.
+    """The result of a trial that is over; its model gets the weights of the best epoch.
 
     Raises:
-        EndedError: it was over before its time.
+        EndedError: it ended early.
     """
     if member.ended:
         raise member.ended
     state = member.state
     state.model.load_state_dict(state.best_weights)
     state.model.eval()
-    return Fitted(state.history, state.best_epoch, state.best_loss)
+    return Fitted(state.history, state.best_epoch, state.best_loss, round(state.seconds, 2))
 
 
 def optimise(members: Sequence[Member], setup: Setup) -> Iterator[Member]:
     """Train members whose weights have the same shapes, and yield each when it is over.
 
-    Those that have come equally far are one pack; the others, which an interruption has left behind, go one after the
-    other.
+    Members at the same epoch form a pack. After an interruption epochs may differ; then packs train one by one.
     """
-    for _, alike in itertools.groupby(sorted(members, key=_epoch), key=_epoch):
-        yield from _optimise(list(alike), setup)
-
-
-def trainer(states: Sequence[TrainingState], setup: Setup, compiled: bool = False) -> Trainer:
-    """Of one trial, which a data-parallel group may share, or of a pack."""
-    return SingleTrainer(states[0], setup.ranks, compiled) if len(states) == 1 else PackedTrainer(states, compiled)
+    for _, pack in itertools.groupby(sorted(members, key=_epoch), key=_epoch):
+        yield from _optimise(list(pack), setup)
 
 
 def _epoch(member: Member) -> int:
     return member.state.epoch
+
+
+def trainer(states: Sequence[TrainingState], setup: Setup, compiled: bool = False) -> Trainer:
+    """The trainer of a pack, or of one trial, which a data-parallel group may share."""
+    return SingleTrainer(states[0], setup.ranks, compiled) if len(states) == 1 else PackedTrainer(states, compiled)
 
 
 def _optimise(members: list[Member], setup: Setup) -> Iterator[Member]:
@@ -153,67 +132,61 @@ def _optimise(members: list[Member], setup: Setup) -> Iterator[Member]:
     trained: Trainer | None = None
     started, compiled = 0.0, setup.compiled
     while True:
-        over = [member for member in members if member.ended or member.state.is_over]
+        over = [member for member in members if member.is_over]
         yield from over
         members = [member for member in members if member not in over]
         if not members:
             return
         if trained is None or over:
-            trained = None  # its memory, before there is another
+            trained = None  # frees its memory before the next one is built
             trained = trainer([member.state for member in members], setup, compiled)
-            compiled = False  # once: to compile anew for each that leaves would take longer than it saves
+            compiled = False  # once: to compile anew whenever a member leaves would take longer than it saves
             started = time.perf_counter()
         train_epoch(trained, members, setup)
         ended = time.perf_counter()
         for member in members:
             member.state.seconds += (ended - started) / len(members)
-            _keep(member)
+            if not member.ended:
+                member.save()
         started = ended
 
 
-def _keep(member: Member) -> None:
-    if not member.ended:
-        try:
-            member.checkpoints.after_epoch(member.state)
-        except EndedError as ended:
-            member.ended = ended.with_traceback(None)  # whose frames would keep all members in memory
-
-
 def train_epoch(trained: Trainer, members: Sequence[Member], setup: Setup) -> None:
-    """One pass over the examples and one over `val`; each member has one more row, or says why it has not."""
-    watch = LossWatch(trained, setup.examples.device)
-    means = train_steps(trained, setup.examples, watch)
+    """One pass over the examples and one over `val`; each member's history gets a row, or its `ended` is set."""
+    check = DivergenceCheck(trained, setup.examples.device)
+    means = train_steps(trained, setup.examples, check)
     for row, member in enumerate(members):
-        member.ended = watch.diverged.get(row)
+        member.ended = check.diverged.get(row)
     if all(member.ended for member in members):
         return
     for state in trained.members:
         state.model.eval()  # dropout or batch statistics would falsify what trials are compared by
-    criteria = setup.ranks.agree(trained.distances(setup.distance) if setup.distance else trained.criteria(setup.val))
+    criteria = trained.evaluate(setup.distance) if setup.distance else trained.criteria(setup.val)
+    criteria = setup.ranks.broadcast(criteria)
     trained.end_epoch()
     for row, member in enumerate(members):
         if not member.ended and not math.isfinite(criteria[row]):
             steps = (member.state.epoch + 1) * member.state.steps_an_epoch
             member.ended = DivergedError(criteria[row], steps, means[row]["loss"])
         if not member.ended:
-            added = {f"train_{name}": value for name, value in means[row].items()}
-            member.state.add(added | {"val_loss": criteria[row]})
+            train_means = {f"train_{name}": value for name, value in means[row].items()}
+            member.state.add(train_means | {"val_loss": criteria[row]})
 
 
-def train_steps(trained: Trainer, examples: Batches, watch: LossWatch) -> list[Row]:
-    """One pass over the examples, each member in an order of its own; the mean of each term, a row a member."""
+def train_steps(trained: Trainer, examples: Batches, check: DivergenceCheck) -> list[Row]:
+    """One pass over the examples, in each member's own order; returns the mean terms of each member."""
     totals: dict[str, Tensor] = {}
-    rows: dict[str, int] = {}  # that each is of: a phase need not run at every step
+    rows: dict[str, int] = {}  # summed in each total: a phase need not run at every step
     for state in trained.members:
         state.model.train()
     batch_size = trained.members[0].config.batch_size
     for indices in examples.epoch(batch_size, [state.order for state in trained.members]):  # (M, B)
         terms = trained.step(examples, indices)
-        if watch.see(terms["loss"]):
+        if check.add(terms["loss"]):
             break
         for name, value in terms.items():
             totals[name] = totals.get(name, 0) + value * indices.shape[1]
             rows[name] = rows.get(name, 0) + indices.shape[1]
-    watch.check()
+    check.check()
     means = {name: (total / rows[name]).tolist() for name, total in totals.items()}
     return [{name: mean[row] for name, mean in means.items()} for row in range(len(trained.members))]

@@ -1,6 +1,6 @@
-"""The data-parallel group that trains one trial, each rank on its own rows of every batch; as a rule there is but one.
+"""The data-parallel group that trains one trial, each rank on its own rows of every batch; most trials have one rank.
 
-Shapes: B the rows of the whole batch, b those of a rank.
+Shapes: B rows of the whole batch, b rows of a rank.
 """
 
 from abc import ABC, abstractmethod
@@ -20,37 +20,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Part:
-    """What a rank has of a batch."""
+    """A rank's part of a batch."""
 
     indices: Indices  # (b) of the examples
-    rows: slice  # where they stand in the whole batch
+    rows: slice  # of the whole batch
     weight: float  # of its means in those of the whole batch: b / B
 
 
 class Ranks(ABC):
     """How a rank takes part in a step."""
 
-    is_rank_zero: bool  # whether it writes what the group has come to
+    is_rank_zero: bool  # whether it writes the checkpoints and the result of the group
     size: int
 
     @abstractmethod
     def part(self, indices: Indices) -> Part:
-        """One's own part of the batch at `indices` (B)."""
+        """The rank's own part of the batch at `indices` (B)."""
 
     @abstractmethod
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace the tensors, in place, by their sums over all ranks."""
 
     @abstractmethod
-    def agree(self, decided: T) -> T:
-        """The decision of rank zero, on all ranks: rounding may have led others to another."""
+    def broadcast(self, decision: T) -> T:
+        """The decision of rank zero, for all ranks: rounding may have led others to another."""
 
-    def mean(self, value: Tensor, part: Part) -> Tensor:
-        """The mean over the whole batch, detached, from each rank's over its own part."""
-        return self.combined(value, part, "mean")
-
-    def combined(self, value: Tensor, part: Part, reduction: Reduction) -> Tensor:
-        """A value that each rank has computed from its part, as that of the whole batch."""
+    def reduce(self, value: Tensor, part: Part, reduction: Reduction) -> Tensor:
+        """The value of the whole batch, detached, from those that the ranks have computed from their parts."""
         if self.size == 1 or reduction == "same":
             return value.detach()
         total = value.detach() * (part.weight if reduction == "mean" else 1)
@@ -59,7 +55,7 @@ class Ranks(ABC):
 
 
 class SingleRank(Ranks):
-    """The usual case: the part is the batch."""
+    """A trial of one worker: the part is the batch."""
 
     is_rank_zero, size = True, 1
 
@@ -69,8 +65,8 @@ class SingleRank(Ranks):
     def sum(self, tensors: Sequence[Tensor]) -> None:
         pass
 
-    def agree(self, decided: T) -> T:
-        return decided
+    def broadcast(self, decision: T) -> T:
+        return decision
 
 
 class DataParallel(Ranks):
@@ -81,7 +77,7 @@ class DataParallel(Ranks):
         self.is_rank_zero = self.rank == 0
 
     def part(self, indices: Indices) -> Part:
-        """Contiguous rows; where there are fewer rows than ranks, some take the first with no weight."""
+        """Contiguous rows; where there are fewer rows than ranks, some get the first row with weight 0."""
         total = len(indices)
         rows = slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
         weight = (rows.stop - rows.start) / total
@@ -89,13 +85,13 @@ class DataParallel(Ranks):
         return Part(indices[rows], rows, weight)
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """As one message: each has a latency of its own."""
-        together = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(together)
-        for tensor, total in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
+        """In one message, because each message has its latency."""
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def agree(self, decided: T) -> T:
-        decisions = [decided]
+    def broadcast(self, decision: T) -> T:
+        decisions = [decision]
         dist.broadcast_object_list(decisions, src=0)
         return decisions[0]

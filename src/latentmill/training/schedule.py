@@ -8,10 +8,10 @@ RISE, LOWEST_FIRST, LOWEST_LAST = 0.3, 1 / 25, 1e-4  # one-cycle: the share of t
 
 
 def factor(config: TrainingConfig, step: int, steps: int) -> float:
-    """What the learning rate is multiplied by at `step`, from 0, of the `steps` that the trial may take: in (0, 1].
+    """The factor in (0, 1] of the learning rate at `step`, counted from 0, of at most `steps`.
 
     `cosine` falls to 0 (Loshchilov & Hutter 2017), after a linear `warmup`; `one-cycle` rises from a 25th and falls to
-    a ten thousandth (Smith & Topin 2018), its rise as long as `warmup` if that is given.
+    a ten thousandth (Smith & Topin 2018), its rise as long as `warmup` if that is set.
     """
     if config.schedule == "one-cycle":
         rise = (config.warmup or RISE) * steps

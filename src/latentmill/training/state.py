@@ -1,4 +1,4 @@
-"""Where the optimisation of a trial stands after an epoch; and the same as a checkpoint, without pickle."""
+"""The state of a trial between two epochs, and its checkpoint as bytes, without pickle."""
 
 import json
 import math
@@ -20,19 +20,19 @@ Moments = dict[str, dict[str, Tensor]]  # Adam's, by phase and parameter: exp_av
 
 @dataclass(eq=False)
 class TrainingState:
-    """All that a trial needs to go on as if it had never been interrupted."""
+    """All that a trial needs to resume as if it had never been interrupted."""
 
     model: Model
     config: TrainingConfig
     order: torch.Generator  # of the images
     noise: torch.Generator
-    examples: int  # that an epoch has
+    examples: int  # per epoch
     moments: Moments = field(default_factory=dict)
-    averages: dict[str, Tensor] = field(default_factory=dict)  # of the weights, where the config asks for them
+    averages: dict[str, Tensor] = field(default_factory=dict)  # of the weights, where the config has `ema`
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = 0.0  # spent so far, in every run of the trial
+    seconds: float = 0.0  # so far, in all runs of the trial
 
     @property
     def epoch(self) -> int:
@@ -57,7 +57,7 @@ class TrainingState:
         return self.epoch >= self.epochs_allowed or self.epoch - self.best_epoch >= self.config.patience
 
     def add(self, row: Row) -> None:
-        """Take in an epoch's row; keeps the weights if they are the best yet."""
+        """Add an epoch's row, and keep the weights if they are the best so far."""
         best_loss = self.best_loss
         self.history.append(row)
         if row["val_loss"] < best_loss:
@@ -66,15 +66,15 @@ class TrainingState:
             self.best_weights = {name: value.clone() for name, value in state.items()}
 
     def release(self) -> None:
-        """Give back the memory of a trial that is over: its tensors are views of a whole pack's."""
+        """Free the memory of a trial that is over: its tensors are views of those of the whole pack."""
         self.moments, self.averages, self.best_weights = {}, {}, {}
         self.model.to("meta")
 
 
 def to_bytes(state: TrainingState) -> bytes:
-    """One safetensors file, with what is no tensor in its header.
+    """A safetensors file with history and counters in its header.
 
-    Weights, moments, averages, the generators' states, and the best weights where they are not the present ones.
+    Its tensors are the weights, moments, averages, the generators' states, and the best weights if they are others.
     """
     tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
     for parameter, moments in state.moments.items():
@@ -89,10 +89,10 @@ def to_bytes(state: TrainingState) -> bytes:
 
 
 def from_bytes(content: bytes, state: TrainingState) -> None:
-    """Bring `state`, fresh, of the same trial, to where `to_bytes` saw it.
+    """Restore the state that `to_bytes` wrote into a fresh `state` of the same trial.
 
     Raises:
-        InputError: the bytes are no such file, or of another model.
+        InputError: the bytes are no checkpoint, or that of another model.
     """
     try:
         tensors = load(content)
@@ -100,14 +100,14 @@ def from_bytes(content: bytes, state: TrainingState) -> None:
         numbers: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["numbers"])
         state.noise.set_state(tensors["generator/noise"])  # first: it fails where it is of another kind of device
         state.order.set_state(tensors["generator/order"])
-        state.model.load_state_dict(_below("model/", tensors))
-        state.moments = _moments(_below("moments/", tensors))
-        state.averages = _below("average/", tensors)
+        state.model.load_state_dict(_with_prefix("model/", tensors))
+        state.moments = _moments(_with_prefix("moments/", tensors))
+        state.averages = _with_prefix("average/", tensors)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"a checkpoint must hold the state of its trial, but {error!r}") from None
     for name, value in numbers.items():
         setattr(state, name, value)
-    state.best_weights = _below("best/", tensors) or _below("model/", tensors) | state.averages
+    state.best_weights = _with_prefix("best/", tensors) or _with_prefix("model/", tensors) | state.averages
 
 
 def _moments(tensors: dict[str, Tensor]) -> Moments:
@@ -118,5 +118,5 @@ def _moments(tensors: dict[str, Tensor]) -> Moments:
     return found
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

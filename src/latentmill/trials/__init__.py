@@ -1,0 +1,1 @@
+"""Trials: their definition, store, search spaces, plan and results. Knows no Ray."""

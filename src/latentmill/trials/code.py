@@ -1,4 +1,4 @@
-"""Which source files a module is made of: what a trial's fingerprint and DVC's `deps` must cover."""
+"""The source files that a module imports, which a trial's fingerprint and DVC's `deps` must cover."""
 
 import ast
 import hashlib
@@ -14,24 +14,24 @@ MODULE = re.compile(r"latentmill(\.\w+)+")
 
 @dataclass(frozen=True)
 class Source:
-    """What counts of a file."""
+    """What a file contributes to a fingerprint."""
 
     code: str  # without comments, docstrings and layout
-    imported: tuple[str, ...]  # absolute names; some may be no modules
-    named: tuple[str, ...]  # in texts, of modules of this package
+    imported: tuple[str, ...]  # absolute names, not all of modules
+    named: tuple[str, ...]  # modules of this package in string literals
 
 
-def imported_files(*starts: Path, but: Collection[Path] = (), by_name: bool = False) -> set[Path]:
+def imported_files(*starts: Path, excluding: Collection[Path] = (), by_name: bool = False) -> set[Path]:
     """The package's source files that `starts` import, directly or not, `starts` included.
 
-    Left out are the files `but`, which are not followed, and an `__init__.py` that holds no more than a docstring:
-    it can change nothing. `by_name` also follows names in texts, as `importlib.import_module` takes them.
+    Left out are the files `excluding`, which are not followed, and an `__init__.py` with nothing but a docstring, which
+    has no effect. `by_name` also follows module names in string literals, for `importlib.import_module`.
     """
     found: set[Path] = set()
     waiting = list(starts)
     while waiting:
         path = waiting.pop()
-        if path not in found and path not in but and _has_code(path):
+        if path not in found and path not in excluding and _has_code(path):
             found.add(path)
             source = _source(path)
             names = source.imported + (source.named if by_name else ())
@@ -40,7 +40,7 @@ def imported_files(*starts: Path, but: Collection[Path] = (), by_name: bool = Fa
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """SHA-256 of what the files do: comments, docstrings and layout do not count."""
+    """SHA-256 of the files without comments, docstrings and layout."""
     hashed = hashlib.sha256()
     for path in sorted(paths):
         hashed.update(f"{path.relative_to(SOURCE)}\n{_source(path).code}\n".encode())
@@ -54,7 +54,7 @@ def _source(path: Path) -> Source:
 
 @cache
 def _parsed(text: str, package: tuple[str, ...]) -> Source:
-    """Of a file in a package, whose names those of relative imports go on from."""
+    """`package` is that of the file, to which relative imports refer."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -72,17 +72,17 @@ def _imported_names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) + 1 - node.level] if node.level else ()
-            module = ".".join([*above, *([node.module] if node.module else [])])
+            parents = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*parents, *([node.module] if node.module else [])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)  # where it is a module
 
 
 def _files(name: str) -> Iterable[Path]:
-    """The files that importing the module `name` runs, its packages' `__init__.py` among them."""
+    """The files that run when the module `name` is imported, its packages' `__init__.py` among them."""
     parts = name.split(".")
-    inside = [SOURCE.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
-    candidates = [file for stem in inside for file in (stem / "__init__.py", stem.with_suffix(".py"))]
+    stems = [SOURCE.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    candidates = [file for stem in stems for file in (stem / "__init__.py", stem.with_suffix(".py"))]
     return [file for file in candidates if parts[0] == "latentmill" and file.exists()]
 
 

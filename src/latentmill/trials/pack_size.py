@@ -1,4 +1,4 @@
-"""How many trials of a shape are best packed, by a short measurement."""
+"""The best size of a pack, by a short measurement."""
 
 import time
 from collections.abc import Iterator
@@ -12,25 +12,25 @@ from latentmill.training.loop import Setup, begin, trainer
 from latentmill.training.noise import STEPS_AHEAD
 from latentmill.training.trainer import Trainer
 from latentmill.trials.packs import FAULTS
-from latentmill.trials.trial import Trial, config_of, model_of
+from latentmill.trials.trial import Trial
 
-GROWTH = 4  # each size tried is so many times the last
-GAIN = 1.1  # a larger pack must be faster by this factor for each member, or it only costs memory
-MISSES = 2  # sizes in a row that gain too little: vmap's own time can hide that a larger pack would pay
-SECONDS, TURNS = 0.02, 5  # that steps of each size are timed for; the fastest turn is the one that nothing disturbed
-SLOW_STEP = 0.004  # seconds on a CPU: such a step is arithmetic, which no pack saves
+GROWTH = 4  # between one size and the next
+GAIN = 1.1  # by which a larger pack must be faster per member, or it only costs memory
+MISSES = 2  # sizes in a row without such a gain: the overhead of vmap can hide that of a larger pack
+SECONDS, TURNS = 0.02, 5  # to time the steps of a size; the fastest turn was disturbed least
+SLOW_STEP = 0.004  # seconds on a CPU: such a step is mostly arithmetic, which packing can't save
 USABLE = 0.8  # of the memory
 
 
 def best_size(trial: Trial, setup: Setup, classes: int, most: int, share_of_memory: float = 1.0) -> int:
-    """Between 1 and `most`; on a GPU no more than fit in a share of its memory.
+    """Between 1 and `most`; on a GPU, limited by a share of its memory.
 
-    Sizes grow until some in a row make a member's step no shorter. On a CPU, where a worker has one core, a trial whose
-    step takes long alone is not tried with others.
+    Sizes grow until `MISSES` in a row do not shorten a member's step. On a CPU, where a worker has one core, a trial
+    with a slow step is not packed.
     """
     best, fastest, misses = 1, float("inf"), 0
     for size in _sizes(most):
-        seconds = _seconds_a_member(trial, size, setup, classes, share_of_memory)
+        seconds = _member_seconds(trial, size, setup, classes, share_of_memory)
         if seconds is None:
             break
         if seconds * GAIN > fastest:
@@ -52,17 +52,17 @@ def _sizes(most: int) -> Iterator[int]:
     yield most
 
 
-def _seconds_a_member(trial: Trial, size: int, setup: Setup, classes: int, share_of_memory: float) -> float | None:
-    """Of a step of a pack of `size`; None where it does not fit, or can't be computed so at all."""
+def _member_seconds(trial: Trial, size: int, setup: Setup, classes: int, share_of_memory: float) -> float | None:
+    """The time of a step per member; None where the pack does not fit into memory, or the model can't be packed."""
     device = setup.examples.device
     try:
-        with one_thread():  # as workers have
+        with one_thread():  # as in workers
             trained = copies(trial, size, setup, classes)
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
                 if setup.distance is None:
                     trained.criteria(setup.val)  # its batches are larger than those of a step
-            seconds = seconds_a_step(trained, setup.examples)
+            seconds = step_seconds(trained, setup.examples)
     except FAULTS:
         return None
     if device.type == "cuda":
@@ -73,22 +73,22 @@ def _seconds_a_member(trial: Trial, size: int, setup: Setup, classes: int, share
 
 
 def copies(trial: Trial, size: int, setup: Setup, classes: int) -> Trainer:
-    """A pack of copies of a fresh trial, whose learning rates differ, which takes longer than equal ones."""
-    config = config_of(trial)
+    """A pack of copies of a trial, with different learning rates, which take longer than equal ones."""
+    config = trial.training_config
     rates = [config.learning_rate * (1 + row / size) for row in range(size)]
     configs = [config.model_copy(update={"learning_rate": rate}) for rate in rates]
-    models = [model_of(trial, setup.examples, classes) for _ in configs]
+    models = [trial.build_model(setup.examples, classes) for _ in configs]
     pairs = zip(models, configs, strict=True)
     return trainer([begin(model, setup, each, trial.seed).state for model, each in pairs], setup)
 
 
-def seconds_a_step(trained: Trainer, examples: Batches) -> float:
+def step_seconds(trained: Trainer, examples: Batches) -> float:
     rows = min(len(examples), trained.members[0].config.batch_size)
     indices = examples.indices(np.tile(np.arange(rows), (len(trained.members), 1)))
     trained.step(examples, indices)
     started = _now(examples)
     trained.step(examples, indices)
-    at_a_time = STEPS_AHEAD if _now(examples) - started < SECONDS / 2 else 1  # in one of so many their noise is drawn
+    at_a_time = STEPS_AHEAD if _now(examples) - started < SECONDS / 2 else 1  # one in `STEPS_AHEAD` draws the noise
     fastest = float("inf")
     for _ in range(TURNS):
         steps, started = 0, _now(examples)

@@ -1,7 +1,7 @@
-"""Ranking by samples: their distance to the validation images, in features that are fitted before any trial trains.
+"""Ranking by the distance of samples to the validation images, in features that are fitted before any trial trains.
 
-For models without a criterion, and for whoever asks for it. The features are those of a self-supervised encoder, pinned
-by a digest that is part of the trials' fingerprints.
+For models without a criterion, and where `rank_by` is `distance`. The features are those of a self-supervised encoder;
+their digest is part of the trials' fingerprints.
 """
 
 import hashlib
@@ -53,22 +53,19 @@ class PinnedFeatures:
         return body.eval()
 
     def distance(self, images: Batches, val: Batches) -> Callable[[Model], float]:
-        """How far samples of a model are from the validation images, lower first: the Fréchet distance."""
+        """The Fréchet distance between a model's samples and the validation images."""
         count = min(COMPARED, len(val))
         real = apply(self.body, float_array(val[np.linspace(0, len(val) - 1, count).astype(int)]))
         labels = None if images.labels is None else frequent_labels(images.labels, count, SEED)
 
-        def measured(model: Model) -> float:
-            return frechet_distance(apply(self.body, _samples(model, count, labels)), real)
-
-        return measured
+        return lambda model: frechet_distance(apply(self.body, _samples(model, count, labels)), real)
 
 
 def is_ranked_by_distance(entry: EntryConfig) -> bool:
-    """Whether an entry's trials are ranked by the distance of their samples, as asked for or for want of a criterion.
+    """Whether an entry's trials are ranked by the distance of their samples: by `rank_by`, or without a criterion.
 
     Raises:
-        InputError: there is no such model, or it has no criterion, and is to be ranked by it.
+        InputError: there is no such model, or `rank_by` is `criterion` and it has none.
     """
     has_criterion = issubclass(find("models", entry.model), HasCriterion)
     if entry.rank_by == "criterion" and not has_criterion:
@@ -79,12 +76,12 @@ def is_ranked_by_distance(entry: EntryConfig) -> bool:
 
 
 def features_for(params: Params, data: Path, storage: Storage) -> PinnedFeatures | None:
-    """Those of the prepared data set in a folder; None where no entry is ranked by distance.
+    """The features of a prepared data set; None where no entry is ranked by distance.
 
     Raises:
-        InputError: an entry names no model, or is to be ranked by a criterion that it has not.
+        InputError: an entry names an unknown model, or `rank_by` is `criterion` and its model has none.
     """
-    needs = {name: _needs_features(name, params.entry(name)) for name in params.ladder}  # all of them are checked
+    needs = {name: _needs_features(name, params.entry(name)) for name in params.ladder}  # checks all entries
     if not any(needs.values()):
         return None
     return pinned_features(read_split(data, "train"), read_manifest(data)["digest"], storage)
@@ -98,13 +95,13 @@ def _needs_features(name: str, entry: EntryConfig) -> bool:
 
 
 def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> PinnedFeatures:
-    """Those that the store keeps for this data and code; if there are none, fitted to `train` (N, C, H, W)."""
+    """The stored features of this data and code; if there are none, they are fitted to `train` (N, C, H, W)."""
     files = code.imported_files(code.SOURCE / "latentmill" / "features" / "self_supervised.py")
     where = f".features/{hashlib.sha256(f'{data_digest} {code.digest(files)}'.encode()).hexdigest()[:16]}.safetensors"
     shape = (train.shape[1], train.shape[2], train.shape[3])
     try:
         found = PinnedFeatures(storage.read(where), shape)
-        found.body  # noqa: B018  # whether it is whole
+        found.body  # noqa: B018  # raises where it is damaged
     except (FileNotFoundError, SafetensorError, RuntimeError):
         fitted = SelfSupervisedFeatures.fit(train, SEED)
         found = PinnedFeatures(

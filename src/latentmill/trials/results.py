@@ -1,4 +1,4 @@
-"""What a sweep came to: the winner of each entry, and tables of all trials."""
+"""The results of a sweep: the winner of each entry, and tables of all trials."""
 
 import csv
 import io
@@ -35,9 +35,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A configuration by its finished trials, one a seed."""
+    """A configuration with a finished trial, and its mean over seeds."""
 
-    trials: list[Outcome]  # of all seeds, the finished ones first by rank
+    trials: list[Outcome]  # one per seed, the finished ones first, by rank
     mean: float  # of the criterion, in nats per image
     standard_error: float | None  # of that mean; None for a single seed
 
@@ -53,20 +53,21 @@ class Ranked:
 
 
 def outcomes(planned: Iterable[Planned], records: dict[str, Record]) -> list[Outcome]:
-    """What became of every planned trial; one without a record is unfinished."""
+    """How every planned trial ended; one without a record is unfinished."""
     return [Outcome(item, records.get(item.fingerprint, {"status": "unfinished"})) for item in planned]
 
 
 def ranking(tried: Iterable[Outcome]) -> dict[str, list[Ranked]]:
-    """By study, the configurations that have a finished trial, the best first."""
-    groups: dict[tuple[str, str], list[Outcome]] = {}
-    for outcome in tried:
-        groups.setdefault((outcome.planned.study, outcome.planned.configuration), []).append(outcome)
-    found: dict[str, list[Ranked]] = {}
-    for (study, _), trials in groups.items():
-        if any(outcome.finished for outcome in trials):
-            found.setdefault(study, []).append(_ranked(trials))
-    return {study: sorted(ranked, key=lambda each: each.rank) for study, ranked in found.items()}
+    """The configurations that have a finished trial, by study, the best first."""
+    found = {}
+    for study, trials in by_study(tried).items():
+        groups: dict[str, list[Outcome]] = {}
+        for outcome in trials:
+            groups.setdefault(outcome.planned.configuration, []).append(outcome)
+        ranked = [_ranked(group) for group in groups.values() if any(outcome.finished for outcome in group)]
+        if ranked:
+            found[study] = sorted(ranked, key=lambda each: each.rank)
+    return found
 
 
 def _ranked(trials: list[Outcome]) -> Ranked:
@@ -76,45 +77,44 @@ def _ranked(trials: list[Outcome]) -> Ranked:
     return Ranked([*finished, *(each for each in trials if not each.finished)], statistics.fmean(criteria), spread)
 
 
-def losers(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> dict[str, list[Outcome]]:
-    """By study, the trials of those that have no winner."""
+def without_winner(tried: Iterable[Outcome], ranked: dict[str, list[Ranked]]) -> dict[str, list[Outcome]]:
+    """The trials of the studies that have no winner, by study."""
+    return {study: trials for study, trials in by_study(tried).items() if study not in ranked}
+
+
+def by_study(tried: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     found: dict[str, list[Outcome]] = {}
     for outcome in tried:
-        if outcome.planned.study not in ranked:
-            found.setdefault(outcome.planned.study, []).append(outcome)
+        found.setdefault(outcome.planned.study, []).append(outcome)
     return found
 
 
-def why_none(trials: list[Outcome]) -> Failure:
-    """Why none of a study's trials has finished, each error once."""
-    said = dict.fromkeys(str(outcome.record.get("error", outcome.record["status"])) for outcome in trials)
-    return Failure("; ".join(said), TRY_AGAIN if any(map(_may_be_mended, trials)) else "")
+def study_failure(trials: list[Outcome]) -> Failure:
+    """Why no trial of a study has finished, each error once."""
+    errors = dict.fromkeys(str(outcome.record.get("error", outcome.record["status"])) for outcome in trials)
+    return Failure("; ".join(errors), TRY_AGAIN if any(map(_may_succeed_later, trials)) else "")
 
 
-def _may_be_mended(outcome: Outcome) -> bool:
-    """Whether the same trial may finish another time, with more memory, time or luck."""
+def _may_succeed_later(outcome: Outcome) -> bool:
+    """Whether the same trial may finish with more memory or time."""
     return outcome.record["status"] in ("out of memory", "unfinished") or "deaths" in outcome.record
 
 
 def summary(outcome: Outcome) -> Record:
     """How a trial ended."""
-    told = {key: outcome.record[key] for key in ("status", "error") if key in outcome.record}
-    return {"fingerprint": outcome.planned.fingerprint, "label": outcome.planned.label} | told
+    ending = {key: outcome.record[key] for key in ("status", "error") if key in outcome.record}
+    return {"fingerprint": outcome.planned.fingerprint, "label": outcome.planned.label} | ending
 
 
 def require_a_model(failed: dict[str, Failure], entries: Iterable[str]) -> None:
-    """Some of the entries has not failed; `failed` has their reasons.
-
-    Raises:
-        InputError: all have.
-    """
+    """Raises InputError where all entries have failed; `failed` has the reasons."""
     if set(entries) <= failed.keys():
-        told = "; ".join(f"ladder.{entry}: {each.reason}" for entry, each in failed.items())
-        raise InputError(f"some entry must have a trial that finishes, but none has: {told}")
+        reasons = "; ".join(f"ladder.{entry}: {each.reason}" for entry, each in failed.items())
+        raise InputError(f"some entry must have a trial that finishes, but none has: {reasons}")
 
 
 def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]], winners: Iterable[Outcome]) -> str:
-    """One row a trial: entry, fingerprint, config, seed, summary of its curve, seconds, error."""
+    """One row per trial: entry, fingerprint, config, seed, summary of its curve, seconds, error."""
     ranks = {id(outcome): each for entry in ranked.values() for each in entry for outcome in each.trials}
     won = {id(outcome) for outcome in winners}
     rows = [_row(outcome, ranks.get(id(outcome)), id(outcome) in won) for outcome in tried]
@@ -123,7 +123,7 @@ def trials_csv(tried: list[Outcome], ranked: dict[str, list[Ranked]], winners: I
 
 
 def curves_csv(tried: Iterable[Outcome]) -> str:
-    """One row an epoch of each trial, for plots of the learning curves."""
+    """One row per epoch of each trial, for plots of the learning curves."""
     rows = [
         {"entry": outcome.planned.study, "trial": outcome.planned.fingerprint, "epoch": epoch}
         | {key: row[key] for key in ("train_loss", "val_loss")}
@@ -159,7 +159,7 @@ def _row(outcome: Outcome, ranked: Ranked | None, winner: bool) -> dict[str, Any
 
 
 def csv_text(columns: list[str], rows: list[dict[str, Any]]) -> str:
-    """Comma-separated values with a header; what a row lacks is left empty."""
+    """Comma-separated values with a header; missing values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()

@@ -1,6 +1,5 @@
-"""How a trial is run and kept."""
+"""How a trial is trained and its result stored."""
 
-import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,15 +12,16 @@ from latentmill.contract import Encodes, HasPosterior, Model
 from latentmill.data.batches import Batches
 from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
-from latentmill.training.loop import Fitted, Member, Setup, begin, fitted, optimise, train
+from latentmill.training.loop import Fitted, Setup, train
+from latentmill.training.member import Checkpoints
 from latentmill.training.ranks import Ranks, SingleRank
 from latentmill.training.state import TrainingState
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trained_model import Record, weights_bytes
-from latentmill.trials.trial import Trial, config_of, identity, model_of
+from latentmill.trials.trial import Trial, identity
 
-CODES, MOST_DRAWS = 50_000, 8  # for a prior: so many codes are drawn, of each image at most so often
+CODES, MOST_DRAWS = 50_000, 8  # to train a prior: codes in all, and draws of each image, at most
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Context:
     compiled: bool = False  # whether steps are compiled
 
     def setup(self, trial: Trial, ranks: Ranks | None = None) -> Setup:
-        """What `trial` learns from.
+        """The examples of `trial`, and how it is ranked.
 
         Raises:
             InputError: its codes are not finite, or its parent is damaged.
@@ -47,126 +47,104 @@ class Context:
         return Setup(examples, val, distance, ranks or SingleRank(), self.compiled)
 
     def _codes(self, parent: str, seed: int) -> tuple[Batches, Batches]:
-        """Codes of the training and validation images, several draws of each where these are few."""
+        """Codes of the training and validation images, several draws of each where there are few images."""
         model = self.store.load(parent).model.to(self.images.device)
         assert isinstance(model, Encodes)
         generator = torch.Generator(self.images.device).manual_seed(seed)
-        several = max(1, min(MOST_DRAWS, CODES // len(self.images)))
-        times = several if isinstance(model, HasPosterior) else 1  # draws without a posterior are all the same
-        return _codes(model, self.images, times, generator), _codes(model, self.val, times, generator)
+        draws = max(1, min(MOST_DRAWS, CODES // len(self.images)))
+        draws = draws if isinstance(model, HasPosterior) else 1  # without a posterior all draws are equal
+        return _codes(model, self.images, draws, generator), _codes(model, self.val, draws, generator)
 
 
-def _codes(model: Encodes, images: Batches, times: int, generator: torch.Generator) -> Batches:
-    codes = np.concatenate([drawn_codes(model, images, generator) for _ in range(times)])
+def _codes(model: Encodes, images: Batches, draws: int, generator: torch.Generator) -> Batches:
+    codes = np.concatenate([drawn_codes(model, images, generator) for _ in range(draws)])
     labels = images.labels
-    return Batches(codes, images.device, None if labels is None else np.tile(labels, times))
+    return Batches(codes, images.device, None if labels is None else np.tile(labels, draws))
 
 
 @dataclass(frozen=True)
 class Watch:
-    """How others follow a trial: pruning, and whoever shows its progress."""
+    """Callbacks of a trial, for pruning and for the display."""
 
-    after_epoch: Callable[[TrainingState], None] = lambda state: None  # once the epoch is safe; may raise EndedError
+    after_epoch: Callable[[TrainingState], None] = lambda state: None  # after its checkpoint; may raise EndedError
     rungs: Collection[int] = ()  # epochs after which it may be pruned
-    ended: Callable[[], None] = lambda: None  # its result is kept, while others of its pack are still trained
+    ended: Callable[[], None] = lambda: None  # after its result is stored, while others of its pack may train on
 
 
 UNWATCHED = Watch()
-Save = Callable[[int, Callable[[], None]], None]
+Throttle = Callable[[int, Callable[[], None]], None]  # (epoch, save): saves the epoch's checkpoint, or not
 
 
-class StoredCheckpoints:
-    """The loop's checkpoints, in the trial store."""
+class StoredCheckpoints(Checkpoints):
+    """Checkpoints in the trial store."""
 
     def __init__(
-        self, store: TrialStore, fingerprint: str, watch: Watch, ranks: Ranks, save: "Save" = lambda epoch, save: save()
+        self,
+        store: TrialStore,
+        fingerprint: str,
+        watch: Watch,
+        ranks: Ranks,
+        throttle: Throttle = lambda epoch, save: save(),
     ) -> None:
-        """`save` is given each epoch and what keeps it, to do so or not; an epoch that is a rung is always kept."""
-        self.store, self.fingerprint, self.watch, self.ranks, self.save = store, fingerprint, watch, ranks, save
-        self.rungs = watch.rungs
+        self.store, self.fingerprint, self.watch, self.ranks, self.throttle = store, fingerprint, watch, ranks, throttle
 
     def restore(self, state: TrainingState) -> None:
         self.store.load_checkpoint(self.fingerprint, state)
 
     def after_epoch(self, state: TrainingState) -> None:
         if self.ranks.is_rank_zero:
-            keep_it = partial(self.store.save_checkpoint, self.fingerprint, state)
-            if state.epoch in self.rungs:  # a trial that is pruned there goes on from there, if it ever does
-                keep_it()
+            save = partial(self.store.save_checkpoint, self.fingerprint, state)
+            if state.epoch in self.watch.rungs:  # a pruned trial may be resumed from its rung
+                save()
             else:
-                self.save(state.epoch, keep_it)
+                self.throttle(state.epoch, save)
         self.watch.after_epoch(state)
 
 
 def run(trial: Trial, context: Context, watch: Watch = UNWATCHED, ranks: Ranks | None = None) -> None:
-    """Train one trial from where the store has it, and keep there how it ended.
+    """Train one trial from its last checkpoint, and store its result.
 
-    One that diverges or runs out of memory is kept as such; whatever else is raised is kept as a failure, and raised.
+    A trial that diverges or runs out of memory is stored as such; any other error is stored as a failure, and raised.
     """
-    ranks, store, record = ranks or SingleRank(), context.store, record_of(trial, context)
+    ranks, store, record = ranks or SingleRank(), context.store, new_record(trial, context)
     try:
-        setup = context.setup(trial, ranks)
-        ended, weights = _train(trial, setup, context, StoredCheckpoints(store, record["fingerprint"], watch, ranks))
+        setup, checkpoints = context.setup(trial, ranks), StoredCheckpoints(store, record["fingerprint"], watch, ranks)
+        model = trial.build_model(setup.examples, context.classes)
+        config = trial.training_config if trial.training else None
+        found = train(model, setup, config, trial.seed, checkpoints)
+        result, weights = finished_record(model, found), weights_bytes(model)
     except EndedError as error:
-        ended, weights = error.record, None
+        result, weights = error.record, None
     except Exception as error:
         status = "out of memory" if is_out_of_memory(error) else "failed"
-        store.end(record["fingerprint"], record | {"status": status, "error": sentence(error)})
+        store.save_result(record["fingerprint"], record | {"status": status, "error": one_line(error)})
         if status == "failed":
             raise
         return
     if ranks.is_rank_zero:
-        keep(store, record | ended, weights)
+        save_result(store, record | result, weights)
 
 
-def record_of(trial: Trial, context: Context) -> Record:
-    """What is known before a trial has ended."""
+def new_record(trial: Trial, context: Context) -> Record:
+    """What is known before the trial is trained."""
     record = identity(trial, trial.fingerprint(context.data_digest), context.data_digest)
     if trial.parent is not None:
         record |= {"parent_weights_sha256": (context.store.find(trial.parent) or {}).get("weights_sha256")}
     return record | {"device": str(context.images.device), "classes": context.classes}
 
 
-def keep(store: TrialStore, record: Record, weights: bytes | None) -> None:
-    """A result that can't be written is told of, in the worker's notes, and counts as none."""
+def save_result(store: TrialStore, record: Record, weights: bytes | None) -> None:
+    """A result that can't be written is noted, and lost."""
     try:
-        store.end(record["fingerprint"], record, weights)
+        store.save_result(record["fingerprint"], record, weights)
     except OSError as error:
         store.note(f"{record['fingerprint']}: its result can't be kept: {error}")
 
 
-def _train(trial: Trial, setup: Setup, context: Context, checkpoints: StoredCheckpoints) -> tuple[Record, bytes | None]:
-    """How the trial ended, and its weights if it finished.
-
-    Raises:
-        DivergedError: a closed form has no finite criterion.
-    """
-    model = model_of(trial, setup.examples, context.classes)
-    if trial.training is None:
-        started = time.perf_counter()
-        found = train(model, setup, None, trial.seed)
-        return _finished(model, found, time.perf_counter() - started), weights_bytes(model)
-    member = begin(model, setup, config_of(trial), trial.seed, checkpoints)
-    for _ in optimise([member], setup):
-        pass
-    return result_of(member)
+def finished_record(model: Model, found: Fitted) -> Record:
+    return {"status": "finished", "shape": list(model.shape), **asdict(found)}
 
 
-def result_of(member: Member) -> tuple[Record, bytes | None]:
-    """How a trial whose epochs are over has ended, and its weights if it finished."""
-    started, state = time.perf_counter(), member.state
-    try:
-        found = fitted(member)
-    except EndedError as error:
-        return error.record, None
-    seconds = state.seconds + time.perf_counter() - started
-    return _finished(state.model, found, seconds), weights_bytes(state.model)
-
-
-def _finished(model: Model, found: Fitted, seconds: float) -> Record:
-    return {"status": "finished", "seconds": round(seconds, 2), "shape": list(model.shape), **asdict(found)}
-
-
-def sentence(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,8 +1,8 @@
-"""The search space of a ladder entry or prior of params.yaml, checked, and the points to try in it.
+"""The search space of a ladder entry or prior of params.yaml, and its points.
 
 A list is a grid; {uniform: [low, high]}, {loguniform: [low, high]} and {choice: [...]} are sampled, `samples`
-times for each point of the grid. Draw j of a key depends on the seed, the entry, the key and j alone, so that one
-more value in a grid leaves the trials that are already trained as they were.
+times for each point of the grid. Draw j of a key depends only on the seed, the entry, the key and j, so a grid can grow
+without changing the trials that are already trained.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ SECTIONS = {"models": "ladder", "priors": "priors"}  # of params.yaml
 
 @dataclass(frozen=True)
 class Configuration:
-    """A point of a space, checked and complete: a trial but for its seed."""
+    """A point of a space, checked and complete: a trial without its seed."""
 
     model: str  # or prior
     config: dict[str, Any]
     training: dict[str, Any] | None  # None for a closed form
-    told: str  # what tells this configuration from others of its space, to be read in a log
+    label: str  # the searched values, for logs
 
     def trial(self, seed: int, features: str | None, parent: str | None) -> Trial:
         return Trial(self.model, self.config, self.training, seed, features, parent)
@@ -85,12 +85,12 @@ class Space:
         if not found.closed_form:
             overrides = {key: value for key, value in point.items() if key in TrainingConfig.model_fields}
             training = checked(TrainingConfig, defaults.model_dump() | overrides, self.where).model_dump()
-        told = " ".join(f"{key}={_short(point[key])}" for key in self.searched)
-        return Configuration(self.model, checked(found.Config, config, self.where).model_dump(), training, told)
+        label = " ".join(f"{key}={_short(point[key])}" for key in self.searched)
+        return Configuration(self.model, checked(found.Config, config, self.where).model_dump(), training, label)
 
 
 def space(name: str, content: dict[str, Any], family: Family = "models") -> Space:
-    """An entry of the ladder or a prior of params.yaml, checked as far as it can be before its points are made.
+    """An entry of the ladder or a prior of params.yaml; its points are checked later.
 
     Raises:
         InputError: it names an unknown model or key, or its search space breaks a rule.

@@ -1,8 +1,8 @@
-"""The trial store: what became of each trial, and how far unfinished ones have come.
+"""The trial store: the result of each trial, and checkpoints of unfinished ones.
 
-One folder a trial, named by its fingerprint. `trial.json` says how the trial ended and is written last; for a
-finished one `model.safetensors` stands beside it. `checkpoint-<epoch>-<digest>` is a trial under way. Every file is
-checked by a digest when it is read, and a damaged one counts as none: its trial, or its last epoch, is redone.
+It has a folder for each trial, named by its fingerprint. `trial.json` records how the trial ended and is written last,
+after the `model.safetensors` of a finished one. `checkpoint-<epoch>-<digest>` belongs to an unfinished trial. Every
+file is checked by a digest when it is read; a damaged one is ignored, and its trial or last epoch is redone.
 """
 
 import re
@@ -26,25 +26,25 @@ from latentmill.trials.trained_model import (
     require_digest,
 )
 
-SETTLED = ("finished", "diverged")  # to run such a trial again would only give the same
+SETTLED = ("finished", "diverged")  # to train such a trial again would give the same result
 CHECKPOINT = re.compile(r"checkpoint-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
 class TrialStore:
-    """Trials by fingerprint, below a folder or URL. `note` is told, in a sentence, what was found damaged."""
+    """Trials by fingerprint, below a folder or URL. `note` is called with a sentence about each damaged file."""
 
     def __init__(self, url: str | Path, note: Callable[[str], None] = lambda sentence: None) -> None:
         self.storage, self.note = Storage(url), note
-        self._unkept: set[str] = set()  # trials whose last epoch could not be written
+        self._unsaved: set[str] = set()  # trials whose last checkpoint could not be written
 
     def fingerprints(self) -> set[str]:
-        """The trials that anything is kept of."""
+        """The trials of which anything is stored."""
         return set(self.storage.names())
 
     def find(self, fingerprint: str) -> Record | None:
-        """How a trial ended; None where it did not, or where what is kept of it is damaged.
+        """The record of a trial that has ended; None where there is none or its files are damaged.
 
-        The weights of a finished one are checked only on a local disk; elsewhere that is left to `fetch`.
+        The weights of a finished trial are checked only on a local disk; elsewhere `fetch` checks them.
         """
         try:
             record = self._record(fingerprint)
@@ -81,42 +81,42 @@ class TrialStore:
         record = self._record(fingerprint)
         return rebuilt(record, self._weights(fingerprint, record), fingerprint)
 
-    def end(self, fingerprint: str, record: Record, weights: bytes | None = None) -> None:
-        """Keep how a trial ended, and its weights if it finished; one that did not may go on from its checkpoint later.
+    def save_result(self, fingerprint: str, record: Record, weights: bytes | None = None) -> None:
+        """Store how a trial ended, and its weights if it finished; if not, its checkpoint stays.
 
         Where the disk is full, the checkpoint makes room for the weights.
         """
         self.storage.delete_leftovers(fingerprint)
         try:
-            self._write_end(fingerprint, record, weights)
+            self._write_result(fingerprint, record, weights)
         except OSError as error:
             if weights is None:
                 raise
             self.note(f"{fingerprint}: {error}; its checkpoint is given up to keep the result")
-            self.forget_checkpoints(fingerprint)
-            self._write_end(fingerprint, record, weights)
+            self.delete_checkpoints(fingerprint)
+            self._write_result(fingerprint, record, weights)
         if record["status"] in SETTLED:
-            self.forget_checkpoints(fingerprint)
+            self.delete_checkpoints(fingerprint)
 
-    def forget_end(self, fingerprint: str) -> None:
-        """The trial will be run again, from its checkpoint if one was kept."""
+    def delete_result(self, fingerprint: str) -> None:
+        """The trial is to be trained again, from its checkpoint if there is one."""
         self.storage.delete(f"{fingerprint}/{RECORD}")
 
     def save_checkpoint(self, fingerprint: str, state: TrainingState) -> None:
-        """Keep the state after an epoch in place of the one before. A trial goes on where this can't be written."""
+        """Replace the checkpoint by the present state. A trial goes on where it can't be written."""
         content = checkpoint.to_bytes(state)
         name = f"checkpoint-{state.epoch:06d}-{digest(content)[:16]}.safetensors"
         try:
             self.storage.write(f"{fingerprint}/{name}", content)
-            self.forget_checkpoints(fingerprint, but=name)
-            self._unkept.discard(fingerprint)
+            self.delete_checkpoints(fingerprint, excluding=name)
+            self._unsaved.discard(fingerprint)
         except OSError as error:
-            if fingerprint not in self._unkept:  # told once, not at every epoch
+            if fingerprint not in self._unsaved:  # once, not at every epoch
                 self.note(f"{fingerprint}: from epoch {state.epoch} on, an interruption loses epochs: {error}")
-            self._unkept.add(fingerprint)
+            self._unsaved.add(fingerprint)
 
     def load_checkpoint(self, fingerprint: str, state: TrainingState) -> None:
-        """Bring a fresh `state` to the last epoch kept intact; leaves it as it is where there is none."""
+        """Restore the last intact checkpoint into a fresh `state`, if there is one."""
         for name in reversed(self._checkpoint_names(fingerprint)):
             try:
                 content = self.storage.read(f"{fingerprint}/{name}")
@@ -128,16 +128,16 @@ class TrialStore:
                 continue
             return
 
-    def forget_checkpoints(self, fingerprint: str, but: str | None = None) -> None:
+    def delete_checkpoints(self, fingerprint: str, excluding: str | None = None) -> None:
         for name in self._checkpoint_names(fingerprint):
-            if name != but:
+            if name != excluding:
                 self.storage.delete(f"{fingerprint}/{name}")
 
     def _checkpoint_names(self, fingerprint: str) -> list[str]:
         return [name for name in self.storage.names(fingerprint) if CHECKPOINT.fullmatch(name)]
 
     def _record(self, fingerprint: str) -> Record:
-        """Raises: InputError: it is damaged, or of another trial."""
+        """Raises InputError where it is damaged, or of another trial."""
         where = f"{fingerprint}/{RECORD}"
         record = parse_record(self.storage.read(where), where)
         if record.get("fingerprint") != fingerprint:
@@ -149,11 +149,11 @@ class TrialStore:
         try:
             weights = self.storage.read(where)
         except FileNotFoundError:
-            raise InputError(f"{where} must stand beside {RECORD}, but is missing") from None
+            raise InputError(f"{where} must lie beside {RECORD}, but is missing") from None
         require_digest(weights, record, where)
         return weights
 
-    def _write_end(self, fingerprint: str, record: Record, weights: bytes | None) -> None:
+    def _write_result(self, fingerprint: str, record: Record, weights: bytes | None) -> None:
         if weights is not None:
             self.storage.write(f"{fingerprint}/{WEIGHTS}", weights)
             record = record | {"weights_sha256": digest(weights)}

@@ -1,11 +1,11 @@
-"""An entry's search: rounds of configurations, each a trial for every seed."""
+"""The search of an entry or prior: rounds of configurations, each with a trial for every seed."""
 
 import statistics
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from latentmill.errors import InputError
+from latentmill.config import TrainingConfig
 from latentmill.trials.space import Point, Space
 from latentmill.trials.trained_model import Record
 from latentmill.trials.trial import Trial
@@ -17,13 +17,13 @@ Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial, by the study and the configuration that ask for it."""
+    """A trial of a configuration in a study."""
 
-    study: str  # of an entry, or of a prior of an entry as entry/prior
-    configuration: str  # the fingerprint of its first trial, which those of its other seeds share
+    study: str  # the name of an entry, or `entry/prior`
+    configuration: str  # the fingerprint of its first trial, shared by the trials of the other seeds
     trial: Trial
     fingerprint: str
-    label: str  # to be read in a log
+    label: str  # for logs
 
     @property
     def entry(self) -> str:
@@ -31,59 +31,66 @@ class Planned:
 
     @property
     def prior(self) -> str | None:
-        """The name of the prior, if it is one."""
+        """The name of the prior; None for a model."""
         return self.study.partition("/")[2] or None
 
     @cached_property
     def shape(self) -> str | None:
-        """The trial's, found once: a plan compares those of all that wait."""
+        """Cached, because a plan compares the shapes of all waiting trials."""
         return self.trial.shape
+
+    @property
+    def epochs(self) -> int:
+        """At most; 0 for a closed form."""
+        return self.trial.training["epochs"] if self.trial.training else 0
 
 
 @dataclass
 class Study:
-    """A search in the space of an entry, or of a prior for its winner: its rounds, and the round that is open."""
+    """A search in one space: its rounds, of which one is open."""
 
-    name: str  # as that of `Planned`
+    name: str  # as in `Planned`
     space: Space
     rounds: Rounds
-    left: int  # configurations not yet asked for
+    left: int  # configurations of later rounds
     seeds: list[int]
-    features: str | None = None  # the digest of those that its trials are ranked in
-    parent: str | None = None  # the fingerprint of the winner, for a prior
+    features: str | None = None  # the digest of those that rank its trials
+    parent: str | None = None  # for a prior: the fingerprint of the winner
     configurations: list[list[Planned]] = field(default_factory=list)  # of the open round, a trial for each seed
     open: set[str] = field(default_factory=set)  # fingerprints of the round's trials that are not settled
 
+    def trials(self, point: Point, defaults: TrainingConfig, data_digest: str) -> list[Planned]:
+        """The trials of a configuration, one for each seed."""
+        configuration = self.space.configuration(point, defaults)
+        trials = [configuration.trial(seed, self.features, self.parent) for seed in self.seeds]
+        fingerprints = [trial.fingerprint(data_digest) for trial in trials]
+        label = f"{self.name} {configuration.label}".rstrip()
+        labels = [f"{label} seed={seed}" if len(trials) > 1 else label for seed in self.seeds]
+        return [
+            Planned(self.name, fingerprints[0], trial, fingerprint, each)
+            for trial, fingerprint, each in zip(trials, fingerprints, labels, strict=True)
+        ]
 
-def length(planned: Planned) -> int:
-    """In epochs allowed; 0 for a closed form."""
-    return (planned.trial.training or {"epochs": 0})["epochs"]
+    def next_points(self, scores: Scores) -> list[Point] | None:
+        """The points of the next round, given the scores of the last one; None at the end of the search."""
+        try:
+            points = self.rounds.send(scores) if self.configurations else next(self.rounds)
+        except StopIteration:
+            return None
+        self.left -= len(points)
+        return points
+
+    def stop(self) -> None:
+        """Plan no more rounds."""
+        self.left = 0
+        self.rounds.close()
+
+    def scores(self, records: dict[str, Record]) -> Scores:
+        """The scores of the open round; `records` may still lack some."""
+        return [_score([records.get(each.fingerprint) for each in trials]) for trials in self.configurations]
 
 
-def score(records: list[Record]) -> float | None:
-    """The mean criterion over the seeds; None unless all finished."""
-    if any(record["status"] != "finished" for record in records):
-        return None
-    return statistics.fmean(record["criterion"] for record in records)
-
-
-def quotas(sizes: list[int], limit: int | None) -> list[int]:
-    """How many of each entry's configurations fit into `limit`, taken in turn so that no entry is left out.
-
-    Raises:
-        InputError: there are more entries than `limit`.
-    """
-    if limit is None or sum(sizes) <= limit:
-        return sizes
-    if limit < len(sizes):
-        raise InputError(
-            f"params.yaml: train.max_trials must leave each of the {len(sizes)} entries a configuration with every "
-            f"seed, but leaves {limit} configurations"
-        )
-    taken = [0] * len(sizes)
-    while limit:
-        for index, size in enumerate(sizes):
-            if taken[index] < size and limit:
-                taken[index] += 1
-                limit -= 1
-    return taken
+def _score(records: list[Record | None]) -> float | None:
+    """The mean criterion over the seeds; None unless all have finished."""
+    criteria = [record["criterion"] for record in records if record and record["status"] == "finished"]
+    return statistics.fmean(criteria) if len(criteria) == len(records) else None

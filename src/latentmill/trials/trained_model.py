@@ -1,6 +1,6 @@
-"""A trained model as files: `model.safetensors` for the weights, `trial.json` for all that is said about it.
+"""A trained model as files: its weights in `model.safetensors`, its record in `trial.json`.
 
-Where an entry has none, `failed.json` stands in their place.
+An entry without a trained model has a `failed.json` instead.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Failure:
     """Why an entry has no model, or no evaluation."""
 
     reason: str
-    advice: str = ""  # what to do about it, where running the stage again may be all that it needs
+    advice: str = ""  # what to do, where running the stage again may be enough
 
     def __str__(self) -> str:
         return "; ".join(filter(None, (self.reason, self.advice)))
@@ -66,7 +66,7 @@ def load(folder: Path) -> TrainedModel:
 
 
 def save_untrained_prior(folder: Path, name: str, identity: Record) -> None:
-    """Write a prior that learns nothing below the model in `folder`; `identity` says of which trial it is."""
+    """Write a prior that learns nothing below the model in `folder`; `identity` is that of its trial."""
     parent, trial = load(folder), identity["trial"]
     assert isinstance(parent.model, Decodes)
     shape, classes = parent.model.code_shape, parent.record["classes"]
@@ -108,7 +108,7 @@ def rebuilt(record: Record, weights: bytes, where: str) -> TrainedModel:
 
 
 def save_failure(folder: Path, entry: str, failure: Failure, trials: list[Record]) -> None:
-    """Say in an existing folder why the entry has no model, and what became of its trials."""
+    """Write into an existing folder why the entry has no model, and how its trials ended."""
     write_json(folder / FAILED, {"entry": entry, **asdict(failure), "trials": trials})
 
 
@@ -153,7 +153,7 @@ def parse_record(content: bytes, where: str) -> Record:
 
 
 def require_digest(weights: bytes, record: Record, where: str) -> None:
-    """Raises InputError where the weights are not those that the record tells of."""
+    """Raises InputError where the weights are not those of the record."""
     if digest(weights) != record.get("weights_sha256"):
         raise InputError(f"{where} must have the digest that {RECORD} names, but it has another")
 

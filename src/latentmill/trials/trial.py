@@ -1,4 +1,4 @@
-"""What a trial is: a model to train, from hyperparameters and a seed alone."""
+"""A trial: a model to train, defined by its hyperparameters and a seed."""
 
 import hashlib
 import json
@@ -18,18 +18,18 @@ from latentmill.data.batches import Batches
 from latentmill.registry import Family
 from latentmill.trials import code
 
-# Of what a worker runs, the files that can't change what a trial comes to, and why.
+# The files of a worker that can't change the result of a trial, and why.
 NO_EFFECT = {
-    "__init__.py": "it says what an application may import",
-    "config.py": "what it declares enters the fingerprint by value, and its other sections train nothing",
+    "__init__.py": "it lists what an application may import",
+    "config.py": "the values of a trial enter its fingerprint, and other sections train nothing",
     "errors.py": "it prints errors",
-    "files.py": "it writes bytes that are given",
-    "memory.py": "it tells whether an error is for want of memory; such a trial is not finished",
+    "files.py": "it writes bytes",
+    "memory.py": "it recognises errors of too little memory; such a trial is not finished",
     "storage.py": "it reads and writes bytes that are checked by a digest",
     "cluster/__init__.py": "settings of Ray",
     "cluster/connection.py": "it finds the cluster",
-    "cluster/mapped.py": "images that are in the fingerprint, checked to be the same",
-    "trials/code.py": "it is the digest",
+    "cluster/mapped.py": "it maps images, whose digest is in the fingerprint",
+    "trials/code.py": "it computes the digest",
 }
 
 
@@ -37,12 +37,12 @@ NO_EFFECT = {
 class Trial:
     """One model to train: its name, hyperparameters, how they are optimised, and the seed of all randomness."""
 
-    model: str  # the name of a model, or with a `parent` of a prior
+    model: str  # or the prior, if there is a `parent`
     config: dict[str, Any]  # complete, as its `Config` dumps it
     training: dict[str, Any] | None  # complete, as `TrainingConfig` dumps it; None for a closed form
     seed: int
-    features: str | None = None  # the digest of those in which samples are compared; None: ranked by the criterion
-    parent: str | None = None  # for a prior: the fingerprint of the trial of whose codes it is
+    features: str | None = None  # the digest of those that rank it; None: it is ranked by its criterion
+    parent: str | None = None  # for a prior: the fingerprint of the model's trial
 
     @property
     def family(self) -> Family:
@@ -50,7 +50,7 @@ class Trial:
 
     @property
     def shape(self) -> str | None:
-        """Equal for trials that can be packed: those that differ in real numbers, the seed and when to end.
+        """Equal for trials that can be packed: those that differ by real numbers, seed and length.
 
         By the contract such numbers are tensors. None for a closed form, which has no steps.
         """
@@ -61,14 +61,26 @@ class Trial:
         return json.dumps([self.model, self.features, self.parent, fixed], sort_keys=True)
 
     def fingerprint(self, data_digest: str) -> str:
-        """16 hexadecimal digits that name this trial on this data, under the present code and libraries."""
+        """16 hexadecimal digits that identify this trial on this data, with the present code and libraries."""
         content = {"trial": self.__dict__, "data": data_digest}
         content |= {"code": code_digest(self.family, self.model), "libraries": libraries()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    def build_model(self, examples: Batches, classes: int) -> Model:
+        """The model with the trial's initial weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = registry.build(self.family, self.model, self.config, examples.shape, classes)
+        return model.to(examples.device)
+
+    @property
+    def training_config(self) -> TrainingConfig:
+        """Of a trial with `training`."""
+        return TrainingConfig.model_validate(self.training)
+
 
 def identity(trial: Trial, fingerprint: str, data_digest: str) -> dict[str, Any]:
-    """What a record says of which trial it is of."""
+    """The part of a record that identifies its trial."""
     return {"fingerprint": fingerprint, "trial": asdict(trial), "data_digest": data_digest}
 
 
@@ -79,27 +91,15 @@ def code_digest(family: Family, name: str) -> str:
 
 
 def code_files(family: Family, name: str) -> set[Path]:
-    """All that a worker runs to train it, but for `NO_EFFECT`. No import leads to other models and priors."""
+    """All that a worker runs to train it, except `NO_EFFECT`. No import leads to other models and priors."""
     package = code.SOURCE / "latentmill"
     without = {package / each for each in NO_EFFECT}
     own = package / family / f"{name}.py"
-    return code.imported_files(own, package / "cluster" / "worker.py", but=without, by_name=True)
+    return code.imported_files(own, package / "cluster" / "worker.py", excluding=without, by_name=True)
 
 
 @cache
 def libraries() -> dict[str, str]:
-    """The versions of what computes a trial, without what a build adds to them: `2.13.0` of `2.13.0+cpu`."""
+    """The versions of the libraries that train, without local suffixes: `2.13.0` of `2.13.0+cpu`."""
     found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
     return {name: each.partition("+")[0] for name, each in found.items()}
-
-
-def model_of(trial: Trial, examples: Batches, classes: int) -> Model:
-    """The weights that the trial starts with."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trial.seed)
-        model = registry.build(trial.family, trial.model, trial.config, examples.shape, classes)
-    return model.to(examples.device)
-
-
-def config_of(trial: Trial) -> TrainingConfig:
-    return TrainingConfig.model_validate(trial.training)

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 from latentmill.data.collection import Dropped, Item
 from latentmill.data.dataset import SPLITS
-from latentmill.data.preparation.intake import Taken
+from latentmill.data.preparation.intake import Intake
 from latentmill.data.preparation.sufficiency import RARE
 
 
-def without_unlabelled(taken: Taken, may_drop: int) -> Taken:
+def without_unlabelled(intake: Intake, may_drop: int) -> Intake:
     """Without the images that have no label, where others have one and these are at most `may_drop`."""
-    places = [place for place, item in enumerate(taken.items) if item.label is not None]
-    lacking = len(taken.items) - len(places)
+    places = [place for place, item in enumerate(intake.items) if item.label is not None]
+    lacking = len(intake.items) - len(places)
     if not places or not 0 < lacking <= may_drop:
-        return taken
-    dropped = [Dropped(item.name, "no label") for item in taken.items if item.label is None]
-    items = [taken.items[place] for place in places]
-    return replace(taken, rows=taken.rows[places], items=items, dropped=taken.dropped + dropped)
+        return intake
+    dropped = [Dropped(item.name, "no label") for item in intake.items if item.label is None]
+    items = [intake.items[place] for place in places]
+    return replace(intake, rows=intake.rows[places], items=items, dropped=intake.dropped + dropped)
 
 
 def class_names(items: dict[str, list[Item]]) -> tuple[list[str] | None, list[str]]:

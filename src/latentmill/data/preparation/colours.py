@@ -45,17 +45,17 @@ def shallow(image: Image.Image) -> Converted:
 
 def plain(image: Image.Image) -> Converted:
     """An image of at most 8 bits a channel in one of the modes `PLAIN`, in sRGB."""
-    told = list[str]()
+    conversions = list[str]()
     if image.mode in ("P", "PA") or (image.mode in ("1", "L", "RGB") and "transparency" in image.info):
-        told.append("palette resolved" if image.mode in ("P", "PA") else "transparent colour to alpha")
+        conversions.append("palette resolved" if image.mode in ("P", "PA") else "transparent colour to alpha")
         image = _without_palette(image)
     elif image.mode == "1":
         image = image.convert("L")
     image, converted = _to_srgb(image)
     if image.mode not in PLAIN:
-        told.append(f"{image.mode} to RGB")
+        conversions.append(f"{image.mode} to RGB")
         image = image.convert("RGBA" if image.mode in ("RGBa", "La") else "RGB")
-    return image, (*told, *converted)
+    return image, (*conversions, *converted)
 
 
 def _without_palette(image: Image.Image) -> Image.Image:

@@ -35,7 +35,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright image in one of the modes L, LA, RGB and RGBA, and how it came to that."""
+    """An upright image in one of the modes L, LA, RGB and RGBA, and the conversions that made it."""
 
     image: Image.Image
     format: str
@@ -51,7 +51,9 @@ def decode(content: bytes) -> Decoded:
         NoImageError: there is none, or it is damaged, too large, or of values whose meaning is not known.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large images, odd EXIF and profiles: told as reasons here
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow warns about large images, odd EXIF and profiles, which are reasons to drop here
         image = _opened(content)
         mode, name = image.mode, str(image.format)
         try:

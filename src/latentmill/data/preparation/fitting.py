@@ -29,17 +29,17 @@ class Target:
 
 def fitted(image: Image.Image, target: Target) -> tuple[Bytes, tuple[str, ...]]:
     """An image of mode L, LA, RGB or RGBA as uint8 C×H×W, and what was done to it."""
-    told = list[str]()
+    conversions = list[str]()
     if image.mode in ("LA", "RGBA") and target.channels != 4:
-        told.append("alpha laid on the background")
+        conversions.append("alpha laid on the background")
         image = _opaque(image, target.background)
     if image.size != (target.width, target.height):
-        told.append(_change(image.size, target))
+        conversions.append(_change(image.size, target))
         image = _resized(image, target)
     if image.mode != MODES[target.channels]:
         image = image.convert(MODES[target.channels])
     pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
-    return without_hidden(pixels, target.background), tuple(told)
+    return without_hidden(pixels, target.background), tuple(conversions)
 
 
 def without_hidden(pixels: Bytes, background: tuple[int, int, int]) -> Bytes:

@@ -20,8 +20,8 @@ from latentmill.data.collection import (
     Item,
     NoImageError,
     NotAnImageError,
+    OnProgress,
     Pixels,
-    Tell,
     UnreadableError,
 )
 from latentmill.data.preparation.decoding import decode
@@ -33,7 +33,7 @@ SOURCE_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 class Outcome(NamedTuple):
-    """What became of one item."""
+    """What was decoded of one item, or why not."""
 
     reason: str | None  # why it is dropped; None where its pixels are in the array
     is_image: bool = True  # it claims to be one
@@ -61,7 +61,7 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
-class Taken:
+class Intake:
     """The images of a collection, decoded."""
 
     images: Bytes  # M×C×H×W, mapped from disk; the rows of dropped images are 0
@@ -72,18 +72,18 @@ class Taken:
     is_grey: bool  # of every kept image all channels are equal
 
 
-def take(collection: Collection, target: Target, path: Path, processes: int, tell: Tell) -> Taken:
-    """Decode into a new .npy file at `path`; `tell` is called as it goes on.
+def decode_all(collection: Collection, target: Target, path: Path, processes: int, progress: OnProgress) -> Intake:
+    """Decode into a new .npy file at `path`; `progress` is called as it goes on.
 
     `processes` decode at a time; 0 decodes in this one.
     """
     count = len(collection.items)
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *target.shape))
     if isinstance(collection, Files):
-        outcomes = _decoded(collection, target, path, processes, tell)
+        outcomes = _decoded(collection, target, path, processes, progress)
     else:
         assert isinstance(collection, Pixels)
-        outcomes = _converted(collection, target, images, tell)
+        outcomes = _converted(collection, target, images, progress)
     kept, dropped, facts, is_grey = [], list(collection.dropped), Facts(), True
     for row, (item, found) in enumerate(zip(collection.items, outcomes, strict=True)):
         if found.reason is None:
@@ -92,10 +92,10 @@ def take(collection: Collection, target: Target, path: Path, processes: int, tel
             is_grey = is_grey and found.is_grey
         else:
             dropped.append(Dropped(item.name, found.reason, counts=item.is_named_image or found.is_image))
-    return Taken(images, np.array(kept, np.int64), [collection.items[row] for row in kept], dropped, facts, is_grey)
+    return Intake(images, np.array(kept, np.int64), [collection.items[row] for row in kept], dropped, facts, is_grey)
 
 
-def _decoded(collection: Files, target: Target, path: Path, processes: int, tell: Tell) -> list[Outcome]:
+def _decoded(collection: Files, target: Target, path: Path, processes: int, progress: OnProgress) -> list[Outcome]:
     work = enumerate(_contents(collection) if collection.in_order else collection.locators)
     read = _given if collection.in_order else collection.read
     tasks = _chunks(work)
@@ -105,7 +105,7 @@ def _decoded(collection: Files, target: Target, path: Path, processes: int, tell
         for (row, _), outcome in zip(task, outcomes or [Outcome("it ends the decoder's process")], strict=True):
             found[row] = outcome
         done += len(task)
-        tell("images decoded", done, len(found))
+        progress("images decoded", done, len(found))
     return found
 
 
@@ -161,7 +161,7 @@ def _is_grey(image: Bytes) -> bool:
     return len(image) == 1 or bool((first == first[:1]).all() and (image[:3] == image[:1]).all())
 
 
-def _converted(collection: Pixels, target: Target, images: Bytes, tell: Tell) -> list[Outcome]:
+def _converted(collection: Pixels, target: Target, images: Bytes, progress: OnProgress) -> list[Outcome]:
     channels, height, width = collection.shape
     mode, size = SOURCE_MODES[channels], (width, height)
     found = []
@@ -175,7 +175,7 @@ def _converted(collection: Pixels, target: Target, images: Bytes, tell: Tell) ->
             else:
                 images[row], changes = fitted(_picture(pixels), target)
             found.append(Outcome(None, True, "array", mode, size, changes, _is_grey(images[row])))
-        tell("images converted", len(found), len(collection.items))
+        progress("images converted", len(found), len(collection.items))
     return found
 
 

@@ -1,4 +1,4 @@
-"""How alike two images look: as thumbnails that are quick to search, and as pixels, whatever was done to one of them.
+"""How similar two images look: as thumbnails that are quick to search, and as pixels, whatever was done to one of them.
 
 Each view of an image is linear in its pixels, rows and columns apart: left @ image @ right.T.
 """
@@ -57,8 +57,8 @@ def differences(
     inner = slice(None) if shift == UNMOVED else slice(1, -1)
     for start in range(0, len(queries), looks.block):
         of = slice(start, start + looks.block)
-        asked, place = np.unique(queries[of], return_inverse=True)
-        a, soft_a = (view[place][..., inner, inner] for view in looks.pixels(ours[asked], shift))
+        unique, place = np.unique(queries[of], return_inverse=True)
+        a, soft_a = (view[place][..., inner, inner] for view in looks.pixels(ours[unique], shift))
         b, soft_b = (view[..., inner, inner] for view in looks.pixels(images[rows[of]]))
         nearest = _to_segment(a, b, soft_b), _to_segment(b, a, soft_a)
         least = np.minimum(*nearest) if looks.may_move else _to_segment(a, b, b)

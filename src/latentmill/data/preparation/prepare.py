@@ -14,11 +14,11 @@ import numpy as np
 
 from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
-from latentmill.data.collection import Collection, Item, Tell
+from latentmill.data.collection import Collection, Item, OnProgress
 from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.classes import class_counts, class_names, without_unlabelled
-from latentmill.data.preparation.duplicates import Twins, without_copies
-from latentmill.data.preparation.intake import Taken, take
+from latentmill.data.preparation.duplicates import Duplicates, without_copies
+from latentmill.data.preparation.intake import Intake, decode_all
 from latentmill.data.preparation.limit import MIN_IMAGES, limited
 from latentmill.data.preparation.splits import Rows, numbered_groups, split
 from latentmill.data.preparation.sufficiency import too_small_for
@@ -32,10 +32,10 @@ from latentmill.runtime.images import grid, png
 SHOWN, COLUMNS = 64, 16  # images on the contact sheet
 
 
-def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None = None) -> dict[str, Any]:
-    """Write the data set that `config` asks for into `folder`, an empty one; returns the manifest.
+def prepare(config: DataConfig, folder: Path, progress: OnProgress, processes: int | None = None) -> dict[str, Any]:
+    """Write the data set of `config` into the empty `folder`; returns the manifest.
 
-    `tell` is called as the work goes on; `processes` decode at a time, by default one a core.
+    `progress` is called now and then; `processes` decode in parallel, by default one per core.
 
     Raises:
         InputError: the source has no such images, more of them are unreadable than may be, or too few are left.
@@ -46,14 +46,14 @@ def prepare(config: DataConfig, folder: Path, tell: Tell, processes: int | None 
     shape = target(collection, config)
     _require_room(folder, len(collection.items) * prod(shape.shape))
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
-        taken = take(collection, shape, Path(scratch) / "all.npy", processes, tell)
-        unusable, total = _unusable(taken, listed)
-        _require_readable(taken, unusable, total, config.max_dropped)
+        intake = decode_all(collection, shape, Path(scratch) / "all.npy", processes, progress)
+        unusable, total = _unusable(intake, listed)
+        _require_readable(intake, unusable, total, config.max_dropped)
         drawn = len(collection.items) / len(listed.items)
-        taken = without_unlabelled(taken, floor(drawn * (config.max_dropped * total - unusable)))
-        rows, twins = _split(taken, config, tell)
-        manifest = _write(folder, taken, rows, twins, config, collection, tell)
-    write_text(folder / dataset.DROPPED, _dropped_csv(taken, twins))
+        intake = without_unlabelled(intake, floor(drawn * (config.max_dropped * total - unusable)))
+        rows, duplicates = _split(intake, config, progress)
+        manifest = _write(folder, intake, rows, duplicates, config, collection, progress)
+    write_text(folder / dataset.DROPPED, _dropped_csv(intake, duplicates))
     write_json(folder / dataset.MANIFEST, manifest)
     return manifest
 
@@ -66,21 +66,21 @@ def _require_room(folder: Path, size: int) -> None:
         raise InputError(f"images need {needed / 1e9:.3g} GB, while they are prepared, but {got}")
 
 
-def _unusable(taken: Taken, listed: Collection) -> tuple[float, int]:
+def _unusable(intake: Intake, listed: Collection) -> tuple[float, int]:
     """Of how many that should be images, how many can't be used.
 
     Of a limited number, those that can't be decoded stand for as large a share of all that are `listed`.
     """
     before = sum(each.counts for each in listed.dropped)
-    later = sum(each.counts for each in taken.dropped) - before
-    tried = len(taken.items) + len(taken.dropped) - len(listed.dropped)
+    later = sum(each.counts for each in intake.dropped) - before
+    tried = len(intake.items) + len(intake.dropped) - len(listed.dropped)
     return before + later * len(listed.items) / max(tried, 1), before + len(listed.items)
 
 
-def _require_readable(taken: Taken, unusable: float, total: int, most: float) -> None:
+def _require_readable(intake: Intake, unusable: float, total: int, most: float) -> None:
     """Raises: InputError: a larger share of what should be images than `most` can't be used."""
-    counted = [each for each in taken.dropped if each.counts]
-    if unusable > most * total or not taken.items:
+    counted = [each for each in intake.dropped if each.counts]
+    if unusable > most * total or not intake.items:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(kinds(counted)).most_common(3))
         share = f"{unusable:.0f} of {total} images ({unusable / max(total, 1):.1%})"
         rule = f"at most {most:.1%} of the images may be unreadable (data.max_dropped)"
@@ -88,19 +88,19 @@ def _require_readable(taken: Taken, unusable: float, total: int, most: float) ->
         raise InputError(f"{rule}, but {share} are: {reasons}{first}")
 
 
-def _split(taken: Taken, config: DataConfig, tell: Tell) -> tuple[Rows, dict[str, Twins]]:
-    """Rows of `taken.images` by split, and the copies that were left out."""
-    dealt = {name: taken.rows[places] for name, places in split(taken.items, config).items()}
-    rows, twins = without_copies(taken.images, dealt, config.drop_near_duplicates, tell)
+def _split(intake: Intake, config: DataConfig, progress: OnProgress) -> tuple[Rows, dict[str, Duplicates]]:
+    """Rows of `intake.images` by split, and the copies that were left out."""
+    dealt = {name: intake.rows[places] for name, places in split(intake.items, config).items()}
+    rows, duplicates = without_copies(intake.images, dealt, config.drop_near_duplicates, progress)
     for name, kept in rows.items():
         if len(kept) < MIN_IMAGES:
-            dropped = f"{len(twins[name].rows)} dropped as copies from an earlier split"
-            found = f"{len(kept)} of {len(taken.rows)} images, {dropped}{_of_groups(taken.items)}"
+            dropped = f"{len(duplicates[name].rows)} dropped as copies from an earlier split"
+            found = f"{len(kept)} of {len(intake.rows)} images, {dropped}{_group_count(intake.items)}"
             raise InputError(f"{name} must have at least {MIN_IMAGES} images, but has {found}")
-    return rows, twins
+    return rows, duplicates
 
 
-def _of_groups(items: list[Item]) -> str:
+def _group_count(items: list[Item]) -> str:
     """That images come in groups, where that may be why a split is too small."""
     groups = {item.group for item in items if item.group is not None}
     return f"; each of {len(groups)} groups (data.group) is in one split" if groups else ""
@@ -108,19 +108,20 @@ def _of_groups(items: list[Item]) -> str:
 
 def _write(
     folder: Path,
-    taken: Taken,
+    intake: Intake,
     rows: Rows,
-    twins: dict[str, Twins],
+    duplicates: dict[str, Duplicates],
     config: DataConfig,
     collection: Collection,
-    tell: Tell,
+    progress: OnProgress,
 ) -> dict[str, Any]:
-    channels = 1 if config.channels == "auto" and taken.is_grey else taken.images.shape[1]
+    channels = 1 if config.channels == "auto" and intake.is_grey else intake.images.shape[1]
     digests = {
-        name: dataset.write_images(folder / f"{name}.npy", taken.images, rows[name], channels, tell) for name in SPLITS
+        name: dataset.write_images(folder / f"{name}.npy", intake.images, rows[name], channels, progress)
+        for name in SPLITS
     }
-    places = {int(row): place for place, row in enumerate(taken.rows)}
-    items = {name: [taken.items[places[row]] for row in rows[name].tolist()] for name in SPLITS}
+    places = {int(row): place for place, row in enumerate(intake.rows)}
+    items = {name: [intake.items[places[row]] for row in rows[name].tolist()] for name in SPLITS}
     classes, notes = class_names(items)
     if classes is not None:
         index = {name: place for place, name in enumerate(classes)}
@@ -130,18 +131,18 @@ def _write(
     groups = numbered_groups(items["train"])
     if groups is not None:
         dataset.write_groups(folder, groups)
-    _write_contact_sheet(folder, taken.images[:, :channels], rows["train"], config.seed)
+    _write_contact_sheet(folder, intake.images[:, :channels], rows["train"], config.seed)
     counts = {name: len(rows[name]) for name in SPLITS}
     by_class = {} if classes is None else class_counts(classes, items)
     return {
         "source": config.source,
         "description": collection.description,
-        "shape": [channels, *taken.images.shape[2:]],
+        "shape": [channels, *intake.images.shape[2:]],
         "counts": counts,
         "classes": classes,
         "class_counts": by_class,
-        "duplicates_dropped": {name: len(twins[name].rows) for name in SPLITS},
-        "intake": seen(taken),
+        "duplicates_dropped": {name: len(duplicates[name].rows) for name in SPLITS},
+        "intake": seen(intake),
         "too_small_for": too_small_for(counts, by_class),
         "notes": notes,
         "digests": digests,
@@ -149,14 +150,14 @@ def _write(
     }
 
 
-def _dropped_csv(taken: Taken, twins: dict[str, Twins]) -> str:
+def _dropped_csv(intake: Intake, duplicates: dict[str, Duplicates]) -> str:
     """Every file that is not in the prepared data set, with its reason."""
-    names = {int(row): item.name for row, item in zip(taken.rows, taken.items, strict=True)}
+    names = {int(row): item.name for row, item in zip(intake.rows, intake.items, strict=True)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("name", "reason"))
-    writer.writerows((each.name, each.reason) for each in taken.dropped)
-    for name, found in twins.items():
+    writer.writerows((each.name, each.reason) for each in intake.dropped)
+    for name, found in duplicates.items():
         for row, original in zip(found.rows.tolist(), found.originals.tolist(), strict=True):
             writer.writerow((names[row], f"in {name}, but a copy of {names[original]} in an earlier split"))
     return text.getvalue()

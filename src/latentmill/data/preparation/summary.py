@@ -5,22 +5,22 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from latentmill.data.collection import Dropped
-from latentmill.data.preparation.intake import Taken
+from latentmill.data.preparation.intake import Intake
 from latentmill.runtime.text import one_line
 
-COMMONEST = 10  # sizes and classes that are told one by one
+COMMONEST = 10  # sizes and classes that are listed one by one
 Say = Callable[[str], None]
 
 
-def seen(taken: Taken) -> dict[str, Any]:
-    """How many files there were, what became of them, and what they were."""
-    facts = taken.facts
+def seen(intake: Intake) -> dict[str, Any]:
+    """How many files there were, how many were used, and their formats."""
+    facts = intake.facts
     sizes = dict(facts.sizes.most_common(COMMONEST))
     others = sum(facts.sizes.values()) - sum(sizes.values())
     return {
-        "files": len(taken.items) + len(taken.dropped),
-        "dropped": len(taken.dropped),
-        "reasons": dict(Counter(kinds(taken.dropped)).most_common()),
+        "files": len(intake.items) + len(intake.dropped),
+        "dropped": len(intake.dropped),
+        "reasons": dict(Counter(kinds(intake.dropped)).most_common()),
         "formats": dict(facts.formats.most_common()),
         "modes": dict(facts.modes.most_common()),
         "sizes": sizes | ({"other": others} if others else {}),

@@ -13,12 +13,12 @@ from latentmill.errors import InputError
 
 PROBED = 500  # images whose headers are read for the commonest size
 COMMON, MANY = 0.05, 40  # share of images that the commonest size must have, where there are so many
-LARGEST_SIDE = 512  # pixels, that a size which nobody asked for may have
+LARGEST_SIDE = 512  # pixels, of a size that is not set
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 
 
 def target(collection: Collection, config: DataConfig) -> Target:
-    """The shape that is asked for, or the commonest size; colour, where grey is not asked for or known.
+    """The shape in `data`, or the commonest size; colour, unless grey is set or known.
 
     Raises:
         InputError: no image can be read, or no size is common, or the commonest is not one to learn from here.

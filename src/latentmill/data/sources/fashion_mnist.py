@@ -53,8 +53,8 @@ def load(config: DataConfig) -> Collection:
         raise InputError(f"{folder}: training and test images must be of one size, but are {sizes}")
     items = [
         Item(f"{part} {row}", CLASSES[label] if label < len(CLASSES) else str(label), split=split)
-        for (part, split), of_part in zip(PARTS.items(), labels, strict=True)
-        for row, label in enumerate(of_part.tolist())
+        for (part, split), part_labels in zip(PARTS.items(), labels, strict=True)
+        for row, label in enumerate(part_labels.tolist())
     ]
     description = f"Fashion-MNIST, articles of clothing in 10 classes, from {folder}"
     return Loaded(description, items, images=np.concatenate(images))

@@ -27,7 +27,7 @@ def load(config: DataConfig) -> Collection:
     """The images below data.path.
 
     Raises:
-        InputError: data.path is no folder, or its metadata is damaged or lacks what `config` asks for.
+        InputError: data.path is no folder, or its metadata is damaged or lacks a column of `config`.
     """
     root = _root(config)
     listed = list(walk(root))

@@ -13,7 +13,7 @@ from latentmill.errors import InputError
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"  # the column of a metadata file that names the image
-LABEL_COLUMNS = ("label", "class", "category", "cls")  # taken for labels where data.label is auto
+LABEL_COLUMNS = ("label", "class", "category", "cls")  # used as labels where data.label is auto
 SIDECARS = (".cls", ".json", ".txt")
 Read = Callable[[str], bytes]
 Rows = dict[str, dict[str, Any]]  # path of an image -> its columns
@@ -64,7 +64,7 @@ def same_name(path: str) -> str:
 
 
 def sidecar_rows(paths: list[str], read: Read, is_image: Callable[[str], bool]) -> Sidecars:
-    """What WebDataset's files beside each image say; a damaged one is told and costs its own sample alone."""
+    """What WebDataset's files beside each image say; a damaged one is listed, and drops only its own sample."""
     by_key: dict[str, list[str]] = {}
     for path in paths:
         by_key.setdefault(_key(path), []).append(path)

@@ -15,7 +15,7 @@ FOLLOWED = {
 
 
 def require_followed(config: DataConfig) -> None:
-    """Raises: InputError: a setting asks for what the source can't follow."""
+    """Raises InputError where the source does not have a setting."""
     for key, (plain, sources, why) in FOLLOWED.items():
         value = getattr(config, key)
         if value not in plain and config.source not in sources:

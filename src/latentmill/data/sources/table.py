@@ -112,12 +112,12 @@ def _names(path: Path, config: DataConfig) -> tuple[Names, Names]:
     return _column(path, label, schema), _column(path, config.group, schema)
 
 
-def _require_column(asked: str | int | None, key: str, schema: pa.Schema, path: Path) -> None:
-    if isinstance(asked, int):
-        raise InputError(f"data.{key} must be a column for the source table, but got {asked}")
-    if asked not in (None, "auto") and asked not in schema.names:
+def _require_column(column: str | int | None, key: str, schema: pa.Schema, path: Path) -> None:
+    if isinstance(column, int):
+        raise InputError(f"data.{key} must be a column for the source table, but got {column}")
+    if column not in (None, "auto") and column not in schema.names:
         known = ", ".join(schema.names)
-        raise InputError(f"data.{key} must be a column of {path}, but {asked!r} is none of {known}")
+        raise InputError(f"data.{key} must be a column of {path}, but {column!r} is none of {known}")
 
 
 def _require_images(kind: pa.DataType, name: str, path: Path) -> None:

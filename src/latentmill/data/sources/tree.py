@@ -50,7 +50,7 @@ def images(paths: list[str], read: Read, config: DataConfig, where: str, sidecar
     `sidecars` looks for files beside each image that have its name and end in .cls, .json or .txt.
 
     Raises:
-        InputError: a metadata file is damaged, or the tree has no such column or folder level as `config` asks for.
+        InputError: a metadata file is damaged, or the tree lacks a column or folder level of `config`.
     """
     dropped: list[Dropped] = []
     visible = [path for path in sorted(paths) if _is_visible(path, dropped)]
@@ -96,10 +96,10 @@ class _Names:
         self.placed, self.rows, self.where, self.group = placed, rows, where, config.group
         self.columns = dict.fromkeys(key for row in rows.values() for key in row)
         self.label = self._automatic() if config.label == "auto" else config.label
-        for key, asked in (("label", self.label), ("group", self.group)):
-            if isinstance(asked, str) and asked not in self.columns:
+        for key, column in (("label", self.label), ("group", self.group)):
+            if isinstance(column, str) and column not in self.columns:
                 known = ", ".join(map(str, self.columns)) or "there is none"
-                raise InputError(f"data.{key} must be a column of the metadata of {where}, but got {asked!r}: {known}")
+                raise InputError(f"data.{key} must be a column of the metadata of {where}, but got {column!r}: {known}")
 
     def of(self, place: _Place) -> tuple[str | None, str | None]:
         """The label and the group."""
@@ -111,22 +111,22 @@ class _Names:
         if column is not None:
             return column
         parents = Counter(posixpath.dirname(each.below) for each in self.placed if is_named_image(each.path))
-        strays = parents.pop("", 0)  # such as a logo: dropped later, for want of a label, where they are few
+        strays = parents.pop("", 0)  # such as a logo: dropped later, because it has no label, where they are few
         return 0 if len(parents) > 1 and strays < parents.total() else None
 
-    def _name(self, asked: str | int | None, place: _Place, key: str) -> str | None:
+    def _name(self, column: str | int | None, place: _Place, key: str) -> str | None:
         """Of a column of the image's row, or of its folder at a level, 1 being the first below the root."""
-        if asked is None:
+        if column is None:
             return None
-        if isinstance(asked, str):
-            return as_text(self.rows.get(same_name(place.path), {}).get(asked))
+        if isinstance(column, str):
+            return as_text(self.rows.get(same_name(place.path), {}).get(column))
         folders = place.below.split("/")[:-1]
-        if asked == 0:
+        if column == 0:
             return folders[-1] if folders else None
-        if asked > len(folders):
-            needs = f"{key}: {asked} needs images {asked} folders deep in {self.where}"
+        if column > len(folders):
+            needs = f"{key}: {column} needs images {column} folders deep in {self.where}"
             raise InputError(f"{needs}, but got {place.path}")
-        return folders[asked - 1]
+        return folders[column - 1]
 
 
 def is_named_image(path: str) -> bool:
@@ -144,7 +144,7 @@ def _is_visible(path: str, dropped: list[Dropped]) -> bool:
 
 
 def _placed(path: str, config: DataConfig) -> _Place:
-    """`below` is empty where splits are asked for and the file lies in none."""
+    """`below` is empty where splits are folders and the file lies in none."""
     if config.splits != "folders":
         return _Place(path, path, None)
     first, _, rest = path.partition("/")

@@ -1,0 +1,104 @@
+"""The studies of params.yaml: one for each entry of the ladder, then one for each prior of an entry's winner."""
+
+from latentmill import registry
+from latentmill.config import EntryConfig, Params
+from latentmill.contract import Decodes, Encodes
+from latentmill.errors import InputError
+from latentmill.trials.ranking import is_ranked_by_distance
+from latentmill.trials.space import Space, space
+from latentmill.trials.study import Planned, Rounds, Study, Suggest
+
+DEFAULT_PRIORS = ["normal"]  # of an entry that lists none
+
+
+class Ladder:
+    """Makes studies. Priors that learn nothing, such as `normal`, need no trial and are kept apart."""
+
+    def __init__(self, params: Params, suggest: Suggest, features: str | None) -> None:
+        """`suggest` makes the rounds of an adaptive search.
+
+        `features` is the digest of those that rank trials; None where none is ranked by distance.
+
+        Raises:
+            InputError: an entry names an unknown model, prior or key, or a search space breaks a rule.
+        """
+        self.params, self.config, self._suggest = params, params.train, suggest
+        entries = {name: params.entry(name) for name in params.ladder}
+        self._spaces = {name: space(name, content) for name, content in params.ladder.items()}
+        self._features = {name: features if is_ranked_by_distance(entry) else None for name, entry in entries.items()}
+        self._priors = {name: self._prior_spaces(name, entry) for name, entry in entries.items()}
+
+    def entry_studies(self) -> list[Study]:
+        """Raises InputError where `train.max_trials` leaves an entry no trial."""
+        limit, seeds = self.config.max_trials, self.config.seeds
+        sizes = [self._size(each) for each in self._spaces.values()]
+        counts = quotas(sizes, None if limit is None else limit // len(seeds))
+        return [
+            Study(name, each, self._rounds(each, count), count, seeds, self._features[name])
+            for (name, each), count in zip(self._spaces.items(), counts, strict=True)
+        ]
+
+    def prior_studies(self, winner: Planned, learn: bool = True) -> list[Study]:
+        """The studies of the priors of an entry's winner: of those that learn, or of the others."""
+        studies = []
+        for each in self._select_priors(winner.entry, learn):
+            name, count, seeds = f"{winner.entry}/{each.name}", self._size(each), [winner.trial.seed]
+            studies.append(Study(name, each, self._rounds(each, count), count, seeds, parent=winner.fingerprint))
+        return studies
+
+    def prior_trials(self, entry: str) -> int:
+        """How many trials the priors of an entry's winner will have."""
+        return sum(self._size(each) for each in self._select_priors(entry, learn=True))
+
+    def _select_priors(self, entry: str, learn: bool) -> list[Space]:
+        return [each for each in self._priors[entry] if registry.find("priors", each.model).learns == learn]
+
+    def _prior_spaces(self, name: str, entry: EntryConfig) -> list[Space]:
+        """Raises InputError where an entry lists priors, but its model has no codes."""
+        model = registry.find("models", entry.model)
+        if issubclass(model, Encodes) and issubclass(model, Decodes):
+            chosen = entry.priors or DEFAULT_PRIORS
+            return [space(prior, self.params.priors.get(prior, {}), "priors") for prior in chosen]
+        if entry.priors:
+            rule = "must be left out where a model has no codes of images to learn from"
+            raise InputError(f"params.yaml: ladder.{name}.priors {rule}, but got {entry.priors} for {entry.model}")
+        return []
+
+    def _size(self, searched: Space) -> int:
+        """The number of its configurations."""
+        return (searched.samples or 1) if self._is_adaptive(searched) else len(searched)
+
+    def _is_adaptive(self, searched: Space) -> bool:
+        """Whether its later configurations depend on the scores of earlier ones."""
+        return self.config.search != "random" and bool(searched.sampled)
+
+    def _rounds(self, searched: Space, count: int) -> Rounds:
+        if self._is_adaptive(searched):
+            return self._suggest(searched, count, self.config.sampling_seed)
+        return _one_round(searched, count, self.config.sampling_seed)
+
+
+def _one_round(searched: Space, count: int, seed: int) -> Rounds:
+    yield [point for point, _ in zip(searched.points(seed), range(count), strict=False)]
+
+
+def quotas(sizes: list[int], limit: int | None) -> list[int]:
+    """How many of each entry's configurations fit into `limit`, assigned in turn so that no entry is left out.
+
+    Raises:
+        InputError: there are more entries than `limit`.
+    """
+    if limit is None or sum(sizes) <= limit:
+        return sizes
+    if limit < len(sizes):
+        raise InputError(
+            f"params.yaml: train.max_trials must leave each of the {len(sizes)} entries a configuration with every "
+            f"seed, but leaves {limit} configurations"
+        )
+    assigned = [0] * len(sizes)
+    while limit:
+        for index, size in enumerate(sizes):
+            if assigned[index] < size and limit:
+                assigned[index] += 1
+                limit -= 1
+    return assigned

@@ -8,56 +8,40 @@ from test_results import outcome
 from latentmill import heartbeat
 from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.errors import InputError
-from latentmill.trials.running import UnfitError
 from latentmill.trials.trained_model import Failure, failure
 
 
-@pytest.fixture
-def train(stage, monkeypatch):
-    """The stage train, in which of some trials, by fingerprint, priors can't be fitted."""
-    module = stage("train")
+class Plan:
+    """What the stage train looks at of a plan whose trials have ended."""
 
-    def bring_home(store, fingerprint, folder, images, val):
-        if fingerprint in module.unfit:
-            raise UnfitError(f"components must be fewer, but got {fingerprint}")
+    def __init__(self, *given):
+        self.planned = [each.planned for each in given]
+        self.records = {each.planned.fingerprint: each.record for each in given}
+        self.store, self.data_digest = self, "a" * 64
+
+    def untrained_priors(self, winner):
+        return []
+
+    def fetch(self, fingerprint, folder):
         (folder / "trial.json").write_text(fingerprint)
 
-    def tried(*given):
-        return [each for each in given if each.record.setdefault("fingerprint", each.planned.fingerprint)]
 
-    monkeypatch.setattr(module, "bring_home", bring_home)
-    monkeypatch.setattr(module, "read_split", lambda folder, split: None)
-    monkeypatch.setattr(module, "Batches", lambda images: images)
-    module.tried = tried
-    return module
-
-
-def test_where_the_winners_priors_cannot_be_fitted_the_next_in_rank_wins(train, tmp_path, capfd):
-    train.unfit = {"1", "2"}
-    tried = train.tried(*(outcome("a", str(number), float(number)) for number in (1, 2, 3, 4)))
-    train.write(tried, store=None)
-    assert (tmp_path / "models/a/trial.json").read_text() == "3"
-    winners = [line.split(",")[1] for line in (tmp_path / "trials.csv").read_text().splitlines() if ",yes," in line]
-    assert winners == ["3"]
-    assert {line.split(",")[1] for line in (tmp_path / "curves.csv").read_text().splitlines()[1:]} == {"3"}
-    assert "models/a: a is passed over: components must be fewer, but got 1" in capfd.readouterr().out
-
-
-def test_an_entry_whose_priors_can_never_be_fitted_has_no_winner_in_any_table(train, tmp_path):
-    train.unfit = {"1", "2"}
-    train.write(train.tried(outcome("a", "1", 1.0), outcome("a", "2", 2.0), outcome("b", "9", 1.0)), store=None)
-    why = "components must be fewer, but got 1; components must be fewer, but got 2"
-    assert failure(tmp_path / "models/a") == Failure(why)
+def test_winners_stand_in_their_folders_and_their_priors_below_them(stage, tmp_path, capfd):
+    tried = [outcome("a", "1", 2.0), outcome("a", "2", 1.0), outcome("a/flow", "3", 5.0), outcome("b", "4", 1.0)]
+    stage("train").write(Plan(*tried, outcome("b/flow", "5", error="x")))
+    found = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("trial.json")}
+    assert found == {"models/a/trial.json": "2", "models/a/priors/flow/trial.json": "3", "models/b/trial.json": "4"}
     assert failure(tmp_path / "models/b") is None
-    winners = [line.split(",")[0] for line in (tmp_path / "trials.csv").read_text().splitlines() if ",yes," in line]
-    assert winners == ["b"]
-    assert "\na," not in (tmp_path / "curves.csv").read_text()
+    assert failure(tmp_path / "models/b/priors/flow").reason == "x"
+    rows = [line.split(",") for line in (tmp_path / "trials.csv").read_text().splitlines()]
+    assert [row[2] for row in rows if row[6] == "yes"] == ["2", "3", "4"]
+    assert {line.split(",")[1] for line in (tmp_path / "curves.csv").read_text().splitlines()[1:]} == {"2", "3", "4"}
+    assert "models/b/priors/flow: failed: x" in capfd.readouterr().out
 
 
-def test_an_entry_that_had_too_little_memory_says_how_to_try_again(train, tmp_path, capfd):
+def test_an_entry_that_had_too_little_memory_says_how_to_try_again(stage, tmp_path, capfd):
     starved = outcome("a", "1", error="little memory", status="out of memory")
-    train.unfit = set()
-    train.write(train.tried(starved, outcome("b", "9", 1.0)), store=None)
+    stage("train").write(Plan(starved, outcome("b", "9", 1.0)))
     assert failure(tmp_path / "models/a").advice == "to try again, run `dvc repro -f train`"
     assert "models/a: failed: little memory; to try again, run `dvc repro -f train`" in capfd.readouterr().out
 

@@ -8,6 +8,9 @@ CLUSTER := $(VENV)/cluster
 ORT := $(VENV)/onnxruntime
 PAGE := src/latentmill/browser
 
+# Of BLAS in each process of the tests: more would wait for one another.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
 .PHONY: setup repro page submit test test-all faults check bench gpu calibration examples
 setup: $(READY)
 
@@ -55,11 +58,11 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 	touch $@
 
 test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	pytest --numprocesses 3 --dist loadfile
+	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile
 
 # servers, whole runs and sweeps a second time
 test-all: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	pytest --numprocesses 3 --dist loadfile -m 'not faults'
+	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile -m 'not faults'
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265
 submit: setup

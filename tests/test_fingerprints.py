@@ -60,7 +60,13 @@ def covered(name: str) -> set[str]:
     return {str(path.relative_to(PACKAGE)) for path in trial_module.code_files("models", name)} | NO_EFFECT.keys()
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+IN_SHORT = ("gan", "naive_bayes", "vae")  # several phases and distances, a closed form, the usual
+NAMES = sorted({name for name, _ in CASES})
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_SHORT else pytest.mark.slow) for name in NAMES]
+)
 def test_all_that_a_trial_imports_is_covered(name, tmp_path):
     requested = (
         [trial(name)] if trial(name).training is None else [trial(name, learning_rate=rate) for rate in (0.1, 0.2)]

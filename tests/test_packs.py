@@ -144,8 +144,8 @@ def random_trials(name, config, count) -> list[Trial]:
 
 
 @each_trained_model
-def test_twenty_packed_trials_end_as_each_does_alone(name, config, together, alone):
-    requested = random_trials(name, config, 20)
+def test_packed_trials_end_as_each_does_alone(name, config, together, alone):
+    requested = random_trials(name, config, 8)
     assert len({each.shape for each in requested}) == 1
     packed, notes = together(requested)
     assert notes == [], "it was one pack"

@@ -28,7 +28,7 @@ LADDER = {
     "spoilt": {"model": "vae", "latent": 2},
 }
 MADE = [entry for entry in LADDER if entry != "impossible"]
-UNFIT = "a mixture must have at most as many components as codes, and 2 codes, but got components=5000 for 720 codes"
+UNFIT = "a mixture must have at most as many components as codes, and 2 codes, but got components=5000 for 90 codes"
 
 
 class Evaluated(Site):

@@ -106,7 +106,7 @@ def twice(running, number):
         pytest.param(signal.SIGTERM, all_at_once, None, 13, id="SIGTERM-to-all-13", marks=every),
         pytest.param(signal.SIGTERM, all_at_once, None, 14, id="SIGTERM-to-all-14", marks=every),
         pytest.param(signal.SIGTERM, twice, None, 15, id="SIGTERM-twice-15", marks=every),
-        pytest.param(signal.SIGINT, once, 130, 16, id="SIGINT-16"),
+        pytest.param(signal.SIGINT, once, 130, 16, id="SIGINT-16", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, all_at_once, None, 17, id="SIGINT-to-all-17", marks=every),
         pytest.param(signal.SIGHUP, all_at_once, -1, 18, id="SIGHUP-to-all-18", marks=every),
     ],

@@ -32,7 +32,7 @@ def evaluate() -> None:
     data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
     models: dict[str, tuple[Model, dict[str, Model]]] = {}
-    for entry in params.ladder.keys() - failed.keys():
+    for entry in [entry for entry in params.ladder if entry not in failed]:
         try:
             models[entry] = load(MODELS / entry).model, priors_of(entry)
         except NoPriorError as error:

@@ -82,13 +82,13 @@ def require_shared(storage: Storage) -> None:
             node["NodeManagerHostname"]: _read.options(**_on_node(node["NodeID"])).remote(storage.url, probe)
             for node in nodes
         }
-        blind = [name for name, read in reads.items() if ray.get(read) != content]
+        unseen_by = [name for name, read in reads.items() if ray.get(read) != content]
     finally:
         storage.delete(probe)
-    if blind:
+    if unseen_by:
         raise InputError(
             f"train.storage must be seen by every node of the cluster, a shared folder or a URL such as "
-            f"s3://bucket/trials, but {storage} is not seen by {', '.join(blind)}"
+            f"s3://bucket/trials, but {storage} is not seen by {', '.join(unseen_by)}"
         )
 
 

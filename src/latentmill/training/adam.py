@@ -75,10 +75,11 @@ class PackedAdam:
         self._decaying = any(config.weight_decay for config in configs)
         self._norms = self._decays.new_tensor([config.clip or math.inf for config in configs])  # (M)
         self._has_one_rate = len({_rates_over_time(config) for config in configs}) == 1
-        directions = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        if not self._has_one_rate:
+            weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}  # the directions
         decay = configs[0].weight_decay if self._has_one_rate else 0.0
         moments = _stack([phase_moments(phase, state.moments) for state in states])
-        self._adam = Adam(weights if self._has_one_rate else directions, decay, phase.betas, moments)
+        self._adam = Adam(weights, decay, phase.betas, moments)
         self._rates: tuple[Sequence[float], Tensor] = ((), self._decays)  # of the last step, as numbers and (M)
 
     def zero_grad(self) -> None:

@@ -25,7 +25,9 @@ class Ladder:
         self.params, self.config, self._suggest = params, params.train, suggest
         entries = {name: params.entry(name) for name in params.ladder}
         self._spaces = {name: space(name, content) for name, content in params.ladder.items()}
-        self._features = {name: features if is_ranked_by_distance(entry) else None for name, entry in entries.items()}
+        self._features = {
+            name: features if is_ranked_by_distance(name, entry) else None for name, entry in entries.items()
+        }
         self._priors = {name: self._prior_spaces(name, entry) for name, entry in entries.items()}
 
     def entry_studies(self) -> list[Study]:

@@ -28,6 +28,7 @@ from latentmill.features.encoder import apply, encoder
 from latentmill.features.self_supervised import SelfSupervisedFeatures
 from latentmill.registry import build, find
 from latentmill.storage import Storage
+from latentmill.threads import one_thread
 from latentmill.trials import code
 
 SEED = 0  # of the features, and of samples and labels: the same at every validation
@@ -61,17 +62,20 @@ class PinnedFeatures:
         return lambda model: frechet_distance(apply(self.body, _samples(model, count, labels)), real)
 
 
-def is_ranked_by_distance(entry: EntryConfig) -> bool:
+def is_ranked_by_distance(name: str, entry: EntryConfig) -> bool:
     """Whether an entry's trials are ranked by the distance of their samples: by `rank_by`, or without a criterion.
 
     Raises:
         InputError: there is no such model, or `rank_by` is `criterion` and it has none.
     """
-    has_criterion = issubclass(find("models", entry.model), HasCriterion)
+    where = f"params.yaml: ladder.{name}"
+    try:
+        has_criterion = issubclass(find("models", entry.model), HasCriterion)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     if entry.rank_by == "criterion" and not has_criterion:
-        raise InputError(
-            f"rank_by must be distance for a model without a criterion, but got criterion for {entry.model}"
-        )
+        rule = "rank_by must be distance for a model without a criterion"
+        raise InputError(f"{where}: {rule}, but got criterion for {entry.model}")
     return entry.rank_by == "distance" or not has_criterion
 
 
@@ -81,17 +85,10 @@ def features_for(params: Params, data: Path, storage: Storage) -> PinnedFeatures
     Raises:
         InputError: an entry names an unknown model, or `rank_by` is `criterion` and its model has none.
     """
-    needs = {name: _needs_features(name, params.entry(name)) for name in params.ladder}  # checks all entries
+    needs = {name: is_ranked_by_distance(name, params.entry(name)) for name in params.ladder}  # checks all entries
     if not any(needs.values()):
         return None
     return pinned_features(read_split(data, "train"), read_manifest(data)["digest"], storage)
-
-
-def _needs_features(name: str, entry: EntryConfig) -> bool:
-    try:
-        return is_ranked_by_distance(entry)
-    except InputError as error:
-        raise InputError(f"params.yaml: ladder.{name}: {error}") from None
 
 
 def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> PinnedFeatures:
@@ -103,10 +100,9 @@ def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> Pi
         found = PinnedFeatures(storage.read(where), shape)
         found.body  # noqa: B018  # raises where it is damaged
     except (FileNotFoundError, SafetensorError, RuntimeError):
-        fitted = SelfSupervisedFeatures.fit(train, SEED)
-        found = PinnedFeatures(
-            save({name: each.contiguous() for name, each in fitted.body.state_dict().items()}), shape
-        )
+        with one_thread():  # which the result depends on; several would wait for one another beside other work
+            weights = SelfSupervisedFeatures.fit(train, SEED).body.state_dict()
+        found = PinnedFeatures(save({name: each.contiguous() for name, each in weights.items()}), shape)
         storage.write(where, found.content)
     return found
 

@@ -54,8 +54,7 @@ def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator) -> 
     """
     parts = [_drawn(model, *_image_and_label(images, part), generator) for part in images.slices()]
     codes = np.concatenate([float_array(part) for part in parts])
-    if not np.isfinite(codes).all():
-        raise InputError("codes must be finite, but some are NaN or infinite")
+    require_finite("codes", codes)
     return codes
 
 
@@ -74,6 +73,13 @@ def _image_and_label(images: Batches, part: slice) -> tuple[Tensor, Tensor | Non
 def frequent_labels(labels: np.ndarray, count: int, seed: int) -> Tensor:
     """int64 (count), drawn by their frequency among those of training images (N)."""
     return torch.from_numpy(np.random.default_rng(seed).choice(labels, count))
+
+
+def require_finite(what: str, values: np.ndarray) -> None:
+    """Raises: InputError: some are NaN or infinite."""
+    bad = np.size(values) - np.count_nonzero(np.isfinite(values))
+    if bad:
+        raise InputError(f"{what} must be finite, but {bad} of {np.size(values)} values are NaN or infinite")
 
 
 def float_array(tensor: Tensor) -> np.ndarray:

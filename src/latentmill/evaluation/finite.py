@@ -1,17 +1,10 @@
-"""Checks that the outputs and metrics of a model are finite."""
+"""Checks that the metrics of a model are finite."""
 
 from typing import Any
 
 import numpy as np
 
 from latentmill.errors import InputError
-
-
-def require_finite(what: str, values: np.ndarray) -> None:
-    """Raises: InputError: some are NaN or infinite."""
-    bad = np.size(values) - np.count_nonzero(np.isfinite(values))
-    if bad:
-        raise InputError(f"{what} must be finite, but {bad} of {np.size(values)} values are NaN or infinite")
 
 
 def require_finite_metrics(metrics: dict[str, Any], where: str = "") -> None:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentmill.codes import codes_of, drawn_codes, float_array
+from latentmill.codes import codes_of, drawn_codes, float_array, require_finite
 from latentmill.contract import Decodes, Encodes, HasPosterior
 from latentmill.data.batches import Batches
 from latentmill.densities import kl_from_standard_normal
-from latentmill.evaluation.finite import require_finite
 from latentmill.features.distances import TooFew
 
 LEAST_NATS = 0.01  # a dimension whose KL is below this has collapsed: it carries no information

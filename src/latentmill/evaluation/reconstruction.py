@@ -14,10 +14,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from latentmill.codes import float_array
+from latentmill.codes import float_array, require_finite
 from latentmill.contract import Decodes, Encodes
 from latentmill.data.batches import Batches, chunk_size
-from latentmill.evaluation.finite import require_finite
 
 SMALLEST_MSE = 1e-10  # 100 dB: a perfect reconstruction would have an infinite ratio
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first (Wang et al. 2003)

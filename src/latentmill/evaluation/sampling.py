@@ -4,11 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentmill.codes import Generator, float_array, frequent_labels
+from latentmill.codes import Generator, float_array, frequent_labels, require_finite
 from latentmill.contract import Model
 from latentmill.data.batches import chunk_size
 from latentmill.draws import standard_normal
-from latentmill.evaluation.finite import require_finite
 
 CHUNK = 1_000  # rows of noise drawn at a time
 OWN = "own"  # stands for the prior of a model that turns noise into images itself

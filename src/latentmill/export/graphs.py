@@ -2,7 +2,7 @@
 
     generator.onnx  noise (batch, noise_width) -> image (batch, C, H, W), and the code z (batch, …) if there is one
     decoder.onnx    z (batch, …)               -> image (batch, C, H, W)    for a model with codes
-    encoder.onnx    image (batch, C, H, W)     -> mean (batch, …)          for a model with codes; log_variance for a posterior
+    encoder.onnx    image (batch, C, H, W)     -> mean (batch, …)           with codes; log_variance for a posterior
 
 Those of a conditional model also take label (batch), int64. All else is float32, with images in [0, 1]. The batch is
 dynamic, and no graph draws anything at random.

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from latentmill.codes import Generator, float_array, frequent_labels
+from latentmill.codes import Generator, float_array, frequent_labels, require_finite
 from latentmill.config import EntryConfig, Params
 from latentmill.contract import Encodes, HasCriterion, Model
 from latentmill.data.batches import Batches, chunk_size
@@ -122,6 +122,5 @@ def _samples(model: Model, count: int, labels: torch.Tensor | None) -> np.ndarra
     chosen = [None if labels is None else labels[part].to(device) for part in parts]
     images = [float_array(generator(noise[part], label)[0]) for part, label in zip(parts, chosen, strict=True)]
     samples = np.concatenate(images)
-    if not np.isfinite(samples).all():
-        raise InputError("samples must be finite, but some are NaN or infinite")
+    require_finite("samples", samples)
     return samples

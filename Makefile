@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make submit: the same, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration
+# make repro: images in, a report and ONNX decoders out · make submit: the same, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration · make lock
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -11,14 +11,23 @@ PAGE := src/latentmill/browser
 # Of BLAS in each process of the tests: more would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: setup repro page submit test test-all faults check bench gpu calibration examples
+.PHONY: setup repro page submit test test-all faults check bench gpu calibration examples lock
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+# torch by pip, which also takes a build that this machine's pip.conf offers (a CPU one, say); the rest by uv, with hashes.
+UV_INSTALL = $(VENV)/bin/uv pip install --python $(VENV)/bin/python --constraint requirements.lock
+
+$(READY): pyproject.toml constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be at least 3.11, but got " + sys.version)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[pipeline,dev]'
+	$(VENV)/bin/pip install --constraint constraints.txt torch uv
+	$(UV_INSTALL) --editable '.[pipeline,dev]'
 	touch $@
+
+# the hashes of what constraints.txt pins
+lock: setup
+	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	    --custom-compile-command 'make lock' --constraint constraints.txt --all-extras pyproject.toml --output-file requirements.lock
 
 # ray[default], for the cluster that the tests submit to: on top of the rest, where it slows no private Ray down.
 $(CLUSTER)/.ready: $(READY)
@@ -79,7 +88,7 @@ check: setup
 	mypy
 
 bench: setup
-	pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(UV_INSTALL) --editable '.[bench]'
 	python -m benchmarks
 
 # on a machine with a GPU, in at most 8 minutes: -> benchmarks/gpu.json, gpu.png

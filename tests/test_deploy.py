@@ -138,3 +138,15 @@ def test_the_slurm_script_runs_the_pipeline_on_the_nodes_of_its_job(tmp_path):
     assert (address, mode, length) == ("node7:20001", "token", "64")
     assert command[:3] == ["--cpus-per-task=8", "ray", "symmetric-run"]
     assert command[-3:] == ["--", "dvc", "repro"]
+
+
+def test_the_lock_has_the_versions_that_are_pinned():
+    """`make lock` writes it; what it holds beyond them, torch's CUDA build or another system needs."""
+    root, pin = DEPLOY.parent, re.compile(r"^([\w.-]+)(?:\[\w+\])?==([\w.+-]+)", re.M)
+    pinned, locked = (
+        {re.sub(r"[._]", "-", name).lower(): version for name, version in pin.findall((root / path).read_text())}
+        for path in ("constraints.txt", "requirements.lock")
+    )
+    assert {name: locked.get(name) for name in pinned.keys() - {"uv"}} == {
+        name: version for name, version in pinned.items() if name != "uv"
+    }

@@ -1,12 +1,17 @@
 """Densities and observation models against closed forms and torch.distributions."""
 
+import math
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from latentmill import densities
-from latentmill.observations import observation
+from latentmill.observations import ObservationName, binary_share, observation, suited
+
+OBSERVATIONS = get_args(ObservationName)
 
 
 def test_bernoulli_log_prob_is_that_of_torch(generator):
@@ -29,6 +34,16 @@ def test_kl_from_standard_normal_is_that_of_torch_and_0_at_the_prior(generator):
     assert densities.kl_from_standard_normal(torch.zeros(3), torch.zeros(3)).tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("log_scale", [-5.0, -1.0])
+def test_a_discretized_logistic_is_a_distribution_over_the_values(log_scale):
+    values, means = torch.arange(256, dtype=torch.float64) / 255, torch.tensor([[-0.2], [0.3], [1.0]]).double()
+    log_p = densities.discretized_logistic_log_prob(values, means, torch.tensor(log_scale).double())
+    torch.testing.assert_close(log_p.exp().sum(1), torch.ones(3).double())
+    scale = math.exp(log_scale)
+    cell = [1 / (1 + math.exp(-(value - 0.3) / scale)) for value in (99.5 / 255, 100.5 / 255)]
+    assert log_p[1, 100].item() == pytest.approx(math.log(cell[1] - cell[0]))
+
+
 def test_log_mean_exp_does_not_overflow():
     log_weights = torch.tensor([[0.0, 1e4], [np.log(3.0), 1e4]]).float()
     torch.testing.assert_close(densities.log_mean_exp(log_weights, 0), torch.tensor([np.log(2.0), 1e4]).float())
@@ -47,7 +62,7 @@ def test_gaussian_observes_each_8_bit_value_within_its_cell(generator):
     assert (x * 256).floor().flatten().tolist() == list(range(256))
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("name", OBSERVATIONS)
 def test_log_prob_sums_over_pixels_and_keeps_the_samples(name, generator):
     x = observation(name).observe(torch.rand(3, 2, 4, 5, generator=generator), generator)
     parameters = torch.randn(6, 3, 2, 4, 5, generator=generator)
@@ -58,8 +73,17 @@ def test_log_prob_sums_over_pixels_and_keeps_the_samples(name, generator):
     torch.testing.assert_close(log_p, one_pixel_less + rest)
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("name", OBSERVATIONS)
 def test_means_are_images(name):
     mean = observation(name).mean(torch.linspace(-30, 30, 100))
     assert mean.min() >= 0
     assert mean.max() <= 1
+
+
+@pytest.mark.parametrize(("binary", "name"), [(0.9, "bernoulli"), (0.6, "gaussian")])
+def test_images_of_black_and_white_suit_binary_pixels(binary, name):
+    images = np.random.default_rng(0).integers(20, 230, (50, 1, 10, 10), dtype=np.uint8)
+    images.reshape(-1)[: int(binary * images.size)] = 250
+    share = binary_share(images)
+    assert share == pytest.approx(binary)
+    assert suited(share) == name

@@ -131,18 +131,20 @@ def _serve(chosen: argparse.Namespace) -> None:
 def _plan(chosen: argparse.Namespace) -> None:
     from latentmill.cluster.search import optuna_rounds
     from latentmill.config import load_params
-    from latentmill.data.dataset import read_manifest
+    from latentmill.data.dataset import read_manifest, read_split
+    from latentmill.trials.ladder import with_observation
     from latentmill.trials.plan import Plan
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
-    params = load_params()
-    store, data = TrialStore(params.train.storage, note=print), Path("data/prepared")
+    data, notes = Path("data/prepared"), list[str]()
+    params = with_observation(load_params(), read_split(data, "train"), notes.append)
+    store = TrialStore(params.train.storage, note=print)
     features = features_for(params, data, store.storage)
     plan = Plan(params, read_manifest(data)["digest"], store, optuna_rounds, features.digest if features else None)
     for fingerprint, status, label in plan.rows():
         print(f"{fingerprint}  {status:<13}  {label}")
-    print(plan.summary())
+    print(plan.summary(), *notes, sep="\n")
 
 
 def _check(chosen: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from latentmill.config import PositiveInt, Settings
 from latentmill.data.batches import Batches
+from latentmill.densities import kl_from_standard_normal
 from latentmill.draws import Draws, Noise
 from latentmill.networks import Shape
 from latentmill.observations import Observation
@@ -130,6 +131,14 @@ class HasPosterior(ABC):
     @abstractmethod
     def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         """x (B, C, H, W), z (K, B, …) -> (K, B), in nats."""
+
+    def bound(self, batch: Batch, noise: Noise) -> Terms:
+        """The two parts of the negative evidence lower bound, each (B): -E_q log p(x | z), by one draw, and the KL."""
+        x, label = self.observation.observed(batch["image"], noise["x"]), batch.get("label")
+        mean, log_variance = self.posterior(x, label)
+        z = mean + torch.exp(0.5 * log_variance) * noise["z"]
+        kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1)
+        return {"reconstruction": -self.log_p_x_given_z(x, z[None], label)[0], "kl": kl}
 
 
 class LatentConfig(Settings):

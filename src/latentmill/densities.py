@@ -18,6 +18,18 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (squared + log_variance + math.log(2 * math.pi))
 
 
+def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """log of the logistic's mass in the cell of each 8-bit value behind x in [0, 1]; the outermost cells are infinite.
+
+    With a and b the ends of a cell in units of the scale, its mass is sigmoid(b) sigmoid(-a) (1 - exp(a - b)).
+    """
+    centred, half = (x - mean) * torch.exp(-log_scale), torch.exp(-log_scale) / (2 * 255)
+    is_least, is_most = x < 0.5 / 255, x > 1 - 0.5 / 255
+    below, above = F.logsigmoid(centred + half), F.logsigmoid(half - centred)
+    inner = torch.log(-torch.expm1(-2 * half))
+    return below.masked_fill(is_most, 0) + above.masked_fill(is_least, 0) + inner.masked_fill(is_least | is_most, 0)
+
+
 def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, exp(log_variance)) || N(0, 1)) of each dimension, at least 0 (Kingma & Welling 2014, app. B)."""
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)

@@ -7,13 +7,18 @@ pixels another. Shapes: B batch, K samples, C, H, W image; parameters have the s
 from abc import ABC, abstractmethod
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentmill.densities import bernoulli_log_prob, gaussian_log_prob
+from latentmill.densities import bernoulli_log_prob, discretized_logistic_log_prob, gaussian_log_prob
 from latentmill.draws import Draw
 
-ObservationName = Literal["bernoulli", "gaussian"]
+ObservationName = Literal["bernoulli", "gaussian", "discretized_logistic"]
+
+NEARLY = 16  # levels of 255 from black or white
+NEAR_BINARY = 0.8  # share of values nearly black or white from which images are taken as binary
+LOOKED_AT = 2000  # images, for that share
 
 
 class Observation(nn.Module, ABC):
@@ -89,6 +94,33 @@ class Gaussian(Observation):
         return parameters.clamp(0, 1)
 
 
+class DiscretizedLogistic(Observation):
+    """8-bit values: a logistic distribution around a mean with one learned scale, summed over each value's cell.
+
+    The first and the last cell reach to infinity (Salimans et al. 2017, PixelCNN++, with one component). Its tails are
+    heavier than a Gaussian's, so that an edge which lies a pixel off costs less.
+    """
+
+    sample_space = "8-bit pixels"
+    log_volume = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-2.0))
+
+    def draw(self, shape: tuple[int, ...]) -> Draw:
+        return Draw("bits", (0,))  # none
+
+    def observed(self, images: Tensor, noise: Tensor) -> Tensor:
+        return images
+
+    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
+        return discretized_logistic_log_prob(x, parameters, self.log_scale).flatten(-3).sum(-1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        return parameters.clamp(0, 1)
+
+
 def binarised(images: Tensor, bits: Tensor) -> Tensor:
     """1 with the grey value in `images` as its probability, else 0.
 
@@ -104,4 +136,20 @@ def dequantised(images: Tensor, uniform: Tensor) -> Tensor:
 
 def observation(name: ObservationName) -> Observation:
     """The observation model of that name."""
-    return {"bernoulli": Bernoulli, "gaussian": Gaussian}[name]()
+    kinds: dict[str, type[Observation]] = {
+        "bernoulli": Bernoulli,
+        "gaussian": Gaussian,
+        "discretized_logistic": DiscretizedLogistic,
+    }
+    return kinds[name]()
+
+
+def binary_share(images: np.ndarray) -> float:
+    """The share in [0, 1] of values that are nearly black or white among some of the 8-bit images (N, C, H, W)."""
+    values = images[np.linspace(0, len(images) - 1, min(LOOKED_AT, len(images))).astype(int)]
+    return float(np.mean((values <= NEARLY) | (values >= 255 - NEARLY)))
+
+
+def suited(share: float) -> ObservationName:
+    """What `auto` is for images of that `binary_share`."""
+    return "bernoulli" if share >= NEAR_BINARY else "gaussian"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentmill.contract import Batch, HasCriterion, LatentConfig, LatentModel, Phase, Terms
 from latentmill.draws import Draw, Noise
-from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
 
 
 class Autoencoder(LatentModel, HasCriterion):
@@ -28,6 +28,7 @@ class Autoencoder(LatentModel, HasCriterion):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
+        self.code_shape = code_shape(config, config.latent, shape)
         self.encoder = encoder(config, shape, config.latent)
         self.decoder = decoder(config, config.latent, shape)
         self.criterion_draws = {}

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel, Phase, Terms
-from latentmill.densities import kl_from_standard_normal
 from latentmill.draws import Draw, Noise
 from latentmill.errors import InputError
-from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
 from latentmill.observations import ObservationName, observation
 
 
@@ -35,6 +34,7 @@ class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
+        self.code_shape = code_shape(config, config.latent, shape)
         if classes < 2:
             raise InputError(f"a conditional model needs labels of 2 classes or more, but the data has {classes}")
         channels, height, width = shape
@@ -50,15 +50,12 @@ class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
         return (Phase(ConditionalVae.loss, self.criterion_draws),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        x, label = self.observation.observed(batch["image"], noise["x"]), batch["label"]
-        mean, log_variance = self.posterior(x, label)
-        z = mean + torch.exp(0.5 * log_variance) * noise["z"]
-        reconstruction = -self.observation.log_prob(x, self._pixels(z, label))
-        kl = kl_from_standard_normal(mean, log_variance).sum(1)
-        return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
+        terms = self.bound(batch, noise)
+        return {"loss": terms["reconstruction"] + self.beta * terms["kl"]} | terms
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
-        terms = self.loss(batch, noise)
+        """The negative evidence lower bound, whatever beta was trained with."""
+        terms = self.bound(batch, noise)
         return terms["reconstruction"] + terms["kl"]
 
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -77,4 +74,5 @@ class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
         return self.observation.mean(self._pixels(z, label))
 
     def _pixels(self, z: Tensor, label: Tensor | None) -> Tensor:
-        return self.decoder(torch.cat([z, self.one_hot[label]], dim=1))
+        spread = self.one_hot[label].unflatten(1, (-1, *[1] * (z.dim() - 2))).expand(-1, -1, *z.shape[2:])
+        return self.decoder(torch.cat([z, spread], dim=1))

@@ -8,6 +8,7 @@ lets the critic calm down where samples are like images. There is no likelihood 
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Annotated
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import softplus
 
 from latentmill.contract import Batch, Decodes, Generates, LatentConfig, Model, Phase, Terms
 from latentmill.draws import Draw, Noise
-from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
 
 BETAS = (0.5, 0.99)  # momentum of a game of two is best low
 
@@ -32,7 +33,8 @@ class Gan(Model, Generates, Decodes):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.noise_width, self.code_shape = config.latent, (config.latent,)
+        self.code_shape = code_shape(config, config.latent, shape)
+        self.noise_width = prod(self.code_shape)
         self.generator = decoder(config, config.latent, shape)
         self.critic = encoder(config, shape, 1)
         self.register_buffer("gamma", torch.tensor(config.gamma))
@@ -56,10 +58,10 @@ class Gan(Model, Generates, Decodes):
         return {"loss": softplus(-self._score(self.decode(noise["z"])))}
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.decode(noise)
+        return self.decode(noise.unflatten(1, self.code_shape))
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return torch.sigmoid(self.generator(z))
 
     def _score(self, images: Tensor) -> Tensor:
-        return self.critic(images)[:, 0]
+        return self.critic(images).flatten(1).mean(1)  # where codes are images, of places: a patch critic

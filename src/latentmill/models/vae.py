@@ -15,9 +15,8 @@ from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel, Phase, Terms
-from latentmill.densities import kl_from_standard_normal
 from latentmill.draws import Draw, Noise
-from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
 from latentmill.observations import ObservationName, observation
 
 
@@ -32,6 +31,7 @@ class Vae(LatentModel, HasPosterior, HasCriterion):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
+        self.code_shape = code_shape(config, config.latent, shape)
         self.observation = observation(config.observation)
         self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}
         self.encoder = encoder(config, shape, 2 * config.latent)
@@ -42,16 +42,12 @@ class Vae(LatentModel, HasPosterior, HasCriterion):
         return (Phase(Vae.loss, self.criterion_draws),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self.observation.observed(batch["image"], noise["x"])
-        mean, log_variance = self.posterior(x)
-        z = mean + torch.exp(0.5 * log_variance) * noise["z"]
-        reconstruction = -self.observation.log_prob(x, self.decoder(z))
-        kl = kl_from_standard_normal(mean, log_variance).sum(1)
-        return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
+        terms = self.bound(batch, noise)
+        return {"loss": terms["reconstruction"] + self.beta * terms["kl"]} | terms
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound, whatever beta was trained with."""
-        terms = self.loss(batch, noise)
+        terms = self.bound(batch, noise)
         return terms["reconstruction"] + terms["kl"]
 
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,10 @@ Shape = tuple[int, ...]  # of an image (C, H, W), or of a code
 class NetworkConfig(Settings):
     """The size and kind of both networks of a model."""
 
-    network: Literal["mlp", "conv"] = "mlp"
+    network: Literal["mlp", "conv", "residual"] = "mlp"
     hidden: PositiveInt = 400  # mlp: units of the hidden layer
-    channels: PositiveInt = 16  # conv: channels after the first convolution; twice that after
+    channels: PositiveInt = 16  # conv, residual: channels after the first convolution; twice that after the second
+    depth: PositiveInt = 1  # residual: blocks at each resolution
+    downsample: Literal[2, 4, 8, 16] = 4  # residual: the image's side divided by that of the smallest resolution
+    attention: bool = False  # residual: whether places of the smallest resolution attend to one another
+    code: Literal["vector", "image"] = "vector"  # residual: an image of `latent` channels at the smallest resolution

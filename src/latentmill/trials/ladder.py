@@ -1,14 +1,40 @@
 """The studies of params.yaml: one for each entry of the ladder, then one for each prior of an entry's winner."""
 
+from collections.abc import Callable
+
+import numpy as np
+
 from latentmill import registry
 from latentmill.config import EntryConfig, Params
 from latentmill.contract import Decodes, Encodes
 from latentmill.errors import InputError
+from latentmill.observations import binary_share, suited
 from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
 from latentmill.trials.study import Planned, Rounds, Study, Suggest
 
+OBSERVATION, AUTO = "observation", "auto"  # the key of a model's p(x | z), and its default in params.yaml
 DEFAULT_PRIORS = ["normal"]  # of an entry that lists none
+
+
+def with_observation(params: Params, images: np.ndarray, note: Callable[[str], None]) -> Params:
+    """`params` in which `observation: auto`, the default, is what suits the training images (N, C, H, W), uint8.
+
+    Raises:
+        InputError: an entry names an unknown model or key, or a search space breaks a rule.
+    """
+    names = [name for name, content in params.ladder.items() if _has_open_observation(space(name, content))]
+    if not names:
+        return params
+    share = binary_share(images)
+    note(f"observation: auto is {suited(share)}, as {share:.0%} of values are nearly black or white")
+    ladder = {name: content | {OBSERVATION: suited(share)} for name, content in params.ladder.items() if name in names}
+    return params.model_copy(update={"ladder": params.ladder | ladder})
+
+
+def _has_open_observation(made: Space) -> bool:
+    has_one = OBSERVATION in registry.find(made.family, made.model).Config.model_fields
+    return has_one and made.keys.get(OBSERVATION, AUTO) == AUTO
 
 
 class Ladder:

@@ -27,13 +27,18 @@ torch.set_num_threads(1)  # models this small only lose by a second thread, most
 # Files that take long start first, so that none is left to one process when the others have nothing more to do.
 LONGEST = ("test_submit", "test_pipeline", "test_kills", "test_sweep", "test_ranks", "test_rules", "test_browser")
 IMAGE_SHAPE = (1, 8, 8)
+SMALL_IMAGES = {"latent": 2, "network": "residual", "channels": 8, "code": "image"}  # as codes, of 2x2
 # One small configuration of each model that the tests loop over: model -> configurations. A model that is not named
 # here is tested with its defaults.
 CONFIGS = {
     "ppca": [{"latent": 5}],
     "autoencoder": [{"latent": 3, "corruption": 0.25}, {"latent": 3, "network": "conv"}],
-    "vae": [{"latent": 3}, {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0}],
-    "conditional_vae": [{"latent": 3, "hidden": 50}],
+    "vae": [
+        {"latent": 3},
+        {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0},
+        SMALL_IMAGES | {"attention": True, "observation": "discretized_logistic"},
+    ],
+    "conditional_vae": [{"latent": 3, "hidden": 50}, SMALL_IMAGES],
     "gan": [{"latent": 3, "hidden": 50}],
 }
 CASES = [(name, config) for name in registry.names("models") for config in CONFIGS.get(name, [{}])]

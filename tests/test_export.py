@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import math
 import re
 import shutil
 import sys
@@ -372,7 +373,7 @@ def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, export
     assert (card["image_shape"], card["value_range"]) == ([1, 8, 8], [0, 1])
     assert (card["noise"]["width"], card["metrics"]) == (generator.noise_width, measured(prior or "own"))
     assert card["data"] == MANIFEST
-    size = model.code_shape[0] if isinstance(model, Decodes) else None
+    size = math.prod(model.code_shape) if isinstance(model, Decodes) else None
     assert card["prior"] == (f"{prior} over {size} dimensions" if prior else "none")
     assert (card["prior_trial"] or {"model": None})["model"] == prior
     counts = {"classes": CLASSES, "counts": np.bincount(given.labels).tolist()}

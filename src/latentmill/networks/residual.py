@@ -6,10 +6,9 @@ each halving, up to four times the first. An image of any size is padded below a
 """
 
 import itertools
-from math import gcd, log2, prod
+from math import gcd, log2, prod, sqrt
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from latentmill.networks.config import NetworkConfig, Shape
 from latentmill.networks.conv import Crop, DoublingToFew
@@ -81,12 +80,14 @@ class Attention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.normalised = _normalised(channels)
-        self.queries_keys_values, self.output = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+        self.queries_keys_values = nn.Linear(channels, 3 * channels, bias=False)
+        self.output = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.queries_keys_values(self.normalised(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)  # (B, hw, c)
-        seen = functional.scaled_dot_product_attention(q, k, v)  #                                           (B, hw, c)
-        return x + self.output(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
+        places = self.normalised(x).flatten(2).transpose(1, 2)  #           (B, hw, c)
+        q, k, v = self.queries_keys_values(places).chunk(3, dim=2)
+        weights = (q @ k.transpose(1, 2) / sqrt(q.shape[2])).softmax(2)  #  (B, hw, hw)
+        return x + self.output(weights @ v).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class _Spread(nn.Sequential):

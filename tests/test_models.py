@@ -53,7 +53,7 @@ def test_what_is_no_closed_form_has_phases_of_its_own_parameters(family):
         assert bool(phases) != model.closed_form
         assert len({phase.name for phase in phases}) == len(phases)
         moved = {name for phase in phases for name in names if name.startswith(phase.moves)}
-        assert model.closed_form or moved >= set(names) - {"observation.log_variance"}
+        assert model.closed_form or moved >= set(names) - {"observation.exponent"}
 
 
 @each_model

@@ -4,6 +4,7 @@ Likelihoods are comparable only between models that share a sample space: binary
 pixels another. Shapes: B batch, K samples, C, H, W image; parameters have the shape of the images.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -19,6 +20,10 @@ ObservationName = Literal["bernoulli", "gaussian", "discretized_logistic"]
 NEARLY = 16  # levels of 255 from black or white
 NEAR_BINARY = 0.8  # share of values nearly black or white from which images are taken as binary
 LOOKED_AT = 2000  # images, for that share
+
+# Adam moves each parameter by about the learning rate a step. A log-variance goes from one to some thousandths while
+# the weights move by little, so it is this many times a parameter.
+SPEED = 10.0
 
 
 class Observation(nn.Module, ABC):
@@ -70,6 +75,9 @@ class Bernoulli(Observation):
 class Gaussian(Observation):
     """Real-valued pixels around a mean with one learned variance; 8-bit values are dequantised uniformly.
 
+    The mean is the sigmoid of the parameters: networks then learn what is black or white faster than by the parameters
+    themselves, which a `linear` model needs.
+
     x = (value + u) / 256 with u ~ U(0, 1) makes the density's integral over a value's cell a probability
     (Theis et al. 2016); one shared, learned variance is the sigma-VAE (Rybkin et al. 2021).
     """
@@ -77,9 +85,15 @@ class Gaussian(Observation):
     sample_space = "8-bit pixels dequantised uniformly, density on [0, 1]"
     log_volume = -5.545177444479562  # -log 256: the cell of one pixel value
 
-    def __init__(self) -> None:
+    def __init__(self, linear: bool = False) -> None:
         super().__init__()
-        self.log_variance = nn.Parameter(torch.tensor(-3.0))
+        self.linear = linear
+        self.exponent = nn.Parameter(torch.tensor(-3.0 / SPEED))
+
+    @torch.no_grad()
+    def set_variance(self, variance: float) -> None:
+        """Of a model that knows it in closed form."""
+        self.exponent.fill_(math.log(variance) / SPEED)
 
     def draw(self, shape: tuple[int, ...]) -> Draw:
         return Draw("uniform", shape)
@@ -88,17 +102,18 @@ class Gaussian(Observation):
         return dequantised(images, noise)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        return gaussian_log_prob(x, parameters, self.log_variance).flatten(-3).sum(-1)
+        mean = parameters if self.linear else torch.sigmoid(parameters)
+        return gaussian_log_prob(x, mean, SPEED * self.exponent).flatten(-3).sum(-1)
 
     def mean(self, parameters: Tensor) -> Tensor:
-        return parameters.clamp(0, 1)
+        return parameters.clamp(0, 1) if self.linear else torch.sigmoid(parameters)
 
 
 class DiscretizedLogistic(Observation):
-    """8-bit values: a logistic distribution around a mean with one learned scale, summed over each value's cell.
+    """8-bit values: a logistic distribution, with one learned scale, summed over each value's cell.
 
-    The first and the last cell reach to infinity (Salimans et al. 2017, PixelCNN++, with one component). Its tails are
-    heavier than a Gaussian's, so that an edge which lies a pixel off costs less.
+    Its mean is the sigmoid of the parameter. The first and the last cell reach to infinity (Salimans et al. 2017,
+    PixelCNN++, with one component). Its tails are heavier than a Gaussian's: an edge a pixel off costs less.
     """
 
     sample_space = "8-bit pixels"
@@ -106,7 +121,7 @@ class DiscretizedLogistic(Observation):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(-2.0))
+        self.exponent = nn.Parameter(torch.tensor(-2.0 / SPEED))
 
     def draw(self, shape: tuple[int, ...]) -> Draw:
         return Draw("bits", (0,))  # none
@@ -115,10 +130,10 @@ class DiscretizedLogistic(Observation):
         return images
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        return discretized_logistic_log_prob(x, parameters, self.log_scale).flatten(-3).sum(-1)
+        return discretized_logistic_log_prob(x, torch.sigmoid(parameters), SPEED * self.exponent).flatten(-3).sum(-1)
 
     def mean(self, parameters: Tensor) -> Tensor:
-        return parameters.clamp(0, 1)
+        return torch.sigmoid(parameters)
 
 
 def binarised(images: Tensor, bits: Tensor) -> Tensor:

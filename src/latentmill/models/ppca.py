@@ -36,7 +36,7 @@ class Ppca(LatentModel, HasLikelihood, HasPosterior):
 
     def __init__(self, config: LatentConfig, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.observation: Gaussian = Gaussian()
+        self.observation: Gaussian = Gaussian(linear=True)
         self.criterion_draws = {"x": self.observation.draw(shape)}
         pixels = math.prod(shape)
         self.register_buffer("mu", torch.zeros(pixels))
@@ -62,7 +62,7 @@ class Ppca(LatentModel, HasLikelihood, HasPosterior):
         self.directions.copy_(found.directions)
         self.variances.copy_(found.variances)
         self.noise_variance.fill_(noise_variance)
-        self.observation.log_variance.data.fill_(math.log(noise_variance))
+        self.observation.set_variance(noise_variance)
 
     def log_p_x(self, x: Tensor) -> Tensor:
         """log N(x; mu, W W' + s I), by coordinates along U and the squared distance from its span."""

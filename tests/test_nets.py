@@ -25,7 +25,7 @@ def test_doubling_is_a_transposed_convolution_forward_and_backward(size, outputs
 
 
 @pytest.mark.parametrize("code", ["vector", "image"])
-@pytest.mark.parametrize("downsample", [2, 4, 8, 16])
+@pytest.mark.parametrize("downsample", [None, 2, 4, 8, 16])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 50), (4, 8, 16)], ids=str)
 def test_residual_networks_fit_any_image(shape, downsample, code):
     config = NetworkConfig(network="residual", channels=4, downsample=downsample, code=code, attention=True)

@@ -14,6 +14,7 @@ class NetworkConfig(Settings):
     hidden: PositiveInt = 400  # mlp: units of the hidden layer
     channels: PositiveInt = 16  # conv, residual: channels after the first convolution; twice that after the second
     depth: PositiveInt = 1  # residual: blocks at each resolution
-    downsample: Literal[2, 4, 8, 16] = 4  # residual: the image's side divided by that of the smallest resolution
+    # residual: the image's side divided by that of the smallest resolution; None: so that this is about 8
+    downsample: Literal[2, 4, 8, 16] | None = None
     attention: bool = False  # residual: whether places of the smallest resolution attend to one another
     code: Literal["vector", "image"] = "vector"  # residual: an image of `latent` channels at the smallest resolution

@@ -15,13 +15,14 @@ from latentmill.networks.conv import Crop, DoublingToFew
 
 GROUPS = 4  # of channels that are normalised together, at most
 WIDEST = 4  # times the channels of the first resolution
+SMALLEST = 8  # pixels of a side, about, of the smallest resolution
 
 
 def encoder(config: NetworkConfig, image_shape: Shape, outputs: int) -> nn.Sequential:
     """(B, C, H, W) -> (B, outputs), or (B, outputs, h, w) where codes are images."""
-    below, right = (-side % config.downsample for side in image_shape[1:])
+    below, right = (-side % _downsample(config, image_shape) for side in image_shape[1:])
     layers: list[nn.Module] = [nn.ZeroPad2d((0, right, 0, below))]
-    channels, *widths = image_shape[0], *_widths(config)
+    channels, *widths = image_shape[0], *_widths(config, image_shape)
     for width in widths:
         layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), *_blocks(config, width)]  # (B, width, H/2, W/2)
         channels = width
@@ -33,7 +34,7 @@ def encoder(config: NetworkConfig, image_shape: Shape, outputs: int) -> nn.Seque
 
 def decoder(config: NetworkConfig, latent: int, image_shape: Shape) -> nn.Sequential:
     """(B, latent), or (B, latent, h, w) where codes are images -> (B, C, H, W)."""
-    widths = [*reversed(_widths(config)), image_shape[0]]
+    widths = [*reversed(_widths(config, image_shape)), image_shape[0]]
     height, width = smallest(config, image_shape)
     layers: list[nn.Module] = [
         *(
@@ -52,7 +53,7 @@ def decoder(config: NetworkConfig, latent: int, image_shape: Shape) -> nn.Sequen
 
 def smallest(config: NetworkConfig, image_shape: Shape) -> tuple[int, int]:
     """Height and width of the smallest resolution."""
-    height, width = (-(-side // config.downsample) for side in image_shape[1:])
+    height, width = (-(-side // _downsample(config, image_shape)) for side in image_shape[1:])
     return height, width
 
 
@@ -97,9 +98,15 @@ class _Spread(nn.Sequential):
         super().__init__(nn.Linear(latent, prod(shape)), nn.Unflatten(1, shape))
 
 
-def _widths(config: NetworkConfig) -> list[int]:
+def _downsample(config: NetworkConfig, image_shape: Shape) -> int:
+    levels = round(log2(max(image_shape[1:]) / SMALLEST))
+    return config.downsample or 2 ** min(4, max(1, levels))
+
+
+def _widths(config: NetworkConfig, image_shape: Shape) -> list[int]:
     """Channels of each resolution, from the largest."""
-    return [config.channels * min(2**level, WIDEST) for level in range(int(log2(config.downsample)))]
+    levels = int(log2(_downsample(config, image_shape)))
+    return [config.channels * min(2**level, WIDEST) for level in range(levels)]
 
 
 def _blocks(config: NetworkConfig, channels: int) -> list[nn.Module]:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from benchmarks.target import Result, Target
 from latentmill.cluster.connection import cluster
 from latentmill.cluster.tasks import in_order_of_end, result, share, start
 from latentmill.config import DataConfig, checked
+from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import as_float
 from latentmill.data.collection import Loaded
 from latentmill.data.dataset import SPLITS, read_labels, read_split
@@ -90,6 +91,7 @@ class Source:
     name: str
     images: np.ndarray
     labels: np.ndarray | None
+    flip: bool = False  # whether half of the copies are mirrored, and the judge is told that they may be
 
 
 def main() -> int:
@@ -100,6 +102,7 @@ def main() -> int:
     )
     parser.add_argument("--name", help="of these images in the results")
     parser.add_argument("--without-labels", action="store_true")
+    parser.add_argument("--flip", action="store_true", help="half of the copies are mirrored, as by models with `flip`")
     parser.add_argument("--repetitions", type=int, help="default: 200 of small sources, 50 of others")
     parser.add_argument("--workers", type=int, help="at a time; default: all cores")
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="of the repetitions, which a later run continues")
@@ -113,7 +116,9 @@ def chosen_sources(options: argparse.Namespace) -> Iterator[Source]:
     names = options.sources or REPETITIONS
     sources = map(bundled, names) if options.images is None else [own_images(options.images, options.name)]
     for source in sources:
-        yield Source(f"{source.name}, without labels", source.images, None) if options.without_labels else source
+        if options.without_labels:
+            source = replace(source, name=f"{source.name}, without labels", labels=None)
+        yield replace(source, name=f"{source.name}, flipped", flip=True) if options.flip else source
 
 
 def bundled(name: str) -> Source:
@@ -214,12 +219,14 @@ def repetition(source: Source, seed: int) -> Verdicts:
     val, test, train = splits
     parts = (train, val, test)
     split_labels = (None if labels is None else labels[part] for part in parts)
-    judge = make_judge(
-        PreparedData(*(images[part] for part in parts), *split_labels), None, seed, int(JUDGED * len(out))
-    )
+    data = PreparedData(*(images[part] for part in parts), *split_labels, flip=source.flip)
+    judge = make_judge(data, None, seed, int(JUDGED * len(out)))
     groups = modes(images[out], None if labels is None else labels[out], judge)
     found: Verdicts = {}
-    for name, make in generators(images[out], groups, images[train], judge.size, seed).items():
+    copied = images[train]
+    if source.flip:
+        copied[::2] = mirrored(copied[::2])
+    for name, make in generators(images[out], groups, copied, judge.size, seed).items():
         samples = make(rng)
         verdicts = judge.judge(samples[rng.permutation(len(samples))], RULES[name]).verdicts
         found |= {(name, rule): (each.status, each.evidence) for rule, each in verdicts.items()}

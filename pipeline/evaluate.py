@@ -29,14 +29,17 @@ def evaluate() -> None:
     params = load_params()
     print_line(f"evaluating {len(params.ladder)} entries")  # before anything that takes time, such as starting Ray
     images, labels = (read_split(DATA, split) for split in SPLITS), (read_labels(DATA, split) for split in SPLITS)
-    data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA))
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
     models: dict[str, tuple[Model, dict[str, Model]]] = {}
+    flip = False  # of any: one judge knows the copies of all
     for entry in [entry for entry in params.ladder if entry not in failed]:
         try:
-            models[entry] = load(MODELS / entry).model, priors_of(entry)
+            trained = load(MODELS / entry)
+            models[entry] = trained.model, priors_of(entry)
+            flip = flip or "flip" in trained.augment
         except NoPriorError as error:
             failed[entry] = Failure(str(error))
+    data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA), flip=flip)
     judged = {}
     with replacing_folder(EVALUATION) as folder, Heartbeat("evaluating") as heartbeat, cluster(params.train.workers):
         evaluation = Evaluation(models, data, params.evaluation)

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import beta
 from sklearn.neighbors import NearestNeighbors
 
+from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import as_float
 from latentmill.evaluation import candidates
 from latentmill.evaluation import neighbours as neighbours_module
@@ -128,6 +129,31 @@ def test_the_others_of_a_few_are_theirs():
     few, all_ = index.others(chosen), index.among_themselves
     np.testing.assert_array_equal(few.indices, all_.indices[chosen])
     np.testing.assert_allclose(few.distances, all_.distances[chosen], atol=1e-6)
+
+
+@some
+@given(points)
+def test_the_nearest_of_an_image_and_of_its_mirror_image_is_the_nearest_of_both(known):
+    """As a search among all training images and their mirror images; a point is an image of two pixels."""
+    index, images, queries = TrainingSet(known), known[:, None, None], normal(10, 2)
+    found = index.nearest(queries[:, None, None], mirrored(queries[:, None, None]))
+    both = np.concatenate([images, mirrored(images)]).reshape(-1, 2)
+    distances = np.linalg.norm(queries[:, None] - both, axis=2)
+    np.testing.assert_allclose(found.distances[:, 0], distances.min(1), atol=1e-6)
+    shown = found.images(images)[:, 0].reshape(-1, 2)
+    np.testing.assert_allclose(np.linalg.norm(shown - queries, axis=1), distances.min(1), atol=1e-6)
+    np.testing.assert_array_equal(found[3:5].mirrored, found.mirrored[3:5])
+
+
+def test_the_mirror_image_of_an_image_is_none_of_its_others():
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), dtype=np.uint8)
+    images[1], images[2] = mirrored(images[2]), (images[2] + mirrored(images[2])) // 2  # the latter is its mirror image
+    images[3] = mirrored(images[4])
+    chosen = np.arange(5)
+    found = TrainingSet(images).others(chosen, mirrored(images[chosen]))
+    assert not (found.indices == chosen[:, None]).any()
+    assert found.distances[2, 0] > 0, "which is itself"
+    assert (found.indices[3:, 0].tolist(), found.distances[3:, 0].tolist()) == ([4, 3], [0, 0])
 
 
 def test_copies_of_large_images_are_at_distance_zero():

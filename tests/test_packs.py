@@ -156,6 +156,18 @@ def test_packed_trials_end_as_each_does_alone(name, config, together, alone):
     assert len(lengths) > 1, "some left the pack before others"
 
 
+def test_packed_trials_are_augmented_as_each_is_alone(together, alone):
+    requested = [trial(seed=seed, batch_size=64, augment=["flip", "shift"]) for seed in range(3)]
+    packed, notes = together(requested)
+    assert notes == [], "it was one pack"
+    one_by_one, plain = alone(requested), trial(batch_size=64)
+    alone([plain])
+    for each in requested:
+        same(each, packed, one_by_one)
+    histories = [one_by_one.find(each.fingerprint(DIGEST))["history"] for each in (requested[0], plain)]
+    assert histories[0] != histories[1]
+
+
 def test_a_member_that_diverges_leaves_alone(together, alone):
     """At an absurd rate the loss becomes NaN in the midst of an epoch, whose steps the others still take."""
     requested = rates(1e-3, 1e30, 2e-3)
@@ -402,9 +414,9 @@ def test_draws_made_some_steps_ahead_are_the_same_alone_together_and_resumed(tog
         assert histories[0] != histories[1], "other draws, or nothing was made ahead"
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_trial_alone_is_resumed_to_the_bit(together, precision):
-    (requested,) = rates(1e-3, epochs=3, batch_size=125, precision=precision)
+@pytest.mark.parametrize("setting", [{}, {"precision": "bfloat16"}, {"augment": ["flip", "shift"]}], ids=str)
+def test_a_trial_alone_is_resumed_to_the_bit(together, setting):
+    (requested,) = rates(1e-3, epochs=3, batch_size=125, **setting)
     undisturbed, _ = together([requested])
     with pytest.raises(Interruption):
         together([requested], "resumed", [interrupted(2)])
@@ -435,7 +447,7 @@ def state(model, config, seed=0, examples=500) -> TrainingState:
 
 def test_a_phase_may_need_no_noise():
     model = SimpleNamespace(phases=lambda: (Phase(None),))
-    noise = NoiseAhead([SimpleNamespace(model=model, noise=torch.Generator())])
+    noise = NoiseAhead([SimpleNamespace(model=model, config=TrainingConfig(), noise=torch.Generator())])
     assert [noise.next(5) for _ in range(3)] == [{}, {}, {}]
 
 

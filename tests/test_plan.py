@@ -118,12 +118,33 @@ def test_labels_distinguish_the_trials_of_an_entry(plan):
             "a whole number of at least 1, but got 0",
         ),
         ({"vae": {"observation": ["bernoulli", "gaussian"]}}, "ladder.vae.observation must be one value, because"),
+        (
+            {"vae": {"augment": ["flop"]}},
+            r"ladder.vae: augment: .* but got \('flop',\)",
+        ),
+        ({"vae": {"augment": "flip"}}, r"ladder.vae: augment: .* a list of flip, shift, or \[\], but got 'flip'"),
+        ({"ppca": {"augment": ["flip"]}}, "ladder.ppca: unknown key 'augment'"),
         ({"autoencoder": {"corruption": 1.0}}, "ladder.autoencoder: corruption: .* less than 1, but got 1.0"),
     ],
 )
 def test_a_wrong_search_space_is_named(plan, ladder, message):
     with pytest.raises(InputError, match=message):
         plan(ladder)
+
+
+def test_a_list_of_augmentations_is_one_value_and_a_list_of_lists_a_grid(trials):
+    def augment(*given, **named):
+        return [each.training["augment"] for each in trials(*given, **named)]
+
+    assert augment({"vae": {"augment": ["shift", "flip"]}}) == [["flip", "shift"]]
+    assert augment({"vae": {"augment": []}, "gan": {}}, trial={"augment": ["flip"]}) == [[], ["flip"]]
+    assert augment({"vae": {"augment": [[], ["flip"]]}}) == [[], ["flip"]]
+
+
+def test_codes_are_not_augmented(plan):
+    made = plan({"vae": {"priors": ["flow"]}}, trial={"augment": ["flip"]})
+    finish(made, made.planned[0], 1.0)
+    assert [planned.trial.training["augment"] for planned in made.planned] == [["flip"], []]
 
 
 # What comes next

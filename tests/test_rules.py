@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import as_float
 from latentmill.evaluation import controls, corruptions, results
 from latentmill.evaluation.assembly import choose_pool, chosen_features, fit, make_judge
@@ -21,13 +22,14 @@ from latentmill.evaluation.calibration import (
     factors_without_replacement,
 )
 from latentmill.evaluation.calibrator import Calibrator, least_deviation
+from latentmill.evaluation.copy_space import CopySpace
 from latentmill.evaluation.groups import Classes, Clusters
 from latentmill.evaluation.judge import FEWEST, Judge
 from latentmill.evaluation.metrics import HIGHER_IS_BETTER, RULES, all_metrics
 from latentmill.evaluation.near_duplicates import have_near_duplicates
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.evaluation.spaces import CopySpace, FidelitySpace, random_subset
+from latentmill.evaluation.spaces import FidelitySpace, random_subset
 from latentmill.evaluation.verdict import Draws, Estimate, verdict
 from latentmill.features.spaces import feature_space
 
@@ -43,11 +45,11 @@ def data():
     return np.rint(found.images / 16 * 255).astype(np.uint8)[order, None], found.target[order]
 
 
-def digits_judge(images, labels, names, seed=0):
+def digits_judge(images, labels, names, seed=0, flip=False):
     """Of 1 000 training, 200 validation and 250 test images."""
     parts = (slice(1000), slice(1000, 1200), slice(1200, 1450))
     known = [None if labels is None else labels[part] for part in parts]
-    return make_judge(PreparedData(*(images[part] for part in parts), *known), names, seed, samples=270)
+    return make_judge(PreparedData(*(images[part] for part in parts), *known, flip=flip), names, seed, samples=270)
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +278,13 @@ def test_no_image_is_held_out_that_has_a_near_duplicate_among_those_that_are_cop
     assert 20 < pool.near_duplicates == 334 - len(held_out) < 80
 
 
+def test_mirrored_near_duplicates_count_where_copies_may_be_mirrored(data):
+    train = np.concatenate([data[0][:100], mirrored(data[0][:50])])
+    taken = np.arange(100, 150)
+    assert have_near_duplicates(train, taken, flip=True).all()
+    assert have_near_duplicates(train, taken).mean() < 0.1, "the symmetric ones"
+
+
 def test_no_group_is_both_new_and_copied(data):
     """Ten images of each, one of which has a near-duplicate among those that are copied: all of its group is copied."""
     train, groups = data[0][:900].copy(), np.random.default_rng(0).permutation(900) // 10
@@ -428,6 +437,28 @@ def test_copies_fail_rule_2(judge, data, held_out, share, noise):
     found = judge.judge(copier(held_out, as_float(data[0][:1000]), share, noise)).verdicts[2]
     assert found.status == "fail"
     assert "near copies" in found.evidence
+
+
+@pytest.fixture(scope="module")
+def flipped_judge(data):
+    return digits_judge(*data, ["pixels"], flip=True)
+
+
+@pytest.mark.parametrize(("share", "noise"), [(0.05, False), (0.2, True), (1.0, False)])
+@pytest.mark.parametrize("turn", [mirrored, np.asarray], ids=["mirrored", "as they are"])
+def test_mirrored_copies_fail_rule_2_where_models_are_trained_with_flip(
+    flipped_judge, data, held_out, share, noise, turn
+):
+    copies = copier(held_out, turn(as_float(data[0][:1000])), share, noise)
+    found = flipped_judge.judge(copies, [2]).verdicts[2]
+    assert found.status == "fail"
+    assert "near copies" in found.evidence or "exact copies" in found.evidence
+
+
+def test_new_images_are_no_mirrored_copies(flipped_judge, judge, data, held_out):
+    assert flipped_judge.judge(held_out, [2]).verdicts[2].status == "pass"
+    copies = copier(held_out, mirrored(as_float(data[0][:1000])), 1.0, noise=False)
+    assert judge.judge(copies, [2]).verdicts[2].status == "pass", "without flip none is looked for"
 
 
 def test_validation_images_are_positive_controls_of_rule_2_alone(judge):

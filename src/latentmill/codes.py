@@ -1,12 +1,15 @@
 """The codes of images, and images from codes that a prior draws."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from latentmill.contract import Decodes, Encodes, Generates, HasPosterior, Model
+from latentmill.data.augmentation import augmentation_draws, augmented
 from latentmill.data.batches import Batches
-from latentmill.draws import standard_normal
+from latentmill.draws import drawn, standard_normal
 from latentmill.errors import InputError
 
 
@@ -44,16 +47,21 @@ def codes_of(model: Encodes, images: Batches) -> np.ndarray:
 
 
 @torch.no_grad()
-def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator) -> np.ndarray:
+def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator, augment: Sequence[str] = ()) -> np.ndarray:
     """The codes of all images, float32 (N, …); where there is a posterior, one draw from that of each observed image.
 
-    Draws rather than means, because the decoder was trained on draws: together they follow the aggregate posterior.
+    Draws rather than means, because the decoder was trained on draws: together they follow the aggregate posterior. For
+    the same reason, images are augmented as in the training of the model.
 
     Raises:
         InputError: a code is not finite.
     """
-    parts = [_drawn(model, *_image_and_label(images, part), generator) for part in images.slices()]
-    codes = np.concatenate([float_array(part) for part in parts])
+    draws, parts = augmentation_draws(augment), []
+    for part in images.slices():
+        image, label = _image_and_label(images, part)
+        seen = augmented(image, drawn(draws, len(image), generator))
+        parts.append(float_array(_drawn(model, seen, label, generator)))
+    codes = np.concatenate(parts)
     require_finite("codes", codes)
     return codes
 

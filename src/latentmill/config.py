@@ -19,6 +19,7 @@ NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria 
 LoggerName = Literal["tensorboard", "mlflow"]
 ChampionMetric = Literal["frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"]
 FormatName = Literal["fp16", "int8", "uint8"]
+AugmentationName = Literal["flip", "shift"]
 RENAMED = {"export.allow_broken": "export.allow_failing", "export.forms": "export.formats"}  # keys of earlier versions
 RENAMED_IN_ENTRIES = {"variant": "model", "components": "priors.mixture.components"}
 AUTO = "auto"
@@ -99,6 +100,16 @@ class DataConfig(Settings):
     seed: Seed = 0  # of the shuffle before the split
 
 
+def _augmentations(value: Any) -> list[str]:
+    known = get_args(AugmentationName)
+    if isinstance(value, list | tuple) and all(each in known for each in value):
+        return [name for name in known if name in value]
+    raise ValueError(f"must be a list of {', '.join(known)}, or []")
+
+
+Augmentations = Annotated[list[AugmentationName], PlainValidator(_augmentations)]  # each at most once, in one order
+
+
 class TrainingConfig(Settings):
     """How one trial is optimised; a ladder entry may override or search each of these."""
 
@@ -113,6 +124,7 @@ class TrainingConfig(Settings):
     clip: Annotated[float, Field(gt=0)] | None = None  # the largest norm of a step's gradient
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the average of weights that is kept for them
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks in training; all else is float32
+    augment: Augmentations = []  # random changes of the training images of a model: data/augmentation.py
 
 
 class AshaConfig(Settings):

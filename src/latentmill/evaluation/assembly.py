@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
+from latentmill.evaluation.copy_space import CopySpace
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.evaluation.spaces import CopySpace, random_subset
+from latentmill.evaluation.spaces import random_subset
 from latentmill.features.spaces import ClassifierFeatures, Features, feature_space
 
 SAMPLES = 10_000  # as in params.yaml
@@ -43,7 +44,7 @@ def make_judge(data: PreparedData, names: list[str] | None, seed: int, samples: 
 
 def choose_pool(data: PreparedData, seed: int) -> Pool:
     """Which images are new in the calibration, and which are copied."""
-    return Pool.chosen(data.train, data.val, data.known_labels, seed, data.train_groups)
+    return Pool.chosen(data.train, data.val, data.known_labels, seed, data.train_groups, data.flip)
 
 
 def fit(name: str, copied: bool, data: PreparedData, pool: Pool, seed: int) -> Features:
@@ -74,7 +75,7 @@ def assemble(data: PreparedData, pool: Pool, seed: int, samples: int, fidelity: 
     calibrated_1, calibrated_2, whole = made[:fidelity], made[fidelity : fidelity + count], made[fidelity + count :]
     if not any(each.calibrations for each in made[: fidelity + count]):  # there are too few images, also for spaces
         return Judge([], [], [], calibrator.draws)
-    spaces = [CopySpace(features, data.train, data.test, seed) for features in whole]
+    spaces = [CopySpace(features, data.train, data.test, seed, flip=data.flip) for features in whole]
     found = [calibration for each in calibrated_1 for calibration in each.calibrations]
     for each, space in zip(calibrated_2, spaces, strict=True):
         found += calibrator.confirm(each.calibrations, space)

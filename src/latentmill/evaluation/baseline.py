@@ -30,13 +30,15 @@ def compute_baseline(data: PreparedData, seed: int) -> Baseline:
     """From some of the test images, and from some training images and their distances to the others."""
     index, rng = TrainingSet(data.train), np.random.default_rng(seed)
     chosen = rng.permutation(len(data.train))[:TRAINING_IMAGES]
-    near = near_copy_threshold(index.others(chosen), _noisy_copies(index, data.train, chosen, seed))
-    some = np.sort(rng.permutation(len(data.test))[:TEST_IMAGES])
-    return Baseline(index.nearest(data.test[some]), near, index.reduced, PixelFeatures.fit(data.train))
+    among_themselves = index.others(chosen, data.mirrored(np.asarray(data.train[chosen])))
+    near = near_copy_threshold(among_themselves, _noisy_copies(index, data, chosen, seed))
+    test = data.test[np.sort(rng.permutation(len(data.test))[:TEST_IMAGES])]
+    return Baseline(index.nearest(test, data.mirrored(test)), near, index.reduced, PixelFeatures.fit(data.train))
 
 
-def _noisy_copies(index: TrainingSet, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
-    """The neighbours of the images `chosen` (n) with noise, computed in chunks."""
-    rng, size = np.random.default_rng(seed), chunk_size(train.shape[1:])
+def _noisy_copies(index: TrainingSet, data: PreparedData, chosen: np.ndarray, seed: int) -> Neighbours:
+    """The neighbours of the training images `chosen` (n) with noise, computed in chunks."""
+    rng, size = np.random.default_rng(seed), chunk_size(data.train.shape[1:])
     parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-    return joined_neighbours([index.nearest(noisy(as_float(train[part]), rng)) for part in parts])
+    copies = (noisy(as_float(data.train[part]), rng) for part in parts)
+    return joined_neighbours([index.nearest(images, data.mirrored(images)) for images in copies])

@@ -17,11 +17,12 @@ from latentmill.evaluation.calibration import (
     factors_without_replacement,
 )
 from latentmill.evaluation.controls import Controls
+from latentmill.evaluation.copy_space import CopySpace, CopyView
 from latentmill.evaluation.groups import Classes, balanced_recall, joined_classes
 from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.metrics import DETECTS_LOST_MODES, HIGHER_IS_BETTER, RULES, SHARES, Metric, all_metrics
 from latentmill.evaluation.pool import POOL, Pool
-from latentmill.evaluation.spaces import CopySpace, CopyView, FidelitySpace, concatenated, random_subset
+from latentmill.evaluation.spaces import FidelitySpace, concatenated, random_subset
 from latentmill.features.spaces import ClassifierFeatures, Features
 
 VALIDATION = "validation images"
@@ -74,7 +75,7 @@ class Calibrator:
         space = (
             self.space(features, test)
             if rule == 1
-            else CopySpace(features, self._train, test, self.seed, self.pool.copied)
+            else CopySpace(features, self._train, test, self.seed, self.pool.copied, self.pool.flip)
         )
         found: dict[str, dict[Control, list[float]]] = {}
         for control, values in self._draws(rule, space):
@@ -162,7 +163,7 @@ class Calibrator:
         if rule == 2:
             cells = space.cells.assign(space.features(self._new))
             copied = np.sort(random_subset(self.pool.copied, POOL, self.seed))
-            return controls.rule_2_controls(self._new, cells, np.asarray(self._train[copied]), self.seed)
+            return controls.rule_2_controls(self._new, cells, self.pool.copies(self._train[copied]), self.seed)
         if isinstance(space.groups, Classes):
             assert self._labels is not None  # else there are no classes
             groups = space.groups.assign_labels(self._labels)

@@ -123,7 +123,7 @@ def judge_samples(
         InputError: a sample, or a metric of the samples, is not finite.
     """
     samples = sampling.sample(generator, config.samples, config.seed, data.train_labels)
-    nearest = TrainingSet(data.train, baseline.reduced).nearest(samples)
+    nearest = TrainingSet(data.train, baseline.reduced).nearest(samples, data.mirrored(samples))
     metrics = _rule_metrics(judge.judge(samples)) | {
         "near_copies": near_copy_metrics(nearest, baseline.test, baseline.near),
         "nearest": nearest_metrics(nearest, baseline.test),

@@ -9,8 +9,9 @@ import numpy as np
 
 from latentmill.evaluation.calibration import Calibration
 from latentmill.evaluation.controls import is_dropped_mode, without_one
+from latentmill.evaluation.copy_space import CopySpace, CopyView
 from latentmill.evaluation.metrics import RULES, all_metrics, named_values
-from latentmill.evaluation.spaces import CopySpace, CopyView, FidelitySpace, View
+from latentmill.evaluation.spaces import FidelitySpace, View
 from latentmill.evaluation.verdict import Draws, Estimate, Verdict, verdict
 from latentmill.features.distances import TooFew
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentmill.evaluation import copies, fidelity
-from latentmill.evaluation.spaces import CopySpace, CopyView, FidelitySpace, View
+from latentmill.evaluation.copy_space import CopySpace, CopyView
+from latentmill.evaluation.spaces import FidelitySpace, View
 from latentmill.features import distances
 from latentmill.features.distances import TooFew
 

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import chunk_size
 from latentmill.evaluation.candidates import VALUES, Reduced, floats, nearest_rounded
 
@@ -31,12 +32,21 @@ class Neighbours:
 
     distances: np.ndarray  # float32 (Q, K)
     indices: np.ndarray  # int64 (Q, K), into the training images
+    mirrored: np.ndarray | None = None  # bool (Q), whether these are the neighbours of the mirror image; None: of none
 
     def __len__(self) -> int:
         return len(self.distances)
 
     def __getitem__(self, chosen: np.ndarray | slice) -> "Neighbours":
-        return Neighbours(self.distances[chosen], self.indices[chosen])
+        turned = None if self.mirrored is None else self.mirrored[chosen]
+        return Neighbours(self.distances[chosen], self.indices[chosen], turned)
+
+    def images(self, train: np.ndarray) -> np.ndarray:
+        """The neighbours among `train` (N, C, H, W): (Q, K, C, H, W), mirrored where those of a mirror image are."""
+        found = np.asarray(train[self.indices])
+        if self.mirrored is not None:
+            found[self.mirrored] = mirrored(found[self.mirrored])
+        return found
 
 
 class TrainingSet:
@@ -62,30 +72,43 @@ class TrainingSet:
             self._reduced = Reduced(self._known)
         return self._reduced
 
-    def nearest(self, queries: np.ndarray) -> Neighbours:
-        """The K nearest training images of each of `queries` (Q, ...), floats or uint8; the first of equally near."""
-        return self._search(queries.reshape(len(queries), -1), K)
+    def nearest(self, queries: np.ndarray, mirrored: np.ndarray | None = None) -> Neighbours:
+        """The K nearest training images of each of `queries` (Q, ...), floats or uint8; the first of equally near.
+
+        With `mirrored`, the same queries mirrored, the neighbours are those of an image or of its mirror image,
+        whichever has a nearer one.
+        """
+        found = self._search(queries, K)
+        return found if mirrored is None else _nearer(found, self._search(mirrored, K))
 
     @cached_property
     def among_themselves(self) -> Neighbours:
         """The K nearest *other* training images of each training image."""
         return self.others(np.arange(len(self._known)))
 
-    def others(self, chosen: np.ndarray) -> Neighbours:
-        """The K nearest other training images of the training images `chosen`, indices (Q)."""
-        found = self._search(self._known[chosen], K + 1)
+    def others(self, chosen: np.ndarray, mirrored: np.ndarray | None = None) -> Neighbours:
+        """The K nearest other training images of the training images `chosen`, indices (Q).
+
+        `mirrored` (Q, ...), if any, are these mirrored, as in `nearest`.
+        """
+        found = self._others(self._known[chosen], chosen)
+        return found if mirrored is None else _nearer(found, self._others(mirrored, chosen))
+
+    def _others(self, queries: np.ndarray, chosen: np.ndarray) -> Neighbours:
+        found = self._search(queries, K + 1)
         # A copy may come before the image itself: leave out the image itself, or the last if it is not among them.
         others = found.indices != chosen[:, None]
         others[others.all(1), -1] = False
         return Neighbours(found.distances[others].reshape(-1, K), found.indices[others].reshape(-1, K))
 
     def _search(self, queries: np.ndarray, k: int) -> Neighbours:
+        """`queries` (Q, ...), of which a mirrored view is copied in chunks."""
         is_exact, size = len(queries) * self._known.size < EXACT_PRODUCTS, chunk_size(queries.shape[1:], CHUNK, VALUES)
-        parts = [
-            self._search_chunk(floats(queries[start : start + size]), k, is_exact)
-            for start in range(0, max(1, len(queries)), size)
-        ]
-        return joined_neighbours(parts)
+        chunks = (queries[start : start + size] for start in range(0, max(1, len(queries)), size))
+        width = self._known.shape[1]
+        return joined_neighbours(
+            [self._search_chunk(floats(chunk.reshape(len(chunk), width)), k, is_exact) for chunk in chunks]
+        )
 
     def _search_chunk(self, queries: np.ndarray, k: int, is_exact: bool) -> Neighbours:
         """`queries` float32 (Q, D)."""
@@ -127,8 +150,11 @@ class TrainingSet:
 
 def joined_neighbours(parts: list[Neighbours]) -> Neighbours:
     """The neighbours of one part of the queries after the other."""
+    mirrored = [part.mirrored for part in parts if part.mirrored is not None]
     return Neighbours(
-        np.concatenate([part.distances for part in parts]), np.concatenate([part.indices for part in parts])
+        np.concatenate([part.distances for part in parts]),
+        np.concatenate([part.indices for part in parts]),
+        np.concatenate(mirrored) if mirrored else None,
     )
 
 
@@ -136,6 +162,17 @@ def nearest_metrics(samples: Neighbours, test: Neighbours) -> dict[str, float]:
     """Median distances to the nearest training image, and their ratio, unless that of test images is 0."""
     ours, theirs = (float(np.median(found.distances[:, 0])) for found in (samples, test))
     return {"median": ours, "test_median": theirs} | ({"ratio_to_test": ours / theirs} if theirs > 0 else {})
+
+
+def _nearer(direct: Neighbours, mirrored: Neighbours) -> Neighbours:
+    """Of each query those that begin with the nearer one."""
+    turned = mirrored.distances[:, 0] < direct.distances[:, 0]
+    chosen = turned[:, None]
+    return Neighbours(
+        np.where(chosen, mirrored.distances, direct.distances),
+        np.where(chosen, mirrored.indices, direct.indices),
+        turned,
+    )
 
 
 def _k_nearest(distances: np.ndarray, indices: np.ndarray, k: int) -> Neighbours:

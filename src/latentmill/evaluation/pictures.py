@@ -51,7 +51,7 @@ def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
 def draw_closest(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
     """The ten samples with the smallest relative distance, each over its nearest training image; all uint8."""
     closest = np.argsort(relative_distances(nearest), kind="stable")[:CLOSEST]
-    draw_pairs(path, as_float(samples[closest]), as_float(train[nearest.indices[closest, 0]]))
+    draw_pairs(path, as_float(samples[closest]), as_float(nearest[closest].images(train)[:, 0]))
 
 
 def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np.ndarray) -> None:
@@ -59,7 +59,7 @@ def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np
 
     All images are uint8.
     """
-    others = train[nearest.indices]  # (N, K, C, H, W)
+    others = nearest.images(train)  # (N, K, C, H, W)
     tiles = np.concatenate([samples[:, None], others], axis=1).transpose(0, 3, 1, 4, 2)  # (N, H, K + 1, W, C)
     rows, height, columns, width, channels = tiles.shape
     sheet = np.ascontiguousarray(tiles).reshape(rows * height, columns * width, channels)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from latentmill.data.augmentation import mirrored
 from latentmill.evaluation.metrics import ROWS
 from latentmill.evaluation.near_duplicates import have_near_duplicates
 from latentmill.evaluation.verdict import Draws
@@ -25,6 +26,7 @@ class Pool:
     new_val: np.ndarray  # the same, into val
     copied: np.ndarray  # indices into train, sorted
     near_duplicates: int  # training images that are not new, because others are nearly the same
+    flip: bool = False  # whether copies may be mirrored
 
     @classmethod
     def chosen(
@@ -34,6 +36,7 @@ class Pool:
         labels: np.ndarray | None,
         seed: int,
         groups: np.ndarray | None = None,
+        flip: bool = False,
     ) -> "Pool":
         """Images are uint8 (N, C, H, W), maybe mapped from disk.
 
@@ -52,11 +55,11 @@ class Pool:
         some = order[::stride] if len(val) < POOL else order[:0]
         some = some[np.cumsum(sizes[some]) <= -(-len(train) // stride)]
         taken = np.flatnonzero(np.isin(units, some))
-        duplicated = have_near_duplicates(train, taken)
+        duplicated = have_near_duplicates(train, taken, flip)
         new_train = taken[~np.isin(units[taken], units[taken[duplicated]])]
         new_val = np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
         copied = np.setdiff1d(np.arange(len(train)), new_train)
-        return cls(new_train, new_val, copied, len(taken) - len(new_train))
+        return cls(new_train, new_val, copied, len(taken) - len(new_train), flip)
 
     def __len__(self) -> int:
         return len(self.new_train) + len(self.new_val)
@@ -69,6 +72,13 @@ class Pool:
     def images(self, train: np.ndarray, val: np.ndarray) -> np.ndarray:
         """The new images, uint8 (N, C, H, W): a copy."""
         return np.concatenate([np.asarray(train)[self.new_train], np.asarray(val)[self.new_val]])
+
+    def copies(self, images: np.ndarray) -> np.ndarray:
+        """What a copier makes of training images (n, C, H, W): with `flip`, half of them are mirrored."""
+        made = np.array(images)
+        if self.flip:
+            made[::2] = mirrored(made[::2])
+        return made
 
     def labels(self, labels: np.ndarray, train: int) -> np.ndarray:
         """The labels of the new images (N), from those of `train` training images and then of val."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.evaluation.neighbours import K
@@ -13,7 +14,8 @@ from latentmill.evaluation.neighbours import K
 class PreparedData:
     """The prepared images, uint8 (N, C, H, W), and their labels (N), indices into `classes`, if any.
 
-    Training images of the same one of `train_groups` (N), if there are groups, belong together.
+    Training images of the same one of `train_groups` (N), if there are groups, belong together. With `flip`, models saw
+    these images mirrored too, and may have copied the mirror images.
     """
 
     train: np.ndarray
@@ -24,6 +26,7 @@ class PreparedData:
     test_labels: np.ndarray | None
     classes: list[str] | None = field(default=None, kw_only=True)
     train_groups: np.ndarray | None = field(default=None, kw_only=True)
+    flip: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raises: InputError: there are fewer images than any evaluation needs."""
@@ -38,6 +41,10 @@ class PreparedData:
         if self.train_labels is None or self.val_labels is None:
             return None
         return np.concatenate([self.train_labels, self.val_labels])
+
+    def mirrored(self, images: np.ndarray) -> np.ndarray | None:
+        """The mirror images of images (N, C, H, W), a view, whose neighbours count too; None without `flip`."""
+        return mirrored(images) if self.flip else None
 
     def train_batches(self, chosen: np.ndarray) -> Batches:
         """The training images `chosen`, indices, with their labels."""

@@ -1,4 +1,4 @@
-"""The feature spaces in which metrics compare samples with the training and test images."""
+"""The feature spaces of rule 1, in which metrics compare samples with test images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,19 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.controls import Population
-from latentmill.evaluation.copies import exact_copy_distance, near_copy_threshold
-from latentmill.evaluation.corruptions import noisy
 from latentmill.evaluation.fidelity import bandwidth, radii, vendi_score
-from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, FITTED, Cells, Classes, Clusters, Groups
-from latentmill.evaluation.neighbours import Neighbours, TrainingSet, joined_neighbours
+from latentmill.evaluation.groups import FEWEST_OF_A_CLUSTER, Classes, Clusters, Groups
+from latentmill.evaluation.neighbours import Neighbours, joined_neighbours
 from latentmill.features.encoder import map_chunks
 from latentmill.features.spaces import Features
 
-CELLS = 10  # of C_T
 REFERENCE = 1_000  # test images, and training images, for metrics whose time grows with their square
-BASELINE = 2_000  # training images whose distances to the others are a baseline
 LARGEST = 5_000  # test images
 
 Chosen = np.ndarray | slice
@@ -37,22 +32,6 @@ class View:
 
     def __getitem__(self, chosen: Chosen) -> "View":
         return View(self.features[chosen], self.groups[chosen])
-
-
-@dataclass(frozen=True)
-class CopyView:
-    """What rule 2 needs of images."""
-
-    features: np.ndarray  # float32 (N, D)
-    nearest: Neighbours  # training images
-    own: np.ndarray  # float32 (N), the distance of the nearest one to its own nearest
-    cells: np.ndarray  # (N), by k-means
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, chosen: Chosen) -> "CopyView":
-        return CopyView(self.features[chosen], self.nearest[chosen], self.own[chosen], self.cells[chosen])
 
 
 def concatenated(parts: Sequence[Any]) -> Any:
@@ -124,60 +103,6 @@ class FidelitySpace:
     def view_features(self, features: np.ndarray) -> View:
         """The view of images with these features (N, D)."""
         return View(features, self.groups.assign(features))
-
-
-class CopySpace:
-    """A feature space with the training images that may be copied, for rule 2."""
-
-    def __init__(
-        self, features: Features, train: np.ndarray, test: np.ndarray, seed: int, known: np.ndarray | None = None
-    ) -> None:
-        """Images are uint8 (N, C, H, W); of `train` those that are `known`, indices, or all.
-
-        These are at least as many as `TrainingSet` needs.
-
-        Raises:
-            TooFew: there are fewer than 2 test images.
-        """
-        self.name, self.digest, self.features = features.name, features.digest, features
-        train, known = np.asarray(train), np.arange(len(train)) if known is None else known
-        rows = map_chunks(lambda some: features(train[known[some]]), len(known))
-        self.dimensions = rows.shape[1]
-        chosen = np.random.default_rng(seed).permutation(len(rows))
-        self._index, self.cells = TrainingSet(rows), Cells(rows[chosen[:FITTED]], CELLS, seed)
-        self.some_train = rows[chosen[:REFERENCE]]  # float32 (R, D)
-        baseline = np.sort(chosen[:BASELINE])
-        among_themselves = self._index.others(baseline)
-        self.near = near_copy_threshold(among_themselves, self._noisy_copies(train, known[baseline], seed))
-        self.exact = exact_copy_distance(among_themselves)
-        self.test = self.view_features(_subset_features(features, test, LARGEST, seed))
-        self.some_test = self.test.features[:REFERENCE]  # float32 (R, D)
-
-    def view(self, images: np.ndarray) -> CopyView:
-        """The view of images (N, C, H, W)."""
-        return self.view_features(self.features(images))
-
-    def view_population(self, population: Population) -> CopyView:
-        """The view of all images of a population."""
-        return self.view_features(
-            map_chunks(lambda some: self.features(population.make(some)), population.count, population.size)
-        )
-
-    def view_features(self, features: np.ndarray) -> CopyView:
-        """The view of images with these features (N, D)."""
-        nearest = self._index.nearest(features)
-        return CopyView(features, nearest, self._own_distances(nearest.indices[:, 0]), self.cells.assign(features))
-
-    def _own_distances(self, indices: np.ndarray) -> np.ndarray:
-        """The distances of training images to their nearest others, (N)."""
-        different, places = np.unique(indices, return_inverse=True)
-        return self._index.others(different).distances[places, 0]
-
-    def _noisy_copies(self, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
-        rng = np.random.default_rng(seed)
-        size = chunk_size(train.shape[1:])
-        rows = map_chunks(lambda some: self.features(noisy(as_float(train[chosen[some]]), rng)), len(chosen), size)
-        return self._index.nearest(rows)
 
 
 def random_subset(images: np.ndarray, most: int, seed: int) -> np.ndarray:

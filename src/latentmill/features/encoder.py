@@ -64,8 +64,8 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def _floats(images: np.ndarray) -> Tensor:
-    """A copy, in [0, 1]."""
-    return torch.tensor(as_float(images) if images.dtype == np.uint8 else images)
+    """A copy, in [0, 1]; torch refuses a mirrored view."""
+    return torch.tensor(as_float(images) if images.dtype == np.uint8 else np.ascontiguousarray(images))
 
 
 def _convolution(inputs: int, outputs: int, pool: nn.Module) -> tuple[nn.Module, ...]:

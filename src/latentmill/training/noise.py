@@ -4,18 +4,19 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from latentmill.contract import Model
+from latentmill.data.augmentation import augmentation_draws
 from latentmill.draws import Draw
 from latentmill.training.state import TrainingState
 
 STEPS_AHEAD = 8  # at most
 MADE_AHEAD = 2**21  # bytes per member, at most
 
+AUGMENT = "augment"  # stands for a phase
 Name = tuple[str, str]  # of a phase and of one of its draws
 
 
 class NoiseAhead:
-    """The noise that the phases declare, for every member from its own generator.
+    """The noise that the phases declare, and that of augmentation, for every member from its own generator.
 
     A draw costs a call for each member, on a GPU a launch, so one call draws for several steps. Their number depends
     only on the trial itself, and none is left over at the end of an epoch: a packed or a resumed trial sees the same
@@ -23,7 +24,7 @@ class NoiseAhead:
     """
 
     def __init__(self, members: Sequence[TrainingState]) -> None:
-        self._members, self._draws = members, phase_draws(members[0].model)
+        self._members, self._draws = members, step_draws(members[0])
         self._made: list[dict[Name, Tensor]] = []  # of steps to come, the next one last
         self._rows = 0  # of the batches that they fit
 
@@ -53,9 +54,10 @@ class NoiseAhead:
         return made
 
 
-def phase_draws(model: Model) -> dict[Name, Draw]:
-    """The draws of all phases."""
-    return {(phase.name, name): draw for phase in model.phases() for name, draw in phase.draws.items()}
+def step_draws(member: TrainingState) -> dict[Name, Draw]:
+    """The draws of all phases, and of the augmentation that they share."""
+    found = {(phase.name, name): draw for phase in member.model.phases() for name, draw in phase.draws.items()}
+    return found | {(AUGMENT, name): draw for name, draw in augmentation_draws(member.config.augment).items()}
 
 
 def steps_ahead(draws: dict[Name, Draw], rows: int) -> int:

@@ -22,7 +22,14 @@ from latentmill.draws import Noise
 from latentmill.training.adam import PackedAdam
 from latentmill.training.averages import Averages, Weights
 from latentmill.training.state import TrainingState
-from latentmill.training.trainer import Trainer, compiled_function, mean_over, phase_parameters, precision
+from latentmill.training.trainer import (
+    Trainer,
+    augmented_batch,
+    compiled_function,
+    mean_over,
+    phase_parameters,
+    precision,
+)
 
 Method = Callable[[Any, Batch, Noise], Any]
 
@@ -51,11 +58,14 @@ class PackedTrainer(Trainer):
         self._is_clipped = any(member.config.clip for member in members)
         self.averages = self._packed_averages() if any(member.config.ema for member in members) else None
 
-    def _update(self, phase: Phase, examples: Batches, indices: Indices, noise: Noise, rates: Sequence[float]) -> Terms:
+    def _batch(self, examples: Batches, indices: Indices, noise: Noise) -> Batch:
+        return augmented_batch(examples.batch(indices), noise)
+
+    def _update(self, phase: Phase, batch: Batch, indices: Indices, noise: Noise, rates: Sequence[float]) -> Terms:
         adam, is_whole = self._adams[phase.name], indices.shape[1] == self.members[0].config.batch_size
         objective = (self._compiled if is_whole else self._objectives)[phase.name]
-        with precision(self.members[0], examples.device):
-            terms = dict(objective(self._state, examples.batch(indices), noise))  # (M, B)
+        with precision(self.members[0]):
+            terms = dict(objective(self._state, batch, noise))  # (M, B)
         for name in phase.buffers:
             self._buffers[name].copy_(terms.pop(name).detach())
         means = {name: value.mean(1) for name, value in terms.items()}  # (M)

@@ -11,7 +11,13 @@ from latentmill.training.adam import Adam, copied, gradients, phase_moments
 from latentmill.training.averages import Averages, Weights
 from latentmill.training.ranks import Ranks
 from latentmill.training.state import TrainingState
-from latentmill.training.trainer import Trainer, compiled_function, phase_parameters, precision
+from latentmill.training.trainer import (
+    Trainer,
+    augmented_batch,
+    compiled_function,
+    phase_parameters,
+    precision,
+)
 
 Objective = Callable[[Batch, Noise], Terms]
 
@@ -41,13 +47,18 @@ class SingleTrainer(Trainer):
             self._compiled = {name: compiled_function(each, member.noise.device) for name, each in objectives.items()}
         self.averages = None if config.ema is None else Averages(weights, member.averages, config.ema)
 
-    def _update(self, phase: Phase, examples: Batches, indices: Indices, noise: Noise, rates: Sequence[float]) -> Terms:
+    def _batch(self, examples: Batches, indices: Indices, noise: Noise) -> Batch:
+        part = self.ranks.part(indices[0])
+        own = {name: value[0][part.rows] for name, value in noise.items()}
+        return augmented_batch(examples.batch(part.indices), own)
+
+    def _update(self, phase: Phase, batch: Batch, indices: Indices, noise: Noise, rates: Sequence[float]) -> Terms:
         part, adam, config = self.ranks.part(indices[0]), self._adams[phase.name], self.member.config
         own = {name: value[0][part.rows] for name, value in noise.items()}
         is_whole = len(indices[0]) == config.batch_size  # the last batch may be smaller, and is not compiled
         objective = (self._compiled if is_whole else self._objectives)[phase.name]
-        with precision(self.member, examples.device):
-            terms = dict(objective(examples.batch(part.indices), own))
+        with precision(self.member):
+            terms = dict(objective(batch, own))
         for name, reduction in phase.buffers.items():
             self.member.model.get_buffer(name).copy_(self.ranks.reduce(terms.pop(name), part, reduction))
         means = {name: value.mean() for name, value in terms.items()}

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from latentmill.contract import Batch, HasCriterion, Model, Phase, Terms
+from latentmill.data.augmentation import augmented
 from latentmill.data.batches import Batches, Indices
 from latentmill.draws import Draws, Noise, drawn
 from latentmill.training.adam import Adam, PackedAdam
 from latentmill.training.averages import Averages, Weights, averages_in_place
-from latentmill.training.noise import NoiseAhead
+from latentmill.training.noise import AUGMENT, NoiseAhead
 from latentmill.training.schedule import factor
 from latentmill.training.state import TrainingState
 
@@ -46,10 +47,11 @@ class Trainer(ABC):
         """
         step, rates = next(self._steps)
         noise, found, losses = self._noise.next(indices.shape[1]), dict[str, Tensor](), list[Tensor]()
+        batch = self._batch(examples, indices, {name: noise[AUGMENT, name] for name in self.members[0].config.augment})
         for phase in self.phases:
             if step % phase.every == 0:
                 own = {name: noise[phase.name, name] for name in phase.draws}
-                terms = self._update(phase, examples, indices, own, [rate * phase.rate for rate in rates])
+                terms = self._update(phase, batch, indices, own, [rate * phase.rate for rate in rates])
                 losses.append(terms["loss"])
                 found |= {f"{phase.name}_{name}" if phase.name else name: value for name, value in terms.items()}
         if self.averages:
@@ -57,7 +59,11 @@ class Trainer(ABC):
         return found if "loss" in found else found | {"loss": torch.stack(losses).sum(0)}
 
     @abstractmethod
-    def _update(self, phase: Phase, examples: Batches, indices: Indices, noise: Noise, rates: Sequence[float]) -> Terms:
+    def _batch(self, examples: Batches, indices: Indices, noise: Noise) -> Batch:
+        """The examples at `indices` (M, B), augmented by their noise (M, B, …)."""
+
+    @abstractmethod
+    def _update(self, phase: Phase, batch: Batch, indices: Indices, noise: Noise, rates: Sequence[float]) -> Terms:
         """A step of one phase, at the members' learning rates (M); returns its mean terms (M), detached."""
 
     @abstractmethod
@@ -98,6 +104,11 @@ def _steps(members: Sequence[TrainingState]) -> Iterator[tuple[int, list[float]]
         yield step, rates
 
 
+def augmented_batch(batch: Batch, noise: Noise) -> Batch:
+    """A batch with its images augmented by their noise; codes have none."""
+    return {**batch, "image": augmented(batch["image"], noise)} if noise else batch
+
+
 def compiled_function(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """On a GPU as CUDA graphs, which cost one launch per step."""
     torch.compiler.reset()  # a worker trains one pack at a time, and of many shapes torch compiles only the first eight
@@ -107,9 +118,9 @@ def compiled_function(function: Callable[..., Any], device: torch.device) -> Cal
     return compiled
 
 
-def precision(member: TrainingState, device: torch.device) -> torch.autocast:
+def precision(member: TrainingState) -> torch.autocast:
     """Makes networks compute in the precision of the trial."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=member.config.precision == "bfloat16")
+    return torch.autocast(member.noise.device.type, torch.bfloat16, enabled=member.config.precision == "bfloat16")
 
 
 def phase_parameters(phase: Phase, weights: Mapping[str, Tensor]) -> Weights:

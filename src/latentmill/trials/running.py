@@ -1,6 +1,6 @@
 """How a trial is trained and its result stored."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -47,17 +47,24 @@ class Context:
         return Setup(examples, val, distance, ranks or SingleRank(), self.compiled)
 
     def _codes(self, parent: str, seed: int) -> tuple[Batches, Batches]:
-        """Codes of the training and validation images, several draws of each where there are few images."""
-        model = self.store.load(parent).model.to(self.images.device)
+        """Codes of the training and validation images, several draws of each where there are few images.
+
+        The training images are augmented as in the training of the model, but not those for validation.
+        """
+        trained = self.store.load(parent)
+        model, augment = trained.model.to(self.images.device), trained.augment
         assert isinstance(model, Encodes)
         generator = torch.Generator(self.images.device).manual_seed(seed)
-        draws = max(1, min(MOST_DRAWS, CODES // len(self.images)))
-        draws = draws if isinstance(model, HasPosterior) else 1  # without a posterior all draws are equal
-        return _codes(model, self.images, draws, generator), _codes(model, self.val, draws, generator)
+        most = max(1, min(MOST_DRAWS, CODES // len(self.images)))
+        draws = most if isinstance(model, HasPosterior) else 1  # without a posterior all draws of an image are equal
+        codes = _codes(model, self.images, most if augment else draws, generator, augment)
+        return codes, _codes(model, self.val, draws, generator)
 
 
-def _codes(model: Encodes, images: Batches, draws: int, generator: torch.Generator) -> Batches:
-    codes = np.concatenate([drawn_codes(model, images, generator) for _ in range(draws)])
+def _codes(
+    model: Encodes, images: Batches, draws: int, generator: torch.Generator, augment: Sequence[str] = ()
+) -> Batches:
+    codes = np.concatenate([drawn_codes(model, images, generator, augment) for _ in range(draws)])
     labels = images.labels
     return Batches(codes, images.device, None if labels is None else np.tile(labels, draws))
 

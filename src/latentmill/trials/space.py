@@ -84,6 +84,7 @@ class Space:
         training = None
         if not found.closed_form:
             overrides = {key: value for key, value in point.items() if key in TrainingConfig.model_fields}
+            overrides |= {"augment": []} if self.family == "priors" else {}  # codes are those of augmented images
             training = checked(TrainingConfig, defaults.model_dump() | overrides, self.where).model_dump()
         label = " ".join(f"{key}={_short(point[key])}" for key in self.searched)
         return Configuration(self.model, checked(found.Config, config, self.where).model_dump(), training, label)
@@ -95,7 +96,7 @@ def space(name: str, content: dict[str, Any], family: Family = "models") -> Spac
     Raises:
         InputError: it names an unknown model or key, or its search space breaks a rule.
     """
-    keys = {key: value for key, value in content.items() if key not in EntryConfig.model_fields}
+    keys = {key: _value(key, value) for key, value in content.items() if key not in EntryConfig.model_fields}
     made = Space(name, family, content.get("model", name), keys, content.get("samples"))
     found = _found(made)
     for key, value in keys.items():
@@ -109,6 +110,12 @@ def space(name: str, content: dict[str, Any], family: Family = "models") -> Spac
     return made
 
 
+def _value(key: str, value: Any) -> Any:
+    """A list of augmentations is one value, a tuple here; a list of such lists is a grid."""
+    is_one = key == "augment" and isinstance(value, list) and not any(isinstance(each, list) for each in value)
+    return tuple(value) if is_one else value
+
+
 def _found(made: Space) -> type[Model]:
     try:
         return registry.find(made.family, made.model)
@@ -118,7 +125,8 @@ def _found(made: Space) -> type[Model]:
 
 def _check(key: str, value: Any, found: type[Model], made: Space) -> None:
     where = made.where
-    keys = [*found.Config.model_fields, *([] if found.closed_form else TrainingConfig.model_fields)]
+    training = [name for name in TrainingConfig.model_fields if name != "augment" or made.family == "models"]
+    keys = [*found.Config.model_fields, *([] if found.closed_form else training)]
     if key not in keys:
         raise InputError(f"{where}: unknown key {key!r}; the keys of {made.model} are {', '.join(keys)}")
     if isinstance(value, list | dict) and not is_searchable(found.Config, key):

@@ -31,6 +31,11 @@ class TrainedModel:
     model: Model
     record: Record  # as `running.run` wrote it: fingerprint, trial, shape, criterion, history, …
 
+    @property
+    def augment(self) -> list[str]:
+        """The augmentations of its training images; none for a closed form."""
+        return list((self.record["trial"]["training"] or {}).get("augment", []))
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -57,7 +57,7 @@ class Trial:
         if self.training is None:
             return None
         fixed = {key: value for key, value in self.config.items() if not isinstance(value, float)}
-        fixed |= {key: self.training[key] for key in ("batch_size", "precision")}
+        fixed |= {key: self.training[key] for key in ("batch_size", "precision", "augment")}
         return json.dumps([self.model, self.features, self.parent, fixed], sort_keys=True)
 
     def fingerprint(self, data_digest: str) -> str:

@@ -1,0 +1,30 @@
+"""The other ladders that come with the project."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from latentmill.config import load_params
+from latentmill.trials.ladder import Ladder
+
+ROOT = Path(__file__).parents[1]
+LADDERS = sorted((ROOT / "ladders").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *LADDERS], ids=lambda path: path.stem)
+def test_every_entry_keeps_the_rules_of_its_model_and_of_its_priors(path):
+    params = load_params(path)
+    studies = Ladder(params, lambda *_: iter([]), features="f").entry_studies()
+    assert [study.name for study in studies] == list(params.ladder)
+    for study in studies:
+        for points in study.rounds:
+            assert all(study.space.configuration(point, params.trial) for point in points)
+
+
+@pytest.mark.parametrize("path", LADDERS, ids=lambda path: path.stem)
+def test_only_the_ladder_differs_from_params_yaml(path):
+    ours, its = (YAML(typ="safe").load(each) for each in (ROOT / "params.yaml", path))
+    assert {key: value for key, value in its.items() if key != "ladder"} == {
+        key: value for key, value in ours.items() if key != "ladder"
+    }

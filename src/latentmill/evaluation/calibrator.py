@@ -15,7 +15,7 @@ from latentmill.evaluation.calibration import (
     factors_with_replacement,
     factors_without_replacement,
 )
-from latentmill.evaluation.control_draws import ViewedControls
+from latentmill.evaluation.control_draws import ViewedControls, metrics_of_other_size
 from latentmill.evaluation.controls import Controls
 from latentmill.evaluation.groups import Classes, balanced_recall, joined_classes
 from latentmill.evaluation.judge import FEWEST
@@ -87,23 +87,17 @@ class Calibrator:
             else CopySpace(features, self._train, test, self.seed, self.pool.copied)
         )
         viewed = ViewedControls(rule, space, self._controls(rule, space))
-        rng = np.random.default_rng([self.seed, rule])
-        values = viewed.values(self.draws, RULES[rule], rng)
+        values = viewed.values(self.draws, RULES[rule], np.random.default_rng([self.seed, rule]))
         found = [self._calibration(rule, space, name, each, self.draws) for name, each in values.items()]
-        if isinstance(space, FidelitySpace):
-            return Calibrated(space, found, self._ceiling(space, viewed, found))
-        return Calibrated(None, found)
+        ceiling = self._ceiling(space, viewed, found) if isinstance(space, FidelitySpace) else []
+        return Calibrated(space if isinstance(space, FidelitySpace) else None, found, ceiling)
 
     def _ceiling(self, space: FidelitySpace, viewed: ViewedControls, known: list[Calibration]) -> list[Calibration]:
         """Those `known` that hold for the `ceiling_draws` too, and the others made again, with smaller draws."""
         draws = self.ceiling_draws
         if draws.few < FEWEST:
             return []
-        again = {
-            names: each
-            for names, each in RULES[1].items()
-            if each.size(draws.few, draws.many) != each.size(self.draws.few, self.draws.many)
-        }
+        again = metrics_of_other_size(1, draws, self.draws)
         values = viewed.values(draws, again, np.random.default_rng([self.seed, 1, 1]))
         smaller = [self._calibration(1, space, name, each, draws) for name, each in values.items()]
         return [each for each in known if each.metric not in ", ".join(again).split(", ")] + smaller

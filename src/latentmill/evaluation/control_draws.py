@@ -7,7 +7,7 @@ import numpy as np
 
 from latentmill.evaluation.calibration import Control
 from latentmill.evaluation.controls import Controls, with_replacement, without_replacement
-from latentmill.evaluation.metrics import Metric, all_metrics
+from latentmill.evaluation.metrics import RULES, Metric, all_metrics
 from latentmill.evaluation.spaces import CopySpace, FidelitySpace, concatenated
 from latentmill.evaluation.verdict import Draws
 
@@ -35,3 +35,12 @@ class ViewedControls:
                 for name, value in all_metrics(self._rule, small, large, self._space, metrics).values.items():
                     found.setdefault(name, {}).setdefault(control, []).append(value)
         return found
+
+
+def metrics_of_other_size(rule: int, draws: Draws, others: Draws) -> dict[str, Metric]:
+    """The metrics of a rule that use more or fewer images of the one draws than of the `others`."""
+    return {
+        names: each
+        for names, each in RULES[rule].items()
+        if each.size(draws.few, draws.many) != each.size(others.few, others.many)
+    }

@@ -94,6 +94,8 @@ def test_one_command_goes_from_images_to_decoders_and_a_report(project):
     assert list(metrics) == ["naive_bayes", "vae"]
     assert metrics["vae"]["likelihood"]["kind"] == "bound (10 samples)"
     assert set(metrics["vae"]["samples"]) == {"normal", "mixture"}
+    assert metrics["vae"]["reconstructions"]["rule_1"]["samples"] > 100
+    assert "reconstructions" not in metrics["naive_bayes"], "it has no codes"
     assert metrics["vae"]["exported_prior"] in ("normal", "mixture")
     entries = {path.stem: json.loads(path.read_text()) for path in (project.root / "evaluation/entries").iterdir()}
     assert entries == metrics

@@ -24,6 +24,7 @@ from latentmill.report.page import render
 from latentmill.report.pictures import Picture, gallery, uri
 from latentmill.report.sections import introduction
 from latentmill.report.standing import axis, strips
+from latentmill.report.verdicts import LIMITS
 from latentmill.runtime.images import grid, png
 
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
@@ -170,6 +171,39 @@ def test_verdicts_come_first_with_sign_evidence_and_sample_size(page):
     assert "precision 0.9 ± 0.1, fails from 0.5" in first
     assert "on 10\u202f000 samples" in first
     assert "N(0, I)" in first, "the other priors too"
+
+
+def limits(page):
+    return [next(text for title, text in row.items() if title.startswith("limited by")) for row in page.leaderboard()]
+
+
+def test_the_ceiling_of_the_priors_is_a_row_under_rule_1(page):
+    first = page.text[page.text.index("Rule 1") : page.text.index("entry by entry")]
+    assert first.count("Reconstructions of validation images") == 1, "one entry has codes"
+    assert "on 750\n" in first
+    assert "C2ST accuracy 0.5 ± 0.1, passes below 0.7" in first
+    assert limits(page) == ["—", "prior", "neither"]
+
+
+@pytest.mark.parametrize(
+    ("reconstructions", "samples", "limit", "sentence"),
+    [
+        ("fail", "fail", "decoder", "The decoder is at fault"),
+        ("fail", "inconclusive", "decoder", "The decoder is at fault"),
+        ("pass", "fail", "prior", "The prior is at fault"),
+        ("pass", "inconclusive", "inconclusive", ""),
+        ("inconclusive", "fail", "inconclusive", ""),
+        ("fail", "pass", "neither", ""),
+    ],
+)
+def test_what_limits_an_entry_is_said_in_words(write, reconstructions, samples, limit, sentence):
+    ceiling = {"reconstructions": {"rule_1": pages.verdict(reconstructions)}}
+    metrics = CODED | ceiling | {"samples": {"normal": pages.drawn(rule_1=samples)}, "exported_prior": "normal"}
+    page = Page(render(read_inputs(*write({"coded": ("vae", metrics)}))))
+    assert limits(page) == [limit]
+    said = [each for each in LIMITS.values() if each in page.text]
+    assert said == ([LIMITS[limit]] if sentence else [])
+    assert all(each.startswith(sentence) for each in said)
 
 
 def test_a_model_without_verdicts_passes_no_rule(write):

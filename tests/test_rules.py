@@ -21,11 +21,11 @@ from latentmill.evaluation.calibration import (
     factors_with_replacement,
     factors_without_replacement,
 )
-from latentmill.evaluation.calibrator import Calibrator, least_deviation
+from latentmill.evaluation.calibrator import Calibrator
 from latentmill.evaluation.copy_space import CopySpace
 from latentmill.evaluation.groups import Classes, Clusters
 from latentmill.evaluation.judge import FEWEST, Judge
-from latentmill.evaluation.metrics import HIGHER_IS_BETTER, RULES, all_metrics
+from latentmill.evaluation.metrics import HIGHER_IS_BETTER, RULES, all_metrics, least_deviation
 from latentmill.evaluation.near_duplicates import have_near_duplicates
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData

@@ -9,7 +9,7 @@ import numpy as np
 
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.copy_space import CopySpace
-from latentmill.evaluation.judge import Judge
+from latentmill.evaluation.judge import Judge, unavailable_metrics
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
@@ -79,7 +79,16 @@ def assemble(data: PreparedData, pool: Pool, seed: int, samples: int, fidelity: 
     found = [calibration for each in calibrated_1 for calibration in each.calibrations]
     for each, space in zip(calibrated_2, spaces, strict=True):
         found += calibrator.confirm(each.calibrations, space)
-    return Judge([each.space for each in calibrated_1], spaces, found, calibrator.draws)
+    fidelity_spaces = [each.space for each in calibrated_1]
+    unavailable = unavailable_metrics(fidelity_spaces, spaces, calibrator.draws)
+    return Judge(fidelity_spaces, spaces, found, calibrator.draws, unavailable)
+
+
+def assemble_ceiling(data: PreparedData, pool: Pool, seed: int, samples: int, *calibrated: Any) -> Judge:
+    """The judge of reconstructions by Rule 1, from its calibrations, for as many as there are validation images."""
+    spaces = [each.space for each in calibrated if each.space is not None]
+    found = [calibration for each in calibrated for calibration in each.ceiling]
+    return Judge(spaces, [], found, _calibrator(data, pool, seed, samples).ceiling_draws)
 
 
 def _calibrator(data: PreparedData, pool: Pool, seed: int, samples: int) -> Calibrator:

@@ -1,7 +1,6 @@
 """Computes the metrics on the controls: the values of each are its calibration."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 from typing import Any
@@ -16,13 +15,22 @@ from latentmill.evaluation.calibration import (
     factors_with_replacement,
     factors_without_replacement,
 )
+from latentmill.evaluation.control_draws import ViewedControls, metrics_of_other_size
 from latentmill.evaluation.controls import Controls
 from latentmill.evaluation.copy_space import CopySpace, CopyView
 from latentmill.evaluation.groups import Classes, balanced_recall, joined_classes
 from latentmill.evaluation.judge import FEWEST
-from latentmill.evaluation.metrics import DETECTS_LOST_MODES, HIGHER_IS_BETTER, RULES, SHARES, Metric, all_metrics
+from latentmill.evaluation.metrics import (
+    DETECTS_LOST_MODES,
+    HIGHER_IS_BETTER,
+    RULES,
+    Metric,
+    all_metrics,
+    least_deviation,
+)
 from latentmill.evaluation.pool import POOL, Pool
-from latentmill.evaluation.spaces import FidelitySpace, concatenated, random_subset
+from latentmill.evaluation.spaces import FidelitySpace, random_subset
+from latentmill.evaluation.verdict import Draws
 from latentmill.features.spaces import ClassifierFeatures, Features
 
 VALIDATION = "validation images"
@@ -35,6 +43,7 @@ class Calibrated:
 
     space: FidelitySpace | None  # of rule 1, which the judge uses too
     calibrations: list[Calibration]
+    ceiling: list[Calibration] = field(default_factory=list)  # of rule 1, with the `ceiling_draws`
 
 
 class Calibrator:
@@ -60,6 +69,7 @@ class Calibrator:
         `labels` are those of train, then of val, if any. Models are judged by so many `samples`.
         """
         self.pool, self.seed, self.draws = pool, seed, pool.draws(samples)
+        self.ceiling_draws = pool.draws(min(samples, len(val)))  # of reconstructions: an image each, none repeated
         self._train, self._val = train, val
         self._labels = None if labels is None else pool.labels(labels, len(train))
 
@@ -77,12 +87,21 @@ class Calibrator:
             if rule == 1
             else CopySpace(features, self._train, test, self.seed, self.pool.copied, self.pool.flip)
         )
-        found: dict[str, dict[Control, list[float]]] = {}
-        for control, values in self._draws(rule, space):
-            for name, value in values.items():
-                found.setdefault(name, {}).setdefault(control, []).append(value)
-        made = [self._calibration(rule, space, name, values) for name, values in found.items()]
-        return Calibrated(space if isinstance(space, FidelitySpace) else None, made)
+        viewed = ViewedControls(rule, space, self._controls(rule, space))
+        values = viewed.values(self.draws, RULES[rule], np.random.default_rng([self.seed, rule]))
+        found = [self._calibration(rule, space, name, each, self.draws) for name, each in values.items()]
+        ceiling = self._ceiling(space, viewed, found) if isinstance(space, FidelitySpace) else []
+        return Calibrated(space if isinstance(space, FidelitySpace) else None, found, ceiling)
+
+    def _ceiling(self, space: FidelitySpace, viewed: ViewedControls, known: list[Calibration]) -> list[Calibration]:
+        """Those `known` that hold for the `ceiling_draws` too, and the others made again, with smaller draws."""
+        draws = self.ceiling_draws
+        if draws.few < FEWEST:
+            return []
+        again = metrics_of_other_size(1, draws, self.draws)
+        values = viewed.values(draws, again, np.random.default_rng([self.seed, 1, 1]))
+        smaller = [self._calibration(1, space, name, each, draws) for name, each in values.items()]
+        return [each for each in known if each.metric not in ", ".join(again).split(", ")] + smaller
 
     def space(self, features: Features, test: np.ndarray) -> FidelitySpace:
         """The space of rule 1. Its groups are classes if the classifier separates most of them, else clusters."""
@@ -148,17 +167,6 @@ class Calibrator:
         val_variance = 1 / min(size, val) if calibration.max_size is not None else 1 / size + 1 / val
         return sqrt((1 / size + val_variance) / (1 / size + 1 / new))
 
-    def _draws(self, rule: int, space: FidelitySpace | CopySpace) -> Iterator[tuple[Control, dict[str, float]]]:
-        rng = np.random.default_rng([self.seed, rule])
-        made = self._controls(rule, space)
-        views = {name: space.view_population(population) for name, population in made.populations.items()}
-        few, many = controls.without_replacement(rng), controls.with_replacement(rng)
-        for control in made.controls:
-            for turn in range(control.repeats):
-                drawn = (control.draw(few, self.draws.few, turn), control.draw(many, self.draws.many, turn))
-                small, large = (concatenated([views[name][indices] for name, indices in parts]) for parts in drawn)
-                yield control, all_metrics(rule, small, large, space).values
-
     def _controls(self, rule: int, space: Any) -> Controls:
         if rule == 2:
             cells = space.cells.assign(space.features(self._new))
@@ -172,10 +180,10 @@ class Calibrator:
         return controls.rule_1_controls(self._new, groups, space.mode, self.seed)
 
     def _calibration(
-        self, rule: int, space: FidelitySpace | CopySpace, name: str, values: dict[Control, list[float]]
+        self, rule: int, space: FidelitySpace | CopySpace, name: str, values: dict[Control, list[float]], draws: Draws
     ) -> Calibration:
         metric = next(each for names, each in RULES[rule].items() if name in names.split(", "))
-        size = metric.size(self.draws.few, self.draws.many)
+        size = metric.size(draws.few, draws.many)
         factors = self._factors(size, metric, isinstance(space, FidelitySpace) and isinstance(space.groups, Classes))
         least = least_deviation(name, size, self.draws.held_out), least_deviation(name, size, size)
         higher = name in HIGHER_IS_BETTER
@@ -190,8 +198,3 @@ class Calibrator:
         if metric.rows is not None:
             return factors_without_replacement(share)
         return factors_with_replacement(share * self.pool.random if by_class else share)
-
-
-def least_deviation(metric: str, size: int, pool: int) -> float:
-    """The change of a share by one image, of a draw or of the pool: rarer images may be missing there by chance."""
-    return 1 / min(size, pool) if metric in SHARES else 0.0

@@ -4,7 +4,7 @@ Each is a pure function, so that all can run at the same time.
 """
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from latentmill.evaluation.baseline import Baseline
 from latentmill.evaluation.copies import near_copy_metrics
 from latentmill.evaluation.finite import require_finite_metrics
 from latentmill.evaluation.holes import decoded_c2st_accuracy, prior_metrics
-from latentmill.evaluation.judge import Judge, Judgement
+from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.latent import (
     active_units,
     codes,
@@ -124,7 +124,7 @@ def judge_samples(
     """
     samples = sampling.sample(generator, config.samples, config.seed, data.train_labels)
     nearest = TrainingSet(data.train, baseline.reduced).nearest(samples, data.mirrored(samples))
-    metrics = _rule_metrics(judge.judge(samples)) | {
+    metrics = judge.judge(samples).metrics() | {
         "near_copies": near_copy_metrics(nearest, baseline.test, baseline.near),
         "nearest": nearest_metrics(nearest, baseline.test),
         "validation": selection_metrics(samples, data.val, judge.fidelity_spaces, config.seed),
@@ -166,14 +166,6 @@ def _draw_codes(path: Path, generator: Generator, data: PreparedData, seed: int)
     points, drawn = map_to_plane(z, sampling.sample_codes(generator, MAPPED, seed, data.train_labels))
     labels = None if data.test_labels is None else data.test_labels[mapped]
     pictures.draw_codes(path, points, labels, drawn, data.classes)
-
-
-def _rule_metrics(judgement: Judgement) -> Metrics:
-    by_space: Metrics = {}
-    for each in (found for estimates in judgement.estimates.values() for found in estimates):
-        in_space = by_space.setdefault(each.calibration.space, {})
-        in_space[each.calibration.metric] = {"value": each.value, "standard_error": each.standard_error}
-    return {f"rule_{rule}": asdict(verdict) for rule, verdict in judgement.verdicts.items()} | {"metrics": by_space}
 
 
 def _draw_samples(

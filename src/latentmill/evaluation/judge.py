@@ -1,8 +1,8 @@
 """The verdicts on a model's samples under both rules, on one data set."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,14 @@ class Judgement:
     estimates: dict[int, list[Estimate]]  # by rule
     verdicts: dict[int, Verdict]  # by rule
 
+    def metrics(self) -> dict[str, Any]:
+        """The verdicts, and each estimate by its space and metric, as the evaluation writes them."""
+        by_space: dict[str, Any] = {}
+        for each in (found for estimates in self.estimates.values() for found in estimates):
+            in_space = by_space.setdefault(each.calibration.space, {})
+            in_space[each.calibration.metric] = {"value": each.value, "standard_error": each.standard_error}
+        return {f"rule_{rule}": asdict(verdict) for rule, verdict in self.verdicts.items()} | {"metrics": by_space}
+
 
 class Judge:
     """Knows the data, and what the values of each metric mean on it."""
@@ -36,16 +44,15 @@ class Judge:
         copy_spaces: list[CopySpace],
         calibrations: list[Calibration],
         draws: Draws,
+        unavailable: Sequence[str] = (),
     ) -> None:
-        """Spaces of rule 1, and of rule 2 with all training images. The `calibrations` were made with such `draws`."""
+        """Spaces of rule 1, and of rule 2 with all training images. The `calibrations` were made with such `draws`.
+
+        `unavailable` are `unavailable_metrics`.
+        """
         self.fidelity_spaces, self.calibrations, self.draws = fidelity_spaces, calibrations, draws
         self.spaces: dict[int, list[Any]] = {1: fidelity_spaces, 2: copy_spaces}
-        test_values = [
-            all_metrics(rule, space.test[: draws.few], space.test[: draws.many], space)
-            for rule, spaces in self.spaces.items()
-            for space in spaces
-        ]
-        self.unavailable = sorted({reason for each in test_values for reason in each.unavailable})
+        self.unavailable = unavailable
 
     @property
     def size(self) -> int:
@@ -88,3 +95,14 @@ class Judge:
         if rule == 1 and not any(map(is_dropped_mode, negative)):  # no metric can then exclude that one is missing
             negative.append(without_one("mode"))
         return verdict(estimates, negative, samples, self.draws)
+
+
+def unavailable_metrics(fidelity_spaces: list[FidelitySpace], copy_spaces: list[CopySpace], draws: Draws) -> list[str]:
+    """The metrics that have no value even for test images, because these are too few, each with the reason."""
+    by_rule: dict[int, list[Any]] = {1: fidelity_spaces, 2: copy_spaces}
+    values = [
+        all_metrics(rule, space.test[: draws.few], space.test[: draws.many], space)
+        for rule, spaces in by_rule.items()
+        for space in spaces
+    ]
+    return sorted({reason for each in values for reason in each.unavailable})

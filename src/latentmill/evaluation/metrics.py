@@ -1,6 +1,6 @@
 """The metrics of both rules, each as one number of a set of samples in one feature space."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,15 +42,19 @@ class MetricValues:
 
 
 def all_metrics(
-    rule: int, few: View | CopyView, many: View | CopyView, space: FidelitySpace | CopySpace
+    rule: int,
+    few: View | CopyView,
+    many: View | CopyView,
+    space: FidelitySpace | CopySpace,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> MetricValues:
-    """All metrics of rule 1 or 2: of `few` samples where time grows faster than their number, else of `many`.
+    """Metrics of rule 1 or 2, all or these: of `few` samples where time grows faster than their number, else of `many`.
 
     A metric that needs more images than there are is unavailable.
     """
     values: dict[str, float] = {}
     unavailable = []
-    for names, metric in RULES[rule].items():
+    for names, metric in (RULES[rule] if metrics is None else metrics).items():
         try:
             values |= named_values(names, metric, many if metric.rows is None else few[: metric.rows], space)
         except TooFew as error:
@@ -67,6 +71,11 @@ def named_values(
         TooFew: it needs more images.
     """
     return dict(zip(names.split(", "), metric.compute(samples, space), strict=True))
+
+
+def least_deviation(metric: str, size: int, pool: int) -> float:
+    """The change of a share by one image, of a draw or of the pool: rarer images may be missing there by chance."""
+    return 1 / min(size, pool) if metric in SHARES else 0.0
 
 
 def _balls(samples: View, space: FidelitySpace) -> tuple[float, ...]:

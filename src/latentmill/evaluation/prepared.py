@@ -50,6 +50,10 @@ class PreparedData:
         """The training images `chosen`, indices, with their labels."""
         return _batches(self.train, self.train_labels, chosen)
 
+    def val_batches(self, chosen: np.ndarray) -> Batches:
+        """The validation images `chosen`, indices, with their labels."""
+        return _batches(self.val, self.val_labels, chosen)
+
     def test_batches(self, chosen: np.ndarray | None = None) -> Batches:
         """The test images, all or those `chosen`, with their labels."""
         return _batches(self.test, self.test_labels, chosen)

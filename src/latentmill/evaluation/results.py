@@ -16,8 +16,9 @@ from latentmill.trials.trained_model import Failure
 
 ENTRIES = "entries"  # the folder of each entry's numbers
 MODEL = ""  # stands for a prior where results are of the model itself
+RECONSTRUCTIONS = "reconstructions of validation images"  # the same, where they are of these
 
-Results = dict[tuple[str, str], EvaluationResult]  # by entry, and prior or `MODEL`
+Results = dict[tuple[str, str], EvaluationResult]  # by entry, and prior, `MODEL` or `RECONSTRUCTIONS`
 
 
 def write(
@@ -59,6 +60,8 @@ def line(entry: str, prior: str, result: EvaluationResult) -> str:
     """A result in one line."""
     if prior == MODEL:
         return f"{entry}: the model is evaluated"
+    if prior == RECONSTRUCTIONS:
+        return f"{entry}, {RECONSTRUCTIONS}: rule 1 {result.metrics['reconstructions']['rule_1']['status']}"
     outcomes = ", ".join(f"rule {rule} {result.metrics[f'rule_{rule}']['status']}" for rule in (1, 2))
     return f"{entry}, samples under {prior}: {outcomes}"
 
@@ -97,13 +100,18 @@ def _failed(failure: Failure) -> dict[str, str]:
 
 
 def _metrics(results: dict[str, EvaluationResult], wanted: str) -> dict[str, Any]:
-    samples = {prior: each.metrics for prior, each in results.items() if prior != MODEL}
+    samples = {prior: each.metrics for prior, each in _of_priors(results).items()}
     chosen = OWN if OWN in samples else exported_prior(wanted, samples)
-    return {"exported_prior": chosen} | results[MODEL].metrics | {"samples": samples}
+    ceiling = results[RECONSTRUCTIONS].metrics if RECONSTRUCTIONS in results else {}
+    return {"exported_prior": chosen} | results[MODEL].metrics | ceiling | {"samples": samples}
 
 
 def _shown(results: dict[str, EvaluationResult]) -> dict[str, Any]:
-    return {prior: {"distances": each.shown} for prior, each in results.items() if prior != MODEL}
+    return {prior: {"distances": each.shown} for prior, each in _of_priors(results).items()}
+
+
+def _of_priors(results: dict[str, EvaluationResult]) -> dict[str, EvaluationResult]:
+    return {prior: each for prior, each in results.items() if prior not in (MODEL, RECONSTRUCTIONS)}
 
 
 def _draw(folder: Path, results: dict[str, EvaluationResult]) -> None:

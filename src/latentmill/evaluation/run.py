@@ -8,15 +8,16 @@ from typing import Any
 from latentmill.cluster.mapped import ChangedDataError, placed
 from latentmill.cluster.tasks import in_order_of_end, result, share, start
 from latentmill.config import EvaluationConfig
-from latentmill.contract import Model
+from latentmill.contract import Decodes, Encodes, Model
 from latentmill.errors import InputError
-from latentmill.evaluation.assembly import assemble, calibrate, choose_pool, chosen_features, fit
+from latentmill.evaluation.assembly import assemble, assemble_ceiling, calibrate, choose_pool, chosen_features, fit
 from latentmill.evaluation.baseline import Baseline, compute_baseline
+from latentmill.evaluation.ceiling import judge_reconstructions
 from latentmill.evaluation.entry import EvaluationResult, judge_model, judge_samples
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.evaluation.results import MODEL
+from latentmill.evaluation.results import MODEL, RECONSTRUCTIONS
 from latentmill.evaluation.sampling import generators
 from latentmill.heartbeat import duration
 
@@ -35,7 +36,7 @@ class Evaluation:
         self._names: dict[Any, str] = {}  # of each task, in the order in which they start
         self._start_judge(shared, chosen_features(config.features, data), config)
         self._shared_tasks = list(self._names)
-        self._entry_tasks: dict[Any, tuple[str, str]] = {}  # entry and prior, or entry and `MODEL`
+        self._entry_tasks: dict[Any, tuple[str, str]] = {}  # entry, and prior, `MODEL` or `RECONSTRUCTIONS`
         for entry, (model, priors) in models.items():
             self._start_entry(entry, model, priors, shared, config)
         self._ended, self._started = set[Any](), time.monotonic()
@@ -50,15 +51,24 @@ class Evaluation:
         whole = [start(fit, name, False, shared, pool, seed) for name in chosen[2]]
         self._baseline = start(compute_baseline, shared, seed)
         self._judge = start(assemble, shared, pool, seed, samples, len(chosen[1]), *calibrated, *whole)
+        self._ceiling = start(assemble_ceiling, shared, pool, seed, samples, *calibrated[: len(chosen[1])])
         self._names |= {pool: "the choice of control images"} | dict.fromkeys(copied.values(), "features")
         self._names |= dict.fromkeys(calibrated, "controls") | dict.fromkeys(whole, "features")
-        self._names |= {self._baseline: "the baseline of distances", self._judge: "the judge"}
+        self._names |= {
+            self._baseline: "the baseline of distances",
+            self._judge: "the judge",
+            self._ceiling: "the judge",
+        }
 
     def _start_entry(
         self, entry: str, model: Model, priors: dict[str, Model], shared: Any, config: EvaluationConfig
     ) -> None:
-        task = start(judge_model, share(model), shared, config)
+        shared_model = share(model)
+        task = start(judge_model, shared_model, shared, config)
         self._entry_tasks[task], self._names[task] = (entry, MODEL), f"{entry}, the model"
+        if isinstance(model, Encodes) and isinstance(model, Decodes):
+            task = start(judge_reconstructions, shared_model, shared, self._ceiling, config.seed)
+            self._entry_tasks[task], self._names[task] = (entry, RECONSTRUCTIONS), f"{entry}, {RECONSTRUCTIONS}"
         for prior, generator in generators(model, priors).items():
             task = start(judge_samples, share(generator), prior, shared, self._baseline, self._judge, config)
             self._entry_tasks[task], self._names[task] = (entry, prior), f"{entry}, samples under {prior}"
@@ -74,7 +84,7 @@ class Evaluation:
         return found
 
     def results(self) -> Iterator[tuple[str, str, EvaluationResult | InputError]]:
-        """Entry, prior or `MODEL`, and the result or why there is none, each as soon as it is there.
+        """Entry, prior, `MODEL` or `RECONSTRUCTIONS`, and the result or why there is none, each as soon as it is there.
 
         Raises:
             InputError: what all entries depend on has failed.

@@ -36,7 +36,7 @@ def sample(generator: Generator, count: int, seed: int, labels: np.ndarray | Non
         parts = [slice(first, first + at_a_time) for first in range(0, len(noise), at_a_time)]
         own = None if chosen is None else chosen[start : start + CHUNK]
         images = [generator(noise[part], None if own is None else own[part])[0] for part in parts]
-        samples[start : start + len(noise)] = np.concatenate([_bytes(float_array(some)) for some in images])
+        samples[start : start + len(noise)] = np.concatenate([_finite_bytes(float_array(some)) for some in images])
     return samples
 
 
@@ -54,6 +54,11 @@ def _chosen_labels(generator: Generator, count: int, seed: int, labels: np.ndarr
     return frequent_labels(labels, count, seed)
 
 
-def _bytes(images: np.ndarray) -> np.ndarray:
-    require_finite("samples", images)
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Images that a model made, floats in about [0, 1], as uint8: what the evaluation judges."""
     return np.rint(images.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _finite_bytes(images: np.ndarray) -> np.ndarray:
+    require_finite("samples", images)
+    return as_bytes(images)

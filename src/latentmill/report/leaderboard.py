@@ -10,7 +10,7 @@ from latentmill.report.captions import prior_name
 from latentmill.report.columns import FIXED, Column, Group, Shown
 from latentmill.report.inputs import Entry, Inputs, Json
 from latentmill.report.numbers import MISSING, plus_minus
-from latentmill.report.verdicts import ICONS, RULES, verdicts
+from latentmill.report.verdicts import ICONS, RULES, limited_by, verdicts
 
 RANKS = {"pass": 0, "inconclusive": 1, "fail": 2}
 
@@ -38,7 +38,11 @@ class Row:
 
 def groups(inputs: Inputs) -> list[Group]:
     """All columns; those that no entry fills are left out."""
-    found = [Group("Verdicts", [_verdict(rule) for rule in RULES]), *_metric_groups(inputs), *FIXED]
+    found = [
+        Group("Verdicts", [*map(_verdict, RULES), Column("limited by", "under Rule 1", "", _limit)]),
+        *_metric_groups(inputs),
+        *FIXED,
+    ]
     kept = [Group(group.title, _filled(group.columns, inputs.entries), group.shown) for group in found]
     return [group for group in kept if group.columns]
 
@@ -88,6 +92,11 @@ def _verdict(rule: str) -> Column:
         return f"{ICONS.get(status, '?')} {status}", RANKS.get(status, 1)
 
     return Column(f"Rule {rule}", "", "", cell)
+
+
+def _limit(metrics: Json, samples: Json) -> Shown:
+    found = limited_by(metrics, samples) or MISSING
+    return found, "" if found == MISSING else found
 
 
 def _metric_groups(inputs: Inputs) -> list[Group]:

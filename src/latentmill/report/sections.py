@@ -11,7 +11,7 @@ from latentmill.report.captions import Subject, holes, prior_name
 from latentmill.report.inputs import Entry, Inputs, Json
 from latentmill.report.numbers import plain
 from latentmill.report.pictures import Gallery, Picture, gallery, pictures, shown_distances
-from latentmill.report.verdicts import ShownVerdict, verdicts
+from latentmill.report.verdicts import LIMITS, ShownVerdict, ceiling, limited_by, verdicts
 
 Blocks = list[tuple[str, str]]  # "formula" or "text", and the block itself
 
@@ -23,6 +23,7 @@ class PriorSection:
     name: str
     exported: bool
     verdicts: list[ShownVerdict]
+    limit: str  # what keeps it from passing Rule 1, in a sentence
     holes: str  # whether the prior has holes, in words
     samples: Picture | None
     gallery: Gallery | None
@@ -46,6 +47,7 @@ class Section:
     trials: int  # without those of its priors
     record: Json
     choice: str  # how near each prior is, where there are several
+    ceiling: ShownVerdict | None  # on reconstructions of validation images
     outcome: ExportOutcome
     files: Json
     formats: Json
@@ -88,6 +90,7 @@ def _section(entry: Entry, inputs: Inputs) -> Section:
         sum(row["entry"] == entry.name and not row["prior"] for row in inputs.trials),
         entry.record,
         _choice(entry.metrics),
+        ceiling(entry.metrics),
         entry.outcome,
         entry.files,
         entry.formats,
@@ -114,6 +117,7 @@ def _prior(sheet: str, prior: str, entry: Entry, found: list[Picture], inputs: I
         prior,
         prior == entry.metrics["exported_prior"],
         verdicts(subject.samples),
+        LIMITS.get(limited_by(entry.metrics, subject.samples), ""),
         holes(subject.samples),
         samples,
         gallery(sheet, shown, shown_distances(entry.galleries, prior), inputs.manifest["shape"]) if shown else None,

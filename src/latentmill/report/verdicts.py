@@ -7,6 +7,10 @@ from latentmill.report.inputs import Entry, Inputs, Json
 
 RULES = {"1": "samples look drawn from the data", "2": "samples are suitably different from the training data"}
 ICONS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}  # so that an outcome is not shown by its colour alone
+LIMITS = {  # what limits samples by Rule 1, in a sentence
+    "decoder": "The decoder is at fault: no prior can pass with it.",
+    "prior": "The prior is at fault: the decoder passes with codes of images.",
+}
 UNJUDGED = {"status": "inconclusive", "evidence": "the evaluation has no verdict", "samples": 0}
 
 
@@ -36,8 +40,31 @@ class ShownVerdict:
 
 def verdicts(samples: Json) -> list[ShownVerdict]:
     """On the samples under one prior, in the order of the rules."""
-    found = [(rule, samples.get(f"rule_{rule}", UNJUDGED)) for rule in RULES]
-    return [ShownVerdict(rule, each["status"], each["evidence"], each["samples"]) for rule, each in found]
+    return [_shown(rule, samples.get(f"rule_{rule}", UNJUDGED)) for rule in RULES]
+
+
+def ceiling(metrics: Json) -> ShownVerdict | None:
+    """Rule 1 on an entry's reconstructions of validation images; None if it has none."""
+    return _shown("1", metrics["reconstructions"]["rule_1"]) if "reconstructions" in metrics else None
+
+
+def limited_by(metrics: Json, samples: Json) -> str:
+    """What keeps the samples under one prior from passing Rule 1: decoder or prior, neither if they pass.
+
+    It is inconclusive where a verdict is, and empty for a model without codes.
+    """
+    found, drawn = ceiling(metrics), verdicts(samples)[0].status
+    if found is None:
+        return ""
+    if drawn == "pass":
+        return "neither"
+    if found.status == "fail":
+        return "decoder"
+    return "prior" if (found.status, drawn) == ("pass", "fail") else "inconclusive"
+
+
+def _shown(rule: str, found: Json) -> ShownVerdict:
+    return ShownVerdict(rule, found["status"], found["evidence"], found["samples"])
 
 
 def headline(entries: list[Entry]) -> str:

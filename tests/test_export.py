@@ -152,7 +152,7 @@ def run(path: Path, inputs: dict[str, torch.Tensor]) -> list[np.ndarray]:
 
 def functions(generator: Generator) -> dict[str, tuple]:
     """file -> (what torch computes, the names of its inputs, and of its outputs)."""
-    model, label = generator.model, ("label",) if generator.is_conditional else ()
+    model, label = generator.model, ("label",) if generator.model.is_conditional else ()
 
     def generate(noise, *given):
         if not isinstance(model, Decodes):

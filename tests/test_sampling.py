@@ -67,7 +67,7 @@ def test_samples_are_decoded_draws_from_the_prior(name, config, generators, labe
         samples = sampling.sample(generator, 30, seed=5, labels=labels)
         np.testing.assert_allclose(samples, 255 * drawn(generator, noise, label), atol=0.501)
         if generator.prior is not None:
-            codes = sampling.sample_codes(generator, 30, seed=5, labels=labels)
+            codes, _ = sampling.sample_codes(generator, 30, seed=5, labels=labels)
             np.testing.assert_allclose(codes, generator.prior.generate(noise, label).flatten(1).detach(), atol=1e-6)
 
 

@@ -13,16 +13,40 @@ from latentmill.data.batches import Batches
 from latentmill.evaluation import sampling
 from latentmill.training.loop import Setup, train
 
-PRIORS = {"normal": {}, "mixture": {"components": 2}, "flow": {"hidden": 32, "depth": 1, "steps": 3}}
+FLOW = {"hidden": 32, "depth": 1, "steps": 3}
+PRIORS = {"normal": {}, "mixture": {"components": 2}, "flow": FLOW, "guided_flow": FLOW | {"labels": "guided"}}
 TRAINING = TrainingConfig(epochs=2, batch_size=250)
 
 
-def fitted(name: str, codes: np.ndarray, val: np.ndarray, training: TrainingConfig = TRAINING, **config) -> Model:
+Labels = tuple[np.ndarray, np.ndarray] | None  # of the codes that a prior is fitted to, and of those for validation
+
+
+def fitted(
+    name: str,
+    codes: np.ndarray,
+    val: np.ndarray,
+    training: TrainingConfig = TRAINING,
+    named: Labels = None,
+    **config,
+) -> Model:
     """A prior fitted to codes (N, …), in evaluation mode."""
     torch.manual_seed(0)
-    made = registry.build("priors", name, config, codes.shape[1:])
-    train(made, Setup(Batches(codes), Batches(val)), None if made.closed_form else training, seed=0)
+    own, others = named or (None, None)
+    made = registry.build("priors", name, config, codes.shape[1:], 0 if own is None else int(own.max()) + 1)
+    setup = Setup(Batches(codes, labels=own), Batches(val, labels=others))
+    train(made, setup, None if made.closed_form else training, seed=0)
     return made.eval()
+
+
+def fit_prior(name: str, codes: np.ndarray, val: np.ndarray, named: Labels) -> Model:
+    """One of `PRIORS`; only those that use labels are given them."""
+    config = PRIORS[name]
+    return fitted(registered(name), codes, val, named=named if "labels" in config else None, **config)
+
+
+def registered(name: str) -> str:
+    """The name of the file that has one of `PRIORS`."""
+    return name.removeprefix("guided_")
 
 
 def batches(model: Model, digits: np.ndarray, labels: np.ndarray, part: slice = slice(None)) -> Batches:
@@ -46,4 +70,4 @@ class Pairs:
             return {}
         images = batches(model, self.digits, self.labels)
         z = drawn_codes(model, images, torch.Generator().manual_seed(0))
-        return {name: fitted(name, z[:500], z[500:], **config) for name, config in PRIORS.items()}
+        return {name: fit_prior(name, z[:500], z[500:], (self.labels[:500], self.labels[500:])) for name in PRIORS}

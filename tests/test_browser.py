@@ -416,6 +416,33 @@ def test_an_application_gives_a_label(conditional_page, conditional):
     assert without.endswith("but is not given")
 
 
+def test_guidance_draws_what_python_does(opened, tmp_path):
+    """Of a model whose generator alone takes label and guidance."""
+    folder, label = tiny.write_guided(tmp_path / "guided"), "dog, wet"
+    decoder = Decoder(folder)
+    with served(folder) as address:
+        page = opened(address)
+        assert_shown_with_alpha(canvas(page), decoder.sample(1, seed=0)[0])
+        assert_shown_with_alpha(choose(page, label), decoder.sample(1, seed=0, label=label)[0])
+        shown = settled(page, lambda: page.get_by_label("guidance").fill("2.5"))
+        assert_shown_with_alpha(shown, decoder.sample(1, seed=0, label=label, guidance=2.5)[0])
+        z = decoder.draw(1, seed=0, label=label, guidance=2.5)[0]
+        np.testing.assert_allclose(code(page), z, atol=1e-5)
+        moved = settled(page, lambda: axis(page, "toward 7").fill("1.5"))
+        assert_shown_with_alpha(moved, decoder.traverse(z, "toward 7", steps=2, reach=(0, 1.5))[1])
+        given = {"name": "a.png", "mimeType": "image/png", "buffer": png(np.zeros((4, 5, 3), np.uint8))}
+        settled(page, lambda: page.locator("#file").set_input_files(given))
+        assert_shown_with_alpha(choose(page, "cat"), decoder.sample(1, seed=0, label="cat", guidance=2.5)[0])
+        found = page.evaluate("latentmill.draw(3, 1, 'rare', 2).then(({ image }) => [...image])")
+        np.testing.assert_allclose(found, decoder.sample(1, 3, label="rare", guidance=2)[0].ravel(), atol=STEP / 10)
+
+
+def test_only_a_guided_model_has_guidance_to_choose(conditional_page):
+    assert not conditional_page.locator("#guidance").is_visible()
+    said = conditional_page.evaluate("latentmill.draw(0, 1, 'cat', 2).catch(({ message }) => message)")
+    assert said == "guidance must be left out, but is 2"
+
+
 def test_only_a_conditional_model_has_a_class_to_choose(page):
     assert not page.locator("#class").is_visible()
     said = page.evaluate("latentmill.draw(0, 1, 'cat').catch(({ message }) => message)")

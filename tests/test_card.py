@@ -25,8 +25,9 @@ def card(base, **more):
         (tiny.EARLY, "`z` to `image`"),
         (tiny.SHAPED, "`z` to `image`"),
         (tiny.CONDITIONAL, "`z`, `label` to `image`"),
+        (tiny.GUIDED, "`z` to `image`"),
     ],
-    ids=["plain", "early", "shaped", "conditional"],
+    ids=["plain", "early", "shaped", "conditional", "guided"],
 )
 def test_the_inputs_of_each_file_are_named(base, maps):
     assert f"| `decoder.onnx` | {maps} |" in as_text(card(base))
@@ -34,7 +35,7 @@ def test_the_inputs_of_each_file_are_named(base, maps):
 
 def test_the_classes_of_a_label_have_their_indices_and_are_safe():
     text = as_text(card(tiny.CONDITIONAL | {"label": {"classes": ["a*b", "<img>"], "counts": [1, 2]}}))
-    assert "int64 (batch), an index into these: 0 a\\*b, 1 &lt;img&gt;." in text
+    assert "int64 (batch), is an index into these: 0 a\\*b, 1 &lt;img&gt;." in text
     many = {"classes": [f"kind {index}" for index in range(60)], "counts": [1] * 60}
     assert ", 49 kind 49 and 10 more in card.json." in as_text(card(tiny.CONDITIONAL | {"label": many}))
     assert "label" not in as_text(card(tiny.CARD))
@@ -45,13 +46,24 @@ def test_codes_of_several_axes_are_described():
     assert "Codes have the shape" not in as_text(card(tiny.CARD))
 
 
-@pytest.mark.parametrize("kind", ["plain", "shaped", "conditional", "no directions"])
+def test_a_guided_model_says_so():
+    text = as_text(card(tiny.GUIDED))
+    assert "| `generator.onnx` | `noise`, `label`, `guidance` to `image`, `z` |" in text
+    assert "`guidance`, float32 (batch), is how strongly the label is followed" in text
+    assert "at temperature 1 without truncation or guidance" in text
+    assert "guidance" not in as_text(card(tiny.CONDITIONAL))
+
+
+@pytest.mark.parametrize("kind", ["plain", "shaped", "conditional", "guided", "no directions"])
 def test_the_example_runs(tmp_path, monkeypatch, kind):
-    writers = {"shaped": tiny.write_shaped, "conditional": tiny.write_conditional}
+    writers = {"shaped": tiny.write_shaped, "conditional": tiny.write_conditional, "guided": tiny.write_guided}
     writers.get(kind, tiny.write)(tmp_path / "exports/tiny")
-    base = {"shaped": tiny.SHAPED, "conditional": tiny.CONDITIONAL, "no directions": tiny.CARD | {"directions": []}}
+    base = {"shaped": tiny.SHAPED, "conditional": tiny.CONDITIONAL, "guided": tiny.GUIDED}
+    base["no directions"] = tiny.CARD | {"directions": []}
     (code,) = re.findall(r"```python\n(.*?)```", as_text(card(base.get(kind, tiny.CARD))), flags=re.DOTALL)
-    assert ("label='dog, wet'" in code, "traverse" in code) == (kind == "conditional", kind != "no directions")
+    labelled = kind in ("conditional", "guided")
+    assert ("label='dog, wet'" in code, "traverse" in code) == (labelled, kind != "no directions")
+    assert ("guidance=2.0" in code) == (kind == "guided")
     monkeypatch.chdir(tmp_path)
     made: dict = {}
     exec(code, made)

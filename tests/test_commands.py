@@ -163,6 +163,25 @@ def test_a_label_that_is_missing_is_an_error_that_names_the_classes(fail, condit
     assert fail(arguments) == (1, [expected])
 
 
+def test_guidance_is_that_of_every_sample(tmp_path, fail, folder):
+    guided, out = tiny.write_guided(tmp_path / "guided"), tmp_path / "a.npy"
+    main(["sample", str(guided), "--n", "5", "--label", "dog, wet", "--guidance", "2.5", "--out", str(out)])
+    np.testing.assert_array_equal(np.load(out), Decoder(guided).sample(5, 0, label="dog, wet", guidance=2.5))
+    _, (said,) = fail(["sample", str(folder), "--guidance", "2"], says=True)
+    assert said == "error: guidance must be left out, because the model is not guided, but got 2.0"
+
+
+def test_codes_that_are_drawn_by_label_are_decoded_without(tmp_path, capfd):
+    guided, out = tiny.write_guided(tmp_path / "guided"), tmp_path / "a.npy"
+    main(["interpolate", str(guided), "--rows", "1", "--steps", "5", "--label", "rare", "--out", str(out)])
+    decoder = Decoder(guided)
+    first, second = decoder.draw(2, seed=0, label="rare")
+    np.testing.assert_array_equal(np.load(out), decoder.interpolate(first, second, 5))
+    main(["verify", str(guided)])
+    main(["inspect", str(guided)])
+    assert "conditional, guided, label: cat, 'dog, wet'" in capfd.readouterr().out
+
+
 def test_sample_without_a_label_draws_labels(conditional, tmp_path):
     main(["sample", str(conditional), "--n", "5", "--seed", "3", "--out", str(tmp_path / "a.npy")])
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), Decoder(conditional).sample(5, seed=3))

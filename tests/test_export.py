@@ -152,7 +152,7 @@ def run(path: Path, inputs: dict[str, torch.Tensor]) -> list[np.ndarray]:
 
 def functions(generator: Generator) -> dict[str, tuple]:
     """file -> (what torch computes, the names of its inputs, and of its outputs)."""
-    model, label = generator.model, ("label",) if generator.is_conditional else ()
+    model, label = generator.model, ("label",) if generator.model.is_conditional else ()
 
     def generate(noise, *given):
         if not isinstance(model, Decodes):
@@ -298,6 +298,32 @@ def test_each_prior_is_exported_inside_the_generator(prior, paired, given, tmp_p
         np.testing.assert_allclose(Decoder(tmp_path).draw(20, seed=1), made.generate(torch.from_numpy(rows)), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "config"), [("vae", {"latent": 3}), ("conditional_vae", {"latent": 3, "hidden": 50})], ids=str
+)
+def test_a_guided_prior_makes_a_pair_conditional(name, config, paired, given, tmp_path):
+    """The generator takes label and guidance; the other graphs take a label if the model itself needs it."""
+    _, pair = paired(name, config, "guided_flow")
+    generator = pair.generator
+    card = write_export(pair, name, measured("guided_flow"), given, tmp_path, {"fp16": 0.5})
+    assert card["label"] == {"classes": CLASSES, "counts": np.bincount(given.labels).tolist()}
+    more = ["label"] if name == "conditional_vae" else []
+    taken = {"generator.onnx": ["noise", "label", "guidance"], "decoder.onnx": ["z", *more]}
+    taken |= {"encoder.onnx": ["image", *more]}
+    assert {file: each["inputs"] for file, each in card["files"].items()} == taken
+    decoder, label, guidance = Decoder(tmp_path), torch.arange(20) % COUNT, torch.linspace(0, 4, 20)
+    with torch.no_grad():
+        images, z = generator(torch.from_numpy(decoder.noise(20, seed=1)), label, guidance)
+    names = [CLASSES[index] for index in label]
+    found = decoder.sample(20, seed=1, label=names, guidance=guidance.numpy())
+    np.testing.assert_allclose(found, images, atol=1e-5)
+    np.testing.assert_allclose(decoder.draw(20, 1, label=names, guidance=guidance.numpy()), z, atol=1e-4)
+    np.testing.assert_allclose(decoder.decode(z.numpy(), names), images, atol=1e-5)
+    plain = generator(torch.from_numpy(decoder.noise(20, seed=1)), label)[0].detach()
+    np.testing.assert_allclose(decoder.sample(20, seed=1, label=names), plain, atol=1e-5)
+    assert np.abs(Decoder(tmp_path, format="fp16").decode(z.numpy(), names) - images.numpy()).mean() < 0.01
+
+
 class Grid(Model, Encodes, Decodes):
     """Its codes are a grid (2, 2, 3), of an image of 8x8."""
 
@@ -321,7 +347,7 @@ def gridded(digits, labels):
     return model, Pairs(digits, labels).priors(model)
 
 
-@pytest.mark.parametrize("prior", ["normal", "mixture", "flow"])
+@pytest.mark.parametrize("prior", ["normal", "mixture", "flow", "guided_flow"])
 def test_codes_may_have_any_shape(prior, gridded, digits, given, tmp_path):
     model, priors = gridded
     pair = TrainedPair(as_trained("grid", model, {}), as_trained(prior, priors[prior], {}))

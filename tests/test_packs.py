@@ -117,6 +117,38 @@ def same(each: Trial, *stores: TrialStore) -> None:
 # A packed trial and the same alone
 
 
+def guided_flows(parent: Trial) -> list[Trial]:
+    """Trials of a prior of its codes, whose training leaves labels out."""
+    config = registry.find("priors", "flow").Config(hidden=16, depth=1, steps=2, labels="guided").model_dump()
+    own = {"epochs": 3, "batch_size": 512, "ema": 0.9}
+    training = [TrainingConfig(learning_rate=rate, **own).model_dump() for rate in (1e-3, 3e-3)]
+    return [Trial("flow", config, each, 0, parent=parent.fingerprint(DIGEST)) for each in training]
+
+
+def test_a_prior_that_knows_labels_is_the_same_packed_alone_and_resumed(context, tmp_path):
+    parent, stores = trial(), {name: TrialStore(tmp_path / name) for name in ("packed", "alone", "resumed")}
+    flows = guided_flows(parent)
+    for store in stores.values():
+        running.run(parent, context(store))
+    packs.run_pack(flows, context(stores["packed"]), [UNWATCHED] * 2)
+    for each in flows:
+        running.run(each, context(stores["alone"]))
+        with pytest.raises(Interruption):
+            running.run(each, context(stores["resumed"]), Watch(interrupt_after(2)))
+        running.run(each, context(stores["resumed"]))
+        assert stores["packed"].find(each.fingerprint(DIGEST))["status"] == "finished"
+        same(each, stores["packed"], stores["alone"])
+        same(each, stores["resumed"], stores["alone"])
+
+
+def interrupt_after(epoch: int):
+    def interrupt(state):
+        if state.epoch == epoch:
+            raise Interruption
+
+    return interrupt
+
+
 def random_trials(name, config, count) -> list[Trial]:
     """Whatever may differ within a pack does."""
     random = np.random.default_rng(0)

@@ -16,11 +16,14 @@ from latentmill.data.batches import Batches
 from latentmill.draws import drawn
 from latentmill.errors import InputError
 from latentmill.evaluation.holes import discrepancy
+from latentmill.networks.velocity import field
+from latentmill.priors.flow import LEFT_OUT
 from latentmill.priors.mixture import COMPONENTS, Mixture
 from latentmill.training.loop import Setup, train
 
 CENTRES = torch.tensor([[-9.0, 0.0], [-4.0, 6.0], [0.0, -6.0], [4.0, 5.0], [9.0, 1.0]])
 SMALL = {"normal": {}, "mixture": {"components": 3}, "flow": {"hidden": 16, "depth": 1, "steps": 3}}
+LABELS = ("ignored", "learned", "guided")
 each_prior = pytest.mark.parametrize("name", registry.names("priors"))
 
 
@@ -248,3 +251,104 @@ def test_codes_that_hardly_vary_in_a_dimension_are_finite():
     drawn_codes = draws(made, 200)
     assert np.isfinite(drawn_codes).all()
     np.testing.assert_allclose(drawn_codes[:, 1], 7, atol=0.05)
+
+
+# The flow of codes with labels: two classes, far from one another
+
+SIDES = torch.tensor([[-6.0, 2.0], [6.0, -2.0]])
+
+
+def sides(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (count, 2) around one of two centres, with a deviation of 1, and which it is."""
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.randint(2, (count,), generator=generator)
+    return (SIDES[label] + torch.randn(count, 2, generator=generator)).numpy(), label.numpy()
+
+
+@pytest.fixture(scope="module", params=["learned", "guided"])
+def labelled_flow(request) -> Model:
+    (codes, own), (val, others) = sides(1_500, seed=0), sides(300, seed=1)
+    training = TrainingConfig(epochs=25, patience=25, batch_size=150, learning_rate=5e-3, schedule="one-cycle")
+    config = {"hidden": 48, "depth": 2, "dropout": 0.0, "steps": 8, "labels": request.param}
+    return fitted("flow", codes, val, training, (own, others), **config)
+
+
+@torch.no_grad()
+def drawn_with(made: Model, label: int, guidance: float | None = None, count: int = 1_000) -> np.ndarray:
+    given = None if guidance is None else torch.full((count,), guidance)
+    return made.generate(noise(made, count), torch.full((count,), label), given).numpy()
+
+
+def on_side(codes: np.ndarray, label: int) -> float:
+    """The share of codes that are nearer to the centre of a class than to the other."""
+    distances = np.linalg.norm(codes[:, None] - SIDES.numpy(), axis=2)
+    return float((distances.argmin(1) == label).mean())
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_codes_drawn_with_a_label_are_those_of_its_class(labelled_flow, label):
+    found = drawn_with(labelled_flow, label)
+    assert on_side(found, label) > 0.99
+    np.testing.assert_allclose(found.mean(0), SIDES[label], atol=0.3)
+    np.testing.assert_allclose(found.std(0), 1, atol=0.25)
+
+
+def test_a_label_lowers_the_criterion(labelled_flow):
+    codes, own = sides(500, seed=2)
+    given = drawn(labelled_flow.criterion_draws, 500, torch.Generator().manual_seed(0))
+    batches = [{"code": torch.from_numpy(codes), "label": torch.from_numpy(label)} for label in (own, 1 - own)]
+    with torch.no_grad():
+        right, wrong = (float(labelled_flow.criterion(batch, given).mean()) for batch in batches)
+    assert right < 0.7 * wrong
+
+
+def test_guidance_1_is_none_and_0_ignores_the_label(labelled_flow):
+    if not labelled_flow.is_guided:
+        pytest.skip("takes no guidance")
+    np.testing.assert_allclose(drawn_with(labelled_flow, 1, 1.0), drawn_with(labelled_flow, 1), atol=1e-5)
+    without = drawn_with(labelled_flow, 0, 0.0)
+    np.testing.assert_allclose(drawn_with(labelled_flow, 1, 0.0), without, atol=1e-4)
+    assert 0.4 < on_side(without, 0) < 0.6
+
+
+def test_the_field_under_guidance_is_that_of_the_formula(labelled_flow):
+    if not labelled_flow.is_guided:
+        pytest.skip("takes no guidance")
+    z, time, label = torch.randn(6, 2), torch.rand(6), torch.tensor([0, 1] * 3)
+    weight = torch.tensor([0.0, 0.5, 1.0, 2.0, 3.0, 1.0])
+    with torch.no_grad():
+        found = field(labelled_flow.velocity, label, weight, 2)(z, time)
+        with_label, without = (labelled_flow.velocity(z, time, each) for each in (label, torch.full((6,), 2)))
+    torch.testing.assert_close(found, without + weight[:, None] * (with_label - without))
+
+
+def test_labels_are_left_out_by_noise_that_is_declared():
+    codes, label = sides(4_000, seed=0)
+    flows = {each: registry.build("priors", "flow", SMALL["flow"] | {"labels": each}, (2,), 2) for each in LABELS}
+    draws_of = {each: made.phases()[0].draws for each, made in flows.items()}
+    assert ["label" in draws_of[each] for each in LABELS] == [False, False, True]
+    made = flows["guided"]
+    torch.nn.init.normal_(made.velocity.labels, generator=torch.Generator().manual_seed(0))
+    given = drawn(draws_of["guided"], 4_000, torch.Generator().manual_seed(0))
+    batches = [{"code": torch.from_numpy(codes), "label": torch.from_numpy(each)} for each in (label, 1 - label)]
+    with torch.no_grad():
+        losses = [made.loss(batch, given)["loss"] for batch in batches]
+    unmoved = losses[0] == losses[1]
+    assert torch.equal(unmoved, given["label"] < LEFT_OUT)
+    assert float(unmoved.float().mean()) == pytest.approx(LEFT_OUT, abs=0.02)
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_a_flow_of_data_without_classes_is_not_conditional(classes):
+    for each in LABELS:
+        made = registry.build("priors", "flow", SMALL["flow"] | {"labels": each}, (2,), classes)
+        assert not made.is_conditional
+        assert not made.is_guided
+        assert made.velocity.labels is None
+
+
+def test_a_flow_that_ignores_labels_does(flow):
+    made, _ = flow
+    given = noise(made, 5)
+    with torch.no_grad():
+        assert torch.equal(made.generate(given, torch.zeros(5, dtype=torch.int64)), made.generate(given))

@@ -33,7 +33,7 @@ def drawn(generator: Generator, noise: torch.Tensor, label: torch.Tensor | None)
     [
         ("naive_bayes", {}, ["own"]),
         ("gan", {"latent": 3, "hidden": 50}, ["own"]),
-        ("vae", {"latent": 3}, ["normal", "mixture", "flow"]),
+        ("vae", {"latent": 3}, ["normal", "mixture", "flow", "guided_flow"]),
     ],
     ids=str,
 )
@@ -67,7 +67,9 @@ def test_samples_are_decoded_draws_from_the_prior(name, config, generators, labe
         samples = sampling.sample(generator, 30, seed=5, labels=labels)
         np.testing.assert_allclose(samples, 255 * drawn(generator, noise, label), atol=0.501)
         if generator.prior is not None:
-            codes = sampling.sample_codes(generator, 30, seed=5, labels=labels)
+            codes, own = sampling.sample_codes(generator, 30, seed=5, labels=labels)
+            assert (own is None) == (label is None)
+            assert label is None or (own == label.numpy()).all()
             np.testing.assert_allclose(codes, generator.prior.generate(noise, label).flatten(1).detach(), atol=1e-6)
 
 

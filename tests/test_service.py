@@ -362,6 +362,25 @@ def test_a_label_is_refused_by_a_model_without_classes(running):
     assert (answer.status_code, "the model has no classes" in answer.json()["detail"]) == (422, True)
 
 
+def test_a_guided_model_takes_guidance_and_decodes_without_labels(tmp_path, conditional):
+    folder = tiny.write_guided(tmp_path / "guided")
+    decoder = Decoder(folder)
+    with serving(folder, max_batch=4, delay_ms=1000 * PATIENCE) as service:
+        asked = [(1, "cat", 2.5), (3, "rare", 1.0)]
+        answers = [service.later("/sample", n=n, seed=n, label=label, guidance=by) for n, label, by in asked]
+        for (n, label, by), answer in zip(asked, answers, strict=True):
+            expected = decoder.sample(n, seed=n, label=label, guidance=by)
+            np.testing.assert_allclose(images(answer.result()), expected, atol=TOLERANCE)
+        z = decoder.draw(4, seed=0)
+        for label in (None, "cat"):
+            found = images(service.ask("/decode", z=z.tolist(), label=label))
+            np.testing.assert_allclose(found, decoder.decode(z), atol=TOLERANCE)
+        assert service.ask("/decode", z=z.tolist(), label="bird").status_code == 422
+    with serving(conditional) as service:
+        answer = service.ask("/sample", n=1, guidance=2.0)
+        assert (answer.status_code, "the model is not guided" in answer.json()["detail"]) == (422, True)
+
+
 def test_codes_of_any_shape_are_flat_rows(tmp_path):
     folder = tiny.write_shaped(tmp_path / "shaped")
     z = Decoder(folder).draw(3, seed=0)

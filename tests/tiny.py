@@ -47,6 +47,11 @@ CONDITIONAL = CARD | {
     "label": {"classes": CLASSES, "counts": COUNTS},
     "files": {name: each | {"inputs": [*each["inputs"], "label"]} for name, each in CARD["files"].items()},
 }
+# One of which only the prior is conditional, and guided: its decoder and encoder take no label.
+GUIDED = CARD | {
+    "label": {"classes": CLASSES, "counts": COUNTS},
+    "files": CARD["files"] | {"generator.onnx": {"inputs": ["noise", "label", "guidance"], "outputs": ["image", "z"]}},
+}
 CODE_SHAPE = (2, 2, 2)
 SHAPED = CARD | {
     "latent": 8,
@@ -126,6 +131,23 @@ def write_conditional(folder: Path, **contents: bytes) -> Path:
     return write(folder, CONDITIONAL, **graphs | contents)
 
 
+def write_guided(folder: Path) -> Path:
+    """An export of a model that draws codes by label and guidance, see `guided_codes`."""
+    nodes = [
+        helper.make_node("Gather", ["label_codes", "label"], ["toward"]),
+        helper.make_node("Unsqueeze", ["guidance", "last"], ["factor"]),
+        helper.make_node("Mul", ["toward", "factor"], ["step"]),
+        helper.make_node("Add", ["noise", "step"], ["z"]),
+        *_decoding("z"),
+    ]
+    return write(folder, GUIDED, generator=model(nodes, NOISE, (IMAGE, Z), labelled=True, guided=True))
+
+
+def guided_codes(noise: np.ndarray, labels: list[str], guidance: object) -> np.ndarray:
+    """What its generator makes of noise (N, LATENT), labels and guidance, a number or (N)."""
+    return noise + np.broadcast_to(guidance, (len(noise),))[:, None] * label_codes()[indices(labels)]
+
+
 def write_shaped(folder: Path) -> Path:
     """An export of a model whose codes have three axes."""
     z, latent = ("z", CODE_SHAPE), 8
@@ -201,6 +223,7 @@ def model(
     domain: str = "",
     labelled: bool = False,
     latent: int = LATENT,
+    guided: bool = False,
 ) -> bytes:
     """An ONNX file that maps `taken`, a name and a shape, to what is `given`."""
     constants = {
@@ -210,6 +233,7 @@ def model(
         "label_codes": label_codes(),
         "image_shape": np.array([-1, *SHAPE]),
         "code_shape": np.array([-1, *CODE_SHAPE]),
+        "last": np.array([1]),
     }
     used = {name for node in nodes for name in node.input}
     tensors = [numpy_helper.from_array(array, name) for name, array in constants.items() if name in used]
@@ -218,6 +242,7 @@ def model(
         for values in ((taken,), given)
     )
     label = [helper.make_tensor_value_info("label", TensorProto.INT64, (batch,))] if labelled else []
-    graph = helper.make_graph(nodes, "tiny", [*inputs, *label], outputs, tensors)
+    guidance = [helper.make_tensor_value_info("guidance", TensorProto.FLOAT, (batch,))] if guided else []
+    graph = helper.make_graph(nodes, "tiny", [*inputs, *label, *guidance], outputs, tensors)
     opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()

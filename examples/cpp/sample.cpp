@@ -1,7 +1,7 @@
 // Images of an export, with the arguments and files of ../node/sample.mjs; a sheet is a grey PGM, one column of images:
 //   sample ../../exports/vae --n 64 --seed 0 --out samples.pgm
 //   sample ../../exports/vae --codes codes.bin --out images.bin
-// Of a conditional model, --label is the index of a class in label.classes of card.json.
+// Of a conditional model, --label is the index of a class in label.classes of card.json; a guided one takes --guidance.
 #include <onnxruntime_cxx_api.h>
 #include <openssl/sha.h>
 
@@ -31,7 +31,8 @@ std::string verified(const std::string& folder, const std::string& name) {  // i
 }
 
 int main(int count, char** words) try {
-  std::map<std::string, std::string> given{{"--n", "64"}, {"--seed", "0"}, {"--out", "samples.pgm"}, {"--label", "0"}};
+  std::map<std::string, std::string> given{
+      {"--n", "64"}, {"--seed", "0"}, {"--out", "samples.pgm"}, {"--label", "0"}, {"--guidance", "1"}};
   for (int at = 2; at + 1 < count; at += 2) given[words[at]] = words[at + 1];
   const bool decodes = given.count("--codes"), draws = !decodes && !given.count("--noise");
   const std::string graph = verified(count > 1 ? words[1] : ".", decodes ? "decoder.onnx" : "generator.onnx");
@@ -45,13 +46,15 @@ int main(int count, char** words) try {
   std::mt19937 bits(std::stoul(given["--seed"]));
   for (std::normal_distribution<float> normal; float& value : rows) value = normal(bits);
   file.copy(reinterpret_cast<char*>(rows.data()), file.size());
-  const char *names[] = {decodes ? "z" : "noise", "label"}, *output = "image";
+  const char *names[] = {decodes ? "z" : "noise", "label", "guidance"}, *output = "image";
   size[0] = rows.size() / width;
   std::vector<int64_t> labels(size[0], std::stol(given["--label"]));
+  std::vector<float> guidance(size[0], std::stof(given["--guidance"]));
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeCPU);
   const Ort::Value inputs[] = {
       Ort::Value::CreateTensor<float>(memory, rows.data(), rows.size(), size.data(), size.size()),
-      Ort::Value::CreateTensor<int64_t>(memory, labels.data(), labels.size(), size.data(), 1)};
+      Ort::Value::CreateTensor<int64_t>(memory, labels.data(), labels.size(), size.data(), 1),
+      Ort::Value::CreateTensor<float>(memory, guidance.data(), guidance.size(), size.data(), 1)};
   const auto images = session.Run(Ort::RunOptions(), names, inputs, session.GetInputCount(), &output, 1);
   const auto about = images[0].GetTensorTypeAndShapeInfo();
   const int64_t total = about.GetElementCount(), across = about.GetShape()[3];

@@ -2,7 +2,8 @@
 //   node sample.mjs ../../exports/vae --n 64 --seed 0 --out samples.pgm
 //   node sample.mjs ../../exports/vae --codes codes.bin --out images.bin
 // A .bin is raw float32: codes (n, *code_shape), noise (n, noise_width) with --noise, images (n, C, H, W). Any other
-// file is a sheet to look at, PGM if grey, PPM if colour. A conditional model needs --label, the name of a class.
+// file is a sheet to look at, PGM if grey, PPM if colour. A conditional model needs --label, the name of a class, and a
+// guided one takes --guidance.
 import { createHash } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -11,9 +12,9 @@ import * as ort from 'onnxruntime-node'
 process.on('uncaughtException', (error) => { console.error(`error: ${error.message}`); process.exit(1) })
 const text = (value) => ({ type: 'string', default: value })
 const given = { codes: text(), noise: text(), label: text() }
-const options = { n: text('64'), seed: text('0'), out: text('samples.pgm'), ...given }
+const options = { n: text('64'), seed: text('0'), out: text('samples.pgm'), guidance: text('1'), ...given }
 const { values, positionals: [folder] } = parseArgs({ options, allowPositionals: true })
-const { n, seed, out, codes, noise, label } = values
+const { n, seed, out, codes, noise, label, guidance } = values
 
 const manifest = JSON.parse(await readFile(`${folder}/manifest.json`))
 const card = JSON.parse(await read('card.json'))
@@ -24,10 +25,15 @@ const session = await ort.InferenceSession.create(await read(`${graph}.onnx`))
 const file = codes ?? noise, width = shape.reduce((size, each) => size * each), classes = card.label?.classes ?? []
 const rows = file ? new Float32Array(Uint8Array.from(await readFile(file)).buffer) : normal(+seed, n * width)
 if (!rows.length || rows.length % width) throw new Error(`rows must be ${width} wide, but got ${rows.length} numbers`)
-const count = rows.length / width, index = classes.indexOf(label)
-if (classes.length && index < 0) throw new Error(`--label must be one of ${classes.join(', ')}, but got ${label}`)
-const labels = new ort.Tensor('int64', new BigInt64Array(count).fill(BigInt(index)), [count])
-const inputs = { [input]: new ort.Tensor('float32', rows, [count, ...shape]), ...(classes.length && { label: labels }) }
+const count = rows.length / width, index = classes.indexOf(label), { inputNames } = session
+if (inputNames.includes('label') && index < 0)
+  throw new Error(`--label must be one of ${classes.join(', ')}, but got ${label}`)
+const all = {
+  [input]: new ort.Tensor('float32', rows, [count, ...shape]),
+  label: new ort.Tensor('int64', new BigInt64Array(count).fill(BigInt(index)), [count]),
+  guidance: new ort.Tensor('float32', new Float32Array(count).fill(+guidance), [count]),
+}
+const inputs = Object.fromEntries(inputNames.map((name) => [name, all[name]]))
 const { image } = await session.run(inputs, ['image'])
 await writeFile(out, out.endsWith('.bin') ? image.data : sheet(image))
 

@@ -7,8 +7,8 @@
     GET  /card                                              what the model is, and how far it can be trusted
     GET  /healthz                                           images that wait, and how many batches there were by size
 
-A conditional model takes "label" too, a class for all images or a list with one for each: /decode requires it, /sample
-draws labels by their frequency without it.
+A conditional model takes "label" too, a class for all images or a list with one for each: /decode requires it if the
+decoder takes one, /sample draws labels by their frequency without it. A guided model's /sample takes "guidance".
 Images are one PNG, or an array (n, C, H, W) float32 in [0, 1] for `Accept: application/x-npy`. What is wrong with a
 request stands in `detail`: 413 and 422 should not be tried again, 429 should, after the seconds in Retry-After.
 """
@@ -45,6 +45,7 @@ class Draw(Asked):
     seed: int = Field(0, ge=0, lt=1 << 64)
     temperature: float = Field(1.0, ge=0)
     label: str | list[str] | None = None
+    guidance: float = Field(1.0, ge=0)
 
 
 class Codes(Asked):
@@ -56,7 +57,7 @@ class Codes(Asked):
 async def sample(asked: Draw, request: Request) -> Response:
     model = request.app.state.model
     _check_count("n", asked.n, request)
-    rows = model.noise(asked.n, asked.seed, asked.temperature, asked.label)
+    rows = model.noise(asked.n, asked.seed, asked.temperature, asked.label, asked.guidance)
     return await _answer(request, model.generate, rows)
 
 

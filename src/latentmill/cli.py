@@ -64,6 +64,7 @@ def _add_label(parser: argparse.ArgumentParser, otherwise: str = "required") -> 
 def _add_sample(commands: Commands) -> None:
     parser = _add(commands, "sample", "draw images", "samples.png")
     _add_label(parser, otherwise="drawn by frequency")
+    parser.add_argument("--guidance", type=float, default=1.0, help="how strongly a guided model follows the label (1)")
     parser.add_argument("--n", type=int, default=64, help="number of images (64)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     parser.add_argument("--temperature", type=float, default=1.0, help="factor of the noise (1)")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentmill.contract import Decodes, Encodes, Generates, HasPosterior, Model
+from latentmill.contract import Decodes, Encodes, Generates, Guides, HasPosterior, Model
 from latentmill.data.augmentation import augmentation_draws, augmented
 from latentmill.data.batches import Batches
 from latentmill.draws import drawn, standard_normal
@@ -23,18 +23,25 @@ class Generator(nn.Module):
         drawing = model if prior is None else prior
         assert isinstance(drawing, Generates)
         self.noise_width, self.noise_choices = drawing.noise_width, drawing.noise_choices
-        self.has_codes, self.is_conditional = isinstance(model, Decodes), model.is_conditional
+        self.has_codes = isinstance(model, Decodes)
+        self.is_conditional = model.is_conditional or (prior is not None and prior.is_conditional)
+        self.is_guided = isinstance(prior, Guides) and prior.is_guided
 
-    def code(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def code(self, noise: Tensor, label: Tensor | None = None, guidance: Tensor | None = None) -> Tensor:
         """Standard normal noise (B, noise_width) -> codes (B, …)."""
+        if isinstance(self.prior, Guides):
+            return self.prior.generate(noise, label, guidance)
         if isinstance(self.prior, Generates):
             return self.prior.generate(noise, label)
         return noise.clone()  # an output of a graph that is its input too would be without an operation for it
 
-    def forward(self, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
-        """(B, noise_width), and labels (B) if conditional -> images (B, C, H, W), and their codes if there are any."""
+    def forward(self, noise: Tensor, label: Tensor | None = None, guidance: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Noise (B, noise_width) -> images (B, C, H, W), and their codes if there are any.
+
+        Labels (B) are for a pair that is conditional, guidance (B) for one that is guided; without it, it is 1.
+        """
         if isinstance(self.model, Decodes):
-            z = self.code(noise, label)
+            z = self.code(noise, label, guidance)
             return self.model.decode(z, label), z
         assert isinstance(self.model, Generates)
         return (self.model.generate(noise, label),)

@@ -50,7 +50,7 @@ class Model(nn.Module, ABC):
     Config: ClassVar[type[Settings]]  # its hyperparameters: what params.yaml may set or search
     closed_form: ClassVar[bool] = False  # fitted wholly by `fit`, so it has no epochs
     learns: ClassVar[bool] = True  # whether there is anything to fit at all: else no trial is needed
-    is_conditional: ClassVar[bool] = False  # whether it needs labels, and its graphs take one
+    is_conditional: bool = False  # whether it needs labels, and its graphs take one
 
     def __init__(self, config: Settings, shape: Shape, classes: int = 0) -> None:
         """`shape` is that of an example, `classes` the number of labels, 0 where there are none."""
@@ -84,6 +84,16 @@ class Generates(ABC):
     @abstractmethod
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Standard normal noise (B, noise_width), and labels (B) if conditional -> examples (B, …); draws nothing."""
+
+
+class Guides(Generates):
+    """May follow its label more strongly than examples do, so that they become more typical of it."""
+
+    is_guided: bool  # whether it has learned to
+
+    @abstractmethod
+    def generate(self, noise: Tensor, label: Tensor | None = None, guidance: Tensor | None = None) -> Tensor:
+        """With guidance (B): 0 ignores the label, 1 is the same as none, above 1 follows it more strongly."""
 
 
 class Encodes(ABC):

@@ -13,7 +13,7 @@ window.latentmill = Object.freeze({
   ready: ready.then(() => {}),
   decode: async (z, label) => (await ready).model.decode(z, label), // Float32Array (N * C * H * W)
   encode: async (pixels, label) => (await ready).model.encode(pixels, label),
-  draw: async (seed, temperature, label) => (await ready).model.draw(seed, temperature, label), // {image, z, label}
+  draw: async (...how) => (await ready).model.draw(...how), // (seed, temperature, label, guidance) -> {image, z, label}
   setCode: async (z, label) => (await ready).goTo(Float32Array.from(z), label),
   code: async () => (await ready).code(),
   card: ready.then(({ model }) => model.card),
@@ -100,30 +100,35 @@ function shower(model) {
   };
 }
 
-/** Seed, class, temperature and button; `page.drawn` receives the drawn image. */
+/** Seed, class, guidance, temperature and button; `page.drawn` receives the drawn image. */
 function drawing(model, page) {
   let latest = 0;
   const draw = async () => {
-    const [seed, temperature, mine] = [Number(element.seed.value), Number(element.temperature.value), ++latest];
+    const [seed, temperature, guidance] = ["seed", "temperature", "guidance"].map((name) => Number(element[name].value));
+    const mine = ++latest;
     element["temperature-value"].textContent = temperature.toFixed(2);
+    element["guidance-value"].textContent = guidance.toFixed(1);
     if (!Number.isSafeInteger(seed) || seed < 0 || element.seed.value === "")
       return fault(`a seed must be a whole number of at least 0, but is ${element.seed.value || "nothing"}`);
-    const drawn = await model.draw(seed, temperature, chosen());
+    const drawn = await model.draw(seed, temperature, chosen(), guidance);
     if (mine !== latest) return;
     nameDrawn(chosen() === null ? drawn.label : null);
     page.drawn(drawn);
   };
   element["class-row"].hidden = !model.classes.length;
+  element["guidance-row"].hidden = !model.guided;
   element.class.append(...model.classes.map((name, index) => new Option(name, index)));
   const chosen = () => (element.class.value === "" ? null : model.classes[element.class.value]);
-  // A picture of the user's own stays, and its code is found for the chosen class.
-  listen("class", "change", () => (element.given.hidden || chosen() === null ? draw() : page.find(chosen())));
+  // A picture of the user's own stays, and its code is found for the chosen class, if it depends on that.
+  const isFound = () => !element.given.hidden && chosen() !== null && model.takes("encoder", "label");
+  listen("class", "change", () => (isFound() ? page.find(chosen()) : draw()));
   listen("draw", "click", () => {
     element.seed.value = Math.max(0, Math.trunc(Number(element.seed.value)) || 0) + 1;
     return draw();
   });
   listen("seed", "input", draw);
   listen("temperature", "input", draw);
+  listen("guidance", "input", draw);
   listen("download", "click", () => element.image.toBlob(download(model.card.entry)));
 }
 

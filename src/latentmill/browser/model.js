@@ -1,7 +1,8 @@
 // An exported model in the browser: its files, checked against the manifest, and its graphs in onnxruntime-web.
 //
 // Images are Float32Array (C, H, W) in [0, 1], codes Float32Array (latent), flat whatever their shape; a batch of them is
-// laid out in one array. A conditional model takes a label, the name of a class, for all images of a batch.
+// laid out in one array. A conditional model takes a label, the name of a class, for all images of a batch; a graph that
+// takes none, because only codes are drawn by label, is not given it.
 
 import { drawnLabel, noise } from "./noise.js";
 
@@ -42,28 +43,37 @@ export class Model {
     this.codes = { mean: code(card.codes?.mean, 0), deviation: code(card.codes?.deviation, 1) };
     this.directions = this.latent ? (card.directions ?? []).map((each) => direction(each, this.latent)) : [];
     this.encodes = "encoder.onnx" in manifest.files;
+    this.guided = this.takes("generator", "guidance");
+  }
+
+  /** Whether the graph of that name has that input, beside its first one. */
+  takes(name, input) {
+    return Boolean(this.card.files?.[`${name}.onnx`]?.inputs?.includes?.(input));
   }
 
   /** Codes, one or more in one array -> their images. */
   async decode(z, label = null) {
     if (z.length === 0 || z.length % this.latent)
       throw new Error(`z must be codes of ${this.latent} numbers, but has ${z.length}`);
-    const inputs = { z: this.#floats(Float32Array.from(z), this.codeShape), ...this.#label(label, z.length / this.latent) };
-    return (await this.#run("decoder", inputs)).image.data;
+    const labels = this.#label("decoder", label, z.length / this.latent);
+    return (await this.#run("decoder", { z: this.#floats(Float32Array.from(z), this.codeShape), ...labels })).image.data;
   }
 
   /** An image -> the mean of its code. */
   async encode(image, label = null) {
-    return (await this.#run("encoder", { image: this.#floats(image, this.shape), ...this.#label(label) })).mean.data;
+    const labels = this.#label("encoder", label);
+    return (await this.#run("encoder", { image: this.#floats(image, this.shape), ...labels })).mean.data;
   }
 
-  /** The same as Decoder.sample(1, seed, temperature, label=label) in Python: {image, z, label}.
+  /** The same as Decoder.sample(1, seed, temperature, label=label, guidance=guidance) in Python: {image, z, label}.
    *
    * Without a label, one is drawn by the frequency of the classes; z is null without codes, label without classes. */
-  async draw(seed, temperature = 1, label = null) {
+  async draw(seed, temperature = 1, label = null, guidance = 1) {
     const drawn = noise(this.noiseWidth, seed, temperature, this.card.noise.categorical);
     if (this.classes.length) label ??= this.classes[drawnLabel(this.counts, seed)];
-    const inputs = { noise: this.#floats(drawn, [this.noiseWidth]), ...this.#label(label) };
+    const inputs = { noise: this.#floats(drawn, [this.noiseWidth]), ...this.#label("generator", label) };
+    if (this.guided) inputs.guidance = this.#floats(Float32Array.of(guidance), []);
+    else if (guidance !== 1) throw new Error(`guidance must be left out, but is ${guidance}`);
     const { image, z } = await this.#run("generator", inputs);
     return { image: image.data, z: z?.data ?? null, label };
   }
@@ -83,17 +93,17 @@ export class Model {
 
   /** Rows of this shape, as a graph takes them. */
   #floats(data, shape) {
-    const size = shape.reduce((product, each) => product * each);
+    const size = shape.reduce((product, each) => product * each, 1);
     return new this.ort.Tensor("float32", data, [data.length / size, ...shape]);
   }
 
-  /** The input `label` of so many rows, for a conditional model. */
-  #label(label, rows = 1) {
-    const index = this.classes.indexOf(label);
+  /** The input `label` of so many rows, for a graph that takes it. */
+  #label(name, label, rows = 1) {
+    const [index, taken] = [this.classes.indexOf(label), this.takes(name, "label")];
     if (!this.classes.length && label !== null) throw new Error(`a label must be left out, but is ${label}`);
-    if (!this.classes.length) return {};
+    if (label === null && !taken) return {};
     if (index < 0) throw new Error(`a label must be one of ${listed(this.classes)}, but is ${label ?? "not given"}`);
-    return { label: new this.ort.Tensor("int64", new BigInt64Array(rows).fill(BigInt(index)), [rows]) };
+    return taken && { label: new this.ort.Tensor("int64", new BigInt64Array(rows).fill(BigInt(index)), [rows]) };
   }
 
   /** One run after the other, because a session must not run twice at the same time. */

@@ -146,14 +146,17 @@ def _prior_metrics(generator: Generator, data: PreparedData, features: Features,
     model, prior = generator.model, generator.prior
     assert isinstance(model, Encodes)
     assert isinstance(model, Decodes)
-    seen = posterior_draws(model, data.train_batches(random_indices(data.train, COMPARED, seed)), seed)
-    unseen = posterior_draws(model, data.test_batches(random_indices(data.test, COMPARED, seed)), seed)
-    draws = sampling.sample_codes(generator, COMPARED, seed, data.train_labels)
+    train = data.train_batches(random_indices(data.train, COMPARED, seed))
+    test = data.test_batches(random_indices(data.test, COMPARED, seed))
+    seen, unseen = (posterior_draws(model, images, seed) for images in (train, test))
+    draws, labels = sampling.sample_codes(generator, COMPARED, seed, data.train_labels)
     found: Metrics = {"prior": prior_metrics(draws, unseen)}
     with suppress(TooFew):
         found["hole"] = {
-            "c2st_accuracy": decoded_c2st_accuracy(model, draws, unseen, features, seed, data.train_labels),
-            "baseline_c2st_accuracy": decoded_c2st_accuracy(model, seen, unseen, features, seed, data.train_labels),
+            "c2st_accuracy": decoded_c2st_accuracy(model, draws, unseen, features, seed, labels, test.labels),
+            "baseline_c2st_accuracy": decoded_c2st_accuracy(
+                model, seen, unseen, features, seed, train.labels, test.labels
+            ),
         }
     return found | ({"mixture_components": prior.components} if isinstance(prior, Mixture) else {})
 
@@ -163,7 +166,7 @@ def _draw_codes(path: Path, generator: Generator, data: PreparedData, seed: int)
     assert isinstance(generator.model, Encodes)
     mapped = random_indices(data.test, MAPPED, seed)
     z = posterior_draws(generator.model, data.test_batches(mapped), seed)
-    points, drawn = map_to_plane(z, sampling.sample_codes(generator, MAPPED, seed, data.train_labels))
+    points, drawn = map_to_plane(z, sampling.sample_codes(generator, MAPPED, seed, data.train_labels)[0])
     labels = None if data.test_labels is None else data.test_labels[mapped]
     pictures.draw_codes(path, points, labels, drawn, data.classes)
 

@@ -64,10 +64,11 @@ def decoded_c2st_accuracy(
     features: Features,
     seed: int,
     labels: np.ndarray | None = None,
+    other_labels: np.ndarray | None = None,
 ) -> float:
     """The C2ST accuracy of decoded codes (N, d) against decoded others (M, d): 0.5 is chance, 1 certain.
 
-    Of a conditional model both are decoded with labels drawn by their frequency among `labels`, of training images.
+    For a conditional model, `labels` (N) and `other_labels` (M) are those of the codes.
 
     For draws of a prior against codes of test images it is 0.5 where the prior has no holes. The baseline without holes
     is the value for codes of training images against those of test images. Both sets have the same size, `DECODED` at
@@ -77,6 +78,6 @@ def decoded_c2st_accuracy(
         TooFew: there are fewer than 5 of one.
     """
     count, chosen = min(DECODED, len(codes), len(others)), np.random.default_rng(seed)
-    label = None if labels is None else chosen.choice(labels, count)
-    ours, theirs = (features(decode(model, chosen.permutation(z)[:count], label)) for z in (codes, others))
-    return c2st_accuracy(ours, theirs, seed)
+    pairs = [(z, label, chosen.permutation(len(z))[:count]) for z, label in ((codes, labels), (others, other_labels))]
+    made = [decode(model, z[order], None if label is None else label[order]) for z, label, order in pairs]
+    return c2st_accuracy(features(made[0]), features(made[1]), seed)

@@ -41,10 +41,13 @@ def sample(generator: Generator, count: int, seed: int, labels: np.ndarray | Non
 
 
 @torch.no_grad()
-def sample_codes(generator: Generator, count: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
-    """`count` codes (count, d), each as a row, with labels as in `sample`."""
+def sample_codes(
+    generator: Generator, count: int, seed: int, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`count` codes (count, d), each as a row, and their labels (count), drawn as in `sample` if it is conditional."""
     noise = standard_normal((count, generator.noise_width), torch.Generator().manual_seed(seed))
-    return float_array(generator.code(noise, _chosen_labels(generator, count, seed, labels)).flatten(1))
+    chosen = _chosen_labels(generator, count, seed, labels)
+    return float_array(generator.code(noise, chosen).flatten(1)), None if chosen is None else chosen.numpy()
 
 
 def _chosen_labels(generator: Generator, count: int, seed: int, labels: np.ndarray | None) -> Tensor | None:

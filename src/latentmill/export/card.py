@@ -47,10 +47,17 @@ def _head(card: Json) -> Iterator[str]:
     if len(card.get("code_shape") or ()) > 1:
         yield f"Codes have the shape {' x '.join(map(str, card['code_shape']))}; a direction is a flattened code."
     if label := card.get("label"):
-        yield f"It is conditional: its graphs take `label`, int64 (batch), an index into these: {_indexed(label)}."
+        yield f"It is conditional: `label`, int64 (batch), is an index into these: {_indexed(label)}."
+    if is_guided(card):
+        yield "`guidance`, float32 (batch), is how strongly the label is followed: 1 as in training, 0 not at all."
     yield f"Trial `{card['fingerprint']}`, weights `{card['weights_sha256'][:12]}`."
     if card.get("chosen"):
         yield f"It is the champion: {card['chosen']}."
+
+
+def is_guided(card: Json) -> bool:
+    """Whether its generator takes `guidance`."""
+    return "guidance" in card["files"]["generator.onnx"].get("inputs", [])
 
 
 def _indexed(label: Json) -> str:
@@ -116,7 +123,8 @@ def _example(card: Json) -> Iterator[str]:
     yield from ("```python", "from latentmill import Decoder", "", f'decoder = Decoder("exports/{card["entry"]}")')
     yield f"images = decoder.sample(64, seed=0)  # (64, {shape}) float32 in [0, 1]"
     if label:
-        yield f"alike = decoder.sample(64, seed=0{label})  # (64, {shape})"
+        guidance = ", guidance=2.0" if is_guided(card) else ""
+        yield f"alike = decoder.sample(64, seed=0{label}{guidance})  # (64, {shape})"
     if card["latent"]:
         yield f"codes = decoder.draw(2, seed=1{label})"
         yield f"path = decoder.interpolate(codes[0], codes[1], steps=16{label})  # (16, {shape})"
@@ -157,7 +165,8 @@ def _limits(card: Json) -> Iterator[str]:
     largest = max(file["largest_difference_from_torch"] for file in card["files"].values())
     yield from ("## Limits", "")
     yield "- It generates images like those that it was trained on, and only of their size."
-    yield "- The verdicts hold for samples at temperature 1 without truncation, compared with the data named above."
+    drawn = "at temperature 1 without " + ("truncation or guidance" if is_guided(card) else "truncation")
+    yield f"- The verdicts hold for samples {drawn}, compared with the data named above."
     if statuses["rule_1"] == "fail":
         yield "- Metrics distinguish its samples from real images: do not use them in place of data."
     if statuses["rule_1"] == "inconclusive":

@@ -87,9 +87,9 @@ class _Measured:
 def _measured(path: Path, format: str, graph: Graph, reference: Reference, features: PixelFeatures) -> _Measured:
     dtype = np.uint8 if format == "uint8" else np.float32
     outputs, content = {"image": reference.images.shape[1:]}, path.read_bytes()
-    opened = runtime.OnnxGraph(content, str(path), graph.taken, outputs, dtype=dtype, labelled=graph.is_labelled)
+    opened = runtime.OnnxGraph(content, str(path), graph.inputs, outputs, dtype=dtype)
     some = {name: each[:COMPARED] for name, each in reference.prior_codes.items()}
-    images = opened.run(some["z"], "image", label=some.get("label"))[0]
+    images = opened.run(some, "image")[0]
     images = as_float(images) if dtype == np.uint8 else images
     distance = frechet_distance(features(images), features(as_float(reference.images[:COMPARED])))
     return _Measured(images, distance, milliseconds(opened, graph), len(content))

@@ -4,8 +4,9 @@
     decoder.onnx    z (batch, …)               -> image (batch, C, H, W)    for a model with codes
     encoder.onnx    image (batch, C, H, W)     -> mean (batch, …)           with codes; log_variance for a posterior
 
-Those of a conditional model also take label (batch), int64. All else is float32, with images in [0, 1]. The batch is
-dynamic, and no graph draws anything at random.
+Those of a conditional model also take label (batch), int64; if only its prior is conditional, the generator alone does.
+A generator whose prior is guided takes guidance (batch) after it. All else is float32, with images in [0, 1]. The batch
+is dynamic, and no graph draws anything at random.
 """
 
 import logging
@@ -44,15 +45,6 @@ class Graph:
         generator = torch.Generator().manual_seed(seed)
         return tuple(self._example(name, (batch, *shape), generator) for name, shape in self.inputs.items())
 
-    @property
-    def taken(self) -> tuple[str, Shape]:
-        """The input beside a label."""
-        return next(iter(self.inputs.items()))
-
-    @property
-    def is_labelled(self) -> bool:
-        return "label" in self.inputs
-
     def feeds(self, batch: int, seed: int) -> dict[str, np.ndarray]:
         """The same by name."""
         return {name: each.numpy() for name, each in zip(self.inputs, self.example(batch, seed), strict=True)}
@@ -65,15 +57,17 @@ class Graph:
     def _example(self, name: str, shape: Shape, generator: torch.Generator) -> Tensor:
         if name == "label":
             return torch.randint(self.classes, shape, generator=generator)
-        return (torch.rand if name == "image" else torch.randn)(shape, generator=generator)
+        return (torch.randn if name in ("noise", "z") else torch.rand)(shape, generator=generator)
 
 
 def graphs(generator: Generator, classes: int = 0) -> list[Graph]:
     """The graphs that a model, with the prior of its codes, can be exported as; `classes` of its label, if any."""
-    model, label = generator.model, {"label": ()} if generator.is_conditional else {}
-    outputs = ("image", "z") if generator.has_codes else ("image",)
+    model, outputs = generator.model, ("image", "z") if generator.has_codes else ("image",)
     noise: dict[str, Shape] = {"noise": (generator.noise_width,)}
-    found = [Graph("generator", generator.forward, generator, noise | label, outputs, classes)]
+    noise |= {"label": ()} if generator.is_conditional else {}
+    noise |= {"guidance": ()} if generator.is_guided else {}
+    found = [Graph("generator", generator.forward, generator, noise, outputs, classes)]
+    label: dict[str, Shape] = {"label": ()} if model.is_conditional else {}
     if isinstance(model, Decodes):
         decode, z = model.decode, {"z": model.code_shape} | label
         found.append(Graph("decoder", lambda *given: (decode(*given),), model, z, ("image",), classes))

@@ -17,7 +17,7 @@ MOST = 3.0  # … but not after so many seconds
 def latency(graph: Graph, path: Path) -> dict[str, float]:
     """Milliseconds per call of the exported file of `graph`, by the number of rows."""
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in graph.outputs(batch=2).items()}
-    opened = runtime.OnnxGraph(path.read_bytes(), str(path), graph.taken, shapes, labelled=graph.is_labelled)
+    opened = runtime.OnnxGraph(path.read_bytes(), str(path), graph.inputs, shapes)
     return milliseconds(opened, graph)
 
 
@@ -32,13 +32,12 @@ def measured_on() -> dict[str, Any]:
 
 
 def _milliseconds(opened: runtime.OnnxGraph, graph: Graph, batch: int) -> float:
-    rows, *label = graph.feeds(batch, seed=0).values()
-    own = label[0] if label else None
-    opened.run(rows, *opened.outputs, label=own)  # the first call allocates memory
+    given = graph.feeds(batch, seed=0)
+    opened.run(given, *opened.outputs)  # the first call allocates memory
     times: list[float] = []
     while sum(times) < SECONDS or (len(times) < LEAST and sum(times) < MOST):
         started = time.perf_counter()
-        opened.run(rows, *opened.outputs, label=own)
+        opened.run(given, *opened.outputs)
         times.append(time.perf_counter() - started)
     return float(f"{1000 * median(times):.3g}")
 

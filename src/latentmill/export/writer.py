@@ -168,7 +168,7 @@ def latent_space(generator: Generator, data: TrainingData) -> Json:
 
 
 def _label(generator: Generator, data: TrainingData) -> Json | None:
-    """The classes that a conditional model takes, in the order of their indices, and their training images."""
+    """The classes of a conditional model or prior, in the order of their indices, and their training images."""
     if not generator.is_conditional or data.labels is None or data.classes is None:
         return None
     return {"classes": data.classes, "counts": [count for _, count in class_counts(data.labels, data.classes)]}

@@ -1,6 +1,7 @@
-"""A residual network of vectors that knows the time: the velocity of a flow."""
+"""A residual network of vectors that knows the time, and a label if need be: the velocity of a flow."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,14 @@ FASTEST = 100.0
 
 
 class Velocity(nn.Module):
-    """v(z, t), of pre-normalised residual blocks to which the time is added."""
+    """v(z, t) or v(z, t, y), of pre-normalised residual blocks to which the time and the label are added."""
 
     frequencies: Tensor  # (FREQUENCIES)
 
-    def __init__(self, width: int, hidden: int, depth: int) -> None:
+    def __init__(self, width: int, hidden: int, depth: int, labels: int = 0) -> None:
+        """For vectors of `width`; `labels` is the number of different labels, 0 where none is given."""
         super().__init__()
+        self.labels = nn.Parameter(torch.zeros(labels, hidden)) if labels else None
         self.first, self.last = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         self.blocks = nn.ModuleList(
@@ -24,12 +27,46 @@ class Velocity(nn.Module):
         self.outputs = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(depth))
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(FASTEST), FREQUENCIES)))
 
-    def forward(self, z: Tensor, time: Tensor, dropout: Tensor | None = None) -> Tensor:
-        """(B, d), times (B), and what dropout multiplies the units by (B, depth, hidden) -> (B, d)."""
+    def forward(self, z: Tensor, time: Tensor, label: Tensor | None = None, dropout: Tensor | None = None) -> Tensor:
+        """(B, d), times and labels (B), what dropout multiplies the units by (B, depth, hidden) -> (B, d)."""
         angles = time[:, None] * self.frequencies  #                         (B, FREQUENCIES)
         when = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))  #  (B, hidden)
+        if self.labels is not None:
+            when = when + self.labels[label]
         x = self.first(z)
         for row, (block, output) in enumerate(zip(self.blocks, self.outputs, strict=True)):
             units = block(x + when)
             x = x + output(units if dropout is None else units * dropout[:, row])
         return self.last(x)
+
+
+Field = Callable[[Tensor, Tensor], Tensor]  # z (B, …), times (B) -> dz/dt (B, …)
+
+
+def carried(z: Tensor, field: Field, steps: int) -> Tensor:
+    """z (B, …), carried from t = 0 to 1 by so many steps of Heun's method, unrolled."""
+    step = 1 / steps
+    for number in range(steps):
+        slope = field(z, z.new_full(z.shape[:1], number * step))
+        ahead = field(z + step * slope, z.new_full(z.shape[:1], (number + 1) * step))
+        z = z + step * (slope + ahead) / 2
+    return z
+
+
+def field(velocity: nn.Module, label: Tensor | None, guidance: Tensor | None, no_label: int) -> Field:
+    """The velocity v(z, t, y) for labels y (B), or with weights w (B) that of classifier-free guidance:
+
+        v(z, t) + w (v(z, t, y) - v(z, t))
+
+    Both velocities are computed as one batch of 2B, and v(z, t) is that for `no_label` (Ho & Salimans 2022). With w = 1
+    it is v(z, t, y) to the last bit.
+    """
+    if label is None or guidance is None:
+        return lambda z, time: velocity(z, time, label)
+    labels, more = torch.cat([label, torch.full_like(label, no_label)]), guidance - 1  # (2B), (B)
+
+    def guided(z: Tensor, time: Tensor) -> Tensor:
+        with_label, without = velocity(torch.cat([z, z]), torch.cat([time, time]), labels).unflatten(0, (2, -1))
+        return with_label + more.view(-1, *(1 for _ in z.shape[1:])) * (with_label - without)
+
+    return guided

@@ -12,11 +12,11 @@ from latentmill.errors import InputError
 from latentmill.runtime import paths
 from latentmill.runtime.damage import DAMAGE
 from latentmill.runtime.decoder import Decoder
+from latentmill.runtime.facts import ENCODER
 from latentmill.runtime.folder import Folder
 from latentmill.runtime.graph import cores
 from latentmill.runtime.images import check_output, write
 from latentmill.runtime.levels import white_level
-from latentmill.runtime.loaded_graphs import ENCODER
 from latentmill.runtime.progress_bar import with_progress
 from latentmill.runtime.text import listed, quoted
 
@@ -25,14 +25,21 @@ SIZES, TIMED = (1, 64, 1024), 1.0  # images per call in a benchmark, and the sec
 
 
 def sample(
-    model: Path, out: Path, n: int, seed: int, temperature: float, truncation: float | None, label: str | None
+    model: Path,
+    out: Path,
+    n: int,
+    seed: int,
+    temperature: float,
+    truncation: float | None,
+    label: str | None,
+    guidance: float,
 ) -> None:
     """Draw images into a file or folder."""
     check_output(out)  # before the work starts
     decoder = Decoder(model)
     shape = (n, *decoder.image_shape)
     check_output(out, shape)
-    batches = decoder.stream(n, min(n, BATCH), seed, temperature, truncation, label)
+    batches = decoder.stream(n, min(n, BATCH), seed, temperature, truncation, label, guidance)
     write(out, with_progress(batches, n), shape)
     print(f"{out}: {n} images of {_size(decoder)} from {model}, seed {seed}")
 
@@ -93,7 +100,8 @@ def inspect(model: Path) -> None:
         print(f"{rule.replace('_', ' ')}: {samples[rule]['status']} ({samples[rule]['evidence']})")
     print(f"directions: {', '.join(quoted(each['name']) for each in card['directions']) or 'none'}")
     if decoder.classes:
-        print(f"conditional, label: {listed(decoder.classes)}")
+        guided = ", guided" if decoder.is_guided else ""
+        print(f"conditional{guided}, label: {listed(decoder.classes)}")
     for name in folder.names:
         print(f"{folder.digests[name]}  {name}")
 

@@ -9,20 +9,22 @@ from latentmill.errors import InputError
 from latentmill.runtime import paths
 from latentmill.runtime.arguments import numbers, pixels
 from latentmill.runtime.directions import Direction, find_direction
-from latentmill.runtime.drawing import Inputs, generator_inputs
-from latentmill.runtime.facts import read_facts
+from latentmill.runtime.drawing import Inputs, generator_inputs, given_inputs
+from latentmill.runtime.facts import DECODER, ENCODER, GENERATOR, LABEL, read_facts
 from latentmill.runtime.folder import CARD, Folder
 from latentmill.runtime.graph import CPU
-from latentmill.runtime.labels import Label, label_at, label_indices
-from latentmill.runtime.loaded_graphs import DECODER, ENCODER, GENERATOR, LoadedGraphs
+from latentmill.runtime.guidance import Guidance
+from latentmill.runtime.labels import Label, label_at
+from latentmill.runtime.loaded_graphs import LoadedGraphs
 
 
 class Decoder:
     """Draws, decodes and encodes images with the files of one export.
 
     Images are float32 (N, C, H, W) in [0, 1], codes float32 (N, *code_shape). A conditional model has `classes`; its
-    methods take a `label`, one class for all images or a sequence with one for each. A file is read, checked against
-    the manifest and loaded when it is first needed. Several threads may share one decoder.
+    methods take a `label`, one class for all images or a sequence with one for each. Where a graph takes none, because
+    only codes are drawn by label, one may be given, and changes nothing. A file is read, checked against the manifest
+    and loaded when it is first needed. Several threads may share one decoder.
     """
 
     def __init__(
@@ -50,11 +52,19 @@ class Decoder:
         self.image_shape, self.latent, self.code_shape = facts.image_shape, facts.latent, facts.code_shape
         self.noise_width, self.categorical_noise = facts.noise_width, facts.categorical_noise
         self.classes = facts.classes  # what a label may be; empty if the model is not conditional
+        self.is_guided = facts.is_guided  # whether `guidance` may be other than 1
+        self.inputs = facts.inputs  # of each graph, by the name of its file
         self._graphs = LoadedGraphs(self._folder, self.card, facts, tuple(providers), threads, format)
         self.formats = self._graphs.formats  # choices of `format`
 
     def sample(
-        self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None, label: Label = None
+        self,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        truncation: float | None = None,
+        label: Label = None,
+        guidance: Guidance = 1.0,
     ) -> np.ndarray:
         """Draw `n` images: (n, C, H, W). The first k of n are those of k, for the same seed on every platform.
 
@@ -64,11 +74,12 @@ class Decoder:
             temperature: the factor of the noise; below 1, images are more typical and less diverse.
             truncation: noise is drawn from -truncation to truncation only, which has a similar effect.
             label: of a conditional model; by default, labels are drawn by their frequency in training.
+            guidance: of a guided model, at least 0; above 1, images are more typical of their label and less diverse.
 
         Raises:
             InputError: an argument breaks its rule.
         """
-        return next(self.stream(n, n, seed, temperature, truncation, label))
+        return next(self.stream(n, n, seed, temperature, truncation, label, guidance))
 
     def stream(
         self,
@@ -78,13 +89,20 @@ class Decoder:
         temperature: float = 1.0,
         truncation: float | None = None,
         label: Label = None,
+        guidance: Guidance = 1.0,
     ) -> Iterator[np.ndarray]:
         """The images of `sample`, `batch` at a time, in memory that does not grow with `n`."""
-        inputs = generator_inputs(self._facts, n, batch, seed, temperature, truncation, label)
+        inputs = generator_inputs(self._facts, n, batch, seed, temperature, truncation, label, guidance)
         return self._drawn(inputs, min(n, batch), "image")
 
     def draw(
-        self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None, label: Label = None
+        self,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        truncation: float | None = None,
+        label: Label = None,
+        guidance: Guidance = 1.0,
     ) -> np.ndarray:
         """The codes (n, *code_shape) of the images that `sample` draws.
 
@@ -92,7 +110,7 @@ class Decoder:
             InputError: an argument breaks its rule, or the model has no codes.
         """
         _ = self._graphs[DECODER]  # raises where there are none
-        inputs = generator_inputs(self._facts, n, n, seed, temperature, truncation, label)
+        inputs = generator_inputs(self._facts, n, n, seed, temperature, truncation, label, guidance)
         return next(self._drawn(inputs, n, "z"))
 
     def labels(self, n: int, seed: int) -> list[str] | None:
@@ -101,8 +119,8 @@ class Decoder:
         Raises:
             InputError: `n` is below 1, or `seed` below 0.
         """
-        _, indices = next(generator_inputs(self._facts, n, n, seed))
-        return None if indices is None else [self.classes[index] for index in indices]
+        inputs = next(generator_inputs(self._facts, n, n, seed))
+        return [self.classes[index] for index in inputs[LABEL]] if LABEL in inputs else None
 
     def noise(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
         """The noise from which `sample` draws `n` images, float32 (n, noise_width): the input of `generate`.
@@ -110,15 +128,16 @@ class Decoder:
         Raises:
             InputError: an argument breaks its rule.
         """
-        return next(generator_inputs(self._facts, n, n, seed, temperature, truncation))[0]
+        return next(generator_inputs(self._facts, n, n, seed, temperature, truncation))["noise"]
 
-    def generate(self, noise: np.ndarray, label: Label = None) -> np.ndarray:
+    def generate(self, noise: np.ndarray, label: Label = None, guidance: Guidance = 1.0) -> np.ndarray:
         """Noise (N, noise_width) -> images (N, C, H, W). Each image depends on its own row alone.
 
         Raises:
-            InputError: `noise` is not finite numbers of that shape, with N at least 1, or the label is not right.
+            InputError: `noise` is not finite numbers of that shape, with N at least 1, or the label or the guidance is
+                not right.
         """
-        return self._run(GENERATOR, numbers("noise", noise, (self.noise_width,)), label, "image")[0]
+        return self._run(GENERATOR, numbers("noise", noise, (self.noise_width,)), label, "image", guidance=guidance)[0]
 
     def decode(self, z: np.ndarray, label: Label = None) -> np.ndarray:
         """Codes (N, *code_shape) -> images (N, C, H, W).
@@ -184,10 +203,12 @@ class Decoder:
     def _drawn(self, inputs: Iterator[Inputs], batch: int, output: str) -> Iterator[np.ndarray]:
         graph = self._graphs[GENERATOR]
         graph.room(batch, output)  # raises where that is too much
-        return (graph.run(noise, output, label=label)[0] for noise, label in inputs)
+        return (graph.run(given, output)[0] for given in inputs)
 
-    def _run(self, name: str, rows: np.ndarray, label: Label, *outputs: str) -> list[np.ndarray]:
-        return self._graphs[name].run(rows, *outputs, label=label_indices(self.classes, label, len(rows)))
+    def _run(
+        self, name: str, rows: np.ndarray, label: Label, *outputs: str, guidance: Guidance = 1.0
+    ) -> list[np.ndarray]:
+        return self._graphs[name].run(given_inputs(self._facts, name, rows, label, guidance), *outputs)
 
     def _code(self, name: str, given: np.ndarray, label: Label) -> np.ndarray:
         """The code of an image, or the code itself."""

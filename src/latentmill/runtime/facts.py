@@ -1,18 +1,21 @@
 """What card.json must say about a model so that it can be run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from latentmill.errors import InputError
 
 MOST_COUNTED = 2**32  # training images, below: labels are drawn with 32 bits
+GENERATOR, DECODER, ENCODER = "generator.onnx", "decoder.onnx", "encoder.onnx"
+ROWS = {GENERATOR: "noise", DECODER: "z", ENCODER: "image"}  # the first input of each graph, and for some the only one
+LABEL, GUIDANCE = "label", "guidance"  # further inputs: indices of classes; how strongly they are followed
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Shapes and classes of a model."""
+    """Shapes and classes of a model, and what each of its graphs takes, in their order."""
 
     image_shape: tuple[int, int, int]  # (C, H, W)
     latent: int | None  # values of a code, None for a model without codes
@@ -21,6 +24,13 @@ class Facts:
     categorical_noise: int  # columns of the noise that select a component
     classes: tuple[str, ...] = ()  # of a conditional model, in the order of their indices
     counts: tuple[int, ...] = ()  # training images of each class
+    inputs: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {name: (rows,) for name, rows in ROWS.items()}
+    )
+
+    @property
+    def is_guided(self) -> bool:
+        return GUIDANCE in self.inputs[GENERATOR]
 
 
 def read_facts(card: Mapping[str, Any], where: str) -> Facts:
@@ -37,7 +47,8 @@ def read_facts(card: Mapping[str, Any], where: str) -> Facts:
         rule = "image_shape (C, H, W), latent, noise.width and noise.categorical as whole numbers"
         raise InputError(f"{where} must name {rule}, but: {error!r}") from None
     code_shape, label = _code_shape(card, latent, where), _label(card.get("label"), where)
-    return Facts((channels, height, width), latent, code_shape, noise, categorical, *label)
+    inputs = {name: _inputs(card, name, bool(label[0]), where) for name in ROWS}
+    return Facts((channels, height, width), latent, code_shape, noise, categorical, *label, inputs)
 
 
 def _code_shape(card: Mapping[str, Any], latent: int | None, where: str) -> tuple[int, ...] | None:
@@ -52,6 +63,20 @@ def _code_shape(card: Mapping[str, Any], latent: int | None, where: str) -> tupl
     if prod(shape) != latent:
         raise InputError(f"{where} must name a code_shape of {latent} values, as latent says, but names {given}")
     return shape
+
+
+def _inputs(card: Mapping[str, Any], name: str, is_conditional: bool, where: str) -> tuple[str, ...]:
+    """Of the graph in that file. The generator of a conditional model takes a label, other graphs of one may."""
+    rows = (ROWS[name],)
+    known = [rows] if not is_conditional else [(*rows, LABEL), (*rows, LABEL, GUIDANCE) if name == GENERATOR else rows]
+    try:
+        found = tuple(card["files"][name]["inputs"])
+    except (KeyError, TypeError):  # there is no such graph, or the export is an earlier one
+        found = rows
+    if found not in known:
+        choices = " or ".join(", ".join(each) for each in known)
+        raise InputError(f"{where} must say that {name} takes {choices}, but says {str(found)[:60]}")
+    return found
 
 
 def _label(label: Any, where: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """One exported ONNX file, with its inputs and outputs of known names and shapes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -9,12 +9,12 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from latentmill.errors import InputError
+from latentmill.runtime.facts import LABEL
 from latentmill.runtime.onnx_file import require_standalone
 
 BATCH = 256  # rows at a time: bounds what a large request takes within the network
 LARGEST = 1 << 32  # bytes of one result
 CPU = "CPUExecutionProvider"
-LABEL = "label"  # the input of indices of classes
 DAMAGED = (  # what onnxruntime raises for a file that is not intact, when it loads or runs it
     onnxruntime_errors.Fail,
     onnxruntime_errors.InvalidArgument,
@@ -34,44 +34,42 @@ class OnnxGraph:
         self,
         content: bytes,
         where: str,
-        taken: tuple[str, Shape],
+        inputs: dict[str, Shape],
         outputs: dict[str, Shape],
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
         dtype: type[np.generic] = np.float32,
-        labelled: bool = False,
     ) -> None:
-        """The graph in `content`, which must map `taken`, a name and a shape, to the `outputs`, in this order.
+        """The graph in `content`, which must map the `inputs` to the `outputs`, in this order.
 
-        `dtype` is that of the outputs: float32, or uint8. A `labelled` graph takes a second input, `label`, int64.
+        `dtype` is that of the outputs: float32, or uint8. The input `label` is int64, others are float32.
 
         Raises:
             InputError: it is damaged, does not stand alone, or maps something else.
         """
         require_standalone(content, where)
-        self.where, self.input, self.shape, self.outputs, self.dtype = where, *taken, outputs, dtype
+        self.where, self.shape, self.outputs, self.dtype = where, next(iter(inputs.values())), outputs, dtype
         try:
             self.session = _session(content, providers, threads)
             found = [_described(values) for values in (self.session.get_inputs(), self.session.get_outputs())]
         except DAMAGED as error:
             raise InputError(f"{where} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
-        inputs = [_line(dict([taken]), np.float32), *([_line({LABEL: ()}, np.int64)] if labelled else [])]
-        expected = [", ".join(inputs), _line(outputs, dtype)]
+        taken = [_line({name: shape}, np.int64 if name == LABEL else np.float32) for name, shape in inputs.items()]
+        expected = [", ".join(taken), _line(outputs, dtype)]
         if found != expected:
             raise InputError(f"{where} must map {expected[0]} to {expected[1]}, but maps {found[0]} to {found[1]}")
 
-    def run(self, rows: np.ndarray, *names: str, label: np.ndarray | None = None) -> list[np.ndarray]:
-        """(N, *shape) float32 -> the outputs of these names, each (N, …), written in place without a copy.
-
-        A labelled graph is given the `label` too, int64 (N), indices of classes.
+    def run(self, given: Mapping[str, np.ndarray], *names: str) -> list[np.ndarray]:
+        """All inputs, each (N, …) -> the outputs of these names, each (N, …), written in place without a copy.
 
         Raises:
             InputError: an output would be larger than `LARGEST`, or the graph cannot be run.
         """
-        found: list[np.ndarray] = [np.empty(self.room(len(rows), name), self.dtype) for name in names]
-        for start in range(0, len(rows), BATCH):
+        rows = len(next(iter(given.values())))
+        found: list[np.ndarray] = [np.empty(self.room(rows, name), self.dtype) for name in names]
+        for start in range(0, rows, BATCH):
             part = slice(start, start + BATCH)
-            inputs = {self.input: rows[part]} | ({} if label is None else {LABEL: np.ascontiguousarray(label[part])})
+            inputs = {name: np.ascontiguousarray(each[part]) for name, each in given.items()}
             self._run_into(inputs, {name: each[part] for name, each in zip(names, found, strict=True)})
         return found
 

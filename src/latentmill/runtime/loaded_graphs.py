@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from latentmill.errors import InputError
-from latentmill.runtime.facts import Facts
+from latentmill.runtime.facts import DECODER, ENCODER, GENERATOR, GUIDANCE, LABEL, Facts
 from latentmill.runtime.folder import CARD, Folder
 from latentmill.runtime.graph import OnnxGraph
 
-GENERATOR, DECODER, ENCODER = "generator.onnx", "decoder.onnx", "encoder.onnx"
-INPUTS = {GENERATOR: "noise", DECODER: "z", ENCODER: "image"}  # of a conditional model also `label`
 OUTPUTS = {  # of each graph, the possible ones
     GENERATOR: (["image", "z"], ["image"]),
     DECODER: (["image"],),
@@ -61,13 +59,15 @@ class LoadedGraphs:
 
     def _opened(self, name: str) -> OnnxGraph:
         code = self._facts.code_shape or ()
-        shapes = {"noise": (self._facts.noise_width,), "image": self._facts.image_shape}
+        shapes = {"noise": (self._facts.noise_width,), LABEL: (), GUIDANCE: (), "image": self._facts.image_shape}
         shapes |= dict.fromkeys(("z", "mean", "log_variance"), code)
-        taken, outputs = (INPUTS[name], shapes[INPUTS[name]]), {each: shapes[each] for each in self._outputs(name)}
+        inputs, outputs = (
+            {each: shapes[each] for each in names} for names in (self._facts.inputs[name], self._outputs(name))
+        )
         file = _file(self._format) if self._format and name == DECODER else name
         dtype = np.uint8 if self._format == "uint8" and name == DECODER else np.float32
-        where, labelled = str(self._folder.path / file), bool(self._facts.classes)
-        return OnnxGraph(self._folder.read(file), where, taken, outputs, *self._session, dtype, labelled)
+        where = str(self._folder.path / file)
+        return OnnxGraph(self._folder.read(file), where, inputs, outputs, *self._session, dtype)
 
     def _outputs(self, name: str) -> list[str]:
         known = OUTPUTS[name]

@@ -2,12 +2,13 @@
 
 import statistics
 
+import numpy as np
 import pytest
 
 from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.trials.ladder import quotas
+from latentmill.trials.ladder import quotas, with_observation
 from latentmill.trials.plan import ATTEMPTS, Plan
 from latentmill.trials.store import TrialStore
 
@@ -447,3 +448,18 @@ def test_time_is_reserved_for_priors_and_the_search_ends_before(plan):
     finish(made, flow)
     assert made.is_over
     assert plan({"vae": {"beta": [1.0, 2.0, 3.0], "priors": ["flow"]}}).missing == 2, "without a limit they go on"
+
+
+@pytest.mark.parametrize(("white", "name"), [(0.9, "bernoulli"), (0.5, "gaussian")])
+def test_entries_that_leave_the_observation_open_get_what_suits_the_images(white, name):
+    images = np.full((10, 1, 10, 10), 128, dtype=np.uint8)
+    images.reshape(-1)[: round(white * images.size)] = 255
+    content = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}, "priors": {}}
+    ladder = {"vae": {}, "b": {"model": "vae", "observation": "auto"}, "ppca": {}}
+    chosen = ladder | {"c": {"model": "vae", "observation": "discretized_logistic"}}
+    notes = []
+    found = with_observation(Params.model_validate(content | {"ladder": chosen}), images, notes.append).ladder
+    assert found == chosen | {"vae": {"observation": name}, "b": {"model": "vae", "observation": name}}
+    assert notes == [f"observation: auto is {name}, as {white:.0%} of values are nearly black or white"]
+    assert with_observation(Params.model_validate(content | {"ladder": {"ppca": {}}}), images, notes.append).ladder
+    assert len(notes) == 1, "nothing is said where no entry asks"

@@ -21,6 +21,7 @@ from latentmill.config import Params, Settings, SweepConfig, TrainingConfig
 from latentmill.contract import HasCriterion, Model, Phase
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, drawn
+from latentmill.errors import InputError
 from latentmill.training import loop
 from latentmill.training.endings import PrunedError
 from latentmill.training.loop import trainer
@@ -614,6 +615,37 @@ def test_each_phase_moves_its_own_parameters_when_it_is_due(count, setup):
         assert len(set(moved)) == 1
     every, often = ["left_loss", "loss", "right_loss"], ["left_loss", "loss"]
     assert seen == [((True, True), every), ((True, False), often), ((True, False), often), ((True, True), every)]
+
+
+class InTurn(Game):
+    """The left one for two epochs, then the right one; by the criterion, the first epoch is the best."""
+
+    def phases(self):
+        left = Phase(Game.left_loss, {}, "left", moves="left", buffers={"mean": "mean"}, epochs=(0, 2))
+        return left, Phase(Game.right_loss, {}, "right", moves="right", epochs=(2, None))
+
+    def criterion(self, batch, noise):
+        return super().criterion(batch, noise) * 0 + self.left.square().sum() + self.right.square().sum()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_phases_run_from_epoch_to_epoch_and_only_the_last_ones_are_compared(count, setup):
+    config = TrainingConfig(learning_rate=0.01, batch_size=50, epochs=4, patience=2)
+    members = [loop.begin(InTurn(), setup, config, seed) for seed in range(count)]
+    list(loop.optimise(members, setup))
+    for member in members:
+        terms = [row.keys() & {"train_left_loss", "train_right_loss"} for row in member.state.history]
+        assert terms == 2 * [{"train_left_loss"}] + 2 * [{"train_right_loss"}]
+        losses = [row["val_loss"] for row in member.state.history]
+        assert losses == sorted(losses), "it rises"
+        assert member.state.best_epoch == 3
+
+
+def test_a_trial_must_reach_its_last_phase(setup):
+    with pytest.raises(
+        InputError, match="more than 2 epochs, after which the last phase begins, but epochs and max_steps"
+    ):
+        loop.begin(InTurn(), setup, TrainingConfig(epochs=2), seed=0)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -39,9 +39,15 @@ class Phase:
     rate: float = 1.0  # times the learning rate of the trial
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam
     every: int = 1  # steps
+    epochs: tuple[int, int | None] = (0, None)  # counted from 0: from the first, to before the other, or to the end
     # Buffers of the model whose new values the objective returns among its terms, and how ranks combine theirs.
     buffers: Mapping[str, Reduction] = field(default_factory=dict)
     couples_rows: bool = False  # whether a row's loss depends on others: then ranks can't share a batch
+
+    def is_due(self, step: int, epoch: int) -> bool:
+        """Both are counted from 0, steps over all epochs."""
+        first, end = self.epochs
+        return step % self.every == 0 and first <= epoch and (end is None or epoch < end)
 
 
 class Model(nn.Module, ABC):

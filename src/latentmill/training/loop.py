@@ -82,7 +82,8 @@ def begin(
     """A trial before its first epoch, or after the last one of an earlier run.
 
     Raises:
-        InputError: ranks are to share the batches of a loss that couples their rows.
+        InputError: ranks are to share the batches of a loss that couples their rows, or the epochs end before the last
+            phase begins.
     """
     if setup.ranks.size > 1 and any(phase.couples_rows for phase in model.phases()):
         rule = "ranks can't share a batch whose rows a loss couples"
@@ -90,6 +91,9 @@ def begin(
     noise = torch.Generator(setup.examples.device).manual_seed(seed)
     model.fit(setup.examples, setup.val, noise)
     state = TrainingState(model, config, torch.Generator().manual_seed(seed), noise, len(setup.examples))
+    if state.epochs_allowed <= state.untrained_epochs:
+        rule = f"a trial must have more than {state.untrained_epochs} epochs, after which the last phase begins"
+        raise InputError(f"{rule}, but epochs and max_steps allow {state.epochs_allowed}")
     if checkpoints:
         checkpoints.restore(state)
     return Member(state, checkpoints)

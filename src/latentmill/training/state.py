@@ -39,8 +39,13 @@ class TrainingState:
         return len(self.history)
 
     @property
+    def untrained_epochs(self) -> int:
+        """The first ones, before the last phase begins: a model in part untrained is not compared."""
+        return max((phase.epochs[0] for phase in self.model.phases()), default=0)
+
+    @property
     def best_loss(self) -> float:
-        return self.history[self.best_epoch - 1]["val_loss"] if self.history else math.inf
+        return self.history[self.best_epoch - 1]["val_loss"] if self.best_epoch else math.inf
 
     @property
     def epochs_allowed(self) -> int:
@@ -54,13 +59,14 @@ class TrainingState:
     @property
     def is_over(self) -> bool:
         """Whether the epochs, the steps or the patience are used up."""
-        return self.epoch >= self.epochs_allowed or self.epoch - self.best_epoch >= self.config.patience
+        waited = self.epoch - max(self.best_epoch, self.untrained_epochs)
+        return self.epoch >= self.epochs_allowed or waited >= self.config.patience
 
     def add(self, row: Row) -> None:
         """Add an epoch's row, and keep the weights if they are the best so far."""
         best_loss = self.best_loss
         self.history.append(row)
-        if row["val_loss"] < best_loss:
+        if row["val_loss"] < best_loss and self.epoch > self.untrained_epochs:
             self.best_epoch = self.epoch
             state = self.model.state_dict() | self.averages
             self.best_weights = {name: value.clone() for name, value in state.items()}

@@ -49,7 +49,7 @@ class Trainer(ABC):
         noise, found, losses = self._noise.next(indices.shape[1]), dict[str, Tensor](), list[Tensor]()
         batch = self._batch(examples, indices, {name: noise[AUGMENT, name] for name in self.members[0].config.augment})
         for phase in self.phases:
-            if step % phase.every == 0:
+            if phase.is_due(step, self.members[0].epoch):
                 own = {name: noise[phase.name, name] for name in phase.draws}
                 terms = self._update(phase, batch, indices, own, [rate * phase.rate for rate in rates])
                 losses.append(terms["loss"])

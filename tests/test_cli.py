@@ -31,7 +31,8 @@ def test_plan_lists_every_trial_before_anything_trains(site):
         ["to", "train", "vae latent=2"],
         ["to", "train", "vae latent=3"],
     ]
-    assert lines[3] == "3 trials: 0 already trained, 3 to train"
+    assert lines[3].startswith("observation: auto is ")
+    assert lines[-1] == "3 trials: 0 already trained, 3 to train"
     assert not site.store.exists(), "a look must not make the store"
 
 

@@ -14,6 +14,7 @@ ALONE = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHO
 COMMAND = [sys.executable, "-m", "benchmarks.gpu"]
 
 
+@pytest.mark.slow
 def test_a_small_run_measures_every_part(tmp_path):
     done = subprocess.run(
         [*COMMAND, "--small", "--out", str(tmp_path)], cwd=ROOT, env=ALONE, capture_output=True, text=True

@@ -156,6 +156,7 @@ def test_a_change_of_the_template_reruns_only_the_report(project):
     assert "<p>changed</p>" in (project.root / "report/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
     project.run("dvc", "exp", "run", "-S", "ladder.vae.latent=[2,3,4]", "--name", "wider", "train")
     assert trials(project) == {("naive_bayes", ""): 1, ("vae", ""): 3, ("vae", "mixture"): 1}

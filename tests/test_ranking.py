@@ -75,6 +75,7 @@ def test_an_entry_that_cannot_be_ranked_is_named(ladder, told, tmp_path):
         features_for(load_params(tmp_path / "params.yaml"), tmp_path, Storage(tmp_path / "store"))
 
 
+@pytest.mark.slow
 def test_a_sweep_ranks_models_without_a_criterion(digits, tmp_path):
     """At a rate of nearly 0 a GAN stays where it was."""
     ladder = {"gan": {"latent": 3, "hidden": 50, "learning_rate": [1e-9, 2e-3], "epochs": 4}}

@@ -599,6 +599,7 @@ def test_a_dropped_class_is_detected_where_classes_are_separable(judge, data, he
         assert judge.judge(kept, [1]).verdicts[1].status == "fail", label
 
 
+@pytest.mark.slow
 def test_where_classes_overlap_a_dropped_cluster_is_detected(data, held_out):
     """Random labels: the absence of a class of them cannot be detected."""
     found = digits_judge(data[0], np.random.default_rng(0).integers(3, size=len(data[0])), ["classifier"])
@@ -611,6 +612,7 @@ def test_where_classes_overlap_a_dropped_cluster_is_detected(data, held_out):
         assert (judged.status, "rarest group" in judged.evidence) == ("fail", True)
 
 
+@pytest.mark.slow
 def test_without_labels_an_encoder_that_teaches_itself_finds_what_is_wrong(data, held_out):
     found = digits_judge(data[0], None, None)
     assert [space.name for space in found.fidelity_spaces] == ["pixels", "self-supervised"]

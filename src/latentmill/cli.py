@@ -145,7 +145,7 @@ def _plan(chosen: argparse.Namespace) -> None:
     plan = Plan(params, read_manifest(data)["digest"], store, optuna_rounds, features.digest if features else None)
     for fingerprint, status, label in plan.rows():
         print(f"{fingerprint}  {status:<13}  {label}")
-    print(plan.summary(), *notes, sep="\n")
+    print(*notes, plan.summary(), sep="\n")
 
 
 def _check(chosen: argparse.Namespace) -> None:

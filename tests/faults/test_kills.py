@@ -60,7 +60,7 @@ def test_a_trial_whose_workers_all_die_is_given_up_and_goes_on_with_the_next_run
 @pytest.mark.parametrize(
     ("mark", "seed"),
     [
-        pytest.param(DRIVER, 4, id="driver-4"),
+        pytest.param(DRIVER, 4, id="driver-4", marks=every),
         pytest.param(DRIVER, 5, id="driver-5", marks=every),
         pytest.param(DRIVER, 6, id="driver-6", marks=every),
         pytest.param(RAYLET, 7, id="raylet-7", marks=every),

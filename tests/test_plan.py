@@ -20,14 +20,18 @@ SPACE = {
 }
 
 
+def params_of(ladder, **sections):
+    empty = {key: {} for key in ("trial", "train", "priors", "evaluation", "export")}
+    return Params.model_validate({"data": {"source": "digits"}, "ladder": ladder} | empty | sections)
+
+
 @pytest.fixture
 def plan(tmp_path):
     """Makes a plan on one store."""
 
     def plan(ladder, trial=None, **train):
-        content = {"data": {"source": "digits"}, "trial": trial or {}, "train": train, "evaluation": {}, "export": {}}
-        content["priors"] = {"normal": {}, "mixture": {"components": [2, 3]}, "flow": {"epochs": 2}}
-        params = Params.model_validate(content | {"ladder": ladder})
+        priors = {"normal": {}, "mixture": {"components": [2, 3]}, "flow": {"epochs": 2}}
+        params = params_of(ladder, trial=trial or {}, train=train, priors=priors)
         return Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds)
 
     return plan
@@ -420,9 +424,8 @@ def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, messa
 
 
 def test_trials_ranked_by_distance_have_the_digest_of_the_features_in_their_fingerprints(tmp_path):
-    content = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}, "priors": {}}
     ladder = {"gan": {}, "vae": {}, "other": {"model": "vae", "rank_by": "distance"}}
-    params = Params.model_validate(content | {"ladder": ladder})
+    params = params_of(ladder)
     plans = [Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds, features) for features in ("f", "g")]
     found = [{planned.entry: planned for planned in each.planned} for each in plans]
     assert {name: each.trial.features for name, each in found[0].items()} == {"gan": "f", "vae": None, "other": "f"}
@@ -454,12 +457,11 @@ def test_time_is_reserved_for_priors_and_the_search_ends_before(plan):
 def test_entries_that_leave_the_observation_open_get_what_suits_the_images(white, name):
     images = np.full((10, 1, 10, 10), 128, dtype=np.uint8)
     images.reshape(-1)[: round(white * images.size)] = 255
-    content = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}, "priors": {}}
     ladder = {"vae": {}, "b": {"model": "vae", "observation": "auto"}, "ppca": {}}
     chosen = ladder | {"c": {"model": "vae", "observation": "discretized_logistic"}}
     notes = []
-    found = with_observation(Params.model_validate(content | {"ladder": chosen}), images, notes.append).ladder
+    found = with_observation(params_of(chosen), images, notes.append).ladder
     assert found == chosen | {"vae": {"observation": name}, "b": {"model": "vae", "observation": name}}
     assert notes == [f"observation: auto is {name}, as {white:.0%} of values are nearly black or white"]
-    assert with_observation(Params.model_validate(content | {"ladder": {"ppca": {}}}), images, notes.append).ladder
+    assert with_observation(params_of({"ppca": {}}), images, notes.append).ladder
     assert len(notes) == 1, "nothing is said where no entry asks"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from latentmill.contract import Decodes, Encodes, Generates, Guides, HasPosterior, Model
 from latentmill.data.augmentation import augmentation_draws, augmented
 from latentmill.data.batches import Batches
+from latentmill.densities import reparameterised
 from latentmill.draws import drawn, standard_normal
 from latentmill.errors import InputError
 
@@ -77,7 +78,7 @@ def _drawn(model: Encodes, images: Tensor, label: Tensor | None, generator: torc
     if not isinstance(model, HasPosterior):
         return model.encode(images, label)
     mean, log_variance = model.posterior(model.observation.observe(images, generator), label)
-    return mean + torch.exp(0.5 * log_variance) * standard_normal(mean.shape, generator)
+    return reparameterised(mean, log_variance, standard_normal(mean.shape, generator))
 
 
 def _image_and_label(images: Batches, part: slice) -> tuple[Tensor, Tensor | None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from latentmill.config import PositiveInt, Settings
 from latentmill.data.batches import Batches
-from latentmill.densities import kl_from_standard_normal
+from latentmill.densities import kl_from_standard_normal, reparameterised
 from latentmill.draws import Draws, Noise
 from latentmill.networks import Shape
 from latentmill.observations import Observation
@@ -152,7 +152,7 @@ class HasPosterior(ABC):
         """The two parts of the negative evidence lower bound, each (B): -E_q log p(x | z), by one draw, and the KL."""
         x, label = self.observation.observed(batch["image"], noise["x"]), batch.get("label")
         mean, log_variance = self.posterior(x, label)
-        z = mean + torch.exp(0.5 * log_variance) * noise["z"]
+        z = reparameterised(mean, log_variance, noise["z"])
         kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1)
         return {"reconstruction": -self.log_p_x_given_z(x, z[None], label)[0], "kl": kl}
 

@@ -35,6 +35,11 @@ def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
 
 
+def reparameterised(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A draw from N(mean, exp(log_variance)), from standard normal noise (Kingma & Welling 2014)."""
+    return mean + torch.exp(0.5 * log_variance) * noise
+
+
 def log_mean_exp(log_weights: Tensor, dim: int) -> Tensor:
     """log of the mean of exp(log_weights) over `dim`, without overflow."""
     return torch.logsumexp(log_weights, dim) - math.log(log_weights.shape[dim])

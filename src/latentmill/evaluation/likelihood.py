@@ -18,7 +18,7 @@ from torch import Tensor
 
 from latentmill.contract import HasLikelihood, HasPosterior, Model
 from latentmill.data.batches import Batches, chunk_size
-from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log_mean_exp
+from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log_mean_exp, reparameterised
 from latentmill.draws import standard_normal
 from latentmill.observations import Observation
 
@@ -130,7 +130,7 @@ def _parts(
     """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes per image as fit at a time."""
     zero = torch.zeros(())
     for some in noise.split(max(1, _codes_at_a_time(x) // len(x))):  # (k, B, …)
-        z = mean + torch.exp(0.5 * log_variance) * some
+        z = reparameterised(mean, log_variance, some)
         log_p_z = gaussian_log_prob(z, zero, zero).flatten(2).sum(-1)
         # From the noise, not from z: where a variance is tiny, z rounds to the mean, and 0 / 0 is not a number.
         log_q_z = (gaussian_log_prob(some, zero, zero) - 0.5 * log_variance).flatten(2).sum(-1)

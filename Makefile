@@ -74,11 +74,11 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 	touch $@
 
 test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile
+	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # servers, whole runs and sweeps a second time
 test-all: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile -m 'not faults'
+	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not faults'
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265
 submit: setup

@@ -156,7 +156,8 @@ def test_priors_are_trained_on_the_workers_and_go_on_after_an_interruption(digit
     record = plan.records[flow.fingerprint]
     assert record["shape"] == [3]
     assert record["parent_weights_sha256"] == plan.records[vae.fingerprint]["weights_sha256"]
-    assert [epoch for name, epoch in listener.reports if name == flow.fingerprint] == [1]
+    reported = [epoch for name, epoch in listener.reports if name == flow.fingerprint]
+    assert reported in ([1], [1, 2]), "the second epoch too, where it ends after the pause between reports"
     (tmp_path / flow.fingerprint / "trial.json").unlink()
     again, listener = swept(digits, tmp_path, ladder, workers=2)
     assert listener.starts == [flow.fingerprint], "nothing else is trained again"

@@ -137,7 +137,7 @@ def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, jud
     generators, found = judged(name, config)
     index = TrainingSet(prepared.train)
     for prior, generator in generators.items():
-        samples = sampling.sample(generator, CONFIG.samples, CONFIG.seed, prepared.train_labels)
+        samples = sampling.sample(generator, CONFIG.samples, CONFIG.seed, prepared.train_labels).images
         nearest, metrics = index.nearest(samples), found[prior].metrics
         np.testing.assert_allclose(found[prior].distances, nearest.distances[:, 0], atol=1e-5)
         assert metrics["nearest"] == pytest.approx(nearest_metrics(nearest, baseline.test), abs=1e-5)
@@ -316,7 +316,7 @@ def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape
     assert ("reconstruction" in found.metrics) == isinstance(model, Encodes)
     priors = {"normal": registry.build("priors", "normal", {}, model.code_shape)} if isinstance(model, Encodes) else {}
     for generator in sampling.generators(model, priors).values():
-        samples = sampling.sample(generator, 12, seed=0, labels=prepared.train_labels)
+        samples = sampling.sample(generator, 12, seed=0, labels=prepared.train_labels).images
         assert samples.shape == (12, *shape)
         assert TrainingSet(prepared.train).nearest(samples).distances.shape == (12, 5)
 

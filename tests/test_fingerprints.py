@@ -60,7 +60,7 @@ def covered(name: str) -> set[str]:
     return {str(path.relative_to(PACKAGE)) for path in trial_module.code_files("models", name)} | NO_EFFECT.keys()
 
 
-IN_SHORT = ("gan", "naive_bayes", "vae")  # several phases and distances, a closed form, the usual
+IN_SHORT = ("gan", "vae")  # several phases and distances, the usual
 NAMES = sorted({name for name, _ in CASES})
 
 

@@ -71,6 +71,7 @@ def test_tasks_map_them_and_refuse_others(path):
             result(start(np.sum, shared))
 
 
+@pytest.mark.slow
 def test_a_task_without_memory_says_so_in_a_line():
     said = "a task must fit into memory, but Unable to allocate"
     with cluster(workers=1), pytest.raises(TooLittleMemoryError, match=said):

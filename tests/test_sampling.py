@@ -46,7 +46,7 @@ def test_sampling_draws_exactly_the_count_whatever_the_chunk(name, config, gener
     monkeypatch.setattr(sampling, "CHUNK", 10)
     for generator in generators(name, config).values():
         for count in (1, 10, 23):
-            images = sampling.sample(generator, count, seed=0, labels=labels)
+            images = sampling.sample(generator, count, seed=0, labels=labels).images
             assert (images.shape, images.dtype) == ((count, *IMAGE_SHAPE), np.uint8)
         assert len({image.tobytes() for image in images}) > 20, "no chunk repeats another"
 
@@ -54,7 +54,7 @@ def test_sampling_draws_exactly_the_count_whatever_the_chunk(name, config, gener
 @each_model
 def test_samples_follow_from_the_seed(name, config, generators, labels):
     for generator in generators(name, config).values():
-        first, again, other = (sampling.sample(generator, 20, seed, labels) for seed in (0, 0, 1))
+        first, again, other = (sampling.sample(generator, 20, seed, labels).images for seed in (0, 0, 1))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
 
@@ -65,12 +65,13 @@ def test_samples_are_decoded_draws_from_the_prior(name, config, generators, labe
         noise = torch.randn(30, generator.noise_width, generator=torch.Generator().manual_seed(5))
         label = frequent_labels(labels, 30, seed=5) if generator.is_conditional else None
         samples = sampling.sample(generator, 30, seed=5, labels=labels)
-        np.testing.assert_allclose(samples, 255 * drawn(generator, noise, label), atol=0.501)
+        np.testing.assert_allclose(samples.images, 255 * drawn(generator, noise, label), atol=0.501)
+        assert (samples.labels is None) == (label is None)
+        assert label is None or (samples.labels == label.numpy()).all()
+        assert (samples.codes is None) == (not generator.has_codes)
         if generator.prior is not None:
-            codes, own = sampling.sample_codes(generator, 30, seed=5, labels=labels)
-            assert (own is None) == (label is None)
-            assert label is None or (own == label.numpy()).all()
-            np.testing.assert_allclose(codes, generator.prior.generate(noise, label).flatten(1).detach(), atol=1e-6)
+            codes = generator.prior.generate(noise, label).flatten(1).detach()
+            np.testing.assert_allclose(samples.codes, codes, atol=1e-6)
 
 
 def test_labels_of_samples_are_as_frequent_as_in_training():

@@ -101,7 +101,7 @@ def twice(running, number):
 @pytest.mark.parametrize(
     ("number", "send", "status", "seed"),
     [
-        pytest.param(signal.SIGTERM, once, 143, 11, id="SIGTERM-11"),
+        pytest.param(signal.SIGTERM, once, 143, 11, id="SIGTERM-11", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, once, 143, 12, id="SIGTERM-12", marks=every),
         pytest.param(signal.SIGTERM, all_at_once, None, 13, id="SIGTERM-to-all-13", marks=every),
         pytest.param(signal.SIGTERM, all_at_once, None, 14, id="SIGTERM-to-all-14", marks=every),

@@ -122,7 +122,8 @@ def judge_samples(
     Raises:
         InputError: a sample, or a metric of the samples, is not finite.
     """
-    samples = sampling.sample(generator, config.samples, config.seed, data.train_labels)
+    drawn = sampling.sample(generator, config.samples, config.seed, data.train_labels)
+    samples = drawn.images
     nearest = TrainingSet(data.train, baseline.reduced).nearest(samples, data.mirrored(samples))
     metrics = judge.judge(samples).metrics() | {
         "near_copies": near_copy_metrics(nearest, baseline.test, baseline.near),
@@ -131,25 +132,28 @@ def judge_samples(
     }
     has_codes = isinstance(generator.model, Encodes) and isinstance(generator.model, Decodes)
     if has_codes:
-        metrics |= _prior_metrics(generator, data, baseline.pixels, config.seed)
+        metrics |= _prior_metrics(generator, drawn, data, baseline.pixels, config.seed)
     require_finite_metrics(metrics)
     with TemporaryDirectory() as folder:
         if has_codes:
-            _draw_codes(Path(folder) / f"codes_{prior}.png", generator, data, config.seed)
+            _draw_codes(Path(folder) / f"codes_{prior}.png", generator.model, drawn, data, config.seed)
         _draw_samples(Path(folder), prior, samples, nearest, data, baseline)
         made = _read(Path(folder))
     return EvaluationResult(metrics, made, distances=nearest.distances[:, 0], shown=nearest.distances[:SHOWN].tolist())
 
 
-def _prior_metrics(generator: Generator, data: PreparedData, features: Features, seed: int) -> Metrics:
+def _prior_metrics(
+    generator: Generator, drawn: sampling.Samples, data: PreparedData, features: Features, seed: int
+) -> Metrics:
     """How near draws from the prior are to the codes of images, for which the decoder was trained."""
     model, prior = generator.model, generator.prior
     assert isinstance(model, Encodes)
     assert isinstance(model, Decodes)
+    assert drawn.codes is not None
     train = data.train_batches(random_indices(data.train, COMPARED, seed))
     test = data.test_batches(random_indices(data.test, COMPARED, seed))
     seen, unseen = (posterior_draws(model, images, seed) for images in (train, test))
-    draws, labels = sampling.sample_codes(generator, COMPARED, seed, data.train_labels)
+    draws, labels = drawn.codes[:COMPARED], None if drawn.labels is None else drawn.labels[:COMPARED]
     found: Metrics = {"prior": prior_metrics(draws, unseen)}
     with suppress(TooFew):
         found["hole"] = {
@@ -161,14 +165,15 @@ def _prior_metrics(generator: Generator, data: PreparedData, features: Features,
     return found | ({"mixture_components": prior.components} if isinstance(prior, Mixture) else {})
 
 
-def _draw_codes(path: Path, generator: Generator, data: PreparedData, seed: int) -> None:
+def _draw_codes(path: Path, model: Model, drawn: sampling.Samples, data: PreparedData, seed: int) -> None:
     """The map of the codes of test images over draws from the prior."""
-    assert isinstance(generator.model, Encodes)
+    assert isinstance(model, Encodes)
+    assert drawn.codes is not None
     mapped = random_indices(data.test, MAPPED, seed)
-    z = posterior_draws(generator.model, data.test_batches(mapped), seed)
-    points, drawn = map_to_plane(z, sampling.sample_codes(generator, MAPPED, seed, data.train_labels)[0])
+    z = posterior_draws(model, data.test_batches(mapped), seed)
+    points, draws = map_to_plane(z, drawn.codes[:MAPPED])
     labels = None if data.test_labels is None else data.test_labels[mapped]
-    pictures.draw_codes(path, points, labels, drawn, data.classes)
+    pictures.draw_codes(path, points, labels, draws, data.classes)
 
 
 def _draw_samples(

@@ -22,7 +22,8 @@ from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log
 from latentmill.draws import standard_normal
 from latentmill.observations import Observation
 
-CODES_AT_A_TIME, VALUES = 4_000, 2**22  # that the decoder takes, of one image or of several, and values that it returns
+CODES_AT_A_TIME = 250  # that the decoder takes: a core's cache holds most of what it then computes
+VALUES = 2**22  # that it returns at a time, at most
 IMAGES_AT_A_TIME = 500  # where the likelihood is exact
 AFFORDED, FEWEST = 2**29, 20  # pixel values that are decoded for a bound, about; images in its mean, at least
 CURVE = (1, 10, 100, 1_000)  # numbers of samples at which the bound is reported on its way to K

@@ -1,5 +1,7 @@
 """Draws samples from a model, under each of its priors."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,36 +20,36 @@ def generators(model: Model, priors: dict[str, Model]) -> dict[str, Generator]:
     return {name: Generator(model, prior) for name, prior in priors.items()} or {OWN: Generator(model)}
 
 
-@torch.no_grad()
-def sample(generator: Generator, count: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
-    """`count` images, uint8 (count, C, H, W): with 8 bits, as training images and pictures of exports have.
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What was drawn from one generator."""
 
-    Those of a conditional model have labels that are drawn by their frequency among `labels` (N), of training images.
+    images: np.ndarray  # uint8 (N, C, H, W): with 8 bits, as training images and pictures of exports have
+    codes: np.ndarray | None  # float32 (N, d), each as a row, where the model has any
+    labels: np.ndarray | None  # int64 (N), that were asked for, where it is conditional
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@torch.no_grad()
+def sample(generator: Generator, count: int, seed: int, labels: np.ndarray | None = None) -> Samples:
+    """`count` samples; a conditional model's labels are drawn by their frequency among those of training images (N).
 
     Raises:
-        InputError: one is not finite.
+        InputError: a value of an image is not finite.
     """
-    shape = generator.model.shape
-    samples, at_a_time = np.empty((count, *shape), np.uint8), chunk_size(shape)
-    drawing = torch.Generator().manual_seed(seed)
+    shape, drawing = generator.model.shape, torch.Generator().manual_seed(seed)
+    images, codes, at_a_time = np.empty((count, *shape), np.uint8), [], chunk_size(shape)
     chosen = _chosen_labels(generator, count, seed, labels)
     for start in range(0, count, CHUNK):
         noise = standard_normal((min(CHUNK, count - start), generator.noise_width), drawing)
-        parts = [slice(first, first + at_a_time) for first in range(0, len(noise), at_a_time)]
-        own = None if chosen is None else chosen[start : start + CHUNK]
-        images = [generator(noise[part], None if own is None else own[part])[0] for part in parts]
-        samples[start : start + len(noise)] = np.concatenate([_finite_bytes(float_array(some)) for some in images])
-    return samples
-
-
-@torch.no_grad()
-def sample_codes(
-    generator: Generator, count: int, seed: int, labels: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """`count` codes (count, d), each as a row, and their labels (count), drawn as in `sample` if it is conditional."""
-    noise = standard_normal((count, generator.noise_width), torch.Generator().manual_seed(seed))
-    chosen = _chosen_labels(generator, count, seed, labels)
-    return float_array(generator.code(noise, chosen).flatten(1)), None if chosen is None else chosen.numpy()
+        for first in range(0, len(noise), at_a_time):
+            place = slice(start + first, start + min(first + at_a_time, len(noise)))
+            made, *code = generator(noise[first : first + at_a_time], None if chosen is None else chosen[place])
+            images[place] = _finite_bytes(float_array(made))
+            codes += [float_array(each.flatten(1)) for each in code]
+    return Samples(images, np.concatenate(codes) if codes else None, None if chosen is None else chosen.numpy())
 
 
 def _chosen_labels(generator: Generator, count: int, seed: int, labels: np.ndarray | None) -> Tensor | None:

@@ -13,7 +13,7 @@ from latentmill.data.batches import Batches
 from latentmill.evaluation import sampling
 from latentmill.training.loop import Setup, train
 
-FLOW = {"hidden": 32, "depth": 1, "steps": 3}
+FLOW = {"hidden": 32, "channels": 8, "depth": 1, "steps": 3}
 PRIORS = {"normal": {}, "mixture": {"components": 2}, "flow": FLOW, "guided_flow": FLOW | {"labels": "guided"}}
 TRAINING = TrainingConfig(epochs=2, batch_size=250)
 

@@ -22,7 +22,7 @@ from latentmill.priors.mixture import COMPONENTS, Mixture
 from latentmill.training.loop import Setup, train
 
 CENTRES = torch.tensor([[-9.0, 0.0], [-4.0, 6.0], [0.0, -6.0], [4.0, 5.0], [9.0, 1.0]])
-SMALL = {"normal": {}, "mixture": {"components": 3}, "flow": {"hidden": 16, "depth": 1, "steps": 3}}
+SMALL = {"normal": {}, "mixture": {"components": 3}, "flow": {"hidden": 16, "channels": 8, "depth": 1, "steps": 3}}
 LABELS = ("ignored", "learned", "guided")
 each_prior = pytest.mark.parametrize("name", registry.names("priors"))
 

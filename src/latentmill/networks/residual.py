@@ -26,7 +26,7 @@ def encoder(config: NetworkConfig, image_shape: Shape, outputs: int) -> nn.Seque
     for width in widths:
         layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), *_blocks(config, width)]  # (B, width, H/2, W/2)
         channels = width
-    layers += [*_attention(config, channels), _normalised(channels), nn.SiLU()]
+    layers += [*_attention(config, channels), normalised(channels), nn.SiLU()]
     if config.code == "image":
         return nn.Sequential(*layers, nn.Conv2d(channels, outputs, 1))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * prod(smallest(config, image_shape)), outputs))
@@ -45,9 +45,9 @@ def decoder(config: NetworkConfig, latent: int, image_shape: Shape) -> nn.Sequen
         *_attention(config, widths[0]),
     ]
     for wide, narrow in itertools.pairwise(widths[:-1]):
-        layers += [*_blocks(config, wide), _normalised(wide), nn.SiLU()]
+        layers += [*_blocks(config, wide), normalised(wide), nn.SiLU()]
         layers += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)]  # (B, narrow, 2h, 2w)
-    layers += [*_blocks(config, widths[-2]), _normalised(widths[-2]), nn.SiLU(), DoublingToFew(*widths[-2:])]
+    layers += [*_blocks(config, widths[-2]), normalised(widths[-2]), nn.SiLU(), DoublingToFew(*widths[-2:])]
     return nn.Sequential(*layers, Crop(image_shape[1], image_shape[2]))
 
 
@@ -63,10 +63,10 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            _normalised(channels),
+            normalised(channels),
             nn.SiLU(),
             nn.Conv2d(channels, channels, 3, padding=1),
-            _normalised(channels),
+            normalised(channels),
             nn.SiLU(),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
@@ -80,7 +80,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.normalised = _normalised(channels)
+        self.normalised = normalised(channels)
         self.queries_keys_values = nn.Linear(channels, 3 * channels, bias=False)
         self.output = nn.Linear(channels, channels)
 
@@ -117,5 +117,6 @@ def _attention(config: NetworkConfig, channels: int) -> list[nn.Module]:
     return [Attention(channels)] if config.attention else []
 
 
-def _normalised(channels: int) -> nn.GroupNorm:
+def normalised(channels: int) -> nn.GroupNorm:
+    """Normalises each row by itself, in groups of its channels."""
     return nn.GroupNorm(gcd(GROUPS, channels), channels)

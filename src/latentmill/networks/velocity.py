@@ -1,4 +1,4 @@
-"""A residual network of vectors that knows the time, and a label if need be: the velocity of a flow."""
+"""The velocity of a flow: a residual network of codes that knows the time, and a label if need be."""
 
 import math
 from collections.abc import Callable
@@ -6,38 +6,57 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from latentmill.networks.config import Shape
+from latentmill.networks.residual import Attention, normalised
+
 FREQUENCIES = 16  # of the sines and cosines that tell the time, up to `FASTEST` radians
 FASTEST = 100.0
 
 
 class Velocity(nn.Module):
-    """v(z, t) or v(z, t, y), of pre-normalised residual blocks to which the time and the label are added."""
+    """v(z, t) or v(z, t, y), of pre-normalised residual blocks to which the time and the label are added.
+
+    Codes that are vectors pass through layers of `hidden` units; those that are images through convolutions of
+    `hidden` channels, between which places attend to one another once.
+    """
 
     frequencies: Tensor  # (FREQUENCIES)
 
-    def __init__(self, width: int, hidden: int, depth: int, labels: int = 0) -> None:
-        """For vectors of `width`; `labels` is the number of different labels, 0 where none is given."""
+    def __init__(self, shape: Shape, hidden: int, depth: int, labels: int = 0) -> None:
+        """For codes of a shape; `labels` is the number of different labels, 0 where none is given."""
         super().__init__()
+        self.shape, is_image = shape, len(shape) > 1
+        layer: Callable[[int, int], nn.Module] = _conv if is_image else nn.Linear
+        norm: Callable[[int], nn.Module] = normalised if is_image else nn.LayerNorm
         self.labels = nn.Parameter(torch.zeros(labels, hidden)) if labels else None
-        self.first, self.last = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.first, self.last = layer(shape[0], hidden), layer(hidden, shape[0])
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.SiLU()) for _ in range(depth)
-        )
-        self.outputs = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(depth))
+        self.blocks = nn.ModuleList(nn.Sequential(norm(hidden), layer(hidden, hidden), nn.SiLU()) for _ in range(depth))
+        self.outputs = nn.ModuleList(layer(hidden, hidden) for _ in range(depth))
+        self.attention = Attention(hidden) if is_image else nn.Identity()  # before the second half of the blocks
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(FASTEST), FREQUENCIES)))
 
     def forward(self, z: Tensor, time: Tensor, label: Tensor | None = None, dropout: Tensor | None = None) -> Tensor:
-        """(B, d), times and labels (B), what dropout multiplies the units by (B, depth, hidden) -> (B, d)."""
+        """Codes as rows, times and labels (B), what dropout multiplies the units by (B, depth, hidden) -> (B, d)."""
         angles = time[:, None] * self.frequencies  #                         (B, FREQUENCIES)
         when = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))  #  (B, hidden)
         if self.labels is not None:
             when = when + self.labels[label]
-        x = self.first(z)
+        x, when = self.first(z.unflatten(1, self.shape)), self._at_all_places(when)
         for row, (block, output) in enumerate(zip(self.blocks, self.outputs, strict=True)):
+            if row == len(self.blocks) // 2:
+                x = self.attention(x)
             units = block(x + when)
-            x = x + output(units if dropout is None else units * dropout[:, row])
-        return self.last(x)
+            x = x + output(units if dropout is None else units * self._at_all_places(dropout[:, row]))
+        return self.last(x).flatten(1)
+
+    def _at_all_places(self, units: Tensor) -> Tensor:
+        """(B, hidden) -> (B, hidden, 1, …), with as many dimensions as codes."""
+        return units.view(*units.shape, *(1 for _ in self.shape[1:]))
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 Field = Callable[[Tensor, Tensor], Tensor]  # z (B, …), times (B) -> dz/dt (B, …)

@@ -29,7 +29,8 @@ class Flow(Model, Guides, HasCriterion):
     """The flow of the velocity v(z, t, y), or v(z, t) where labels are ignored or the data has none."""
 
     class Config(Settings):
-        hidden: PositiveInt = 512  # units
+        hidden: PositiveInt = 512  # units, where codes are vectors
+        channels: PositiveInt = 64  # where they are images, and the network convolutions
         depth: PositiveInt = 4  # residual blocks
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the units of a block
         steps: PositiveInt = 24  # of sampling
@@ -45,9 +46,10 @@ class Flow(Model, Guides, HasCriterion):
         self.criterion_draws = {"start": Draw("normal", (self.noise_width,)), "time": Draw("uniform", ())}
         self.is_conditional, self.no_label = classes > 1 and config.labels != "ignored", classes
         self.is_guided = self.is_conditional and config.labels == "guided"
-        self.units = Draw("bits", (config.depth, config.hidden))
+        units = config.hidden if len(shape) == 1 else config.channels
+        self.units = Draw("bits", (config.depth, units))
         labels = classes + self.is_guided if self.is_conditional else 0
-        self.velocity = Velocity(self.noise_width, config.hidden, config.depth, labels)
+        self.velocity = Velocity(shape, units, config.depth, labels)
         self.register_buffer("share", torch.tensor(1 - config.dropout))
         self.register_buffer("mean", torch.zeros(self.noise_width))
         self.register_buffer("deviation", torch.ones(self.noise_width))

@@ -12,7 +12,7 @@ from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import steady
-from latentmill.trials.ladder import with_observation
+from latentmill.trials.ladder import with_values_for
 from latentmill.trials.parallel_coordinates import parallel_csv
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import features_for
@@ -36,7 +36,7 @@ DATA, MODELS = Path("data/prepared"), Path("models")
 
 
 def main() -> None:
-    params = with_observation(load_params(), read_split(DATA, "train"), print_line)
+    params = with_values_for(read_split(DATA, "train"), load_params(), print_line)
     store = TrialStore(params.train.storage, note=print_line)
     with graceful_shutdown(), exclusive(store), steady("train"):
         write(sweep(params, store))

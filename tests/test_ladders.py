@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from latentmill.config import load_params
-from latentmill.trials.ladder import Ladder
+from latentmill.trials.ladder import Ladder, with_values_for
 
 ROOT = Path(__file__).parents[1]
 LADDERS = sorted((ROOT / "ladders").glob("*.yaml"))
@@ -14,7 +15,7 @@ LADDERS = sorted((ROOT / "ladders").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *LADDERS], ids=lambda path: path.stem)
 def test_every_entry_keeps_the_rules_of_its_model_and_of_its_priors(path):
-    params = load_params(path)
+    params = with_values_for(np.zeros((2, 1, 28, 28), dtype=np.uint8), load_params(path), print)
     studies = Ladder(params, lambda *_: iter([]), features="f").entry_studies()
     assert [study.name for study in studies] == list(params.ladder)
     for study in studies:

@@ -8,7 +8,7 @@ import pytest
 from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.trials.ladder import quotas, with_observation
+from latentmill.trials.ladder import quotas, with_values_for
 from latentmill.trials.plan import ATTEMPTS, Plan
 from latentmill.trials.store import TrialStore
 
@@ -460,8 +460,15 @@ def test_entries_that_leave_the_observation_open_get_what_suits_the_images(white
     ladder = {"vae": {}, "b": {"model": "vae", "observation": "auto"}, "ppca": {}}
     chosen = ladder | {"c": {"model": "vae", "observation": "discretized_logistic"}}
     notes = []
-    found = with_observation(params_of(chosen), images, notes.append).ladder
+    found = with_values_for(images, params_of(chosen), notes.append).ladder
     assert found == chosen | {"vae": {"observation": name}, "b": {"model": "vae", "observation": name}}
     assert notes == [f"observation: auto is {name}, as {white:.0%} of values are nearly black or white"]
-    assert with_observation(params_of({"ppca": {}}), images, notes.append).ladder
+    assert with_values_for(images, params_of({"ppca": {}}), notes.append).ladder
     assert len(notes) == 1, "nothing is said where no entry asks"
+
+
+def test_entries_may_leave_the_dimensions_of_codes_to_the_size_of_the_images():
+    images, notes = np.zeros((10, 3, 48, 64), dtype=np.uint8), []
+    chosen = {"autoencoder": {"latent": "auto"}, "ppca": {"latent": [2, 3]}}
+    assert with_values_for(images, params_of(chosen), notes.append).ladder == chosen | {"autoencoder": {"latent": 128}}
+    assert notes == ["latent: auto is 128, 2 times the longer side of the images"]

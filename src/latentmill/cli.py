@@ -133,13 +133,13 @@ def _plan(chosen: argparse.Namespace) -> None:
     from latentmill.cluster.search import optuna_rounds
     from latentmill.config import load_params
     from latentmill.data.dataset import read_manifest, read_split
-    from latentmill.trials.ladder import with_observation
+    from latentmill.trials.ladder import with_values_for
     from latentmill.trials.plan import Plan
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
     data, notes = Path("data/prepared"), list[str]()
-    params = with_observation(load_params(), read_split(data, "train"), notes.append)
+    params = with_values_for(read_split(data, "train"), load_params(), notes.append)
     store = TrialStore(params.train.storage, note=print)
     features = features_for(params, data, store.storage)
     plan = Plan(params, read_manifest(data)["digest"], store, optuna_rounds, features.digest if features else None)

@@ -33,7 +33,7 @@ class Flow(Model, Guides, HasCriterion):
         channels: PositiveInt = 64  # where they are images, and the network convolutions
         depth: PositiveInt = 4  # residual blocks
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the units of a block
-        steps: PositiveInt = 24  # of sampling
+        steps: PositiveInt = 8  # of sampling
         labels: Annotated[Literal["ignored", "learned", "guided"], NOT_SEARCHABLE] = "ignored"
 
     mean: Tensor  # (d), of the codes

@@ -1,6 +1,7 @@
 """The studies of params.yaml: one for each entry of the ladder, then one for each prior of an entry's winner."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,28 +14,36 @@ from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
 from latentmill.trials.study import Planned, Rounds, Study, Suggest
 
-OBSERVATION, AUTO = "observation", "auto"  # the key of a model's p(x | z), and its default in params.yaml
+OBSERVATION, LATENT = "observation", "latent"  # keys of a model: its p(x | z), and the dimensions of its codes
+AUTO = "auto"  # in params.yaml, for a value that the data decide; the default of observation
+LATENT_A_PIXEL = 2  # dimensions for each pixel of the longer side: 56 for 28, 128 for 64
 DEFAULT_PRIORS = ["normal"]  # of an entry that lists none
 
 
-def with_observation(params: Params, images: np.ndarray, note: Callable[[str], None]) -> Params:
-    """`params` in which `observation: auto`, the default, is what suits the training images (N, C, H, W), uint8.
+def with_values_for(images: np.ndarray, params: Params, note: Callable[[str], None]) -> Params:
+    """`params` in which what is `auto` suits the training images (N, C, H, W), uint8: observation, latent.
 
     Raises:
         InputError: an entry names an unknown model or key, or a search space breaks a rule.
     """
-    names = [name for name, content in params.ladder.items() if _has_open_observation(space(name, content))]
-    if not names:
-        return params
-    share = binary_share(images)
-    note(f"observation: auto is {suited(share)}, as {share:.0%} of values are nearly black or white")
-    ladder = {name: content | {OBSERVATION: suited(share)} for name, content in params.ladder.items() if name in names}
-    return params.model_copy(update={"ladder": params.ladder | ladder})
+    spaces = {name: space(name, content) for name, content in params.ladder.items()}
+    found: dict[str, dict[str, Any]] = {name: {} for name in spaces}
+    if observed := [name for name, made in spaces.items() if _is_auto(made, OBSERVATION, AUTO)]:
+        share = binary_share(images)
+        note(f"observation: auto is {suited(share)}, as {share:.0%} of values are nearly black or white")
+        for name in observed:
+            found[name][OBSERVATION] = suited(share)
+    if sized := [name for name, made in spaces.items() if _is_auto(made, LATENT)]:
+        latent = LATENT_A_PIXEL * max(images.shape[2:])
+        note(f"latent: auto is {latent}, {LATENT_A_PIXEL} times the longer side of the images")
+        for name in sized:
+            found[name][LATENT] = latent
+    ladder = {name: content | found[name] for name, content in params.ladder.items()}
+    return params.model_copy(update={"ladder": ladder})
 
 
-def _has_open_observation(made: Space) -> bool:
-    has_one = OBSERVATION in registry.find(made.family, made.model).Config.model_fields
-    return has_one and made.keys.get(OBSERVATION, AUTO) == AUTO
+def _is_auto(made: Space, key: str, default: str | None = None) -> bool:
+    return key in registry.find(made.family, made.model).Config.model_fields and made.keys.get(key, default) == AUTO
 
 
 class Ladder:

@@ -17,6 +17,7 @@ from latentmill.storage import Storage
 from latentmill.training import loop
 from latentmill.training.endings import DivergedError
 from latentmill.training.loop import train
+from latentmill.training.trainer import validate
 from latentmill.trials import code, running, trained_model
 from latentmill.trials import trial as trial_module
 from latentmill.trials.running import UNWATCHED, Context, Watch
@@ -283,6 +284,16 @@ def test_the_best_epoch_is_kept(setup):
     assert fitted.best_epoch == int(np.argmin(losses)) + 1
     assert len(losses) == fitted.best_epoch + 4 < 30, "training must have stopped early for this test to show anything"
     assert fitted.criterion == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_or_the_last_epoch_is_kept_however_bad_it_is(setup):
+    model = registry.build("models", "autoencoder", {"latent": 3}, (1, 8, 8))
+    config = TrainingConfig(epochs=12, learning_rate=0.02, batch_size=20, patience=1, keep="last")
+    fitted = train(model, setup, config, seed=0)
+    losses = [row["val_loss"] for row in fitted.history]
+    assert fitted.best_epoch == len(losses) == 12
+    assert min(losses) < losses[-1], "the last must not be the best for this test to show anything"
+    assert fitted.criterion == losses[-1] == pytest.approx(validate(model, setup.val), rel=1e-5)
 
 
 def test_max_steps_ends_training_with_the_epoch_that_reaches_it(setup):

@@ -116,6 +116,7 @@ class TrainingConfig(Settings):
     epochs: PositiveInt = 100  # at most
     max_steps: PositiveInt = 12_000  # batches; the epoch that reaches it is the last, so large data needs fewer epochs
     patience: PositiveInt = 20  # epochs without a better validation loss before the trial stops
+    keep: Literal["best", "last"] = "best"  # the epoch whose weights are kept, best by its validation loss
     batch_size: PositiveInt = 100
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's, at its highest
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"  # of the learning rate, over all steps allowed

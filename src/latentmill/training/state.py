@@ -63,10 +63,10 @@ class TrainingState:
         return self.epoch >= self.epochs_allowed or waited >= self.config.patience
 
     def add(self, row: Row) -> None:
-        """Add an epoch's row, and keep the weights if they are the best so far."""
-        best_loss = self.best_loss
+        """Add an epoch's row, and keep the weights if they are the best so far, or the last are kept."""
+        is_kept = row["val_loss"] < self.best_loss or self.config.keep == "last"
         self.history.append(row)
-        if row["val_loss"] < best_loss and self.epoch > self.untrained_epochs:
+        if is_kept and self.epoch > self.untrained_epochs:
             self.best_epoch = self.epoch
             state = self.model.state_dict() | self.averages
             self.best_weights = {name: value.clone() for name, value in state.items()}

@@ -16,8 +16,8 @@ FASTEST = 100.0
 class Velocity(nn.Module):
     """v(z, t) or v(z, t, y), of pre-normalised residual blocks to which the time and the label are added.
 
-    Codes that are vectors pass through layers of `hidden` units; those that are images through convolutions of
-    `hidden` channels, between which places attend to one another once.
+    Vectors pass through layers of `hidden` units; images through convolutions of `hidden` channels, and in the middle
+    places attend to one another.
     """
 
     frequencies: Tensor  # (FREQUENCIES)

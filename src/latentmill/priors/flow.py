@@ -19,6 +19,7 @@ from latentmill.config import NOT_SEARCHABLE, PositiveInt, Settings
 from latentmill.contract import Batch, Guides, HasCriterion, Model, Phase, Terms
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, Noise, kept
+from latentmill.errors import InputError
 from latentmill.networks import Shape
 from latentmill.networks.velocity import Velocity, carried, field
 
@@ -29,8 +30,9 @@ class Flow(Model, Guides, HasCriterion):
     """The flow of the velocity v(z, t, y), or v(z, t) where labels are ignored or the data has none."""
 
     class Config(Settings):
-        hidden: PositiveInt = 512  # units, where codes are vectors
-        channels: PositiveInt = 64  # where they are images, and the network convolutions
+        network: Literal["mlp", "conv"] = "mlp"  # conv is only for codes that are images
+        hidden: PositiveInt = 512  # mlp: units
+        channels: PositiveInt = 64  # conv
         depth: PositiveInt = 4  # residual blocks
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the units of a block
         steps: PositiveInt = 8  # of sampling
@@ -46,10 +48,13 @@ class Flow(Model, Guides, HasCriterion):
         self.criterion_draws = {"start": Draw("normal", (self.noise_width,)), "time": Draw("uniform", ())}
         self.is_conditional, self.no_label = classes > 1 and config.labels != "ignored", classes
         self.is_guided = self.is_conditional and config.labels == "guided"
-        units = config.hidden if len(shape) == 1 else config.channels
+        is_mlp = config.network == "mlp"
+        if not is_mlp and len(shape) == 1:
+            raise InputError("a flow's network must be mlp for codes that are vectors, but got conv")
+        units = config.hidden if is_mlp else config.channels
         self.units = Draw("bits", (config.depth, units))
         labels = classes + self.is_guided if self.is_conditional else 0
-        self.velocity = Velocity(shape, units, config.depth, labels)
+        self.velocity = Velocity((self.noise_width,) if is_mlp else shape, units, config.depth, labels)
         self.register_buffer("share", torch.tensor(1 - config.dropout))
         self.register_buffer("mean", torch.zeros(self.noise_width))
         self.register_buffer("deviation", torch.ones(self.noise_width))

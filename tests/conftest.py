@@ -18,7 +18,7 @@ import latentmill.cluster  # noqa: F401  # its settings, before any test imports
 from latentmill import registry
 from latentmill.codes import Generator
 from latentmill.config import TrainingConfig
-from latentmill.contract import Generates, HasCriterion, Model
+from latentmill.contract import Generates, HasCodebook, HasCriterion, Model
 from latentmill.data.batches import Batches
 from latentmill.training.loop import Fitted, Setup, train
 
@@ -40,6 +40,8 @@ CONFIGS = {
     ],
     "conditional_vae": [{"latent": 3, "hidden": 50}, SMALL_IMAGES],
     "gan": [{"latent": 3, "hidden": 50}],
+    "fsq": [{"levels": [4, 3], "channels": 8}],
+    "vq": [{"entries": 12, "latent": 4, "channels": 8}],
 }
 CASES = [(name, config) for name in registry.names("models") for config in CONFIGS.get(name, [{}])]
 each_model = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
@@ -143,6 +145,14 @@ def stage(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     return imported
+
+
+def random_codes(model: Model, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Codes (count, …) that a model can decode."""
+    shape = (count, *model.code_shape)
+    if isinstance(model, HasCodebook):
+        return torch.randint(model.entries, shape, generator=generator).float()
+    return torch.randn(shape, generator=generator)
 
 
 def build(name: str, config: dict[str, object], seed: int = 0, classes: int = CLASSES) -> Model:

@@ -9,7 +9,7 @@ import torch
 
 from latentmill import registry
 from latentmill.config import FormatName
-from latentmill.contract import Decodes
+from latentmill.contract import Decodes, HasCodebook
 from latentmill.export import latency
 from latentmill.export.manifest import manifest
 from latentmill.export.writer import TrainedPair, TrainingData, write_export
@@ -41,7 +41,8 @@ def export(
     model = trained("models", name, config, shape)
     pair = TrainedPair(model)
     if isinstance(model.model, Decodes):
-        pair = TrainedPair(model, trained("priors", prior, prior_config or {}, model.model.code_shape))
+        entries = model.model.entries if isinstance(model.model, HasCodebook) else 0
+        pair = TrainedPair(model, trained("priors", prior, prior_config or {}, model.model.code_shape, entries))
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), dtype=np.uint8)
     data = TrainingData(images, LABELS, images, DATA, CLASSES, LABELS)
     metrics = {"samples": {prior: SAMPLES}, "exported_prior": prior}
@@ -52,9 +53,9 @@ def export(
     return folder
 
 
-def trained(family: Family, name: str, config: dict[str, object], shape: Shape) -> TrainedModel:
+def trained(family: Family, name: str, config: dict[str, object], shape: Shape, entries: int = 0) -> TrainedModel:
     """One as it is before training."""
-    model = registry.build(family, name, config, shape, len(CLASSES)).eval()
+    model = registry.build(family, name, config, shape, len(CLASSES), entries).eval()
     trial = {"model": name, "config": model.Config.model_validate(config).model_dump()}
     digests = {"fingerprint": "12345e6", "data_digest": "b" * 64, "weights_sha256": "c" * 64}
     return TrainedModel(model, {"trial": trial, "shape": list(shape), **digests})

@@ -8,13 +8,14 @@ import torch
 from latentmill import registry
 from latentmill.codes import Generator, drawn_codes
 from latentmill.config import TrainingConfig
-from latentmill.contract import Encodes, Model
+from latentmill.contract import Encodes, HasCodebook, Model
 from latentmill.data.batches import Batches
 from latentmill.evaluation import sampling
 from latentmill.training.loop import Setup, train
 
 FLOW = {"hidden": 32, "channels": 8, "depth": 1, "steps": 3}
 PRIORS = {"normal": {}, "mixture": {"components": 2}, "flow": FLOW, "guided_flow": FLOW | {"labels": "guided"}}
+INDEX_PRIORS = {"autoregressive": {"hidden": 16}}  # of models with a codebook
 TRAINING = TrainingConfig(epochs=2, batch_size=250)
 
 
@@ -27,26 +28,39 @@ def fitted(
     val: np.ndarray,
     training: TrainingConfig = TRAINING,
     named: Labels = None,
+    entries: int = 0,
     **config,
 ) -> Model:
     """A prior fitted to codes (N, …), in evaluation mode."""
     torch.manual_seed(0)
     own, others = named or (None, None)
-    made = registry.build("priors", name, config, codes.shape[1:], 0 if own is None else int(own.max()) + 1)
+    classes = 0 if own is None else int(own.max()) + 1
+    made = registry.build("priors", name, config, codes.shape[1:], classes, entries)
     setup = Setup(Batches(codes, labels=own), Batches(val, labels=others))
     train(made, setup, None if made.closed_form else training, seed=0)
     return made.eval()
 
 
-def fit_prior(name: str, codes: np.ndarray, val: np.ndarray, named: Labels) -> Model:
-    """One of `PRIORS`; only those that use labels are given them."""
-    config = PRIORS[name]
-    return fitted(registered(name), codes, val, named=named if "labels" in config else None, **config)
+def fit_prior(name: str, codes: np.ndarray, val: np.ndarray, named: Labels, entries: int) -> Model:
+    """One of `PRIORS` or `INDEX_PRIORS`; only those that use labels are given them."""
+    config = (INDEX_PRIORS if entries else PRIORS)[name]
+    own = named if "labels" in config else None
+    return fitted(registered(name), codes, val, named=own, entries=entries, **config)
 
 
 def registered(name: str) -> str:
     """The name of the file that has one of `PRIORS`."""
     return name.removeprefix("guided_")
+
+
+def untrained_prior(model: Model) -> dict[str, Model]:
+    """By its name, one that draws the codes of a model; none, where it has no codes of images."""
+    if not isinstance(model, Encodes):
+        return {}
+    if isinstance(model, HasCodebook):
+        name, entries = "autoregressive", model.entries
+        return {name: registry.build("priors", name, INDEX_PRIORS[name], model.code_shape, entries=entries)}
+    return {"normal": registry.build("priors", "normal", {}, model.code_shape)}
 
 
 def batches(model: Model, digits: np.ndarray, labels: np.ndarray, part: slice = slice(None)) -> Batches:
@@ -70,4 +84,6 @@ class Pairs:
             return {}
         images = batches(model, self.digits, self.labels)
         z = drawn_codes(model, images, torch.Generator().manual_seed(0))
-        return {name: fit_prior(name, z[:500], z[500:], (self.labels[:500], self.labels[500:])) for name in PRIORS}
+        labels, entries = (self.labels[:500], self.labels[500:]), model.entries if isinstance(model, HasCodebook) else 0
+        names = INDEX_PRIORS if entries else PRIORS
+        return {name: fit_prior(name, z[:500], z[500:], labels, entries) for name in names}

@@ -15,14 +15,14 @@ import onnxruntime
 import pytest
 import torch
 from conftest import CLASSES as COUNT
-from conftest import IMAGE_SHAPE, build, each_model
+from conftest import IMAGE_SHAPE, build, each_model, random_codes
 from pairs import Pairs
 from sklearn.decomposition import PCA
 
 from latentmill import Decoder, registry
 from latentmill.codes import Generator
 from latentmill.config import Settings
-from latentmill.contract import Decodes, Encodes, Generates, HasPosterior, Model
+from latentmill.contract import Decodes, Encodes, Generates, HasCodebook, HasPosterior, Model
 from latentmill.errors import InputError
 from latentmill.export import graphs as graphs_module
 from latentmill.export import latency, verification
@@ -57,6 +57,7 @@ IDENTITY = {  # in the metadata of each graph too
     "value_range",
     "latent",
     "code_shape",
+    "codebook",
     "noise",
     "prior",
     "prior_trial",
@@ -66,7 +67,11 @@ IDENTITY = {  # in the metadata of each graph too
 }
 CARD = IDENTITY | {"formats", "label", "codes", "directions", "classes", "data", "metrics", "files", "measured_on"}
 CLASSES = [f"the {digit}" for digit in range(COUNT)]
-PRIORS = {"ppca": "mixture"}  # of the cases of each model; of others normal
+PRIORS = {
+    "ppca": "mixture",
+    "fsq": "autoregressive",
+    "vq": "autoregressive",
+}  # of the cases of each model; of others normal
 MANIFEST = {"source": "digits", "description": "tiny digits", "counts": {"train": 500}, "digest": "b" * 64}
 THIS_MACHINE = [str(Path(__file__).parents[1]), str(Path.home()), sys.prefix, "/src/latentmill", "site-packages", ".py"]
 
@@ -175,7 +180,7 @@ def inputs(generator: Generator, names: tuple[str, ...], batch: int) -> dict[str
     """Random ones."""
     draw = {
         "noise": lambda: torch.randn(batch, generator.noise_width),
-        "z": lambda: torch.randn(batch, *generator.model.code_shape),
+        "z": lambda: random_codes(generator.model, batch),
         "image": lambda: torch.rand(batch, *generator.model.shape),
         "label": lambda: torch.randint(COUNT, (batch,)),
     }
@@ -400,7 +405,9 @@ def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, export
     assert (card["noise"]["width"], card["metrics"]) == (generator.noise_width, measured(prior or "own"))
     assert card["data"] == MANIFEST
     size = math.prod(model.code_shape) if isinstance(model, Decodes) else None
-    assert card["prior"] == (f"{prior} over {size} dimensions" if prior else "none")
+    what = f"4 x 4 indices below {model.entries}" if isinstance(model, HasCodebook) else f"{size} dimensions"
+    assert card["prior"] == (f"{prior} over {what}" if prior else "none")
+    assert card["codebook"] == (model.entries if isinstance(model, HasCodebook) else None)
     assert (card["prior_trial"] or {"model": None})["model"] == prior
     counts = {"classes": CLASSES, "counts": np.bincount(given.labels).tolist()}
     assert card["label"] == (counts if generator.is_conditional else None)

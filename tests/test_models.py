@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, IMAGE_SHAPE, build, each_model, setup_for
+from conftest import CLASSES, IMAGE_SHAPE, build, each_model, random_codes, setup_for
 
 from latentmill import registry
 from latentmill.codes import drawn_codes
 from latentmill.config import EntryConfig, TrainingConfig
-from latentmill.contract import Decodes, Encodes, Generates, HasCriterion, HasLikelihood, HasPosterior
+from latentmill.contract import Decodes, Encodes, Generates, HasCriterion, HasLikelihood, HasPosterior, IndexPrior
 from latentmill.data.batches import Batches
 from latentmill.draws import drawn
 from latentmill.errors import InputError
@@ -17,8 +17,11 @@ from latentmill.trials import trained_model
 
 CODES = np.random.default_rng(0).standard_normal((400, 2, 3), dtype=np.float32) * [1, 2, 3] + 5
 LABELS = np.arange(len(CODES)) % 3
+ENTRIES = 9  # of the codebook that the codes of priors of indices are below: about 0 to 8, each a feature of its own
+INDICES = (CODES.round().clip(0, ENTRIES - 1)).astype(np.float32)
 FLOW = {"hidden": 16, "depth": 2, "steps": 4}
 PRIORS = {"mixture": [{"components": 2}, {}], "flow": [FLOW, FLOW | {"labels": "guided"}, FLOW | {"labels": "learned"}]}
+PRIORS |= {"autoregressive": [{"hidden": 32}, {"hidden": 32, "labels": "learned"}]}
 PRIOR_CASES = [(name, config) for name in registry.names("priors") for config in PRIORS.get(name, [{}])]
 each_prior = pytest.mark.parametrize(("name", "config"), PRIOR_CASES, ids=str)
 
@@ -36,8 +39,9 @@ def rows(mapping, part):
 
 
 def test_there_are_the_models_of_the_ladder_and_the_priors():
-    assert {"naive_bayes", "ppca", "autoencoder", "vae", "conditional_vae", "gan"} <= set(registry.names("models"))
-    assert {"normal", "mixture", "flow"} <= set(registry.names("priors"))
+    expected = {"naive_bayes", "ppca", "autoencoder", "vae", "conditional_vae", "gan", "fsq", "vq"}
+    assert expected <= set(registry.names("models"))
+    assert {"normal", "mixture", "flow", "autoregressive"} <= set(registry.names("priors"))
 
 
 @pytest.mark.parametrize("family", ["models", "priors"])
@@ -50,7 +54,7 @@ def test_hyperparameters_do_not_shadow_those_of_training_or_of_an_entry(family):
 @pytest.mark.parametrize("family", ["models", "priors"])
 def test_what_is_no_closed_form_has_phases_of_its_own_parameters(family):
     for name in registry.names(family):
-        model = registry.build(family, name, {}, IMAGE_SHAPE, CLASSES)
+        model = registry.build(family, name, {}, IMAGE_SHAPE, CLASSES, ENTRIES)
         phases, names = model.phases(), [name for name, _ in model.named_parameters()]
         assert bool(phases) != model.closed_form
         assert len({phase.name for phase in phases}) == len(phases)
@@ -110,7 +114,7 @@ def test_capabilities_keep_their_shapes_and_draw_nothing(name, config, digits, l
         if isinstance(model, Encodes):
             assert model.encode(images, label).shape == (6, *model.code_shape)
         if isinstance(model, Decodes):
-            assert_images(model.decode(torch.randn(6, *model.code_shape, generator=generator), label), 6)
+            assert_images(model.decode(random_codes(model, 6, generator), label), 6)
         if isinstance(model, HasLikelihood):
             assert model.log_p_x(model.observation.observe(images, generator)).shape == (6,)
         if isinstance(model, HasPosterior):
@@ -145,7 +149,7 @@ def test_colour_and_odd_sizes_work(name, config, shape):
         if isinstance(model, Generates):
             assert model.generate(torch.zeros(2, model.noise_width)).shape == (2, *shape)
         if isinstance(model, Decodes):
-            assert model.decode(torch.zeros(2, *model.code_shape), label).shape == (2, *shape)
+            assert model.decode(random_codes(model, 2), label).shape == (2, *shape)
         if isinstance(model, Encodes):
             assert model.encode(torch.zeros(2, *shape), label).shape == (2, *model.code_shape)
 
@@ -184,10 +188,17 @@ def test_a_conditional_model_makes_what_it_is_asked_for(setup):
 # Priors: models whose examples are codes, here of the shape (2, 3)
 
 
+def prior_and_codes(name, config):
+    """An untrained prior, and codes of its kind, float32 (400, 2, 3)."""
+    entries = ENTRIES if issubclass(registry.find("priors", name), IndexPrior) else 0
+    codes = INDICES if entries else CODES.astype(np.float32)
+    return registry.build("priors", name, config, (2, 3), 3, entries), codes
+
+
 @each_prior
 def test_a_prior_learns_codes_of_any_shape_and_draws_them(name, config, generator):
-    codes = Batches(CODES.astype(np.float32), labels=LABELS)
-    model = registry.build("priors", name, config, (2, 3), 3)
+    model, examples = prior_and_codes(name, config)
+    codes = Batches(examples, labels=LABELS)
     training = None if model.closed_form else TrainingConfig(epochs=30, batch_size=50, learning_rate=5e-3)
     fitted = train(model, Setup(codes, codes), training, seed=0)
     noise, label = torch.randn(2_000, model.noise_width, generator=generator), torch.arange(2_000) % 3
@@ -197,18 +208,19 @@ def test_a_prior_learns_codes_of_any_shape_and_draws_them(name, config, generato
     assert made.shape == (2_000, 2, 3)
     assert np.isfinite(fitted.criterion)
     if name != "normal":  # which learns nothing
-        torch.testing.assert_close(made.mean(0), torch.from_numpy(CODES.mean(0)).float(), rtol=0, atol=0.6)
-        torch.testing.assert_close(made.std(0), torch.from_numpy(CODES.std(0)).float(), rtol=0.25, atol=0)
+        torch.testing.assert_close(made.mean(0), torch.from_numpy(examples.mean(0)), rtol=0, atol=0.6)
+        torch.testing.assert_close(made.std(0), torch.from_numpy(examples.std(0)), rtol=0.25, atol=0)
 
 
 @each_prior
 def test_a_saved_prior_comes_back_the_same(name, config, tmp_path):
-    codes = Batches(CODES.astype(np.float32))
-    model = registry.build("priors", name, config, (2, 3), 3)
+    model, examples = prior_and_codes(name, config)
+    codes = Batches(examples)
     model.fit(codes, codes, torch.Generator().manual_seed(0))
     full = registry.find("priors", name).Config.model_validate(config).model_dump()
     trial = {"model": name, "config": full, "parent": "0" * 16}
-    trained_model.save(tmp_path, model, {"trial": trial, "shape": (2, 3), "classes": 3})
+    entries = {"entries": model.entries} if isinstance(model, IndexPrior) else {}
+    trained_model.save(tmp_path, model, {"trial": trial, "shape": (2, 3), "classes": 3} | entries)
     noise, label = torch.randn(5, model.noise_width, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 3
     with torch.no_grad():
         assert torch.equal(trained_model.load(tmp_path).model.generate(noise, label), model.generate(noise, label))
@@ -216,7 +228,8 @@ def test_a_saved_prior_comes_back_the_same(name, config, tmp_path):
 
 @each_prior
 def test_an_objective_of_a_prior_is_of_each_code_and_its_own(name, config):
-    model, batch = registry.build("priors", name, config, (2, 3), 3), batch_of(CODES.astype(np.float32), LABELS)
+    model, examples = prior_and_codes(name, config)
+    batch = batch_of(examples, LABELS)
     for phase in model.phases():
         noise = noise_of(phase.draws, len(CODES))
         whole = phase.objective(model, batch, noise)

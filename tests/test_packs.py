@@ -49,7 +49,8 @@ class Interruption(Exception):
 
 
 def trial(name="vae", seed=0, config=None, **training) -> Trial:
-    config = registry.find("models", name).Config(**{"latent": 3} | (config or {}))
+    kind = registry.find("models", name).Config
+    config = kind(**({"latent": 3} if "latent" in kind.model_fields else {}) | (config or {}))
     chosen = TrainingConfig(**{"epochs": 3, "batch_size": 50} | training)
     return Trial(name, config.model_dump(), chosen.model_dump(), seed)
 

@@ -31,6 +31,7 @@ def plan(tmp_path):
 
     def plan(ladder, trial=None, **train):
         priors = {"normal": {}, "mixture": {"components": [2, 3]}, "flow": {"epochs": 2}}
+        priors |= {"chain": {"model": "autoregressive"}}
         params = params_of(ladder, trial=trial or {}, train=train, priors=priors)
         return Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds)
 
@@ -125,7 +126,7 @@ def test_labels_distinguish_the_trials_of_an_entry(plan):
         ({"vae": {"observation": ["bernoulli", "gaussian"]}}, "ladder.vae.observation must be one value, because"),
         (
             {"vae": {"augment": ["flop"]}},
-            r"ladder.vae: augment: .* but got \('flop',\)",
+            r"ladder.vae: augment: .* but got \['flop'\]",
         ),
         ({"vae": {"augment": "flip"}}, r"ladder.vae: augment: .* a list of flip, shift, or \[\], but got 'flip'"),
         ({"ppca": {"augment": ["flip"]}}, "ladder.ppca: unknown key 'augment'"),
@@ -144,6 +145,18 @@ def test_a_list_of_augmentations_is_one_value_and_a_list_of_lists_a_grid(trials)
     assert augment({"vae": {"augment": ["shift", "flip"]}}) == [["flip", "shift"]]
     assert augment({"vae": {"augment": []}, "gan": {}}, trial={"augment": ["flip"]}) == [[], ["flip"]]
     assert augment({"vae": {"augment": [[], ["flip"]]}}) == [[], ["flip"]]
+
+
+def test_a_list_of_levels_is_one_value_and_a_list_of_lists_a_grid(trials):
+    def levels(value):
+        return [each.config["levels"] for each in trials({"fsq": {"levels": value}})]
+
+    assert levels([8, 5]) == [[8, 5]]
+    assert levels([[8, 5], [4, 4, 4]]) == [[8, 5], [4, 4, 4]]
+    with pytest.raises(
+        InputError, match=r"ladder.fsq: levels.1: Input should be greater than or equal to 2, but got 1"
+    ):
+        levels([8, 1])
 
 
 def test_codes_are_not_augmented(plan):
@@ -399,6 +412,14 @@ def test_a_prior_of_other_weights_is_trained_again(plan):
     assert [planned.label for planned in again.pop_pack()] == ["vae/flow"]
 
 
+@pytest.mark.parametrize(("name", "prior"), [("fsq", "autoregressive"), ("vq", "autoregressive"), ("vae", None)])
+def test_the_default_prior_is_one_of_the_codes_that_a_model_has(plan, name, prior):
+    """The normal one, which is no trial, or an autoregressive one."""
+    made = plan({name: {}})
+    finish(made, made.planned[0])
+    assert [each.prior for each in made.planned[1:]] == ([prior] if prior else [])
+
+
 def test_an_entry_without_a_winner_has_no_priors(plan):
     made = plan({"vae": {"priors": ["flow"]}})
     settle(made, made.pop_pack()[0].fingerprint, status="diverged", error="nan")
@@ -410,11 +431,23 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
     ("ladder", "message"),
     [
         ({"gan": {"priors": ["flow"]}}, "ladder.gan.priors must be left out where a model has no codes of images"),
-        ({"vae": {"priors": ["flaw"]}}, "ladder.vae.priors must be of normal, mixture, flow, but one is 'flaw'"),
+        ({"vae": {"priors": ["flaw"]}}, "ladder.vae.priors must be of normal, mixture, flow, chain, but one is 'flaw'"),
         ({"vae": {"prior": "flow"}}, "ladder.vae.prior must be auto or one of its priors, but got 'flow'"),
         ({"vae": {"variant": "vae"}}, "ladder.vae: the key 'variant' is now called 'model'"),
         ({"vae": {"components": 3}}, "the key 'components' is now called 'priors.mixture.components'"),
         ({"gan": {"rank_by": "criterion"}}, "rank_by must be distance for a model without a criterion"),
+        (
+            {"vae": {"priors": ["normal", "chain"]}},
+            "ladder.vae.priors must draw real numbers, as vae has, but chain draws code indices",
+        ),
+        (
+            {"discrete": {"model": "fsq", "priors": ["flow"]}},
+            "ladder.discrete.priors must draw code indices, as fsq has, but flow draws real numbers",
+        ),
+        (
+            {"vq": {"rank_by": "distance"}},
+            "rank_by must be criterion where codes are indices, .* but got distance for vq",
+        ),
         ({"vae": {"rank_by": "taste"}}, "ladder.vae: rank_by: Input should be 'criterion' or 'distance'"),
     ],
 )

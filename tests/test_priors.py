@@ -11,7 +11,7 @@ from sklearn.datasets import make_moons
 
 from latentmill import registry
 from latentmill.config import TrainingConfig
-from latentmill.contract import HasCriterion, Model
+from latentmill.contract import HasCriterion, IndexPrior, Model
 from latentmill.data.batches import Batches
 from latentmill.draws import drawn
 from latentmill.errors import InputError
@@ -23,8 +23,15 @@ from latentmill.training.loop import Setup, train
 
 CENTRES = torch.tensor([[-9.0, 0.0], [-4.0, 6.0], [0.0, -6.0], [4.0, 5.0], [9.0, 1.0]])
 SMALL = {"normal": {}, "mixture": {"components": 3}, "flow": {"hidden": 16, "channels": 8, "depth": 1, "steps": 3}}
+SMALL |= {"autoregressive": {"hidden": 16, "entries": 9}}
 LABELS = ("ignored", "learned", "guided")
 each_prior = pytest.mark.parametrize("name", registry.names("priors"))
+
+
+def of_its_kind(name: str, codes: np.ndarray) -> np.ndarray:
+    """Codes for a prior: of numbers as they are, of indices rounded, from -4 to 4 or beyond to 0 to 8."""
+    is_of_indices = issubclass(registry.find("priors", name), IndexPrior)
+    return (codes.round().clip(-4, 4) + 4).astype(np.float32) if is_of_indices else codes
 
 
 def clusters(count: int, seed: int, centres: torch.Tensor = CENTRES) -> np.ndarray:
@@ -54,7 +61,7 @@ def draws(made: Model, count: int) -> np.ndarray:
 @each_prior
 @pytest.mark.parametrize("shape", [(2,), (3, 2, 2)], ids=str)
 def test_draws_have_the_shape_of_the_codes_and_follow_from_their_noise(name, shape):
-    codes = np.random.default_rng(0).normal(size=(300, *shape)).astype(np.float32)
+    codes = of_its_kind(name, np.random.default_rng(0).normal(size=(300, *shape)).astype(np.float32))
     made = fitted(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
     first, again = draws(made, 20), draws(made, 20)
     assert first.shape == (20, *shape)
@@ -64,9 +71,9 @@ def test_draws_have_the_shape_of_the_codes_and_follow_from_their_noise(name, sha
 
 @each_prior
 def test_weights_come_back(name):
-    codes = clusters(300, seed=0)
+    codes = of_its_kind(name, clusters(300, seed=0))
     saved = fitted(name, codes, codes, TrainingConfig(epochs=1), **SMALL[name])
-    loaded = registry.build("priors", name, SMALL[name], (2,))
+    loaded = fitted(name, codes[:50], codes, TrainingConfig(epochs=1), **SMALL[name])
     loaded.load_state_dict(saved.state_dict())
     np.testing.assert_array_equal(draws(loaded.eval(), 50), draws(saved, 50))
 
@@ -74,9 +81,10 @@ def test_weights_come_back(name):
 @each_prior
 def test_the_criterion_prefers_codes_like_those_of_training(name):
     codes = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
-    made = fitted(name, codes, codes, TrainingConfig(epochs=20, learning_rate=1e-2), **SMALL[name])
+    own = of_its_kind(name, codes)
+    made = fitted(name, own, own, TrainingConfig(epochs=20, learning_rate=1e-2), **SMALL[name])
     assert isinstance(made, HasCriterion)
-    near, far = (torch.from_numpy(codes[:200] + offset) for offset in (np.float32(0), np.float32(6)))
+    near, far = (torch.from_numpy(of_its_kind(name, codes[:200] + offset)) for offset in (np.float32(0), np.float32(6)))
     given = drawn(made.criterion_draws, 200, torch.Generator().manual_seed(0))
     with torch.no_grad():
         criteria = [made.criterion({"code": each}, given) for each in (near, far)]

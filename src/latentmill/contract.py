@@ -122,6 +122,12 @@ class Decodes(ABC):
         """Codes (B, …) -> images (B, C, H, W) in [0, 1]."""
 
 
+class HasCodebook(Encodes, Decodes):
+    """Its codes are indices into a codebook: whole numbers from 0, as float32 like all codes, exact below 2^24."""
+
+    entries: int  # of the codebook, which indices are below
+
+
 class HasLikelihood(HasCriterion):
     """log p(x) is known in closed form; its negative is the criterion."""
 
@@ -155,6 +161,15 @@ class HasPosterior(ABC):
         z = reparameterised(mean, log_variance, noise["z"])
         kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1)
         return {"reconstruction": -self.log_p_x_given_z(x, z[None], label)[0], "kl": kl}
+
+
+class IndexPrior(Model, Generates):
+    """A prior of the codes of a model that has a codebook."""
+
+    def __init__(self, config: Settings, shape: Shape, classes: int = 0, entries: int = 0) -> None:
+        """`entries` is the number of those in the codebook, which indices are below."""
+        super().__init__(config, shape, classes)
+        self.entries = entries
 
 
 class LatentConfig(Settings):

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Literal
 
 from latentmill import models, priors
-from latentmill.contract import Model
+from latentmill.contract import IndexPrior, Model
 from latentmill.errors import InputError
 from latentmill.networks import Shape
 
@@ -38,7 +38,15 @@ def find(family: Family, name: str) -> type[Model]:
     return found
 
 
-def build(family: Family, name: str, config: dict[str, object], shape: Shape, classes: int = 0) -> Model:
-    """An untrained one for examples of a shape; `config` holds hyperparameters that its `Config` has checked."""
+def build(
+    family: Family, name: str, config: dict[str, object], shape: Shape, classes: int = 0, entries: int = 0
+) -> Model:
+    """An untrained one for examples of a shape; `config` holds hyperparameters that its `Config` has checked.
+
+    `entries` is the size of the codebook, for a prior of code indices.
+    """
     found = find(family, name)
-    return found(found.Config.model_validate(config), shape, classes)
+    checked = found.Config.model_validate(config)
+    if issubclass(found, IndexPrior):
+        return found(checked, shape, classes, entries)
+    return found(checked, shape, classes)

@@ -29,16 +29,16 @@ async function start(model) {
   for (const name of ["image", "original"]) resize(element[name], model.shape[2], model.shape[1]);
   element.image.style.aspectRatio = `${model.shape[2]} / ${model.shape[1]}`;
   const show = shower(model);
-  const page = model.latent ? explorer(model, show) : { model, drawn: ({ image }) => show(() => image) };
+  const page = model.explorable ? explorer(model, show) : { model, drawn: ({ image }) => show(() => image) };
   drawing(model, page);
-  if (!model.latent) for (const each of [element.space, element.find]) each.remove();
+  if (!model.explorable) for (const each of [element.space, element.find]) each.remove();
   element.loading.hidden = true;
   document.querySelector("main").hidden = false;
   const first = await model.draw(0);
   nameDrawn(first.label);
   page.drawn(first);
-  const ends = model.latent ? await Promise.all([1, 2].map((seed) => model.draw(seed, 1, first.label))) : [];
-  if (model.latent) await page.ends(...ends.map(({ z }) => z));
+  const ends = model.explorable ? await Promise.all([1, 2].map((seed) => model.draw(seed, 1, first.label))) : [];
+  if (model.explorable) await page.ends(...ends.map(({ z }) => z));
   document.body.dataset.state = "ready";
   return page;
 }
@@ -88,7 +88,7 @@ function shower(model) {
     times.push(performance.now() - started);
     if (times.length > 30) times.shift();
     model.pace = [...times].sort((a, b) => a - b)[times.length >> 1];
-    if (model.latent) element.time.textContent = `${model.pace.toFixed(1)} ms a frame`;
+    if (model.explorable) element.time.textContent = `${model.pace.toFixed(1)} ms a frame`;
     element.image.dataset.milliseconds = model.pace;
     element.image.dataset.frame++;
     if (next === decoded) next = null;
@@ -117,6 +117,7 @@ function drawing(model, page) {
   };
   element["class-row"].hidden = !model.classes.length;
   element["guidance-row"].hidden = !model.guided;
+  element["temperature-row"].hidden = !model.scalable;
   element.class.append(...model.classes.map((name, index) => new Option(name, index)));
   const chosen = () => (element.class.value === "" ? null : model.classes[element.class.value]);
   // A picture of the user's own stays, and its code is found for the chosen class, if it depends on that.

@@ -35,6 +35,7 @@ export class Model {
     if (this.shape.length !== 3) throw new Error(`image_shape must be (C, H, W), but is ${this.shape}`);
     this.latent = card.latent === null ? null : whole("latent", card.latent);
     this.codeShape = this.latent && codeShape(card.code_shape ?? [this.latent], this.latent);
+    this.explorable = this.latent !== null && !card.codebook; // between two indices into a codebook there is no code
     [this.classes, this.counts] = classes(card.label);
     this.noiseWidth = whole("noise.width", card.noise?.width);
     this.threads = ort.env.wasm.numThreads;
@@ -43,6 +44,7 @@ export class Model {
     this.codes = { mean: code(card.codes?.mean, 0), deviation: code(card.codes?.deviation, 1) };
     this.directions = this.latent ? (card.directions ?? []).map((each) => direction(each, this.latent)) : [];
     this.encodes = "encoder.onnx" in manifest.files;
+    this.scalable = card.noise.categorical < this.noiseWidth; // whether temperature changes anything
     this.guided = this.takes("generator", "guidance");
   }
 

@@ -24,13 +24,17 @@ class Batches:
     """
 
     def __init__(
-        self, examples: np.ndarray, device: torch.device | str = "cpu", labels: np.ndarray | None = None
+        self,
+        examples: np.ndarray,
+        device: torch.device | str = "cpu",
+        labels: np.ndarray | None = None,
+        entries: int = 0,
     ) -> None:
-        """`labels` int64 (N), if any, are indices into the classes."""
+        """`labels` int64 (N), if any, are indices into the classes; codes that are indices are below `entries`."""
         self.device = torch.device(device)
         self.length, self.shape = len(examples), tuple(examples.shape[1:])
         self.name = "image" if examples.dtype == np.uint8 else "code"  # in a batch
-        self.labels = labels
+        self.labels, self.entries = labels, entries
         self._examples, self._labels = self._placed(examples), None if labels is None else self._placed(labels)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from latentmill.codes import Generator, float_array
 from latentmill.config import EvaluationConfig
-from latentmill.contract import Decodes, Encodes, HasPosterior, Model
+from latentmill.contract import Decodes, Encodes, HasCodebook, HasPosterior, Model
 from latentmill.data.batches import as_float
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.baseline import Baseline
@@ -23,6 +23,7 @@ from latentmill.evaluation.holes import decoded_c2st_accuracy, prior_metrics
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.latent import (
     active_units,
+    codebook_use,
     codes,
     interpolate,
     kl_metrics,
@@ -99,10 +100,12 @@ def _reconstruction(model: Encodes, data: PreparedData, seed: int, folder: Path)
 
 
 def _latent_space(model: Encodes, data: PreparedData, kl: np.ndarray | None, seed: int, folder: Path) -> Metrics:
-    """Straight lines between codes of test images, and single dimensions."""
+    """Straight lines between codes of test images, and single dimensions; code indices have neither."""
     assert isinstance(model, Decodes)
     order = random_indices(data.test, len(data.test), seed)
     z = codes(model, data.test_batches())[order]
+    if isinstance(model, HasCodebook):
+        return codebook_use(z, model.entries)
     labels = None if data.test_labels is None else data.test_labels[order]
     lines = min(INTERPOLATIONS, len(z) // 2)
     drawn = interpolate(model, z[:lines], z[lines : 2 * lines], STEPS, None if labels is None else labels[:lines])
@@ -131,11 +134,12 @@ def judge_samples(
         "validation": selection_metrics(samples, data.val, judge.fidelity_spaces, config.seed),
     }
     has_codes = isinstance(generator.model, Encodes) and isinstance(generator.model, Decodes)
+    has_numbers = has_codes and not isinstance(generator.model, HasCodebook)
     if has_codes:
         metrics |= _prior_metrics(generator, drawn, data, baseline.pixels, config.seed)
     require_finite_metrics(metrics)
     with TemporaryDirectory() as folder:
-        if has_codes:
+        if has_numbers:
             _draw_codes(Path(folder) / f"codes_{prior}.png", generator.model, drawn, data, config.seed)
         _draw_samples(Path(folder), prior, samples, nearest, data, baseline)
         made = _read(Path(folder))
@@ -154,7 +158,7 @@ def _prior_metrics(
     test = data.test_batches(random_indices(data.test, COMPARED, seed))
     seen, unseen = (posterior_draws(model, images, seed) for images in (train, test))
     draws, labels = drawn.codes[:COMPARED], None if drawn.labels is None else drawn.labels[:COMPARED]
-    found: Metrics = {"prior": prior_metrics(draws, unseen)}
+    found: Metrics = {} if isinstance(model, HasCodebook) else {"prior": prior_metrics(draws, unseen)}
     with suppress(TooFew):
         found["hole"] = {
             "c2st_accuracy": decoded_c2st_accuracy(model, draws, unseen, features, seed, labels, test.labels),

@@ -1,4 +1,4 @@
-"""The latent space: the use of its dimensions, straight lines through it, a map of it.
+"""The latent space: the use of its dimensions or of its codebook, straight lines through it, a map of it.
 
 Codes are float32 (N, d), each as a row, whatever its shape: N images, d dimensions. Images are float32 (…, C, H, W) in
 [0, 1]. `labels` (N) are those of the images, for a conditional model.
@@ -45,6 +45,17 @@ def kl_metrics(kl: np.ndarray) -> dict[str, Any]:
 def active_units(z: np.ndarray) -> int:
     """How many dimensions differ between images, from their codes without noise (N, d) (Burda et al. 2016)."""
     return int((z.var(0, dtype=np.float64) > LEAST_VARIANCE).sum())
+
+
+def codebook_use(indices: np.ndarray, entries: int) -> dict[str, Any]:
+    """Of codes that are indices (N, d) into a codebook: its entries, the share of them in use, and their perplexity.
+
+    The perplexity is exp of the entropy of their frequencies: as many entries as that, if all were equally frequent.
+    """
+    counts = np.bincount(indices.astype(np.int64).ravel(), minlength=entries)
+    shares = counts[counts > 0] / counts.sum()
+    perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
+    return {"entries": entries, "entries_used": float((counts > 0).mean()), "perplexity": perplexity}
 
 
 @torch.no_grad()

@@ -44,7 +44,10 @@ def _head(card: Json) -> Iterator[str]:
     described = f"{plain(data['description'])} (data `{data['digest'][:12]}`)"
     yield f"It was trained on {data['counts']['train']} images: {described}."
     yield f"Prior of the codes: {card['prior']}."
-    if len(card.get("code_shape") or ()) > 1:
+    if card.get("codebook"):
+        shape = " x ".join(map(str, card["code_shape"]))
+        yield f"A code is {shape} indices into a codebook of {card['codebook']} entries."
+    elif len(card.get("code_shape") or ()) > 1:
         yield f"Codes have the shape {' x '.join(map(str, card['code_shape']))}; a direction is a flattened code."
     if label := card.get("label"):
         yield f"It is conditional: `label`, int64 (batch), is an index into these: {_indexed(label)}."
@@ -53,6 +56,11 @@ def _head(card: Json) -> Iterator[str]:
     yield f"Trial `{card['fingerprint']}`, weights `{card['weights_sha256'][:12]}`."
     if card.get("chosen"):
         yield f"It is the champion: {card['chosen']}."
+
+
+def _has_lines(card: Json) -> bool:
+    """Whether there are other codes between two of its codes, so that it has paths and directions."""
+    return bool(card["latent"]) and not card.get("codebook")
 
 
 def is_guided(card: Json) -> bool:
@@ -125,7 +133,7 @@ def _example(card: Json) -> Iterator[str]:
     if label:
         guidance = ", guidance=2.0" if is_guided(card) else ""
         yield f"alike = decoder.sample(64, seed=0{label}{guidance})  # (64, {shape})"
-    if card["latent"]:
+    if _has_lines(card):
         yield f"codes = decoder.draw(2, seed=1{label})"
         yield f"path = decoder.interpolate(codes[0], codes[1], steps=16{label})  # (16, {shape})"
     if card["latent"] and card["directions"]:
@@ -149,9 +157,9 @@ def _classes(card: Json) -> Iterator[str]:
     more = f" and {len(classes) - LISTED} more in card.json" if len(classes) > LISTED else ""
     yield from ("## Classes", "", f"Training images by class, {len(classes)}: {', '.join(shown)}{more}.")
     rare = [f"{plain(each['name'])} ({each['images']})" for each in classes if each["images"] < RARE]
-    if card["latent"] and len(classes) > MOST_SLIDERS:
+    if _has_lines(card) and len(classes) > MOST_SLIDERS:
         yield f"There are no directions toward classes, because there are more than {MOST_SLIDERS} classes."
-    elif card["latent"] and rare:
+    elif _has_lines(card) and rare:
         yield f"Classes with fewer than {RARE} images, and therefore no direction: {', '.join(rare[:LISTED])}."
 
 

@@ -6,7 +6,8 @@
 
 Those of a conditional model also take label (batch), int64; if only its prior is conditional, the generator alone does.
 A generator whose prior is guided takes guidance (batch) after it. All else is float32, with images in [0, 1]. The batch
-is dynamic, and no graph draws anything at random.
+is dynamic, and no graph draws anything at random. Where codes are indices into a codebook, z and mean are whole
+numbers.
 """
 
 import logging
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from latentmill.codes import Generator
-from latentmill.contract import Decodes, Encodes, HasPosterior
+from latentmill.contract import Decodes, Encodes, HasCodebook, HasPosterior
 from latentmill.export.refusal import Refused
 from latentmill.networks import Shape
 
@@ -39,6 +40,7 @@ class Graph:
     inputs: dict[str, Shape]  # name -> shape of one example; in the order of the function's arguments
     output_names: tuple[str, ...]
     classes: int = 0  # of `label`, if that is an input
+    entries: int = 0  # of the codebook, if codes are indices
 
     def example(self, batch: int, seed: int) -> tuple[Tensor, ...]:
         """Inputs such as an application would give."""
@@ -57,6 +59,8 @@ class Graph:
     def _example(self, name: str, shape: Shape, generator: torch.Generator) -> Tensor:
         if name == "label":
             return torch.randint(self.classes, shape, generator=generator)
+        if name == "z" and self.entries:
+            return torch.randint(self.entries, shape, generator=generator).float()
         return (torch.randn if name in ("noise", "z") else torch.rand)(shape, generator=generator)
 
 
@@ -66,17 +70,18 @@ def graphs(generator: Generator, classes: int = 0) -> list[Graph]:
     noise: dict[str, Shape] = {"noise": (generator.noise_width,)}
     noise |= {"label": ()} if generator.is_conditional else {}
     noise |= {"guidance": ()} if generator.is_guided else {}
-    found = [Graph("generator", generator.forward, generator, noise, outputs, classes)]
+    sizes = classes, model.entries if isinstance(model, HasCodebook) else 0
+    found = [Graph("generator", generator.forward, generator, noise, outputs, *sizes)]
     label: dict[str, Shape] = {"label": ()} if model.is_conditional else {}
     if isinstance(model, Decodes):
         decode, z = model.decode, {"z": model.code_shape} | label
-        found.append(Graph("decoder", lambda *given: (decode(*given),), model, z, ("image",), classes))
+        found.append(Graph("decoder", lambda *given: (decode(*given),), model, z, ("image",), *sizes))
     if isinstance(model, HasPosterior):
         image = {"image": model.shape} | label
-        found.append(Graph("encoder", model.posterior, model, image, ("mean", "log_variance"), classes))
+        found.append(Graph("encoder", model.posterior, model, image, ("mean", "log_variance"), *sizes))
     elif isinstance(model, Encodes):
         encode, image = model.encode, {"image": model.shape} | label
-        found.append(Graph("encoder", lambda *given: (encode(*given),), model, image, ("mean",), classes))
+        found.append(Graph("encoder", lambda *given: (encode(*given),), model, image, ("mean",), *sizes))
     return found
 
 

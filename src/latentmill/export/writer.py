@@ -12,7 +12,7 @@ import torch
 
 from latentmill.codes import Generator, codes_of, float_array, frequent_labels
 from latentmill.config import FormatName
-from latentmill.contract import Decodes, Encodes
+from latentmill.contract import Decodes, Encodes, HasCodebook, Model
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
 from latentmill.draws import standard_normal
@@ -91,7 +91,7 @@ def write_export(
     for graph in graphs(generator, len(data.classes or [])):
         path = folder / f"{graph.name}.onnx"
         files[path.name] = _write_graph(graph, path, metadata, tell)
-    if isinstance(generator.model, Encodes):
+    if _has_directions(generator):
         tell(f"encoding {len(data.train):,} training images to find directions")
     card = identity | latent_space(generator, data) | {"classes": _classes(data), "label": _label(generator, data)}
     card |= {"formats": formats(generator, data, folder, tolerances, tell), "data": _data(data.manifest)}
@@ -138,15 +138,23 @@ def identify(trained: TrainedPair, entry: str, metrics: Json) -> Json:
         "value_range": [0, 1],
         "latent": None if shape is None else prod(shape),
         "code_shape": None if shape is None else list(shape),
+        "codebook": generator.model.entries if isinstance(generator.model, HasCodebook) else None,
         "noise": {"width": generator.noise_width, "categorical": generator.noise_choices},
         "prior": "none"
         if trained.prior is None
-        else f"{metrics['exported_prior']} over {prod(shape or ())} dimensions",
+        else f"{metrics['exported_prior']} over {_described_codes(generator.model)}",
         "prior_trial": _prior(trained),
         "fingerprint": record["fingerprint"],
         "data_digest": record["data_digest"],
         "weights_sha256": record["weights_sha256"],
     }
+
+
+def _described_codes(model: Model) -> str:
+    assert isinstance(model, Decodes)
+    if isinstance(model, HasCodebook):
+        return f"{' x '.join(map(str, model.code_shape))} indices below {model.entries}"
+    return f"{prod(model.code_shape)} dimensions"
 
 
 def _prior(trained: TrainedPair) -> Json | None:
@@ -159,12 +167,18 @@ def _prior(trained: TrainedPair) -> Json | None:
 
 
 def latent_space(generator: Generator, data: TrainingData) -> Json:
-    """Mean and deviation of the training images' codes, and directions among them; empty for a model without codes."""
-    if not isinstance(generator.model, Encodes):
+    """Mean and deviation of the training images' codes, and directions among them; empty where codes have none."""
+    if not _has_directions(generator):
         return {"codes": None, "directions": []}
+    assert isinstance(generator.model, Encodes)
     codes = codes_of(generator.model, Batches(data.train, labels=data.labels))
     rows = codes.reshape(len(codes), -1)
     return {"codes": spread(rows), "directions": directions(rows, data.labels, data.classes)}
+
+
+def _has_directions(generator: Generator) -> bool:
+    """Whether there are codes of images, and codes between them."""
+    return isinstance(generator.model, Encodes) and not isinstance(generator.model, HasCodebook)
 
 
 def _label(generator: Generator, data: TrainingData) -> Json | None:

@@ -50,6 +50,11 @@ def _units(metrics: Json, samples: Json) -> Shown:
     return f"{found['active_units']} of {found['dimensions']}", found["active_units"]
 
 
+def _codebook(metrics: Json, samples: Json) -> Shown:
+    found = metrics["latent"]
+    return f"{percent(found['entries_used'])} of {found['entries']}", found["entries_used"]
+
+
 def _text(part: str, key: str, metrics: Json, samples: Json) -> Shown:
     return metrics[part][key], metrics[part][key]
 
@@ -113,6 +118,7 @@ FIXED = [
         "Latent space",
         [
             Column("active", "dimensions", "", _units),
+            Column("codebook used", "% of entries", "", _codebook),
             Column("KL", "nats per image", "", partial(_entry, "latent", "kl")),
             Column("collapse", "of the posterior", "", partial(_text, "latent", "collapse")),
             Column("longest step", "of the mean one", "lower", partial(_entry, "latent", "path_longest_step")),

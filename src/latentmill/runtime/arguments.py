@@ -24,6 +24,19 @@ def numbers(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return found
 
 
+def indices(name: str, given: np.ndarray, shape: tuple[int, ...], entries: int) -> np.ndarray:
+    """Rows (N, *shape) of indices into a codebook of so many entries, as contiguous float32.
+
+    Raises:
+        InputError: as `numbers`, or one is not a whole number from 0 to entries - 1.
+    """
+    found = numbers(name, given, shape)
+    wrong = (found != np.floor(found)) | (found < 0) | (found >= entries)
+    if wrong.any():
+        raise InputError(f"{name} must be indices, whole numbers from 0 to {entries - 1}, but got {found[wrong][0]:g}")
+    return found
+
+
 def pixels(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Images (N, C, H, W) as float32 in [0, 1]: of booleans, floats in [0, 1], or integers to 255.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from latentmill.errors import InputError
 from latentmill.runtime import paths
-from latentmill.runtime.arguments import numbers, pixels
+from latentmill.runtime.arguments import indices, numbers, pixels
 from latentmill.runtime.directions import Direction, find_direction
 from latentmill.runtime.drawing import Inputs, generator_inputs, given_inputs
 from latentmill.runtime.facts import DECODER, ENCODER, GENERATOR, LABEL, read_facts
@@ -21,7 +21,8 @@ from latentmill.runtime.loaded_graphs import LoadedGraphs
 class Decoder:
     """Draws, decodes and encodes images with the files of one export.
 
-    Images are float32 (N, C, H, W) in [0, 1], codes float32 (N, *code_shape). A conditional model has `classes`; its
+    Images are float32 (N, C, H, W) in [0, 1], codes float32 (N, *code_shape); with a `codebook` they are indices below
+    that, and there are no codes between two of them. A conditional model has `classes`; its
     methods take a `label`, one class for all images or a sequence with one for each. Where a graph takes none, because
     only codes are drawn by label, one may be given, and changes nothing. A file is read, checked against the manifest
     and loaded when it is first needed. Several threads may share one decoder.
@@ -50,6 +51,7 @@ class Decoder:
         self.card = self._folder.card()  # what the model is, and its verdicts, in the words of format 2
         self._facts = facts = read_facts(self.card, str(self._folder.path / CARD))
         self.image_shape, self.latent, self.code_shape = facts.image_shape, facts.latent, facts.code_shape
+        self.codebook = facts.entries or None  # its entries, where codes are indices, whole numbers below that
         self.noise_width, self.categorical_noise = facts.noise_width, facts.categorical_noise
         self.classes = facts.classes  # what a label may be; empty if the model is not conditional
         self.is_guided = facts.is_guided  # whether `guidance` may be other than 1
@@ -71,7 +73,8 @@ class Decoder:
         Args:
             n: how many, at least 1 and at most 4 GiB of them; `stream` has no such limit.
             seed: of the noise, at least 0.
-            temperature: the factor of the noise; below 1, images are more typical and less diverse.
+            temperature: the factor of the noise, except of columns that select one of several, and so of all noise of
+                an autoregressive prior; below 1, images are more typical and less diverse.
             truncation: noise is drawn from -truncation to truncation only, which has a similar effect.
             label: of a conditional model; by default, labels are drawn by their frequency in training.
             guidance: of a guided model, at least 0; above 1, images are more typical of their label and less diverse.
@@ -143,9 +146,10 @@ class Decoder:
         """Codes (N, *code_shape) -> images (N, C, H, W).
 
         Raises:
-            InputError: `z` is not finite numbers of that shape, the label is not right, or the model has no codes.
+            InputError: `z` is not finite numbers of that shape, or not indices into the codebook where there is one,
+                the label is not right, or the model has no codes.
         """
-        return self._run(DECODER, numbers("z", z, self._graphs[DECODER].shape), label, "image")[0]
+        return self._run(DECODER, self._codes("z", z, self._graphs[DECODER].shape), label, "image")[0]
 
     def encode(self, images: np.ndarray, label: Label = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Images (N, C, H, W) in [0, 1], or uint8 -> mean and log-variance of their codes, each (N, *code_shape).
@@ -169,8 +173,10 @@ class Decoder:
         """Images (steps, C, H, W) decoded along a path between two codes (*code_shape) or two images (C, H, W).
 
         Raises:
-            InputError: `start` or `end` is neither, `steps` is below 2, or `path` or `label` is not right.
+            InputError: `start` or `end` is neither, `steps` is below 2, `path` or `label` is not right, or codes are
+                indices.
         """
+        self._require_lines()
         first, last = self._code("start", start, label_at(label, 0)), self._code("end", end, label_at(label, -1))
         return self.decode(paths.path(first, last, steps, path), label)
 
@@ -192,8 +198,9 @@ class Decoder:
             label: of a conditional model.
 
         Raises:
-            InputError: an argument breaks its rule.
+            InputError: an argument breaks its rule, or codes are indices.
         """
+        self._require_lines()
         z = self._code("start", start, label_at(label, 0))
         vector, named_reach = find_direction(self.card["directions"], z.shape, direction)
         low, high = reach or named_reach
@@ -209,6 +216,14 @@ class Decoder:
         self, name: str, rows: np.ndarray, label: Label, *outputs: str, guidance: Guidance = 1.0
     ) -> list[np.ndarray]:
         return self._graphs[name].run(given_inputs(self._facts, name, rows, label, guidance), *outputs)
+
+    def _codes(self, name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return indices(name, given, shape, self.codebook) if self.codebook else numbers(name, given, shape)
+
+    def _require_lines(self) -> None:
+        if self.codebook:
+            rule = "a path needs codes between two codes"
+            raise InputError(f"{rule}, but those of {self._folder.path} are indices into a codebook")
 
     def _code(self, name: str, given: np.ndarray, label: Label) -> np.ndarray:
         """The code of an image, or the code itself."""

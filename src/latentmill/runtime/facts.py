@@ -22,6 +22,7 @@ class Facts:
     code_shape: tuple[int, ...] | None
     noise_width: int
     categorical_noise: int  # columns of the noise that select a component
+    entries: int = 0  # of the codebook, where codes are indices into one
     classes: tuple[str, ...] = ()  # of a conditional model, in the order of their indices
     counts: tuple[int, ...] = ()  # training images of each class
     inputs: Mapping[str, tuple[str, ...]] = field(
@@ -48,7 +49,16 @@ def read_facts(card: Mapping[str, Any], where: str) -> Facts:
         raise InputError(f"{where} must name {rule}, but: {error!r}") from None
     code_shape, label = _code_shape(card, latent, where), _label(card.get("label"), where)
     inputs = {name: _inputs(card, name, bool(label[0]), where) for name in ROWS}
-    return Facts((channels, height, width), latent, code_shape, noise, categorical, *label, inputs)
+    entries = _entries(card.get("codebook"), where)
+    return Facts((channels, height, width), latent, code_shape, noise, categorical, entries, *label, inputs)
+
+
+def _entries(given: Any, where: str) -> int:
+    """0 where codes are real numbers, as in earlier exports."""
+    try:
+        return 0 if given is None else _count(given)
+    except ValueError as error:
+        raise InputError(f"{where} must name as codebook its entries, a whole number, but: {error}") from None
 
 
 def _code_shape(card: Mapping[str, Any], latent: int | None, where: str) -> tuple[int, ...] | None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from latentmill import registry
-from latentmill.config import EntryConfig, Params
-from latentmill.contract import Decodes, Encodes
+from latentmill.config import DEFAULT_PRIORS, EntryConfig, Params
+from latentmill.contract import Decodes, Encodes, HasCodebook, IndexPrior, Model
 from latentmill.errors import InputError
 from latentmill.observations import binary_share, suited
 from latentmill.trials.ranking import is_ranked_by_distance
@@ -17,7 +17,6 @@ from latentmill.trials.study import Planned, Rounds, Study, Suggest
 OBSERVATION, LATENT = "observation", "latent"  # keys of a model: its p(x | z), and the dimensions of its codes
 AUTO = "auto"  # in params.yaml, for a value that the data decide; the default of observation
 LATENT_A_PIXEL = 2  # dimensions for each pixel of the longer side: 56 for 28, 128 for 64
-DEFAULT_PRIORS = ["normal"]  # of an entry that lists none
 
 
 def with_values_for(images: np.ndarray, params: Params, note: Callable[[str], None]) -> Params:
@@ -43,7 +42,7 @@ def with_values_for(images: np.ndarray, params: Params, note: Callable[[str], No
 
 
 def _is_auto(made: Space, key: str, default: str | None = None) -> bool:
-    return key in registry.find(made.family, made.model).Config.model_fields and made.keys.get(key, default) == AUTO
+    return key in _class(made).Config.model_fields and made.keys.get(key, default) == AUTO
 
 
 class Ladder:
@@ -88,14 +87,17 @@ class Ladder:
         return sum(self._size(each) for each in self._select_priors(entry, learn=True))
 
     def _select_priors(self, entry: str, learn: bool) -> list[Space]:
-        return [each for each in self._priors[entry] if registry.find("priors", each.model).learns == learn]
+        return [each for each in self._priors[entry] if _class(each).learns == learn]
 
     def _prior_spaces(self, name: str, entry: EntryConfig) -> list[Space]:
-        """Raises InputError where an entry lists priors, but its model has no codes."""
+        """Raises InputError where an entry lists priors, but its model has no codes, or those of the other kind."""
         model = registry.find("models", entry.model)
         if issubclass(model, Encodes) and issubclass(model, Decodes):
-            chosen = entry.priors or DEFAULT_PRIORS
-            return [space(prior, self.params.priors.get(prior, {}), "priors") for prior in chosen]
+            chosen = entry.priors or [DEFAULT_PRIORS[issubclass(model, HasCodebook)]]
+            spaces = [space(prior, self.params.priors.get(prior, {}), "priors") for prior in chosen]
+            for each in spaces:
+                _require_its_kind_of_codes(name, entry.model, model, each)
+            return spaces
         if entry.priors:
             rule = "must be left out where a model has no codes of images to learn from"
             raise InputError(f"params.yaml: ladder.{name}.priors {rule}, but got {entry.priors} for {entry.model}")
@@ -113,6 +115,19 @@ class Ladder:
         if self._is_adaptive(searched):
             return self._suggest(searched, count, self.config.sampling_seed)
         return _one_round(searched, count, self.config.sampling_seed)
+
+
+def _require_its_kind_of_codes(entry: str, name: str, model: type[Model], prior: Space) -> None:
+    """Raises InputError where a prior of numbers is to draw code indices, or the reverse."""
+    has_codebook, draws_indices = issubclass(model, HasCodebook), issubclass(_class(prior), IndexPrior)
+    if has_codebook != draws_indices:
+        kinds = {True: "code indices", False: "real numbers"}
+        rule = f"must draw {kinds[has_codebook]}, as {name} has"
+        raise InputError(f"params.yaml: ladder.{entry}.priors {rule}, but {prior.name} draws {kinds[draws_indices]}")
+
+
+def _class(searched: Space) -> type[Model]:
+    return registry.find(searched.family, searched.model)
 
 
 def _one_round(searched: Space, count: int, seed: int) -> Rounds:

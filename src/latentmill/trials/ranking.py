@@ -18,7 +18,7 @@ from torch import nn
 
 from latentmill.codes import Generator, float_array, frequent_labels, require_finite
 from latentmill.config import EntryConfig, Params
-from latentmill.contract import Encodes, HasCriterion, Model
+from latentmill.contract import Encodes, HasCodebook, HasCriterion, Model
 from latentmill.data.batches import Batches, chunk_size
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.draws import standard_normal
@@ -66,16 +66,21 @@ def is_ranked_by_distance(name: str, entry: EntryConfig) -> bool:
     """Whether an entry's trials are ranked by the distance of their samples: by `rank_by`, or without a criterion.
 
     Raises:
-        InputError: there is no such model, or `rank_by` is `criterion` and it has none.
+        InputError: there is no such model, or `rank_by` is `criterion` and it has none, or `distance` and its codes
+            are indices.
     """
     where = f"params.yaml: ladder.{name}"
     try:
-        has_criterion = issubclass(find("models", entry.model), HasCriterion)
+        model = find("models", entry.model)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    has_criterion = issubclass(model, HasCriterion)
     if entry.rank_by == "criterion" and not has_criterion:
         rule = "rank_by must be distance for a model without a criterion"
         raise InputError(f"{where}: {rule}, but got criterion for {entry.model}")
+    if entry.rank_by == "distance" and issubclass(model, HasCodebook):
+        rule = "rank_by must be criterion where codes are indices, which N(0, I) does not draw"
+        raise InputError(f"{where}: {rule}, but got distance for {entry.model}")
     return entry.rank_by == "distance" or not has_criterion
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from latentmill.codes import drawn_codes
-from latentmill.contract import Encodes, HasPosterior, Model
+from latentmill.contract import Encodes, HasCodebook, HasPosterior, IndexPrior, Model
 from latentmill.data.batches import Batches
 from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
@@ -65,8 +65,8 @@ def _codes(
     model: Encodes, images: Batches, draws: int, generator: torch.Generator, augment: Sequence[str] = ()
 ) -> Batches:
     codes = np.concatenate([drawn_codes(model, images, generator, augment) for _ in range(draws)])
-    labels = images.labels
-    return Batches(codes, images.device, None if labels is None else np.tile(labels, draws))
+    labels = None if images.labels is None else np.tile(images.labels, draws)
+    return Batches(codes, images.device, labels, model.entries if isinstance(model, HasCodebook) else 0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ def save_result(store: TrialStore, record: Record, weights: bytes | None) -> Non
 
 
 def finished_record(model: Model, found: Fitted) -> Record:
-    return {"status": "finished", "shape": list(model.shape), **asdict(found)}
+    entries = {"entries": model.entries} if isinstance(model, IndexPrior) else {}
+    return {"status": "finished", "shape": list(model.shape), **entries, **asdict(found)}
 
 
 def one_line(error: BaseException) -> str:

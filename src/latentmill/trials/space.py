@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Space:
     def points(self, seed: int) -> Iterator[Point]:
         """The grid, each point with every joint draw of the sampled keys."""
         grid = [
-            [(key, item) for item in value] if isinstance(value, list) else [(key, value)]
+            [(key, item) for item in value] if isinstance(value, list) else [(key, _listed(value))]
             for key, value in self.keys.items()
         ]
         draws = [
@@ -96,9 +96,10 @@ def space(name: str, content: dict[str, Any], family: Family = "models") -> Spac
     Raises:
         InputError: it names an unknown model or key, or its search space breaks a rule.
     """
-    keys = {key: _value(key, value) for key, value in content.items() if key not in EntryConfig.model_fields}
+    keys = {key: value for key, value in content.items() if key not in EntryConfig.model_fields}
     made = Space(name, family, content.get("model", name), keys, content.get("samples"))
     found = _found(made)
+    keys |= {key: _value(value) for key, value in keys.items() if _takes_list(found, key)}
     for key, value in keys.items():
         _check(key, value, found, made)
     if bool(made.sampled) != (made.samples is not None):
@@ -110,9 +111,15 @@ def space(name: str, content: dict[str, Any], family: Family = "models") -> Spac
     return made
 
 
-def _value(key: str, value: Any) -> Any:
-    """A list of augmentations is one value, a tuple here; a list of such lists is a grid."""
-    is_one = key == "augment" and isinstance(value, list) and not any(isinstance(each, list) for each in value)
+def _takes_list(found: type[Model], key: str) -> bool:
+    """Whether a value of `key` is itself a list, such as that of augmentations."""
+    fields = TrainingConfig.model_fields | found.Config.model_fields
+    return key in fields and get_origin(fields[key].annotation) is list
+
+
+def _value(value: Any) -> Any:
+    """Of a key whose values are lists: one of them, a tuple here, or a list of such lists, which is a grid."""
+    is_one = isinstance(value, list) and not any(isinstance(each, list) for each in value)
     return tuple(value) if is_one else value
 
 
@@ -121,6 +128,10 @@ def _found(made: Space) -> type[Model]:
         return registry.find(made.family, made.model)
     except InputError as error:
         raise InputError(f"{made.where}: {error}") from None
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check(key: str, value: Any, found: type[Model], made: Space) -> None:

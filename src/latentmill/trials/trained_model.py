@@ -104,7 +104,8 @@ def rebuilt(record: Record, weights: bytes, where: str) -> TrainedModel:
     """
     trial = record["trial"]
     family: Family = "models" if trial["parent"] is None else "priors"
-    model = registry.build(family, trial["model"], trial["config"], tuple(record["shape"]), record["classes"])
+    sizes = (tuple(record["shape"]), record["classes"], record.get("entries", 0))
+    model = registry.build(family, trial["model"], trial["config"], *sizes)
     try:
         model.load_state_dict(load_tensors(weights))
     except (SafetensorError, RuntimeError) as error:

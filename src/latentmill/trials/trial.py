@@ -70,7 +70,7 @@ class Trial:
         """The model with the trial's initial weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = registry.build(self.family, self.model, self.config, examples.shape, classes)
+            model = registry.build(self.family, self.model, self.config, examples.shape, classes, examples.entries)
         return model.to(examples.device)
 
     @property

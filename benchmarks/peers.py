@@ -18,11 +18,11 @@ import numpy as np
 import ray
 import torch
 from ray import tune
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.loops import BATCH, HIDDEN, LATENT, RATE, TutorialVae, tutorial_step
-from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks import NetworkConfig, Shape
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,40 +114,23 @@ def _train(task: Task, images: Any, val: Any, epochs: int, rate: float) -> None:
 
 
 def pythae_vae(task: Task) -> Any:
-    """Our two networks in pythae's VAE, whose "bce" is the cross-entropy of pixels in [0, 1], hence the sigmoid."""
+    """Our two networks in pythae's VAE, whose "bce" is the cross-entropy of pixels in [0, 1], hence their sigmoid."""
     from pythae.models import VAE, VAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    from benchmarks.pythae_models import Decoder, Encoder
 
     network, shape = NetworkConfig(network=task.network, hidden=task.hidden), task.image_shape
-
-    class Encoder(BaseEncoder):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = encoder(network, shape, 2 * LATENT)
-
-        def forward(self, x: Tensor) -> Any:
-            mean, log_variance = self.layers(x).chunk(2, dim=1)  # (B, d) each
-            return ModelOutput(embedding=mean, log_covariance=log_variance)
-
-    class Decoder(BaseDecoder):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = plain(decoder(network, LATENT, shape))
-
-        def forward(self, z: Tensor) -> Any:
-            return ModelOutput(reconstruction=torch.sigmoid(self.layers(z)))
-
     config = VAEConfig(input_dim=shape, latent_dim=LATENT, reconstruction_loss="bce")
-    return VAE(config, encoder=Encoder(), decoder=Decoder())
+    made = VAE(config, Encoder(network, shape, LATENT, has_posterior=True), Decoder(network, shape, LATENT))
+    plain(made.decoder.layers)
+    return made
 
 
-def plain(decoder: nn.Module) -> nn.Module:
-    """The same layers as torch computes them by itself."""
+def plain(decoder: nn.Module) -> None:
+    """Make torch compute the layers as it does by itself."""
     for layer in decoder.children():
         if isinstance(layer, nn.ConvTranspose2d):
             layer.forward = partial(nn.ConvTranspose2d.forward, layer)  # type: ignore[method-assign]
-    return decoder
 
 
 def tune_trials(images: np.ndarray, epochs: int, rates: Sequence[float], cores: int) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import browser, decoder, intake, memory, neighbours, packing, packs, pipeline, sweep, training
+from benchmarks import browser, decoder, intake, memory, neighbours, packing, packs, pipeline, quality, sweep, training
 from benchmarks.target import Result
 from latentmill.files import write_json
 
@@ -29,6 +29,7 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "intake": intake.measure,
     "sweep": sweep.measure,
     "memory": memory.measure,
+    "quality": quality.measure,
     "repro": pipeline.measure_default,
     "full": pipeline.measure_full,
 }

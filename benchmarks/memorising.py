@@ -73,7 +73,7 @@ def chosen_options() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="a folder of prepared data")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--entry", default=ENTRY, help="of its ladder, a model with codes")
-    parser.add_argument("--steps", type=int, default=7_000, help="of the large prior")
+    parser.add_argument("--steps", type=int, default=3_500, help="of the large prior")
     parser.add_argument("--samples", type=int, default=3_000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     return parser.parse_args()

@@ -19,28 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from benchmarks.entries import changed, context_of, entry_trial, prepared_data, prior_trial, trained
-from benchmarks.peers import as_pythae
+from benchmarks.independent_judge import Judge
+from benchmarks.peers import apart, as_pythae
+from benchmarks.pipeline import fresh_clone, repro, set_source
 from benchmarks.target import Result, Target
 from latentmill.cluster.process import use_one_core
 from latentmill.codes import Generator
 from latentmill.config import load_params
 from latentmill.contract import Encodes
 from latentmill.data.batches import as_float
-from latentmill.errors import one_line_errors
+from latentmill.data.sources.fashion_mnist import FOLDER
+from latentmill.errors import InputError, one_line_errors
 from latentmill.evaluation.ceiling import reconstructions
-from latentmill.evaluation.neighbours import TrainingSet
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.sampling import sample
 from latentmill.evaluation.spaces import random_subset
-from latentmill.features.distances import frechet_distance
-from latentmill.features.spaces import feature_space
 from latentmill.files import write_json
 
 SIXTH = Target("quality: Fréchet distance of ours against pythae's best", "x", at_most=round(1 / 6, 3))
@@ -48,62 +47,54 @@ COVERED = Target("quality: coverage of ours", "", at_least=0.95)
 SOONER = Target("quality: time to pythae's best, against pythae's", "x", at_most=0.5)
 ENTRY, OURS = "latent_flow", "latentmill"
 PEERS = ["AE,conv", "VAE,conv", "β-VAE,conv", "RAE,conv", "WAE,conv", "AE,resnet"]
-JUDGE_SEED = 1  # of the classifier; that of the evaluation has another
 Row = dict[str, Any]  # JSON
 
 
 def main() -> int:
-    options = chosen_options()
+    options = parser().parse_args()
+    if options.peers and not find_spec("pythae"):
+        raise InputError("pythae must be installed, by pip install '.[bench]', unless --peers names no model")
+    results = measured(options)
+    print(*results, sep="\n")
+    return 0 if all(result.holds for result in results) else 1
+
+
+def measure() -> Iterator[Result]:
+    """All targets on Fashion-MNIST, prepared as params.yaml says."""
+    if not FOLDER.exists() or not find_spec("pythae"):
+        needs = "pythae" if FOLDER.exists() else "dataset-fashion-mnist"
+        yield from (target.not_measured(needs) for target in (SIXTH, COVERED, SOONER))
+        return
+    with fresh_clone() as clone:
+        set_source(clone / "params.yaml", "fashion-mnist")
+        repro(clone, "prepare")
+        yield from apart(measured, parser().parse_args([f"fashion={clone / 'data/prepared'}"]))
+
+
+def measured(options: argparse.Namespace) -> list[Result]:
+    """The targets on each data set; the rows are written as soon as they are there."""
     use_one_core()
     threadpool_limits(1)  # of scikit-learn's mixture
     found, results = dict[str, Row](), list[Result]()
     for name, folder in (item.split("=", 1) for item in options.data):
         for found[name] in compared(Path(folder), options):
-            write_json(options.out / "quality.json", found)  # an interrupted run keeps what it measured
+            write_json(options.out / "quality.json", found)
         results += targets(found[name]["samples"])
     draw(found).savefig(options.out / "quality.png", dpi=90)
-    print(*results, sep="\n")
-    return 0 if all(result.holds for result in results) else 1
+    return results
 
 
-def chosen_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m benchmarks.quality", description=__doc__.splitlines()[0])
-    parser.add_argument("data", nargs="+", help="a name and a folder of prepared data: fashion=data/prepared")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--entry", default=ENTRY, help="of its ladder")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.05, 0.2, 0.6], help="of the steps, rising")
-    parser.add_argument("--peers", nargs="*", default=PEERS, help="a model of pythae and its network, conv or resnet")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[50, 100], help="of training a peer, rising")
-    parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    options = parser.parse_args()
-    if options.peers and not find_spec("pythae"):
-        parser.error("pythae must be installed, by pip install '.[bench]', unless --peers has no model")
-    return options
-
-
-class Judge:
-    """The Fréchet distance and the coverage, in the features of a classifier of the training images, from test images.
-
-    The classifier is of this run alone: no model has seen it, and it has seen no model.
-    """
-
-    def __init__(self, data: PreparedData, most: int) -> None:
-        """Sets of equal size are compared: `most`, or as many images as there are in `val` and in `test`.
-
-        Raises:
-            InputError: the images have no labels.
-        """
-        self.count = min(most, len(data.val), len(data.test))
-        self.features = feature_space("classifier", data.train, data.train_labels, JUDGE_SEED)
-        self.real = self.features(random_subset(data.test, self.count, seed=0))  # (N, D)
-        self.radii = TrainingSet(self.real).others(np.arange(self.count)).distances[:, -1]  # (N), to the fifth other
-
-    def __call__(self, images: np.ndarray) -> Row:
-        """Of images uint8 (N, C, H, W)."""
-        rows = self.features(images)
-        coverage = float((TrainingSet(rows).nearest(self.real).distances[:, 0] < self.radii).mean())
-        return {"frechet": round(frechet_distance(rows, self.real), 3), "coverage": round(coverage, 4)}
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser("python -m benchmarks.quality", description=__doc__.splitlines()[0])
+    made.add_argument("data", nargs="+", help="a name and a folder of prepared data: fashion=data/prepared")
+    made.add_argument("--params", type=Path, default=Path("params.yaml"))
+    made.add_argument("--entry", default=ENTRY, help="of its ladder")
+    made.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.25, 0.6], help="of the steps, rising")
+    made.add_argument("--peers", nargs="*", default=PEERS, help="a model of pythae and its network, conv or resnet")
+    made.add_argument("--seconds", type=float, nargs="+", default=[50, 100], help="of training a peer, rising")
+    made.add_argument("--samples", type=int, default=10_000)
+    made.add_argument("--out", type=Path, default=Path(__file__).parent)
+    return made
 
 
 def compared(folder: Path, options: argparse.Namespace) -> Iterator[Row]:

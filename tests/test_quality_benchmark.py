@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import quality
+from benchmarks.independent_judge import Judge
 from ruamel.yaml import YAML
 from sites import SECTIONS
 from test_pipeline import ROOT
@@ -37,7 +38,7 @@ def data(digits, labels):
 
 @pytest.fixture(scope="module")
 def judge(data):
-    return quality.Judge(data, 1_000)
+    return Judge(data, 1_000)
 
 
 def test_coverage_is_that_of_naeem(judge, data):
@@ -82,7 +83,7 @@ def test_a_small_run_trains_judges_and_draws(prepared, tmp_path):
     found = json.loads((tmp_path / "quality.json").read_text())["digits"]
     rows = found["samples"][quality.OURS]
     assert [row["share"] for row in rows] == [0.0001, 1]
-    assert all(row["seconds"] > row["of which the sampler"] for row in rows)
+    assert all(row["seconds"] >= row["of which the sampler"] for row in rows)
     assert found["real"]["frechet"] < found["reconstructions"][quality.OURS]["frechet"]
     assert "falls short" in done.stdout
     assert (tmp_path / "quality.png").stat().st_size > 1_000

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from latentmill.config import Params
+from latentmill.config import Params, load_params
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import SPLITS, read_classes, read_labels, read_manifest, read_split
 from latentmill.errors import InputError
 from latentmill.evaluation.prepared import PreparedData
+from latentmill.trials.ladder import with_values_for
 from latentmill.trials.running import Context, run
 from latentmill.trials.space import Space, space
 from latentmill.trials.store import TrialStore
@@ -34,6 +35,15 @@ def prepared_data(folder: Path) -> PreparedData:
     """
     images, labels = (read_split(folder, split) for split in SPLITS), (read_labels(folder, split) for split in SPLITS)
     return PreparedData(*images, *labels, classes=read_classes(folder))
+
+
+def params_for(folder: Path, path: Path) -> Params:
+    """params.yaml, in which what is `auto` suits the prepared images.
+
+    Raises:
+        InputError: either is not what it should be.
+    """
+    return with_values_for(read_split(folder, "train"), load_params(path), print)
 
 
 def entry_trial(params: Params, entry: str) -> Trial:

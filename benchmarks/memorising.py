@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from benchmarks.entries import changed, context_of, entry_trial, prepared_data, prior_trial, trained
+from benchmarks.entries import changed, context_of, entry_trial, params_for, prepared_data, prior_trial, trained
 from latentmill.cluster.process import use_one_core
 from latentmill.codes import Generator
-from latentmill.config import Params, load_params
+from latentmill.config import Params
 from latentmill.contract import Model
 from latentmill.data.batches import Batches
 from latentmill.errors import one_line_errors
@@ -55,7 +55,7 @@ Weights = dict[str, Tensor]
 def main() -> int:
     options = chosen_options()
     use_one_core()
-    params, context = load_params(options.params), context_of(options.data, STORE)
+    params, context = params_for(options.data, options.params), context_of(options.data, STORE)
     judge = make_judge(prepared_data(options.data), None, params.evaluation.seed, options.samples)
     fingerprint, model = trained(entry_trial(params, options.entry), context)
     curves = {
@@ -142,7 +142,7 @@ class Curve:
     def judged(self, prior: Model) -> Found:
         """The values of `METRICS` by name and space, and the verdicts."""
         made = sample(Generator(self.model, prior), self.samples, 0, self.context.images.labels)
-        found = self.judge.judge(made)
+        found = self.judge.judge(made.images)
         values = {each.calibration.name: each.value for known in found.estimates.values() for each in known}
         verdicts = {f"rule {rule}": verdict.status for rule, verdict in found.verdicts.items()}
         return {name: value for name, value in values.items() if name.startswith(METRICS)} | verdicts

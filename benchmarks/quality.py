@@ -24,14 +24,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from benchmarks.entries import changed, context_of, entry_trial, prepared_data, prior_trial, trained
+from benchmarks.entries import changed, context_of, entry_trial, params_for, prepared_data, prior_trial, trained
 from benchmarks.independent_judge import Judge
 from benchmarks.peers import apart, as_pythae
 from benchmarks.pipeline import fresh_clone, repro, set_source
 from benchmarks.target import Result, Target
 from latentmill.cluster.process import use_one_core
 from latentmill.codes import Generator
-from latentmill.config import load_params
 from latentmill.contract import Encodes
 from latentmill.data.batches import as_float
 from latentmill.data.sources.fashion_mnist import FOLDER
@@ -122,7 +121,7 @@ Rows = Iterator[tuple[Row, Row]]  # of samples, and of reconstructions
 
 def ours(folder: Path, data: PreparedData, options: argparse.Namespace, judge: Judge) -> Rows:
     """The entry and its prior, trained anew for each share of the steps, because their rates depend on the last."""
-    params = load_params(options.params)
+    params = params_for(folder, options.params)
     prior_name = (params.entry(options.entry).priors or ["normal"])[0]
     for share in options.shares:
         with tempfile.TemporaryDirectory() as store:
@@ -134,7 +133,7 @@ def ours(folder: Path, data: PreparedData, options: argparse.Namespace, judge: J
         assert isinstance(model.model, Encodes)
         made = sample(Generator(model.model, prior.model), judge.count, 0, data.train_labels)
         row = {"seconds": seconds(started, ended), "of which the sampler": seconds(between, ended), "share": share}
-        yield row | judge(made), judge(reconstructions(model.model, data, judge.count, seed=0))
+        yield row | judge(made.images), judge(reconstructions(model.model, data, judge.count, seed=0))
 
 
 def shortened(trial: Any, share: float) -> Any:

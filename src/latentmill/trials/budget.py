@@ -24,7 +24,7 @@ from latentmill.trials.running import code_draws
 from latentmill.trials.study import Allowance, Planned, Study
 from latentmill.trials.trial import Trial
 
-OUTSIDE, BESIDE = 15.0, 0.3  # seconds: of the start and end of the sweep, and of each trial, beside its training
+OUTSIDE, BESIDE = 20.0, 0.3  # seconds: of the start and end of the sweep, and of each trial, beside its training
 PLANNED = 0.92  # of the time that a budget leaves
 FEWEST = 0.4  # of its steps: before a trial has less, fewer configurations are sampled
 HALVINGS = 30  # of an interval of shares

@@ -1,12 +1,14 @@
 """The command `latentmill`. Each subcommand imports what it needs when it runs, so that sampling starts fast."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError, one_line_errors
 from latentmill.runtime.text import print_anything
 
+MEASURING = "measuring the pace of trials, once"
 Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
 
 
@@ -145,7 +147,7 @@ def _plan(chosen: argparse.Namespace) -> None:
     params = with_values_for(read_split(data, "train"), load_params(), notes.append)
     store = TrialStore(params.train.storage, note=print)
     features = features_for(params, data, store.storage)
-    with Heartbeat("measuring the pace of trials, once"):
+    with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
         digest = read_manifest(data)["digest"]
         plan, forecast = plan_and_forecast(params, digest, prepared_images(data), store, features, measure=True)
     for fingerprint, status, label in plan.rows():

@@ -78,10 +78,8 @@ def plan_and_forecast(
 def _requests(study: Expected, digest: str, config: SweepConfig) -> list[tuple[str, _Request]]:
     """The trials of a study, by the name of their cost."""
     names = [cost.key(trial, study.parent, digest, _machine(config)) for trial in study.trials]
-    requests = [
-        _Request(trial, study.parent, names.count(name)) for name, trial in zip(names, study.trials, strict=True)
-    ]
-    return list(zip(names, requests, strict=True))
+    pairs = zip(names, study.trials, strict=True)
+    return [(name, _Request(trial, study.parent, names.count(name))) for name, trial in pairs]
 
 
 def _measured(
@@ -133,6 +131,5 @@ def _machine(config: SweepConfig) -> str:
     lines = processors.read_text().splitlines() if processors.exists() else [platform.processor()]
     name = next((line for line in lines if line.startswith("model name")), lines[0])
     gpus = torch.cuda.device_count() if config.gpus_per_trial else 0
-    return json.dumps(
-        [name, os.cpu_count(), gpus, config.gpus_per_trial, config.workers, config.pack, not is_private()]
-    )
+    settings = config.gpus_per_trial, config.workers, config.pack
+    return json.dumps([name, os.cpu_count(), gpus, is_private(), *settings])

@@ -130,9 +130,7 @@ class Forecast:
         line = f"about {duration(seconds)} on {self.workers} workers, or less where trials end early, "
         line += f"{memory:.1f} GiB a worker, {disk / 1e6:.0f} MB of disk"
         if budget and seconds > budget:
-            line += (
-                f"; train.budget, {duration(budget)}, is too short for an epoch of each trial: drop entries, or images"
-            )
+            line += f"; train.budget, {duration(budget)}, is too short for an epoch of each trial"
         return line + (f"; not known: {', '.join(unknown)}" if unknown else "")
 
     def _kept(self, cost: Cost) -> int:

@@ -104,6 +104,14 @@ def test_fewer_configurations_are_sampled_before_trials_become_too_short():
     assert few.share >= 0.4
 
 
+def test_as_many_configurations_are_sampled_as_workers_train_side_by_side():
+    ladder = {"slow": {"model": "vae", "samples": 8, "beta": {"uniform": [0.5, 2.0]}, "latent": 2}}
+    found = [forecast_of(params(ladder), workers=workers).allowances(35)["slow"] for workers in (1, 2, 4)]
+    assert [each.configurations for each in found] == [1, 2, 4]
+    assert found[0].share == pytest.approx(found[1].share, rel=0.1)
+    assert found[0].share == pytest.approx(found[2].share, rel=0.1)
+
+
 def test_a_grid_is_the_users_choice_and_stays_whole():
     ladder = {"slow": {"model": "vae", "latent": [2, 3, 4, 5]}}
     (allowed,) = forecast_of(params(ladder)).allowances(40).values()

@@ -27,6 +27,7 @@ from latentmill.trials.trial import Trial
 OUTSIDE, BESIDE = 20.0, 0.3  # seconds: of the start and end of the sweep, and of each trial, beside its training
 PLANNED = 0.92  # of the time that a budget leaves
 FEWEST = 0.4  # of its steps: before a trial has less, fewer configurations are sampled
+GAIN = 1.2  # in its steps, for which half of the configurations are left out
 HALVINGS = 30  # of an interval of shares
 STAND_FOR_ALL = 64  # configurations of a study, whose costs are those of all
 Lengths = Mapping[str, Sequence[float]]  # by study, the seconds of its trials
@@ -88,14 +89,15 @@ class Forecast:
     def allowances(self, budget: float) -> dict[str, Allowance]:
         """What each study may use, so that all trials are over after `budget` seconds, where that can be."""
         allowed = {each.name: each.all for each in self.studies}
-        sampled = [each.name for each in self.studies if each.is_sampled]
-        while True:
-            fitting = self._fitting(allowed, budget)
-            short = [name for name in sampled if fitting[name].share < FEWEST and allowed[name].configurations > 1]
-            if not short:
-                return fitting
+        found = self._fitting(allowed, budget)
+        while short := [each.name for each in self.studies if each.is_sampled and _is_short(found[each.name])]:
             for name in short:
                 allowed[name] = replace(allowed[name], configurations=ceil(allowed[name].configurations / 2))
+            others = self._fitting(allowed, budget)
+            if all(others[name].share < GAIN * found[name].share for name in short):
+                break  # workers would only have less to do side by side
+            found = others
+        return found
 
     def seconds(self, allowed: Mapping[str, Allowance], missing: Mapping[str, int] | None = None) -> float:
         """Until all trials, or so many of each study, are over."""
@@ -152,6 +154,10 @@ class Forecast:
             middle = (low + high) / 2
             low, high = (middle, high) if self.seconds(shared(middle)) <= limit else (low, middle)
         return shared(low)
+
+
+def _is_short(allowed: Allowance) -> bool:
+    return allowed.share < FEWEST and allowed.configurations > 1
 
 
 def _unpruned(epochs: int, row: int, trials: int, asha: AshaConfig) -> int:

@@ -16,7 +16,7 @@ from latentmill.config import SweepConfig, checked
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.trials import cost
-from latentmill.trials.budget import OUTSIDE, Forecast, expected_studies, makespan
+from latentmill.trials.budget import Forecast, expected_studies, makespan
 from latentmill.trials.cost import Cost, Sample
 from latentmill.trials.ladder import Ladder
 from latentmill.trials.plan import Plan
@@ -68,7 +68,7 @@ def test_the_chosen_steps_fit_the_budget_and_use_most_of_it(budget):
     whole = forecast.seconds({each.name: each.all for each in forecast.studies})
     chosen = forecast.seconds(forecast.allowances(budget))
     assert chosen <= budget < whole
-    assert chosen - OUTSIDE > 0.75 * (budget - OUTSIDE)
+    assert chosen - forecast.outside > 0.75 * (budget - forecast.outside)
 
 
 def test_what_is_quick_keeps_its_steps_and_what_is_slow_has_most_of_the_time():
@@ -108,8 +108,8 @@ def test_as_many_configurations_are_sampled_as_workers_train_side_by_side():
     ladder = {"slow": {"model": "vae", "samples": 8, "beta": {"uniform": [0.5, 2.0]}, "latent": 2}}
     found = [forecast_of(params(ladder), workers=workers).allowances(35)["slow"] for workers in (1, 2, 4)]
     assert [each.configurations for each in found] == [1, 2, 4]
-    assert found[0].share == pytest.approx(found[1].share, rel=0.1)
-    assert found[0].share == pytest.approx(found[2].share, rel=0.1)
+    assert found[0].share == pytest.approx(found[1].share, rel=0.2)
+    assert found[0].share == pytest.approx(found[2].share, rel=0.2)
 
 
 def test_a_grid_is_the_users_choice_and_stays_whole():

@@ -24,7 +24,7 @@ from latentmill.trials.running import code_draws
 from latentmill.trials.study import Allowance, Planned, Study
 from latentmill.trials.trial import Trial
 
-OUTSIDE, BESIDE = 20.0, 0.3  # seconds: of the start and end of the sweep, and of each trial, beside its training
+OUTSIDE, MEASURED, BESIDE = 15.0, 2.0, 0.3  # seconds: of the start and end, of each measurement, of a trial's start
 PLANNED = 0.92  # of the time that a budget leaves
 FEWEST = 0.4  # of its steps: before a trial has less, fewer configurations are sampled
 GAIN = 1.2  # in its steps, for which half of the configurations are left out
@@ -99,25 +99,33 @@ class Forecast:
             found = others
         return found
 
+    @property
+    def outside(self) -> float:
+        """Seconds beside all trials."""
+        return OUTSIDE + MEASURED * len({cost for costs in self.costs.values() for cost in costs}) / self.workers
+
     def seconds(self, allowed: Mapping[str, Allowance], missing: Mapping[str, int] | None = None) -> float:
         """Until all trials, or so many of each study, are over."""
         lengths = {each.name: self.lengths(each, allowed[each.name]) for each in self.studies}
         if missing is not None:
             lengths = {name: trials[: missing.get(name, 0)] for name, trials in lengths.items()}
         follows = {each.name: each.entry for each in self.studies if each.parent}
-        return OUTSIDE + makespan(lengths, follows, self.workers)
+        return self.outside + makespan(lengths, follows, self.workers)
 
     def lengths(self, each: Expected, allowed: Allowance) -> list[float]:
-        """The seconds of the trials of a study, the longest first; 0 where a cost is not known."""
-        costs, count = itertools.cycle(zip(each.trials, self.costs[each.name], strict=True)), allowed.configurations
-        count *= each.seeds
-        lengths = []
-        for row, (trial, cost) in zip(range(count), costs, strict=False):
+        """The seconds of the trials of a study, the longest first."""
+        return [seconds for seconds, _ in self._trials(each, allowed)]
+
+    def _trials(self, each: Expected, allowed: Allowance) -> list[tuple[float, int]]:
+        """The seconds and bytes on disk of the trials of a study, the longest first; 0 where a cost is not known."""
+        count, found = allowed.configurations * each.seeds, list[tuple[float, int]]()
+        known = itertools.cycle(zip(each.trials, self.costs[each.name], strict=True))
+        for row, (trial, cost) in zip(range(count), known, strict=False):
             epochs, steps = allowed.length(trial)
-            if self.asha:
-                epochs = _unpruned(epochs, row, count, self.asha)
-            lengths.append(cost.seconds(epochs, steps) + BESIDE if cost else 0.0)
-        return sorted(lengths, reverse=True)
+            ended = _unpruned(epochs, row, count, self.asha) if self.asha else epochs
+            disk = (cost.weights if ended == epochs else cost.checkpoint) if cost else 0  # a pruned one may be resumed
+            found.append((cost.seconds(ended, steps) + BESIDE if cost else 0.0, disk))
+        return sorted(found, reverse=True)
 
     def summary(self, missing: Mapping[str, int], allowed: Mapping[str, Allowance], budget: float | None = None) -> str:
         """`about 9:12 on 2 workers, 1.2 GiB a worker, 85 MB of disk`, for so many trials of each study."""
@@ -127,22 +135,19 @@ class Forecast:
         if not known:
             return "time, memory and disk are not known yet: `latentmill plan` measures them" if unknown else ""
         seconds, memory = self.seconds(allowed, missing), max(cost.memory for cost in known) / 2**30
-        disk = sum(count * max(map(self._kept, costs[name])) for name, count in missing.items() if costs.get(name))
-        disk += self.workers * max(cost.checkpoint for cost in known)
+        trials = [self._trials(each, allowed[each.name])[: missing.get(each.name, 0)] for each in self.studies]
+        disk = sum(kept for _, kept in itertools.chain(*trials))
+        disk += self.workers * max(cost.checkpoint for cost in known)  # of those in training
         line = f"about {duration(seconds)} on {self.workers} workers, or less where trials end early, "
         line += f"{memory:.1f} GiB a worker, {disk / 1e6:.0f} MB of disk"
         if budget and seconds > budget:
             line += f"; train.budget, {duration(budget)}, is too short for an epoch of each trial"
         return line + (f"; not known: {', '.join(unknown)}" if unknown else "")
 
-    def _kept(self, cost: Cost) -> int:
-        """Bytes on disk of a trial that is over; one that was pruned keeps its checkpoint."""
-        return max(cost.weights, cost.checkpoint) if self.asha else cost.weights
-
     def _fitting(self, allowed: Mapping[str, Allowance], budget: float) -> dict[str, Allowance]:
         """The largest shares of the steps with which all trials are over in time."""
         work = {each.name: sum(self.lengths(each, allowed[each.name])) for each in self.studies}
-        low, high, limit = 0.0, sqrt(max(work.values())), OUTSIDE + PLANNED * (budget - OUTSIDE)
+        low, high, limit = 0.0, sqrt(max(work.values())), self.outside + PLANNED * (budget - self.outside)
 
         def shared(level: float) -> dict[str, Allowance]:
             shares = {name: min(1.0, level / sqrt(whole)) if whole else 1.0 for name, whole in work.items()}

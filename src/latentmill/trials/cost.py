@@ -25,14 +25,15 @@ from latentmill.storage import Storage
 from latentmill.training.endings import DivergenceCheck, EndedError
 from latentmill.training.loop import Setup, train, train_steps
 from latentmill.training.state import to_bytes
-from latentmill.trials.pack_size import best_size, copies
+from latentmill.training.trainer import Trainer
+from latentmill.trials.pack_size import SLOW_STEP, best_size, copies
 from latentmill.trials.packs import FAULTS
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.running import code_draws
 from latentmill.trials.trained_model import parse_record, record_bytes, weights_bytes
 from latentmill.trials.trial import Trial, code_digest
 
-SAMPLE = 512  # images to measure on; more where a batch is larger
+SAMPLE, FEW = 512, 256  # images to measure on: closed forms, steps; more where a batch is larger
 SECONDS = 1.0  # to time steps
 Numbers = tuple[float, float, float, int, int]  # the first fields of a `Cost`
 MOST_CODES = 10_000  # to which a closed form is fitted that learns codes: a mixture takes no more
@@ -67,9 +68,9 @@ class Sample:
     features: PinnedFeatures | None = None  # where trials are ranked by distance
 
     def batches(self, device: str, trial: Trial) -> Batches:
-        """Whole batches of a trial, where there are enough images."""
-        size = 1 if trial.training is None else trial.training_config.batch_size
-        count = max(1, SAMPLE // size) * size
+        """All for a closed form; whole batches for a trial with steps, which may be slow."""
+        size = SAMPLE if trial.training is None else trial.training_config.batch_size
+        count = max(1, FEW // size) * size
         return Batches(self.images[:count], device, None if self.labels is None else self.labels[:count])
 
 
@@ -148,20 +149,28 @@ def _closed_form(trial: Trial, part: _Part, classes: int) -> Numbers:
 
 
 def _trained(trial: Trial, part: _Part, classes: int, most: int, storage: Storage) -> Numbers:
-    setup, batch_size = part.setup, trial.training_config.batch_size
-    size = best_size(trial, setup, classes, most)
+    setup, size = part.setup, 1
     trained = copies(trial, size, setup, classes)
-    check = DivergenceCheck(trained, setup.examples.device)  # which waits for a GPU at the end of each call
-    train_steps(trained, setup.examples, check)  # the first ones are slower
-    step = _mean_seconds(lambda: train_steps(trained, setup.examples, check), SECONDS)
+    step = _step_seconds(trained, setup.examples)
+    if most > 1 and (step < SLOW_STEP or setup.examples.device.type != "cpu"):
+        size = best_size(trial, setup, classes, most)
+        trained = copies(trial, size, setup, classes)
+        step = _step_seconds(trained, setup.examples) / size
     ranked = _mean_seconds(lambda: trained.evaluate(setup.evaluate)) * part.val
     trained.end_epoch()
     state, probe = trained.members[0], f".costs/probe-{secrets.token_hex(8)}"
     written = _mean_seconds(lambda: storage.write(probe, to_bytes(state)))
     disk = len(weights_bytes(state.model)), len(storage.read(probe))
     storage.delete(probe)
-    steps = ceil(len(setup.examples) / batch_size)
-    return part.seconds, ranked / size + written, step / size / steps, *disk
+    return part.seconds, ranked / size + written, step, *disk
+
+
+def _step_seconds(trained: Trainer, examples: Batches) -> float:
+    """Of a step of the pack, as the loop runs it; the first pass, which is slower, does not count."""
+    check = DivergenceCheck(trained, examples.device)  # which waits for a GPU at the end of each pass
+    train_steps(trained, examples, check)
+    steps = ceil(len(examples) / trained.members[0].config.batch_size)
+    return _mean_seconds(lambda: train_steps(trained, examples, check), SECONDS) / steps
 
 
 def _generator(device: str) -> torch.Generator:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from latentmill.cluster.costs import plan_and_forecast
 from latentmill.cluster.display import Display
 from latentmill.cluster.lifetime import exclusive, graceful_shutdown
-from latentmill.cluster.search import optuna_rounds
-from latentmill.cluster.sweep import Images, run
+from latentmill.cluster.sweep import prepared_images, run
 from latentmill.config import Params, load_params
-from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
+from latentmill.data.dataset import read_manifest, read_split
 from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
@@ -46,22 +46,22 @@ def sweep(params: Params, store: TrialStore) -> Plan:
     """Train the missing trials; returns the plan with the results of all."""
     with Heartbeat("fitting the features that rank trials"):
         features = features_for(params, DATA, store.storage)
-    with Heartbeat("planning"):
-        plan = Plan(params, read_manifest(DATA)["digest"], store, optuna_rounds, features.digest if features else None)
+    with Heartbeat(
+        "planning, and measuring the pace of trials for train.budget" if params.train.budget else "planning"
+    ):
+        digest = read_manifest(DATA)["digest"]
+        plan, forecast = plan_and_forecast(params, digest, prepared_images(DATA), store, features)
     print_line(plan.summary())
     if plan.missing:
+        print_line(forecast)
+    if plan.missing:
         with Display(plan) as display:
-            run(plan, images(), display, features)
+            run(plan, prepared_images(DATA), display, features)
     if plan.missing:
         print_line(
             f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here"
         )
     return plan
-
-
-def images() -> Images:
-    labels = read_labels(DATA, "train"), read_labels(DATA, "val")
-    return Images(read_split(DATA, "train"), read_split(DATA, "val"), labels, len(read_classes(DATA) or []))
 
 
 def write(plan: Plan) -> None:

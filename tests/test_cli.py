@@ -1,5 +1,6 @@
 """The command `latentmill plan`; `sample` and `submit` have tests of their own."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 from sites import Site
 
+from latentmill.cli import MEASURING, main
+from latentmill.cluster import costs
 from latentmill.trials.store import TrialStore
 
 LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3], "epochs": 2}}
@@ -25,31 +28,44 @@ def plan(site, status=0) -> str:
 
 
 def test_plan_lists_every_trial_before_anything_trains(site):
-    lines = plan(site).splitlines()
+    lines = [line for line in plan(site).splitlines() if not line.startswith(MEASURING)]
     assert [line.split(maxsplit=3)[1:] for line in lines[:3]] == [
         ["to", "train", "naive_bayes"],
         ["to", "train", "vae latent=2"],
         ["to", "train", "vae latent=3"],
     ]
     assert lines[3].startswith("observation: auto is ")
-    assert lines[-1] == "3 trials: 0 already trained, 3 to train"
-    assert not site.store.exists(), "a look must not make the store"
+    assert lines[-2] == "3 trials: 0 already trained, 3 to train"
+    assert re.fullmatch(r"about .* on \d+ workers, .* GiB a worker, \d+ MB of disk", lines[-1])
+    assert TrialStore(site.store).fingerprints() == set(), "a look must not make a trial"
 
 
-def test_plan_says_what_is_done(site):
-    first = plan(site).split()[0]
+@pytest.fixture
+def look(site, monkeypatch, capsys):
+    """`latentmill plan` without measuring, which takes a Ray cluster: its lines."""
+    monkeypatch.chdir(site.root)
+    monkeypatch.setattr(costs, "_measured", lambda missing, *_: {})
+
+    def look():
+        main(["plan"])
+        return capsys.readouterr().out.splitlines()
+
+    return look
+
+
+def test_plan_says_what_is_done(site, look):
+    first = look()[0].split()[0]
     (site.store / first).mkdir(parents=True)
     TrialStore(site.store).save_result(first, {"fingerprint": first, "status": "diverged", "error": "nan"})
-    lines = plan(site).splitlines()
+    lines = look()
     assert lines[0].split() == [first, "diverged", "naive_bayes"]
-    assert lines[-1] == "3 trials: 1 already trained, 2 to train"
+    assert lines[-2] == "3 trials: 1 already trained, 2 to train"
 
 
-def test_plan_tells_what_a_search_will_add(site):
+def test_plan_tells_what_a_search_will_add(site, look):
     space = {"samples": 20, "latent": {"choice": [2, 3, 4]}, "beta": {"uniform": [0.5, 2.0]}}
     site.write_params({"vae": space}, search="optuna")
-    last = plan(site).splitlines()[-1]
-    assert last == "8 trials: 0 already trained, 8 to train, up to 12 more when their results are known"
+    assert look()[-2] == "8 trials: 0 already trained, 8 to train, up to 12 more when their results are known"
 
 
 def test_plan_needs_prepared_data(site):

@@ -23,9 +23,13 @@ def test_every_entry_keeps_the_rules_of_its_model_and_of_its_priors(path):
             assert all(study.space.configuration(point, params.trial) for point in points)
 
 
-@pytest.mark.parametrize("path", LADDERS, ids=lambda path: path.stem)
-def test_only_the_ladder_differs_from_params_yaml(path):
-    ours, its = (YAML(typ="safe").load(each) for each in (ROOT / "params.yaml", path))
-    assert {key: value for key, value in its.items() if key != "ladder"} == {
-        key: value for key, value in ours.items() if key != "ladder"
-    }
+@pytest.mark.parametrize(
+    ("name", "own"), [("lecture", {"ladder"}), ("budget", {"ladder", "priors", "train.asha", "train.budget"})]
+)
+def test_only_the_ladder_and_its_search_differ_from_params_yaml(name, own):
+    ours, its = (flat(YAML(typ="safe").load(each)) for each in (ROOT / "params.yaml", ROOT / f"ladders/{name}.yaml"))
+    assert {key for key in ours | its if ours.get(key) != its.get(key)} == own
+
+
+def flat(params):
+    return params | {f"train.{key}": value for key, value in params.pop("train").items()}

@@ -1,12 +1,14 @@
 """The command `latentmill`. Each subcommand imports what it needs when it runs, so that sampling starts fast."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError, one_line_errors
 from latentmill.runtime.text import print_anything
 
+MEASURING = "measuring the pace of trials, once"
 Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
 
 
@@ -38,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="print what was exported of each entry in params.yaml, and why not; fails if nothing was exported"
     )
     check.set_defaults(run=_check)
-    plan = commands.add_parser("plan", help="list the trials of params.yaml, and which of them are trained already")
+    plan = commands.add_parser(
+        "plan", help="list the trials of params.yaml, which of them are trained already, and what they take"
+    )
     plan.set_defaults(run=_plan)
     submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")
     submit.add_argument("--address", required=True, help="of the cluster's dashboard, such as http://head:8265")
@@ -130,11 +134,12 @@ def _serve(chosen: argparse.Namespace) -> None:
 
 
 def _plan(chosen: argparse.Namespace) -> None:
-    from latentmill.cluster.search import optuna_rounds
+    from latentmill.cluster.costs import plan_and_forecast
+    from latentmill.cluster.sweep import prepared_images
     from latentmill.config import load_params
     from latentmill.data.dataset import read_manifest, read_split
+    from latentmill.heartbeat import Heartbeat
     from latentmill.trials.ladder import with_values_for
-    from latentmill.trials.plan import Plan
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
@@ -142,10 +147,12 @@ def _plan(chosen: argparse.Namespace) -> None:
     params = with_values_for(read_split(data, "train"), load_params(), notes.append)
     store = TrialStore(params.train.storage, note=print)
     features = features_for(params, data, store.storage)
-    plan = Plan(params, read_manifest(data)["digest"], store, optuna_rounds, features.digest if features else None)
+    with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
+        digest = read_manifest(data)["digest"]
+        plan, forecast = plan_and_forecast(params, digest, prepared_images(data), store, features, measure=True)
     for fingerprint, status, label in plan.rows():
         print(f"{fingerprint}  {status:<13}  {label}")
-    print(*notes, plan.summary(), sep="\n")
+    print(*notes, plan.summary(), *([forecast] if plan.missing else []), sep="\n")
 
 
 def _check(chosen: argparse.Namespace) -> None:

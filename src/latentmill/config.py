@@ -4,6 +4,7 @@ The hyperparameters of an entry are checked later, against the `Config` of its m
 model.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
@@ -143,6 +144,20 @@ def _pack_size(value: Any) -> int | str:
 
 
 PackSize = Annotated[int | str, PlainValidator(_pack_size)]  # as a union, its errors would name pydantic's parts
+DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    found = DURATION.fullmatch(value) if isinstance(value, str) else None
+    hours, minutes, seconds = (int(each or 0) for each in found.groups()) if found else (0, 0, value)
+    if type(seconds) in (int, float) and 0 < (total := 3600.0 * hours + 60 * minutes + seconds) < math.inf:
+        return total
+    raise ValueError("must be a time such as 90s, 10m or 1h30m, a number of seconds, or null")
+
+
+Duration = Annotated[float | None, PlainValidator(_seconds)]
 
 
 class SweepConfig(Settings):
@@ -158,6 +173,7 @@ class SweepConfig(Settings):
     search: Literal["random", "optuna"] = "random"  # how the entries with `samples` choose their configurations
     sampling_seed: Seed = 0  # of `uniform`, `loguniform` and `choice`
     asha: AshaConfig | None = None  # null: every trial may use all its epochs
+    budget: Duration = None  # seconds for all trials, for which their steps are chosen; null: as many as they may have
     max_trials: PositiveInt | None = None  # at most, all entries and seeds together
     max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; a later run goes on from there
     loggers: list[LoggerName] = []  # that get every trial, beside our own records

@@ -63,14 +63,20 @@ def even_share(trials: int, workers: int, most: int) -> int:
     return ceil(trials / (workers * turns))
 
 
-def pack_sizes(config: SweepConfig, data: SweepData, slots: int, waiting: Iterable[Planned]) -> PackSizes | None:
+def parallel(config: SweepConfig) -> int:
+    """Trials, or packs, that the cluster's cores and GPUs can train at a time."""
+    resources = ray.cluster_resources()
+    cores = max(1, int(resources.get("CPU", 1)))
+    on_gpus = has_gpus() and config.gpus_per_trial
+    return max(1, min(cores, int(resources["GPU"] / config.gpus_per_trial))) if on_gpus else cores
+
+
+def pack_sizes(config: SweepConfig, data: SweepData, waiting: Iterable[Planned]) -> PackSizes | None:
     """None where no trials are packed: with data-parallel groups, and with loggers, which log one trial at a time."""
     if config.pack in ("off", 1) or ranks_per_trial(config) > 1 or config.loggers:
         return None
-    if has_gpus() and config.gpus_per_trial:
-        parallel = min(slots, int(ray.cluster_resources()["GPU"] / config.gpus_per_trial))
-        return PackSizes(config.pack, parallel, waiting, partial(_best_size_on_gpu, data))
-    return PackSizes(config.pack, slots, waiting, partial(_best_size_here, data))
+    measure = _best_size_on_gpu if has_gpus() and config.gpus_per_trial else _best_size_here
+    return PackSizes(config.pack, parallel(config), waiting, partial(measure, data))
 
 
 def _best_size_here(data: SweepData, trial: Trial, most: int) -> int:

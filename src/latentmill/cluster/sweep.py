@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
 from latentmill.cluster.pack_sizes import pack_sizes
 from latentmill.cluster.search import Observer, PlanOrder, PlanSearch
 from latentmill.config import SweepConfig
+from latentmill.data.dataset import read_classes, read_labels, read_split
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.trial import libraries
@@ -44,6 +46,12 @@ class Images:
     val: np.ndarray
     labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     classes: int = 0
+
+
+def prepared_images(data: Path) -> Images:
+    """Those of a prepared data set."""
+    labels = read_labels(data, "train"), read_labels(data, "val")
+    return Images(read_split(data, "train"), read_split(data, "val"), labels, len(read_classes(data) or []))
 
 
 def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures | None = None) -> None:
@@ -68,7 +76,7 @@ def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures
         )
         changes = _Changes([each for each in arrays if isinstance(each, Mapped)])
         del images, arrays  # frees the driver's copy
-        search = PlanSearch(plan, observer, pack_sizes(config, data, _slots(), plan.waiting), halving)
+        search = PlanSearch(plan, observer, pack_sizes(config, data, plan.waiting), halving)
         _tuner(search, config, tune.with_parameters(worker.train, data=data), changes, scratch).fit()
         search.out_of_time()
         changes.require_none()

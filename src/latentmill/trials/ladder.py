@@ -1,6 +1,6 @@
 """The studies of params.yaml: one for each entry of the ladder, then one for each prior of an entry's winner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from latentmill.errors import InputError
 from latentmill.observations import binary_share, suited
 from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
-from latentmill.trials.study import Planned, Rounds, Study, Suggest
+from latentmill.trials.study import Allowance, Planned, Rounds, Study, Suggest
 
 OBSERVATION, LATENT = "observation", "latent"  # keys of a model: its p(x | z), and the dimensions of its codes
 AUTO = "auto"  # in params.yaml, for a value that the data decide; the default of observation
@@ -48,15 +48,18 @@ def _is_auto(made: Space, key: str, default: str | None = None) -> bool:
 class Ladder:
     """Makes studies. Priors that learn nothing, such as `normal`, need no trial and are kept apart."""
 
-    def __init__(self, params: Params, suggest: Suggest, features: str | None) -> None:
-        """`suggest` makes the rounds of an adaptive search.
+    def __init__(
+        self, params: Params, suggest: Suggest, features: str | None, allowances: Mapping[str, Allowance] | None = None
+    ) -> None:
+        """`suggest` makes the rounds of an adaptive search. `allowances`, by study, are those of `train.budget`.
 
         `features` is the digest of those that rank trials; None where none is ranked by distance.
 
         Raises:
             InputError: an entry names an unknown model, prior or key, or a search space breaks a rule.
         """
-        self.params, self.config, self._suggest = params, params.train, suggest
+        self.params, self.config, self.defaults, self._suggest = params, params.train, params.trial, suggest
+        self._allowances = allowances or {}
         entries = {name: params.entry(name) for name in params.ladder}
         self._spaces = {name: space(name, content) for name, content in params.ladder.items()}
         self._features = {
@@ -67,24 +70,27 @@ class Ladder:
     def entry_studies(self) -> list[Study]:
         """Raises InputError where `train.max_trials` leaves an entry no trial."""
         limit, seeds = self.config.max_trials, self.config.seeds
-        sizes = [self._size(each) for each in self._spaces.values()]
+        sizes = [self._size(each, name) for name, each in self._spaces.items()]
         counts = quotas(sizes, None if limit is None else limit // len(seeds))
         return [
-            Study(name, each, self._rounds(each, count), count, seeds, self._features[name])
+            Study(name, each, self._rounds(each, count), count, seeds, self._features[name], None, allowance)
             for (name, each), count in zip(self._spaces.items(), counts, strict=True)
+            for allowance in [self._allowances.get(name)]
         ]
 
     def prior_studies(self, winner: Planned, learn: bool = True) -> list[Study]:
         """The studies of the priors of an entry's winner: of those that learn, or of the others."""
         studies = []
         for each in self._select_priors(winner.entry, learn):
-            name, count, seeds = f"{winner.entry}/{each.name}", self._size(each), [winner.trial.seed]
-            studies.append(Study(name, each, self._rounds(each, count), count, seeds, parent=winner.fingerprint))
+            name, seeds = f"{winner.entry}/{each.name}", [winner.trial.seed]
+            count, own = self._size(each, name), self._allowances.get(name)
+            studies.append(Study(name, each, self._rounds(each, count), count, seeds, None, winner.fingerprint, own))
         return studies
 
-    def prior_trials(self, entry: str) -> int:
-        """How many trials the priors of an entry's winner will have."""
-        return sum(self._size(each) for each in self._select_priors(entry, learn=True))
+    def prior_trials(self, entry: str) -> dict[str, int]:
+        """How many trials the priors of an entry's winner will have, by study."""
+        names = {f"{entry}/{each.name}": each for each in self._select_priors(entry, learn=True)}
+        return {name: self._size(each, name) for name, each in names.items()}
 
     def _select_priors(self, entry: str, learn: bool) -> list[Space]:
         return [each for each in self._priors[entry] if _class(each).learns == learn]
@@ -103,9 +109,10 @@ class Ladder:
             raise InputError(f"params.yaml: ladder.{name}.priors {rule}, but got {entry.priors} for {entry.model}")
         return []
 
-    def _size(self, searched: Space) -> int:
-        """The number of its configurations."""
-        return (searched.samples or 1) if self._is_adaptive(searched) else len(searched)
+    def _size(self, searched: Space, study: str) -> int:
+        """The number of its configurations in a study."""
+        size = (searched.samples or 1) if self._is_adaptive(searched) else len(searched)
+        return min(size, self._allowances[study].configurations) if study in self._allowances else size
 
     def _is_adaptive(self, searched: Space) -> bool:
         """Whether its later configurations depend on the scores of earlier ones."""

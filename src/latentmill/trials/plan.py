@@ -6,13 +6,14 @@ rounds from earlier results; when the search of an entry has ended, the priors o
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 
 from latentmill.config import Params
 from latentmill.trials.ladder import Ladder
 from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.store import SETTLED, TrialStore
-from latentmill.trials.study import Planned, Study, Suggest
+from latentmill.trials.study import Allowance, Planned, Study, Suggest
 from latentmill.trials.trained_model import Record
 from latentmill.trials.trial import identity
 
@@ -26,15 +27,25 @@ class Plan:
     """The trials of every entry of the ladder, and their results."""
 
     def __init__(
-        self, params: Params, data_digest: str, store: TrialStore, suggest: Suggest, features: str | None = None
+        self,
+        params: Params,
+        data_digest: str,
+        store: TrialStore,
+        suggest: Suggest,
+        features: str | None = None,
+        allowances: Mapping[str, Allowance] | None = None,
+        lengths: Mapping[str, float] | None = None,
     ) -> None:
-        """Arguments and errors are those of `Ladder`; `data_digest` is that of the prepared data set."""
+        """Arguments and errors are those of `Ladder`; `data_digest` is that of the prepared data set.
+
+        `lengths` are the seconds of the trials of each study, as far as they are known: long ones start first.
+        """
         self.config, self.data_digest, self.store = params.train, data_digest, store
         self.planned: list[Planned] = []  # every trial known so far, in the ladder's order within a round
         self.records: dict[str, Record] = {}  # of settled trials, as this run sees them
         self.waiting: list[Planned] = []  # the next to start is the last
         self.replays: list[Planned] = []  # settled trials that ASHA does not know yet
-        self._ladder, self._defaults = Ladder(params, suggest, features), params.trial
+        self._ladder, self._lengths = Ladder(params, suggest, features, allowances), lengths or {}
         self._by_fingerprint: dict[str, Planned] = {}
         self._deaths: dict[str, int] = {}  # of workers, by trial
         self._stored = store.fingerprints()
@@ -56,8 +67,15 @@ class Plan:
     @property
     def unplanned(self) -> int:
         """Trials that depend on the results of the open rounds, at most: more configurations, priors."""
-        priors = sum(self._ladder.prior_trials(entry) for entry in self._searching)
-        return sum(study.left * len(study.seeds) for study in self.studies) + priors
+        return sum(self.missing_by_study.values()) - sum(len(study.open) for study in self.studies)
+
+    @property
+    def missing_by_study(self) -> Counter[str]:
+        """The number of trials to train, those included that depend on the results of the open rounds."""
+        found = Counter({study.name: len(study.open) + study.left * len(study.seeds) for study in self.studies})
+        for entry in self._searching:
+            found.update(self._ladder.prior_trials(entry))
+        return found
 
     @property
     def is_over(self) -> bool:
@@ -144,7 +162,7 @@ class Plan:
         found = []
         for study in self._ladder.prior_studies(winner, learn=False):
             ((point,),) = study.rounds
-            found += study.trials(point, self._defaults, self.data_digest)
+            found += study.trials(point, self._ladder.defaults, self.data_digest)
         return found
 
     def _next_round(self, study: Study) -> None:
@@ -154,10 +172,13 @@ class Plan:
             if points is None:
                 self._plan_priors(study)
                 return
-            study.configurations = [study.trials(point, self._defaults, self.data_digest) for point in points]
+            study.configurations = [study.trials(point, self._ladder.defaults, self.data_digest) for point in points]
             for planned in itertools.chain(*study.configurations):
                 self._add(planned, study)
-            self.waiting.sort(key=lambda planned: planned.epochs)  # stable: the last, as a rule larger, entry first
+            self.waiting.sort(key=self._length)  # stable: the last, as a rule larger, entry first
+
+    def _length(self, planned: Planned) -> tuple[float, int]:
+        return self._lengths.get(planned.study, 0.0), planned.epochs
 
     def _plan_priors(self, study: Study) -> None:
         if study.name not in self._searching:  # itself a prior, or its priors are planned already

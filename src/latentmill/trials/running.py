@@ -55,10 +55,14 @@ class Context:
         model, augment = trained.model.to(self.images.device), trained.augment
         assert isinstance(model, Encodes)
         generator = torch.Generator(self.images.device).manual_seed(seed)
-        most = max(1, min(MOST_DRAWS, CODES // len(self.images)))
-        draws = most if isinstance(model, HasPosterior) else 1  # without a posterior all draws of an image are equal
-        codes = _codes(model, self.images, most if augment else draws, generator, augment)
-        return codes, _codes(model, self.val, draws, generator)
+        draws, held_out = (code_draws(type(model), each, len(self.images)) for each in (augment, ()))
+        codes = _codes(model, self.images, draws, generator, augment)
+        return codes, _codes(model, self.val, held_out, generator)
+
+
+def code_draws(model: type[Model], augment: Sequence[str], images: int) -> int:
+    """How many codes of each of so many images a prior learns: one where all would be equal, else as many as fit."""
+    return max(1, min(MOST_DRAWS, CODES // images)) if augment or issubclass(model, HasPosterior) else 1
 
 
 def _codes(

@@ -2,8 +2,9 @@
 
 import statistics
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil, floor, prod
 
 from latentmill.config import TrainingConfig
 from latentmill.trials.space import Point, Space
@@ -13,6 +14,30 @@ from latentmill.trials.trial import Trial
 Scores = list[float | None]  # of a round's configurations, lower is better; None where a trial failed
 Rounds = Generator[list[Point], Scores, None]
 Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -> rounds
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How much of what params.yaml allows a study has within `train.budget`."""
+
+    configurations: int  # at most
+    share: float  # of the epochs of each trial; at least one
+    examples: int  # of an epoch
+
+    def length(self, trial: Trial) -> tuple[int, int]:
+        """The epochs of a trial, at most, and the steps of each; a closed form has none."""
+        if trial.training is None:
+            return 0, 0
+        steps = ceil(self.examples / trial.training["batch_size"])
+        limit = min(trial.training["epochs"], ceil(trial.training["max_steps"] / steps))
+        return max(1, floor(self.share * limit)), steps
+
+    def limited(self, trial: Trial) -> Trial:
+        """The trial with no more steps than the allowance has."""
+        if trial.training is None or self.share == 1:
+            return trial
+        steps = min(trial.training["max_steps"], prod(self.length(trial)))
+        return replace(trial, training=trial.training | {"max_steps": steps})
 
 
 @dataclass(frozen=True)
@@ -56,6 +81,7 @@ class Study:
     seeds: list[int]
     features: str | None = None  # the digest of those that rank its trials
     parent: str | None = None  # for a prior: the fingerprint of the winner
+    allowance: Allowance | None = None  # None: all that params.yaml allows
     configurations: list[list[Planned]] = field(default_factory=list)  # of the open round, a trial for each seed
     open: set[str] = field(default_factory=set)  # fingerprints of the round's trials that are not settled
 
@@ -63,6 +89,7 @@ class Study:
         """The trials of a configuration, one for each seed."""
         configuration = self.space.configuration(point, defaults)
         trials = [configuration.trial(seed, self.features, self.parent) for seed in self.seeds]
+        trials = [self.allowance.limited(trial) for trial in trials] if self.allowance else trials
         fingerprints = [trial.fingerprint(data_digest) for trial in trials]
         label = f"{self.name} {configuration.label}".rstrip()
         labels = [f"{label} seed={seed}" if len(trials) > 1 else label for seed in self.seeds]

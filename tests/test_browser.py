@@ -128,12 +128,14 @@ def opening(browser):
         if block:
             context.route(block, lambda route: route.abort())
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("request", lambda request: asked.append((address, request.url)))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda message: said.append(message.text) if state == "ready" else None)
         page.goto(address)
         page.locator(f"body[data-state={state}]").wait_for()
+        if state == "ready":  # the first image is shown in the next frame, and a hidden page has none
+            page.locator("#image:not([data-frame='0'])").wait_for()
         return page
 
     yield opened

@@ -17,7 +17,7 @@ from latentmill.storage import Storage
 from latentmill.training import loop
 from latentmill.training.endings import DivergedError
 from latentmill.training.loop import train
-from latentmill.training.trainer import validate
+from latentmill.training.state import TrainingState
 from latentmill.trials import code, running, trained_model
 from latentmill.trials import trial as trial_module
 from latentmill.trials.running import UNWATCHED, Context, Watch
@@ -286,14 +286,18 @@ def test_the_best_epoch_is_kept(setup):
     assert fitted.criterion == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_or_the_last_epoch_is_kept_however_bad_it_is(setup):
+@pytest.mark.parametrize(("keep", "kept", "over"), [("best", 1, True), ("last", 2, False)])
+def test_the_last_epoch_is_kept_however_bad_it_is_where_that_is_asked_for(keep, kept, over):
+    """Then patience ends nothing."""
+    config = TrainingConfig(epochs=3, patience=1, keep=keep)
     model = registry.build("models", "autoencoder", {"latent": 3}, (1, 8, 8))
-    config = TrainingConfig(epochs=12, learning_rate=0.02, batch_size=20, patience=1, keep="last")
-    fitted = train(model, setup, config, seed=0)
-    losses = [row["val_loss"] for row in fitted.history]
-    assert fitted.best_epoch == len(losses) == 12
-    assert min(losses) < losses[-1], "the last must not be the best for this test to show anything"
-    assert fitted.criterion == losses[-1] == pytest.approx(validate(model, setup.val), rel=1e-5)
+    state = TrainingState(model, config, torch.Generator(), torch.Generator(), examples=100)
+    name, weights = next(model.named_parameters())
+    for epoch, loss in enumerate((1.0, 2.0), start=1):
+        weights.data.fill_(epoch)
+        state.add({"val_loss": loss})
+    assert (state.best_epoch, state.best_loss, state.is_over) == (kept, float(kept), over)
+    assert (state.best_weights[name] == kept).all()
 
 
 def test_max_steps_ends_training_with_the_epoch_that_reaches_it(setup):

@@ -54,7 +54,6 @@ def sweep(params: Params, store: TrialStore) -> Plan:
     print_line(plan.summary())
     if plan.missing:
         print_line(forecast)
-    if plan.missing:
         with Display(plan) as display:
             run(plan, prepared_images(DATA), display, features)
     if plan.missing:

@@ -433,6 +433,10 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
         ({"gan": {"priors": ["flow"]}}, "ladder.gan.priors must be left out where a model has no codes of images"),
         ({"vae": {"priors": ["flaw"]}}, "ladder.vae.priors must be of normal, mixture, flow, chain, but one is 'flaw'"),
         ({"vae": {"prior": "flow"}}, "ladder.vae.prior must be auto or one of its priors, but got 'flow'"),
+        (
+            {"vae": {"prior": "autoregressive"}},  # the default of models with a codebook
+            "ladder.vae.prior must be auto or one of its priors, but got 'autoregressive'",
+        ),
         ({"vae": {"variant": "vae"}}, "ladder.vae: the key 'variant' is now called 'model'"),
         ({"vae": {"components": 3}}, "the key 'components' is now called 'priors.mixture.components'"),
         ({"gan": {"rank_by": "criterion"}}, "rank_by must be distance for a model without a criterion"),

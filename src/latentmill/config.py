@@ -24,7 +24,6 @@ AugmentationName = Literal["flip", "shift"]
 RENAMED = {"export.allow_broken": "export.allow_failing", "export.forms": "export.formats"}  # keys of earlier versions
 RENAMED_IN_ENTRIES = {"variant": "model", "components": "priors.mixture.components"}
 AUTO = "auto"
-DEFAULT_PRIORS = ("normal", "autoregressive")  # of an entry that lists none: where codes are real numbers, or indices
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
@@ -204,7 +203,7 @@ class EntryConfig(Settings):
 
     model: str  # the name of the entry, unless it says otherwise
     samples: int | None = None  # draws of what is sampled
-    priors: list[str] | None = None  # of the section `priors`, trained on its winner's codes; null: of DEFAULT_PRIORS
+    priors: list[str] | None = None  # of the section `priors`, trained on its winner's codes; null: one of its kind
     prior: str = AUTO  # the exported one; auto: the nearest to the validation images that doesn't fail Rule 2
     rank_by: Literal["criterion", "distance"] | None = None  # null: by the criterion, if the model has one
 
@@ -246,8 +245,6 @@ class Params(Settings):
         for prior in found.priors or []:
             if prior not in self.priors:
                 raise InputError(f"{where}.priors must be of {', '.join(self.priors)}, but one is {prior!r}")
-        if found.prior not in (AUTO, *(found.priors or DEFAULT_PRIORS)):
-            raise InputError(f"{where}.prior must be auto or one of its priors, but got {found.prior!r}")
         return found
 
 

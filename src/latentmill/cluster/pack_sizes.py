@@ -63,12 +63,16 @@ def even_share(trials: int, workers: int, most: int) -> int:
     return ceil(trials / (workers * turns))
 
 
+def slots() -> int:
+    """Trials that the cluster's cores can run in parallel."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 def parallel(config: SweepConfig) -> int:
     """Trials, or packs, that the cluster's cores and GPUs can train at a time."""
-    resources = ray.cluster_resources()
-    cores = max(1, int(resources.get("CPU", 1)))
-    on_gpus = has_gpus() and config.gpus_per_trial
-    return max(1, min(cores, int(resources["GPU"] / config.gpus_per_trial))) if on_gpus else cores
+    if not (has_gpus() and config.gpus_per_trial):
+        return slots()
+    return max(1, min(slots(), int(ray.cluster_resources()["GPU"] / config.gpus_per_trial)))
 
 
 def pack_sizes(config: SweepConfig, data: SweepData, waiting: Iterable[Planned]) -> PackSizes | None:

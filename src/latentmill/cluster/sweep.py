@@ -25,7 +25,7 @@ from latentmill.cluster.connection import cluster, on_this_node, require_shared
 from latentmill.cluster.halving import Halving
 from latentmill.cluster.loggers import loggers
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
-from latentmill.cluster.pack_sizes import pack_sizes
+from latentmill.cluster.pack_sizes import pack_sizes, slots
 from latentmill.cluster.search import Observer, PlanOrder, PlanSearch
 from latentmill.config import SweepConfig
 from latentmill.data.dataset import read_classes, read_labels, read_split
@@ -67,7 +67,7 @@ def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures
     config = plan.config.model_copy(update={"storage": plan.store.storage.url})  # absolute, for workers
     with cluster(config.workers, for_tasks=False), tempfile.TemporaryDirectory() as scratch:
         require_shared(plan.store.storage)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_slots())  # else Tune starts workers one by one
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots())  # else Tune starts workers one by one
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
         arrays = placed(images.train), placed(images.val)
         shared = ray.put(arrays[0]), ray.put(arrays[1])
@@ -91,7 +91,7 @@ def _tuner(search: PlanSearch, config: SweepConfig, trainable: Any, changes: "_C
             scheduler=PlanOrder(search),
             num_samples=-1,  # until the plan is over
             time_budget_s=config.max_seconds,
-            max_concurrent_trials=_slots() // ranks if ranks > 1 else None,
+            max_concurrent_trials=slots() // ranks if ranks > 1 else None,
             reuse_actors=True,  # a fresh process would import torch for every trial
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -104,11 +104,6 @@ def _tuner(search: PlanSearch, config: SweepConfig, trainable: Any, changes: "_C
             failure_config=tune.FailureConfig(max_failures=0),  # the plan decides which trials to retry
         ),
     )
-
-
-def _slots() -> int:
-    """Trials that the cluster's cores can run in parallel."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _resources(config: SweepConfig) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""How the learning rate changes over the steps of a trial."""
+"""How many steps a trial may take, and how the learning rate changes over them."""
 
-from math import cos, pi
+from math import ceil, cos, pi
 
 from latentmill.config import TrainingConfig
 
@@ -24,6 +24,16 @@ def factor(config: TrainingConfig, step: int, steps: int) -> float:
     if config.schedule == "cosine":
         return _between(1.0, 0.0, (step - warmup) / (steps - warmup))
     return 1.0
+
+
+def steps_an_epoch(config: TrainingConfig, examples: int) -> int:
+    """The batches of so many examples; the last may be smaller."""
+    return ceil(examples / config.batch_size)
+
+
+def epochs_allowed(config: TrainingConfig, examples: int) -> int:
+    """The epoch that reaches `max_steps` is the last."""
+    return min(config.epochs, ceil(config.max_steps / steps_an_epoch(config, examples)))
 
 
 def _between(first: float, last: float, share: float) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from latentmill.config import TrainingConfig
 from latentmill.contract import Model
 from latentmill.errors import InputError
+from latentmill.training.schedule import epochs_allowed, steps_an_epoch
 
 Row = dict[str, float]  # an epoch's mean terms, prefixed train_ and val_, in nats per image
 Moments = dict[str, dict[str, Tensor]]  # Adam's, by phase and parameter: exp_avg, exp_avg_sq and the step
@@ -49,12 +50,11 @@ class TrainingState:
 
     @property
     def epochs_allowed(self) -> int:
-        """The epoch that reaches `max_steps` is the last."""
-        return min(self.config.epochs, math.ceil(self.config.max_steps / self.steps_an_epoch))
+        return epochs_allowed(self.config, self.examples)
 
     @property
     def steps_an_epoch(self) -> int:
-        return math.ceil(self.examples / self.config.batch_size)
+        return steps_an_epoch(self.config, self.examples)
 
     @property
     def is_over(self) -> bool:

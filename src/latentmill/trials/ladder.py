@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from latentmill import registry
-from latentmill.config import DEFAULT_PRIORS, EntryConfig, Params
+from latentmill.config import EntryConfig, Params
 from latentmill.contract import Decodes, Encodes, HasCodebook, IndexPrior, Model
 from latentmill.errors import InputError
 from latentmill.observations import binary_share, suited
@@ -16,6 +16,7 @@ from latentmill.trials.study import Allowance, Planned, Rounds, Study, Suggest
 
 OBSERVATION, LATENT = "observation", "latent"  # keys of a model: its p(x | z), and the dimensions of its codes
 AUTO = "auto"  # in params.yaml, for a value that the data decide; the default of observation
+DEFAULT_PRIORS = ("normal", "autoregressive")  # of an entry that lists none: where codes are real numbers, or indices
 LATENT_A_PIXEL = 2  # dimensions for each pixel of the longer side: 56 for 28, 128 for 64
 
 
@@ -96,10 +97,17 @@ class Ladder:
         return [each for each in self._priors[entry] if _class(each).learns == learn]
 
     def _prior_spaces(self, name: str, entry: EntryConfig) -> list[Space]:
-        """Raises InputError where an entry lists priors, but its model has no codes, or those of the other kind."""
+        """The priors that an entry lists, or the default of its model.
+
+        Raises:
+            InputError: its model has no codes, or those of the other kind, or the prior to export is another.
+        """
         model = registry.find("models", entry.model)
+        chosen = entry.priors or [DEFAULT_PRIORS[issubclass(model, HasCodebook)]]
+        if entry.prior not in (AUTO, *chosen):
+            rule = "must be auto or one of its priors"
+            raise InputError(f"params.yaml: ladder.{name}.prior {rule}, but got {entry.prior!r}")
         if issubclass(model, Encodes) and issubclass(model, Decodes):
-            chosen = entry.priors or [DEFAULT_PRIORS[issubclass(model, HasCodebook)]]
             spaces = [space(prior, self.params.priors.get(prior, {}), "priors") for prior in chosen]
             for each in spaces:
                 _require_its_kind_of_codes(name, entry.model, model, each)

@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import ceil, floor, prod
+from math import floor, prod
 
 from latentmill.config import TrainingConfig
+from latentmill.training.schedule import epochs_allowed, steps_an_epoch
 from latentmill.trials.space import Point, Space
 from latentmill.trials.trained_model import Record
 from latentmill.trials.trial import Trial
@@ -28,8 +29,8 @@ class Allowance:
         """The epochs of a trial, at most, and the steps of each; a closed form has none."""
         if trial.training is None:
             return 0, 0
-        steps = ceil(self.examples / trial.training["batch_size"])
-        limit = min(trial.training["epochs"], ceil(trial.training["max_steps"] / steps))
+        config = trial.training_config
+        limit, steps = epochs_allowed(config, self.examples), steps_an_epoch(config, self.examples)
         return max(1, floor(self.share * limit)), steps
 
     def limited(self, trial: Trial) -> Trial:

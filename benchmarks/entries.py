@@ -9,7 +9,7 @@ from latentmill.data.batches import Batches
 from latentmill.data.dataset import SPLITS, read_classes, read_labels, read_manifest, read_split
 from latentmill.errors import InputError
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.trials.ladder import with_values_for
+from latentmill.trials.auto import with_values_for
 from latentmill.trials.running import Context, run
 from latentmill.trials.space import Space, space
 from latentmill.trials.store import TrialStore

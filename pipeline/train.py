@@ -12,7 +12,7 @@ from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import steady
-from latentmill.trials.ladder import with_values_for
+from latentmill.trials.auto import with_values_for
 from latentmill.trials.parallel_coordinates import parallel_csv
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import features_for

@@ -7,7 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from latentmill.config import load_params
-from latentmill.trials.ladder import Ladder, with_values_for
+from latentmill.trials.auto import with_values_for
+from latentmill.trials.ladder import Ladder
 
 ROOT = Path(__file__).parents[1]
 LADDERS = sorted((ROOT / "ladders").glob("*.yaml"))

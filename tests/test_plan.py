@@ -4,11 +4,13 @@ import statistics
 
 import numpy as np
 import pytest
+import torch
 
 from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.trials.ladder import quotas, with_values_for
+from latentmill.trials.auto import with_values_for
+from latentmill.trials.ladder import quotas
 from latentmill.trials.plan import ATTEMPTS, Plan
 from latentmill.trials.store import TrialStore
 
@@ -509,3 +511,26 @@ def test_entries_may_leave_the_dimensions_of_codes_to_the_size_of_the_images():
     chosen = {"autoencoder": {"latent": "auto"}, "ppca": {"latent": [2, 3]}}
     assert with_values_for(images, params_of(chosen), notes.append).ladder == chosen | {"autoencoder": {"latent": 128}}
     assert notes == ["latent: auto is 128, 2 times the longer side of the images"]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "processor", "gpus", "name", "reason"),
+    [
+        (None, True, 0.5, "bfloat16", "the processor computes in it"),
+        (None, False, 0.5, "float32", "the processor has no bfloat16"),
+        (True, False, 0.5, "bfloat16", "the GPU computes in it"),
+        (False, True, 0.5, "float32", "the GPU has no bfloat16"),
+        (True, False, 0, "float32", "the processor has no bfloat16"),
+    ],
+)
+def test_entries_and_priors_may_leave_the_precision_to_the_machine(monkeypatch, gpu, processor, gpus, name, reason):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": processor})
+    ladder = {"vae": {"observation": "gaussian", "precision": "auto", "priors": ["flow"]}}
+    params = params_of(ladder, train={"gpus_per_trial": gpus})
+    params = params.model_copy(update={"priors": {"flow": {"precision": "auto", "hidden": 8}}})
+    notes = []
+    found = with_values_for(np.zeros((10, 1, 8, 8), dtype=np.uint8), params, notes.append)
+    assert found.ladder["vae"]["precision"] == found.priors["flow"]["precision"] == name
+    assert notes == [f"precision: auto is {name}, as {reason}"]

@@ -139,7 +139,7 @@ def _plan(chosen: argparse.Namespace) -> None:
     from latentmill.config import load_params
     from latentmill.data.dataset import read_manifest, read_split
     from latentmill.heartbeat import Heartbeat
-    from latentmill.trials.ladder import with_values_for
+    from latentmill.trials.auto import with_values_for
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 

@@ -1,49 +1,16 @@
 """The studies of params.yaml: one for each entry of the ladder, then one for each prior of an entry's winner."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping
 
 from latentmill import registry
-from latentmill.config import EntryConfig, Params
+from latentmill.config import AUTO, EntryConfig, Params
 from latentmill.contract import Decodes, Encodes, HasCodebook, IndexPrior, Model
 from latentmill.errors import InputError
-from latentmill.observations import binary_share, suited
 from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
 from latentmill.trials.study import Allowance, Planned, Rounds, Study, Suggest
 
-OBSERVATION, LATENT = "observation", "latent"  # keys of a model: its p(x | z), and the dimensions of its codes
-AUTO = "auto"  # in params.yaml, for a value that the data decide; the default of observation
 DEFAULT_PRIORS = ("normal", "autoregressive")  # of an entry that lists none: where codes are real numbers, or indices
-LATENT_A_PIXEL = 2  # dimensions for each pixel of the longer side: 56 for 28, 128 for 64
-
-
-def with_values_for(images: np.ndarray, params: Params, note: Callable[[str], None]) -> Params:
-    """`params` in which what is `auto` suits the training images (N, C, H, W), uint8: observation, latent.
-
-    Raises:
-        InputError: an entry names an unknown model or key, or a search space breaks a rule.
-    """
-    spaces = {name: space(name, content) for name, content in params.ladder.items()}
-    found: dict[str, dict[str, Any]] = {name: {} for name in spaces}
-    if observed := [name for name, made in spaces.items() if _is_auto(made, OBSERVATION, AUTO)]:
-        share = binary_share(images)
-        note(f"observation: auto is {suited(share)}, as {share:.0%} of values are nearly black or white")
-        for name in observed:
-            found[name][OBSERVATION] = suited(share)
-    if sized := [name for name, made in spaces.items() if _is_auto(made, LATENT)]:
-        latent = LATENT_A_PIXEL * max(images.shape[2:])
-        note(f"latent: auto is {latent}, {LATENT_A_PIXEL} times the longer side of the images")
-        for name in sized:
-            found[name][LATENT] = latent
-    ladder = {name: content | found[name] for name, content in params.ladder.items()}
-    return params.model_copy(update={"ladder": ladder})
-
-
-def _is_auto(made: Space, key: str, default: str | None = None) -> bool:
-    return key in _class(made).Config.model_fields and made.keys.get(key, default) == AUTO
 
 
 class Ladder:

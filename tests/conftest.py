@@ -36,6 +36,7 @@ CONFIGS = {
     "vae": [
         {"latent": 3},
         {"latent": 3, "network": "conv", "observation": "gaussian", "beta": 2.0},
+        {"latent": 3, "hidden": 50, "observation": "gaussian", "perceptual": 0.3},
         SMALL_IMAGES | {"attention": True, "observation": "discretized_logistic"},
     ],
     "conditional_vae": [{"latent": 3, "hidden": 50}, SMALL_IMAGES],

@@ -36,34 +36,40 @@ class SelfSupervisedFeatures:
 
         The result is determined by them, `seed` and the number of threads.
         """
-        chosen = np.arange(len(train)) if chosen is None else chosen
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            body = encoder((train.shape[1], train.shape[2], train.shape[3]))
-            head = nn.Sequential(
-                nn.Linear(WIDTH, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)
-            )
-        _train(body, head, Batches(train), chosen, Generator().manual_seed(seed))
+        body = trained_encoder(Batches(train), seed, chosen)
         return cls(digest_of_weights(body), body)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return apply(self.body, images)
 
 
+def trained_encoder(images: Batches, seed: int, chosen: np.ndarray | None = None) -> nn.Sequential:
+    """In evaluation mode, on the CPU; the same for the same images, those `chosen`, seed and number of threads."""
+    chosen = np.arange(len(images)) if chosen is None else chosen
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = encoder((images.shape[0], images.shape[1], images.shape[2]))
+        head = nn.Sequential(
+            nn.Linear(WIDTH, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)
+        )
+    _train(body, head, images, chosen, Generator().manual_seed(seed))
+    return body.eval()
+
+
 def _train(body: nn.Sequential, head: nn.Module, images: Batches, some: np.ndarray, generator: Generator) -> None:
-    """Train on `some` of the images, with a learning rate that falls to zero; leave the encoder in evaluation mode."""
+    """Train on `some` of the images, with a learning rate that falls to zero."""
     optimiser = torch.optim.Adam([*body.parameters(), *head.parameters()], LEARNING_RATE)
     shrink, rest = smaller(images.shape), body[1:]
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, STEPS)
     for _ in range(STEPS):
         index = torch.randint(len(some), (BATCH,), generator=generator)
-        chosen = shrink(images[some[index.numpy()]])  # the encoder's first layer, so that views have fewer pixels
+        rows = images[images.indices(some[index.numpy()])].cpu()
+        chosen = shrink(rows)  # the encoder's first layer, so that views have fewer pixels
         optimiser.zero_grad()
         views = torch.cat([view(chosen, generator), view(chosen, generator)])  # (2B, C, H, W)
         _contrastive_loss(F.normalize(head(rest(views)), dim=1), index).backward()
         optimiser.step()
         schedule.step()
-    body.eval()
 
 
 def _contrastive_loss(rows: Tensor, index: Tensor) -> Tensor:

@@ -506,11 +506,16 @@ def test_entries_that_leave_the_observation_open_get_what_suits_the_images(white
     assert len(notes) == 1, "nothing is said where no entry asks"
 
 
-def test_entries_may_leave_the_dimensions_of_codes_to_the_size_of_the_images():
-    images, notes = np.zeros((10, 3, 48, 64), dtype=np.uint8), []
+@pytest.mark.parametrize(
+    ("count", "latent", "note"),
+    [(19_999, 16, "16, 2 times the longer side of 19,999"), (20_000, 32, "32, 4 times the longer side of 20,000")],
+)
+def test_entries_may_leave_the_dimensions_of_codes_to_size_and_number_of_the_images(count, latent, note):
+    images, notes = np.zeros((count, 3, 6, 8), dtype=np.uint8), []
     chosen = {"autoencoder": {"latent": "auto"}, "ppca": {"latent": [2, 3]}}
-    assert with_values_for(images, params_of(chosen), notes.append).ladder == chosen | {"autoencoder": {"latent": 128}}
-    assert notes == ["latent: auto is 128, 2 times the longer side of the images"]
+    found = with_values_for(images, params_of(chosen), notes.append).ladder
+    assert found == chosen | {"autoencoder": {"latent": latent}}
+    assert notes == [f"latent: auto is {note} images"]
 
 
 @pytest.mark.parametrize(

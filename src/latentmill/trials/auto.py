@@ -13,6 +13,7 @@ from latentmill.trials.space import Space, space
 
 OBSERVATION, LATENT, PRECISION = "observation", "latent", "precision"  # p(x | z), the dimensions of a code, of training
 LATENT_A_PIXEL = 2  # dimensions for each pixel of the longer side: 56 for 28, 128 for 64
+MANY = 20_000  # images, from which a prior learns twice as many dimensions
 
 
 def with_values_for(images: np.ndarray, params: Params, note: Callable[[str], None]) -> Params:
@@ -29,8 +30,9 @@ def with_values_for(images: np.ndarray, params: Params, note: Callable[[str], No
         found[OBSERVATION] = suited(share)
         note(f"observation: auto is {suited(share)}, as {share:.0%} of values are nearly black or white")
     if any(_is_auto(made, LATENT) for made in entries.values()):
-        found[LATENT] = LATENT_A_PIXEL * max(images.shape[2:])
-        note(f"latent: auto is {found[LATENT]}, {LATENT_A_PIXEL} times the longer side of the images")
+        times = LATENT_A_PIXEL * (2 if len(images) >= MANY else 1)
+        found[LATENT] = times * max(images.shape[2:])
+        note(f"latent: auto is {found[LATENT]}, {times} times the longer side of {len(images):,} images")
     if any(_is_auto(made, PRECISION) for made in (*entries.values(), *priors.values())):
         found[PRECISION], reason = native_precision(on_gpu=params.train.gpus_per_trial > 0)
         note(f"precision: auto is {found[PRECISION]}, as {reason}")

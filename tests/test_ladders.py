@@ -25,7 +25,12 @@ def test_every_entry_keeps_the_rules_of_its_model_and_of_its_priors(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("lecture", {"ladder"}), ("budget", {"ladder", "priors", "train.asha", "train.budget"})]
+    ("name", "own"),
+    [
+        ("lecture", {"ladder"}),
+        ("colour", {"ladder", "priors"}),
+        ("budget", {"ladder", "priors", "train.asha", "train.budget"}),
+    ],
 )
 def test_only_the_ladder_and_its_search_differ_from_params_yaml(name, own):
     ours, its = (flat(YAML(typ="safe").load(each)) for each in (ROOT / "params.yaml", ROOT / f"ladders/{name}.yaml"))

@@ -21,7 +21,7 @@ from latentmill import Decoder, registry
 from latentmill.codes import Generator
 from latentmill.contract import Decodes
 from latentmill.export.graphs import export, graphs
-from latentmill.runtime.graph import cores
+from latentmill.runtime.cores import cores
 from latentmill.runtime.noise import NoiseStream
 
 SHAPE = (1, 28, 28)

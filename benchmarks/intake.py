@@ -19,7 +19,7 @@ from latentmill.config import DataConfig
 from latentmill.data import sources
 from latentmill.data.preparation.fitting import Target as Shape
 from latentmill.data.preparation.intake import decode_all
-from latentmill.data.processes import cores
+from latentmill.runtime.cores import cores
 
 SIDE = 64  # pixels, of what is prepared
 SMALL = Target("decoding PNGs of 64 px: speed over a bare loop's", "x", at_least=0.8)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from latentmill.config import RESERVED, load_params
-from latentmill.errors import one_line_errors
 from latentmill.export.champion import appoint, no_champion, ranked
 from latentmill.export.outcome import read_outcome
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import print_line
+from latentmill.stage import stage_process
 
 GRAPHS, CHAMPION = Path("graphs"), Path("exports") / RESERVED
 
@@ -29,5 +29,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with stage_process():
         main()

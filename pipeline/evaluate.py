@@ -7,13 +7,13 @@ from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.config import load_params
 from latentmill.contract import Model
 from latentmill.data.dataset import SPLITS, read_classes, read_groups, read_labels, read_split
-from latentmill.errors import InputError, one_line_errors
+from latentmill.errors import InputError
 from latentmill.evaluation import results
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, print_line
-from latentmill.stage import steady
+from latentmill.stage import stage_process, steady
 from latentmill.trials.trained_model import PRIORS, Failure, failure, load, load_priors
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
@@ -80,5 +80,5 @@ def evaluation_failure(error: InputError) -> Failure:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with stage_process():
         main()

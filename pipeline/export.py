@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.config import RESERVED, Params, load_params
-from latentmill.errors import InputError, one_line_errors
+from latentmill.errors import InputError
 from latentmill.export.inputs import inputs_digest
 from latentmill.export.manifest import is_up_to_date, remove_others
 from latentmill.files import clear_leftovers
 from latentmill.heartbeat import Heartbeat, print_line
-from latentmill.stage import steady
+from latentmill.stage import stage_process, steady
 
 DATA, MODELS, METRICS = Path("data/prepared"), Path("models"), Path("evaluation/entries")
 GRAPHS, EXPORTS = Path("graphs"), Path("exports")
@@ -65,5 +65,5 @@ def write(stale: dict[str, str], params: Params, metrics: dict[str, Any]) -> Non
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with stage_process():
         main()

@@ -7,17 +7,14 @@ from latentmill.config import load_params
 from latentmill.data.preparation.prepare import prepare
 from latentmill.data.preparation.summary import lines
 from latentmill.data.sources.paths import PREPARED
-from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder
 from latentmill.progress import Progress
-from latentmill.runtime.text import print_anything
-from latentmill.stage import steady
+from latentmill.stage import stage_process, steady
 
 
 def main() -> None:
     """Decode, split, write; then say what there is."""
     signal.signal(signal.SIGTERM, _end)
-    print_anything()
     config = load_params().data
     with steady("prepare"), replacing_folder(PREPARED) as folder, Progress("looking for images") as progress:
         manifest = prepare(config, folder, progress.update)
@@ -31,5 +28,5 @@ def _end(*signalled: Any) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with stage_process():
         main()

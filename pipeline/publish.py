@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from latentmill.files import replacing_folder
+from latentmill.stage import stage_process
 
 
 def main(entry: str) -> None:
@@ -16,4 +17,5 @@ def main(entry: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with stage_process():
+        main(sys.argv[1])

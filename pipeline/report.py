@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from latentmill.config import load_params
-from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.report.inputs import Places, read_inputs
 from latentmill.report.page import render
-from latentmill.stage import steady
+from latentmill.stage import stage_process, steady
 
 PLACES = Places(
     data=Path("data/prepared"),
@@ -29,5 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with stage_process():
         main()

@@ -6,9 +6,9 @@ from latentmill.config import load_params
 from latentmill.data import sources
 from latentmill.data.listing import listing
 from latentmill.data.sources.paths import LISTING
-from latentmill.errors import one_line_errors
 from latentmill.files import write_text
 from latentmill.progress import Progress
+from latentmill.stage import stage_process
 
 CACHE = Path(".latentmill/scan.json")
 
@@ -23,5 +23,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with stage_process():
         main()

@@ -8,10 +8,9 @@ from latentmill.cluster.lifetime import exclusive, graceful_shutdown
 from latentmill.cluster.sweep import prepared_images, run
 from latentmill.config import Params, load_params
 from latentmill.data.dataset import read_manifest, read_split
-from latentmill.errors import one_line_errors
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
-from latentmill.stage import steady
+from latentmill.stage import stage_process, steady
 from latentmill.trials.auto import with_values_for
 from latentmill.trials.parallel_coordinates import parallel_csv
 from latentmill.trials.plan import Plan
@@ -112,5 +111,5 @@ def result(winner: Ranked) -> str:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with stage_process():
         main()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from latentmill.files import clear_leftovers, replacing_folder, write_json
+from latentmill.files import clear_leftovers, replacing_folder, write_json, write_text
 
 HALF_WAY = """
 import os, signal, sys
@@ -16,6 +16,18 @@ from latentmill.files import replacing_folder
 with replacing_folder(Path(sys.argv[1])) as folder:
     (folder / "a").write_text("half of the new")
     os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+OVER_AND_OVER = """
+import sys
+from pathlib import Path
+from latentmill.files import replacing_folder, write_text
+
+target = Path(sys.argv[1])
+for number in range(200):
+    with replacing_folder(target) as folder:
+        (folder / "a").write_text(str(number))
+    write_text(target.with_suffix(".txt"), str(number))
 """
 
 
@@ -69,12 +81,39 @@ def test_after_a_kill_between_the_two_renames_nothing_is_lost(target):
     assert files(target) == {"vae/a": "old"}
 
 
-def test_what_killed_runs_left_is_cleared_without_a_new_run(target):
-    (target.with_name(".vae.partial")).mkdir()
-    (target.with_name(".vae.partial") / "a").write_text("half of the new")
+@pytest.mark.parametrize("name", [".vae.partial", ".vae.0123abcd.partial"])
+def test_what_killed_runs_left_is_cleared_without_a_new_run(target, name):
+    (target.with_name(name)).mkdir()
+    (target.with_name(name) / "a").write_text("half of the new")
     target.rename(target.with_name(".vae.previous"))
     clear_leftovers(target.parent)
     assert files(target) == {"vae/a": "old"}
+
+
+def test_two_processes_that_replace_a_folder_at_once_do_not_share_one(target):
+    """As where `dvc repro` was killed, its stage still runs, and the next `dvc repro` has begun."""
+    with replacing_folder(target) as first:
+        (first / "a").write_text("of the first")
+        with replacing_folder(target) as second:
+            clear_leftovers(target.parent)
+            (second / "a").write_text("of the second")
+        assert files(target)["vae/a"] == "of the second"
+    assert files(target) == {"vae/a": "of the first"}
+
+
+def test_processes_that_replace_a_folder_over_and_over_lose_none(target):
+    command = [sys.executable, "-c", OVER_AND_OVER, target]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [process.communicate()[1] for process in running]
+    assert told == [""] * 3
+    assert files(target) == {"vae/a": "199", "vae.txt": "199"}
+
+
+def test_what_killed_writers_of_a_file_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".trials.csv.0123abcd.partial").write_text("half")
+    (tmp_path / ".other.csv.0123abcd.partial").write_text("another file's")
+    write_text(tmp_path / "trials.csv", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.csv.0123abcd.partial", "trials.csv"]
 
 
 def test_what_is_no_json_leaves_the_old_file(tmp_path):

@@ -5,6 +5,7 @@ model.
 """
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
@@ -26,6 +27,7 @@ RENAMED_IN_ENTRIES = {"variant": "model", "components": "priors.mixture.componen
 AUTO = "auto"
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
+OUTPUTS = ("data/prepared", "models", "evaluation", "graphs", "exports", "report")  # folders that stages replace
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
 MAX_SIDE = 4096  # far beyond what can be trained here; above, a slip of the pen
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -176,6 +178,16 @@ class SweepConfig(Settings):
     max_trials: PositiveInt | None = None  # at most, all entries and seeds together
     max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; a later run goes on from there
     loggers: list[LoggerName] = []  # that get every trial, beside our own records
+
+    @field_validator("storage")
+    @classmethod
+    def _require_apart(cls, storage: str) -> str:
+        """A store below an output would be deleted with it."""
+        place = Path(os.path.realpath(storage.removeprefix("file://")))
+        below = [output for output in OUTPUTS if place.is_relative_to(os.path.realpath(output))]
+        if below and ("://" not in storage or storage.startswith("file://")):
+            raise ValueError(f"must lie outside of {below[0]}, which a stage replaces with all that is in it")
+        return storage
 
 
 class EvaluationConfig(Settings):

@@ -8,53 +8,70 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from latentmill.runtime.partial import clear_partial, lock, partial_output
+
+PREVIOUS = ".previous"  # ends the name of a folder that is being replaced
+
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces `target` if the block succeeds; if it raises, `target` keeps its content."""
+    """Yield an empty folder that replaces `target` if the block succeeds; if it raises, `target` keeps its content.
+
+    Of several processes that replace the same folder at once, the last to end leaves its own.
+    """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial, previous = _recovered(target)
-    partial.mkdir()
-    try:
+    _restore(target)  # also where the block fails
+    with partial_output(target, folder=True) as partial:
         yield partial
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    if target.exists():
-        target.rename(previous)
-    partial.rename(target)
-    shutil.rmtree(previous, ignore_errors=True)
+        with _alone_in(target.parent):
+            previous = _restored(target)
+            if target.exists():
+                target.rename(previous)
+            partial.rename(target)
+            shutil.rmtree(previous, ignore_errors=True)
 
 
 def clear_leftovers(folder: Path) -> None:
     """Clean up after a killed `replacing_folder` in `folder`: restore old folders, remove incomplete new ones."""
-    for path in [*folder.glob(".*.partial"), *folder.glob(".*.previous")]:
-        _recovered(folder / path.stem.removeprefix("."))
+    for path in folder.glob(f".*{PREVIOUS}"):
+        _restore(folder / path.name.removeprefix(".").removesuffix(PREVIOUS))
+    clear_partial(folder)
 
 
-def _recovered(target: Path) -> tuple[Path, Path]:
-    """The paths beside `target` for the new and the old folder, neither of which exists now."""
-    partial, previous = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "previous"))
+def _restore(target: Path) -> None:
+    with _alone_in(target.parent):
+        _restored(target)
+
+
+def _restored(target: Path) -> Path:
+    """The path beside `target` for the old folder, which does not exist now."""
+    previous = target.with_name(f".{target.name}{PREVIOUS}")
     if previous.exists() and not target.exists():
         previous.rename(target)  # a run was killed between the two renames
-    for leftover in (partial, previous):
-        shutil.rmtree(leftover, ignore_errors=True)
-    return partial, previous
+    shutil.rmtree(previous, ignore_errors=True)
+    return previous
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Within the block no other process exchanges folders in `folder`, which takes an instant."""
+    descriptor = lock(folder)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `path` in one step: a reader sees the old content or the new, never a part, also after a power cut."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several processes may write the same file
-    try:
+    with partial_output(path) as partial:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the new name

@@ -1,10 +1,10 @@
-"""The dependencies of a stage must not change while it runs.
-
-DVC records the dependencies of a stage when it ends, so after an edit in the meantime a stale result would count as up
-to date.
-"""
+"""What all stages of dvc.yaml have in common: they end with their `dvc`, and their dependencies must not change."""
 
 import hashlib
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +12,48 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, one_line_errors
+from latentmill.runtime.text import print_anything
 
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, time and inode
+SECONDS_TO_NOTICE = 0.5  # that the parent has died
+
+
+@contextmanager
+def stage_process() -> Iterator[None]:
+    """Around a stage's `main()`: what the user can mend ends in one line, and any text can be printed.
+
+    The death of the `dvc` that started this process ends it as SIGTERM does. DVC forwards only SIGINT, and a stage that
+    goes on unseen would compete with the next one.
+    """
+    print_anything()
+    with one_line_errors():
+        if "DVC_STAGE" in os.environ:
+            parent = _living_parent()
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        yield
+
+
+def _living_parent() -> int:
+    """Raises InputError where it has died already: then another session's process is the parent, such as init."""
+    parent = os.getppid()
+    if os.getsid(parent) != os.getsid(0):
+        raise InputError("a stage must end with its dvc, which has ended: run `dvc repro` again")
+    return parent
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(SECONDS_TO_NOTICE)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def steady(stage: str, key: str = "") -> Iterator[None]:
     """Within the block the params and files that `stage` of dvc.yaml depends on must not change.
 
+    DVC records them when the stage ends, so after an edit in the meantime a stale result would count as up to date.
     `key` is that of a `foreach` stage. Without a dvc.yaml, as in a job on a cluster, nothing is compared.
 
     Raises:

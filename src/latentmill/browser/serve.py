@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from latentmill.errors import InputError
 from latentmill.runtime.folder import MANIFEST, Folder
+from latentmill.runtime.partial import partial_output
 
 HERE = Path(__file__).parent
 PAGE = ("index.html", "style.css", "app.js", "elements.js", "explorer.js", "views.js", "model.js", "noise.js")
@@ -72,18 +73,15 @@ def write_page(model: Path, to: Path) -> None:
     files = page_files(model)
     if to.exists():
         raise InputError(f"an output folder must not be there yet, but {str(to)!r} is")
-    partial = to.absolute().with_name(f".{to.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of an earlier run that was killed
-        for address, path in files.items():
-            target = partial / address.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        partial.replace(to)
+        with partial_output(to.absolute(), folder=True) as partial:
+            for address, path in files.items():
+                target = partial / address.lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            partial.replace(to)
     except OSError as error:
         raise InputError(f"an output folder must be one that can be written, but {str(to)!r}: {error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def page_files(model: Path) -> dict[str, Path]:

@@ -11,6 +11,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the sweep as if it were complete
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables, which our display replaces
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # on disk where /dev/shm is small, as in containers
 }
 if os.environ.get("RAY_AUTH_TOKEN") or _TOKEN_FILE.exists():
     _ENVIRONMENT["RAY_AUTH_MODE"] = "token"  # clusters require it by default, but drivers and clients do not send it

@@ -6,14 +6,16 @@ import secrets
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from latentmill.cluster.session import session_folder
 from latentmill.errors import InputError
+from latentmill.runtime.cores import cores
 from latentmill.storage import Storage
 
 PACKAGE = Path(__file__).parents[1]
@@ -26,14 +28,22 @@ def is_private() -> bool:
 
 @contextmanager
 def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
-    """Connect to Ray within the block; a private cluster of `workers` cores, by default all, ends with it.
+    """Connect to Ray within the block; a private cluster of `workers` cores, by default `cores()`, ends with it.
 
     `for_tasks` starts worker processes for tasks in advance. Tune's trials can't use them, and would start later.
 
     Raises:
-        InputError: the cluster that RAY_ADDRESS names can't be reached.
+        InputError: the cluster that RAY_ADDRESS names can't be reached, or there is no place for a private one.
     """
-    address, settings = os.environ.get("RAY_ADDRESS"), _settings(workers, for_tasks)
+    with ExitStack() as stack:
+        settings = _private(workers, for_tasks, stack.enter_context(session_folder())) if is_private() else _shared()
+        stack.enter_context(_connected(settings))
+        yield
+
+
+def _connected(settings: dict[str, Any]) -> Any:
+    """Ray's connection, a context."""
+    address = os.environ.get("RAY_ADDRESS")
     if address is not None:
         _require_open_port(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -45,16 +55,18 @@ def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
         hint = "; if it asks for a token, set RAY_AUTH_TOKEN" if isinstance(error, ConnectionError) else ""
         raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}{hint}") from None
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init sets a handler that prints a stack trace
-    with context:
-        yield
+    return context
 
 
-def _settings(workers: int | None, for_tasks: bool) -> dict[str, Any]:
-    if is_private():
-        # Without "local", Ray joins any cluster that was started on this machine. By default, it would retry a task
-        # that runs out of memory for ever.
-        system = {"prestart_worker_first_driver": for_tasks, "task_oom_retries": 1}
-        return {"address": "local", "num_cpus": workers, "include_dashboard": False, "_system_config": system}
+def _private(workers: int | None, for_tasks: bool, folder: str) -> dict[str, Any]:
+    # Without "local", Ray joins any cluster that was started on this machine. By default, it would retry a task that
+    # runs out of memory for ever.
+    system = {"prestart_worker_first_driver": for_tasks, "task_oom_retries": 1}
+    place = {"address": "local", "include_dashboard": False, "_temp_dir": folder}
+    return place | {"num_cpus": workers or cores(), "_system_config": system}
+
+
+def _shared() -> dict[str, Any]:
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # which has the code already
     return {} if is_job else {"runtime_env": {"py_modules": [str(PACKAGE)]}}
 

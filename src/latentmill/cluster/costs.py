@@ -1,7 +1,6 @@
 """The plan of a sweep with its forecast; what trials cost is measured once, on the workers that will train them."""
 
 import json
-import os
 import platform
 from dataclasses import dataclass
 from math import ceil
@@ -20,6 +19,7 @@ from latentmill.cluster.sweep import Images
 from latentmill.cluster.worker import has_gpus
 from latentmill.config import Params, SweepConfig
 from latentmill.errors import InputError
+from latentmill.runtime.cores import cores
 from latentmill.storage import Storage
 from latentmill.trials import cost
 from latentmill.trials.budget import Expected, Forecast, expected_studies
@@ -132,4 +132,4 @@ def _machine(config: SweepConfig) -> str:
     name = next((line for line in lines if line.startswith("model name")), lines[0])
     gpus = torch.cuda.device_count() if config.gpus_per_trial else 0
     settings = config.gpus_per_trial, config.workers, config.pack
-    return json.dumps([name, os.cpu_count(), gpus, is_private(), *settings])
+    return json.dumps([name, cores(), gpus, is_private(), *settings])

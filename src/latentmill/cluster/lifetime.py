@@ -60,8 +60,7 @@ def _require_writable(storage: Storage) -> None:
 def graceful_shutdown() -> Iterator[None]:
     """SIGINT or SIGTERM, which a cluster sends before it reclaims a machine, ends the block and then the process.
 
-    It prints one line. The death of the `dvc repro` that started this process has the same effect: DVC forwards only
-    SIGINT, and a sweep that goes on unseen would compete with the next one.
+    It prints one line.
     """
     received: list[int] = []
 
@@ -74,8 +73,6 @@ def graceful_shutdown() -> Iterator[None]:
         if (number, before[number]) != (signal.SIGINT, signal.SIG_IGN):  # which shells ignore for background jobs
             signal.signal(number, stop)
     _force_end()
-    if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         yield
     finally:
@@ -104,9 +101,3 @@ def _force_end() -> None:
         os._exit(128 + number)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)

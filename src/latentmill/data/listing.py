@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.data.collection import OnProgress
-from latentmill.data.processes import cores
 from latentmill.files import write_text
+from latentmill.runtime.cores import cores
 
 Stat = tuple[int, int, int, int]  # size, mtime and ctime in ns, inode
 Entry = tuple[int, int, int, int, str]  # the same, and the digest

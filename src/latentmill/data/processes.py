@@ -17,11 +17,6 @@ MOST_IN_A_ROW = 3  # elements that kill processes, one after the other from the 
 WAITING = 3  # tasks submitted per process, so that none has to wait for its next
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def mapped(
     function: Callable[..., list[Any]], tasks: Iterable[Task], processes: int, *arguments: Any
 ) -> Iterator[tuple[Task, list[Any] | None]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from latentmill.export.graphs import Graph
 from latentmill.runtime import graph as runtime
+from latentmill.runtime.cores import cores
 
 BATCHES = (1, 64, 1024)
 SECONDS, LEAST = 0.03, 5  # a call is repeated for so many seconds and at least so often …
@@ -28,7 +29,7 @@ def milliseconds(opened: runtime.OnnxGraph, graph: Graph) -> dict[str, float]:
 
 def measured_on() -> dict[str, Any]:
     """The processor and the number of threads."""
-    return {"processor": _processor(), "threads": runtime.cores()}
+    return {"processor": _processor(), "threads": cores()}
 
 
 def _milliseconds(opened: runtime.OnnxGraph, graph: Graph, batch: int) -> float:

@@ -10,11 +10,11 @@ import numpy as np
 
 from latentmill.errors import InputError
 from latentmill.runtime import paths
+from latentmill.runtime.cores import cores
 from latentmill.runtime.damage import DAMAGE
 from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.facts import ENCODER
 from latentmill.runtime.folder import Folder
-from latentmill.runtime.graph import cores
 from latentmill.runtime.images import check_output, write
 from latentmill.runtime.levels import white_level
 from latentmill.runtime.progress_bar import with_progress

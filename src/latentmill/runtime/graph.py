@@ -1,6 +1,5 @@
 """One exported ONNX file, with its inputs and outputs of known names and shapes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -9,6 +8,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from latentmill.errors import InputError
+from latentmill.runtime.cores import cores
 from latentmill.runtime.facts import LABEL
 from latentmill.runtime.onnx_file import require_standalone
 
@@ -110,11 +110,6 @@ def _session(content: bytes, providers: Sequence[str], threads: int | None) -> o
     options.intra_op_num_threads = threads or cores()  # onnxruntime itself counts the host's, also in a container
     options.log_severity_level = 4  # errors are raised; the log would repeat them
     return onnxruntime.InferenceSession(content, options, providers=list(providers), enable_fallback=0)
-
-
-def cores() -> int:
-    """The number that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _described(values: list[onnxruntime.NodeArg]) -> str:

@@ -1,6 +1,5 @@
 """Images as files: a grid to look at, a folder of pictures, or the arrays themselves."""
 
-import shutil
 import struct
 import zipfile
 import zlib
@@ -12,6 +11,7 @@ from typing import IO
 import numpy as np
 
 from latentmill.errors import InputError
+from latentmill.runtime.partial import partial_output
 
 GAP, SMALLEST_CELL = 2, 56  # pixels between images; the least side of an image on screen
 SUFFIXES = (".png", ".npy", ".npz")
@@ -62,14 +62,10 @@ def write(path: Path, batches: Batches, shape: tuple[int, ...], columns: int | N
         InputError: the path or the shape does not suit, or `path` cannot be written.
     """
     check_output(path, shape)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.touch() if path.suffix else partial.mkdir()
-        try:
+        with partial_output(path, folder=not path.suffix) as partial:
             _WRITERS[path.suffix](partial, batches, shape, columns)
             partial.replace(path)
-        finally:
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"an output must be a file that can be written, but got {str(path)!r}: {reason}") from None

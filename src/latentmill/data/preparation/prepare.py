@@ -24,9 +24,9 @@ from latentmill.data.preparation.splits import Rows, numbered_groups, split
 from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.data.preparation.summary import kinds, seen
 from latentmill.data.preparation.target import target
-from latentmill.data.processes import cores
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json, write_text
+from latentmill.runtime.cores import cores
 from latentmill.runtime.images import grid, png
 
 SHOWN, COLUMNS = 64, 16  # images on the contact sheet

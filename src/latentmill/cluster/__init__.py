@@ -1,9 +1,7 @@
 """Trials in parallel on Ray: the only part that imports ray, which reads these settings when it is imported."""
 
 import os
-from pathlib import Path
 
-_TOKEN_FILE = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no network at run time
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what ray 2.60 warns will be the default
@@ -13,7 +11,16 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",  # on disk where /dev/shm is small, as in containers
 }
-if os.environ.get("RAY_AUTH_TOKEN") or _TOKEN_FILE.exists():
+
+
+def has_token() -> bool:
+    """Whether this user has a token of Ray's, which then all clusters are given."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    # pathlib would raise where a user has no home folder
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or os.path.isfile(os.path.expanduser(path))  # noqa: PTH111, PTH113
+
+
+if has_token():
     _ENVIRONMENT["RAY_AUTH_MODE"] = "token"  # clusters require it by default, but drivers and clients do not send it
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import OutOfDiskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from latentmill.cluster import has_token
 from latentmill.cluster.session import session_folder
 from latentmill.errors import InputError
 from latentmill.runtime.cores import cores
@@ -33,12 +35,18 @@ def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
     `for_tasks` starts worker processes for tasks in advance. Tune's trials can't use them, and would start later.
 
     Raises:
-        InputError: the cluster that RAY_ADDRESS names can't be reached, or there is no place for a private one.
+        InputError: the cluster that RAY_ADDRESS names can't be reached, or there is no place for a private one; or the
+            disk for what processes share is full.
     """
     with ExitStack() as stack:
         settings = _private(workers, for_tasks, stack.enter_context(session_folder())) if is_private() else _shared()
         stack.enter_context(_connected(settings))
-        yield
+        try:
+            yield
+        except OutOfDiskError:
+            rule = "processes must have room for what they share, in /dev/shm or else in TMPDIR"
+            where = settings.get("_temp_dir", "a node of the cluster")
+            raise InputError(f"{rule}, but {where} is full: set TMPDIR to a folder with more") from None
 
 
 def _connected(settings: dict[str, Any]) -> Any:
@@ -59,6 +67,8 @@ def _connected(settings: dict[str, Any]) -> Any:
 
 
 def _private(workers: int | None, for_tasks: bool, folder: str) -> dict[str, Any]:
+    if not has_token():  # else Ray would write one into the home folder, which may not be there
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Without "local", Ray joins any cluster that was started on this machine. By default, it would retry a task that
     # runs out of memory for ever.
     system = {"prestart_worker_first_driver": for_tasks, "task_oom_retries": 1}

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,15 @@ from latentmill.export.outcome import read_outcome
 from latentmill.runtime import commands, progress_bar
 from latentmill.runtime.arguments import pixels
 from latentmill.runtime.images import grid
+
+KILLED = """
+import os, signal
+from latentmill.cli import main
+from latentmill.runtime import images
+
+images._WRITERS = dict.fromkeys(images._WRITERS, lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+main({arguments})
+"""
 
 
 @pytest.fixture
@@ -50,6 +60,18 @@ def test_many_images_go_to_the_file_a_batch_at_a_time(folder, tmp_path, monkeypa
     np.testing.assert_allclose(np.load(tmp_path / "a.npz")["images"], Decoder(folder).sample(10, seed=0), atol=1e-6)
     main(["sample", str(folder), "--n", "10", "--out", str(tmp_path / "a")])
     assert len(list((tmp_path / "a").iterdir())) == 10
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a"])
+def test_a_killed_sample_does_not_block_its_output_and_the_next_clears_up(folder, tmp_path, name):
+    out = tmp_path / "out" / name
+    out.parent.mkdir()
+    program = KILLED.format(arguments=["sample", str(folder), "--n", "6", "--out", str(out)])
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.suffix for path in out.parent.iterdir()] == [".partial"]
+    main(["sample", str(folder), "--n", "6", "--out", str(out)])
+    assert list(out.parent.iterdir()) == [out]
 
 
 def test_reconstruct_sets_each_image_beside_its_original(folder, tmp_path, capfd):

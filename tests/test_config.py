@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
-from latentmill.config import DataConfig, TrainingConfig, checked, load_params
+from latentmill.config import OUTPUTS, DataConfig, SweepConfig, TrainingConfig, checked, load_params
 from latentmill.errors import InputError, one_line_errors
 
 GOOD = """\
@@ -135,6 +136,40 @@ def test_what_is_not_plain_yaml_is_refused_in_one_line(tmp_path: Path, content: 
     with pytest.raises(InputError, match=r"params\.yaml must be YAML: ") as caught:
         load_params(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("storage", ["models", "models/x", "report/../graphs/x", "exports", "data/prepared/x"])
+@pytest.mark.parametrize("prefix", ["", "absolute", "file://absolute"])
+def test_a_trial_store_below_an_output_is_refused_before_it_is_deleted_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str, prefix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = prefix.replace("absolute", f"{tmp_path}/") + storage
+    with pytest.raises(InputError, match=r"^train: storage: .* must lie outside of \S+, which a stage replaces"):
+        checked(SweepConfig, {"storage": place}, "train")
+
+
+def test_a_trial_store_behind_a_link_into_an_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "store").symlink_to("models")
+    with pytest.raises(InputError, match="must lie outside of models"):
+        checked(SweepConfig, {"storage": "store/trials"}, "train")
+
+
+@pytest.mark.parametrize(
+    "storage", [".latentmill/trials", "data/trials", "models-of-old", "s3://models/trials", "/mnt/x"]
+)
+def test_a_trial_store_may_lie_anywhere_else(storage: str) -> None:
+    assert checked(SweepConfig, {"storage": storage}, "train").storage == storage
+
+
+def test_every_folder_that_a_stage_writes_is_known() -> None:
+    stages = YAML(typ="safe").load(Path(__file__).parents[1] / "dvc.yaml")["stages"].values()
+    written = [out for stage in stages for out in stage.get("do", stage)["outs"]]
+    names = [name if isinstance(name, str) else next(iter(name)) for name in written]
+    folders = {name for name in names if not Path(name).suffix}
+    assert [name for name in folders if not any(Path(name).is_relative_to(output) for output in OUTPUTS)] == []
 
 
 @pytest.mark.parametrize("content", ["", "- data", "data"])

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import tiny
 from onnx import external_data_helper, helper, load_from_string, numpy_helper
@@ -548,3 +549,14 @@ def test_images_have_one_three_or_four_channels(tmp_path, monkeypatch, channels)
     np.testing.assert_allclose(decoder.sample(3, seed=0), tiny.images_of(codes), atol=1e-5)
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     np.testing.assert_allclose(decoder.encode(images)[0], tiny.codes_of(images / 255), atol=1e-4)
+
+
+@pytest.mark.parametrize("versions", [{"ir_version": 99}, {"opset": 99}])
+def test_a_graph_that_is_newer_than_onnxruntime_names_both(tmp_path, versions):
+    proto = load_from_string(tiny.decoder())
+    proto.ir_version = versions.get("ir_version", proto.ir_version)
+    proto.opset_import[0].version = versions.get("opset", proto.opset_import[0].version)
+    folder = tiny.write(tmp_path / "tiny", **{"decoder.onnx": proto.SerializeToString()})
+    told = rf"^onnxruntime must be new enough for .*decoder\.onnx, but is {onnxruntime.__version__}: update it$"
+    with pytest.raises(InputError, match=told):
+        Decoder(folder).decode(np.zeros((1, tiny.LATENT), np.float32))

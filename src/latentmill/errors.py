@@ -28,9 +28,7 @@ def one_line_errors() -> Iterator[None]:
         if error.errno not in DISK:
             raise
         where = repr(str(error.filename)) if error.filename else "the disk"
-        print(
-            f"error: there must be room for files and the right to them, but {where}: {error.strerror}", file=sys.stderr
-        )
+        print(f"error: there must be room and permission for files, but {where}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.excepthook = lambda *raised: print("error: interrupted", file=sys.stderr)

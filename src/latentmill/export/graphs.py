@@ -27,6 +27,7 @@ from latentmill.export.refusal import Refused
 from latentmill.networks import Shape
 
 OPSET = 20  # the newest that onnxruntime-web runs too
+IR_VERSION = 9  # the oldest with that opset; torch writes 10, which onnxruntime 1.17 refuses
 EXAMPLE_BATCH = 2  # a batch of 1 would be frozen into the graph
 
 
@@ -159,5 +160,5 @@ def published(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelPro
         del initializer.metadata_props[:]
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, metadata)
-    proto.producer_name = "latentmill"
+    proto.producer_name, proto.ir_version = "latentmill", IR_VERSION
     return proto

@@ -24,6 +24,7 @@ DAMAGED = (  # what onnxruntime raises for a file that is not intact, when it lo
     onnxruntime_errors.RuntimeException,
     UnicodeDecodeError,  # of a name
 )
+TOO_NEW = ("Unsupported model IR version", "is under development and support for this is limited")  # as it says itself
 Shape = tuple[int, ...]  # of one row
 
 
@@ -53,6 +54,9 @@ class OnnxGraph:
             self.session = _session(content, providers, threads)
             found = [_described(values) for values in (self.session.get_inputs(), self.session.get_outputs())]
         except DAMAGED as error:
+            if any(sign in str(error) for sign in TOO_NEW):
+                rule = f"onnxruntime must be new enough for {where}, but is {onnxruntime.__version__}"
+                raise InputError(f"{rule}: update it") from None
             raise InputError(f"{where} must be an intact ONNX file, but onnxruntime says: {_reason(error)}") from None
         taken = [_line({name: shape}, np.int64 if name == LABEL else np.float32) for name, shape in inputs.items()]
         expected = [", ".join(taken), _line(outputs, dtype)]

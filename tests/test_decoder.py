@@ -556,7 +556,7 @@ def test_a_graph_that_is_newer_than_onnxruntime_names_both(tmp_path, versions):
     proto = load_from_string(tiny.decoder())
     proto.ir_version = versions.get("ir_version", proto.ir_version)
     proto.opset_import[0].version = versions.get("opset", proto.opset_import[0].version)
-    folder = tiny.write(tmp_path / "tiny", **{"decoder.onnx": proto.SerializeToString()})
+    folder = tiny.write(tmp_path / "tiny", decoder=proto.SerializeToString())
     told = rf"^onnxruntime must be new enough for .*decoder\.onnx, but is {onnxruntime.__version__}: update it$"
     with pytest.raises(InputError, match=told):
         Decoder(folder).decode(np.zeros((1, tiny.LATENT), np.float32))

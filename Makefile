@@ -13,6 +13,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: setup repro page submit test test-all faults check bench gpu calibration examples lecture lock
 setup: $(READY)
+	@git rev-parse --git-dir > /dev/null 2>&1 || dvc config --local core.no_scm true # a copy without .git, as in an archive
 
 # torch by pip, which also takes a build that this machine's pip.conf offers (a CPU one, say); the rest by uv, with hashes.
 UV_INSTALL = $(VENV)/bin/uv pip install --python $(VENV)/bin/python --constraint requirements.lock

@@ -1,6 +1,7 @@
 """The layers, and that DVC knows every file that a stage depends on."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,12 @@ def test_what_trains_and_exports_nothing_does_not_wait_for_torch(stage):
     assert [
         str(path) for path in stage_files(stage) if any(name.split(".")[0] == "torch" for name in imports(path))
     ] == []
+
+
+def test_no_code_reads_the_time_of_day_which_may_jump():
+    files = [*modules(), *(ROOT / "pipeline").glob("*.py")]
+    reads = re.compile(r"\btime\.time\(|\bdatetime\.now\(|\butcnow\(|\bdate\.today\(")
+    assert [str(path) for path in files if reads.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_dvc_yaml_reads_in_one_screen():

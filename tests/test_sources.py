@@ -99,6 +99,33 @@ def test_a_path_that_holds_or_lies_in_what_is_written_is_refused(
             ask(DataConfig(source=source, path=path))
 
 
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [("folder", "photos"), ("archive", "shards/{00..11}.tar"), ("arrays", "mine.npz"), ("table", "x")],
+)
+def test_a_relative_path_that_is_not_in_the_copy_in_which_dvc_runs_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any, path: str
+) -> None:
+    """As `dvc exp run --temp` does, whose copy has only what git tracks."""
+    copy = tmp_path / ".dvc/tmp/exps/tmpab12"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    told = (
+        r"^data.path must be an absolute path where DVC runs in a copy .* as with --temp .*, which git does not track$"
+    )
+    with pytest.raises(InputError, match=told):
+        sources.files(DataConfig(source=source, path=path))
+
+
+def test_a_path_that_is_in_the_copy_in_which_dvc_runs_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / ".dvc/tmp/exps/tmpab12"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    np.save("mine.npy", np.full((4, 8, 8), 9, np.uint8))
+    for path in ("mine.npy", str(copy / "mine.npy")):
+        assert len(sources.load(DataConfig(source="arrays", path=path)).items) == 4
+
+
 def test_images_beside_what_is_written_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/mine").mkdir(parents=True)

@@ -13,17 +13,28 @@ def required_path(config: DataConfig, what: str) -> Path:
     """Where the user's images are.
 
     Raises:
-        InputError: data.path is missing, can't be one, or holds or lies in what the stages write.
+        InputError: data.path is missing, can't be one, is not in the copy that DVC runs in, or holds or lies in what
+            the stages write.
     """
     if config.path is None:
         raise InputError(f"data.path must name {what} for the source {config.source}, but is missing")
     path = possible_path(config.path)
+    _require_reachable_from_copy(path)
     ours = Path(os.path.realpath(path))
     for written in map(Path, map(os.path.realpath, (LISTING, PREPARED))):
         if ours == written or ours in written.parents or written in ours.parents:
             rule = f"data.path must lie apart from what is written, {LISTING} and {PREPARED}"
             raise InputError(f"{rule}, but got {config.path!r}: move the images to a folder of their own")
     return path
+
+
+def _require_reachable_from_copy(path: Path) -> None:
+    """Raises InputError in an experiment of DVC that runs in a copy of the project, which has only what git tracks."""
+    here, first = Path.cwd(), Path(*path.parts[:1])
+    is_copy = (".dvc", "tmp", "exps") in zip(here.parts, here.parts[1:], here.parts[2:], strict=False)
+    if is_copy and not path.is_absolute() and not first.exists() and not set(first.name) & set("*?[{"):
+        rule = "data.path must be an absolute path where DVC runs in a copy of the project, as with --temp and --queue"
+        raise InputError(f"{rule}, but got {str(path)!r}, which git does not track")
 
 
 def possible_path(name: str) -> Path:

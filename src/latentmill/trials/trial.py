@@ -29,6 +29,9 @@ NO_EFFECT = {
     "cluster/__init__.py": "settings of Ray",
     "cluster/connection.py": "it finds the cluster",
     "cluster/mapped.py": "it maps images, whose digest is in the fingerprint",
+    "cluster/session.py": "it finds a place for the files of Ray",
+    "runtime/cores.py": "it counts cores, and each worker has one",
+    "runtime/partial.py": "it names files that are not complete",
     "trials/code.py": "it computes the digest",
 }
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,15 @@ def test_the_code_digest_ignores_comments_and_docstrings_but_not_code(tmp_path, 
         path.write_text(text)
         digests.append(digest([path]))
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_the_tests_that_a_page_names_exist(page):
+    for path, name in re.findall(r"\b((?:faults/)?test_\w+\.py)(?:::(test_\w+))?", page.read_text(encoding="utf-8")):
+        assert (ROOT / "tests" / path).exists(), path
+        assert not name or f"def {name}(" in (ROOT / "tests" / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
+def test_what_installing_leaves_here_is_ignored_by_git():
+    left = ["build/lib/latentmill/cli.py", "src/latentmill.egg-info/PKG-INFO"]
+    assert subprocess.check_output(["git", "check-ignore", *left], cwd=ROOT, text=True).split() == left

@@ -1,0 +1,189 @@
+"""Stages that are killed at any of their file operations, with their dvc, or by a full disk."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import count, islice
+from pathlib import Path
+
+import psutil
+import pytest
+from test_pipeline import SMALL, Project
+
+pytestmark = pytest.mark.faults
+LADDER = {"naive_bayes": {}, "vae": {"latent": 2}}
+COMMANDS = {  # the stages that a trial store does not protect, in their order
+    "scan": ("pipeline/scan.py",),
+    "prepare": ("pipeline/prepare.py",),
+    "evaluate": ("pipeline/evaluate.py",),
+    "export": ("pipeline/export.py",),
+    "publish": ("pipeline/publish.py", "vae"),
+    "champion": ("pipeline/champion.py",),
+    "report": ("pipeline/report.py",),
+}
+# Runs a stage, which kills itself before a file operation of that number within the project.
+KILLED = """
+import os, runpy, signal, sys
+
+moment, seen = int(sys.argv[1]), 0
+sys.argv = sys.argv[2:]
+here = os.getcwd()
+changes = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+
+
+def hook(event, given):
+    global seen
+    writes = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR)
+    if event not in changes and not writes:
+        return
+    path = str(given[0])
+    if os.path.isabs(path) and not path.startswith(here) or "__pycache__" in path:
+        return
+    seen += 1
+    if seen == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+sys.addaudithook(hook)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project whose stages have all run."""
+    made = Project(tmp_path_factory.mktemp("stages"))
+    made.write_params(SMALL | {"ladder": LADDER, "trial": {"epochs": 1}})
+    made.run("dvc", "repro")
+    return made
+
+
+def stable(project) -> dict[str, bytes]:
+    """What is the same whenever a stage has run: all but what holds times."""
+    suffixes = (".onnx", ".npy", ".csv", ".txt", ".safetensors", ".png")
+    return {name: content for name, content in project.outputs().items() if name.endswith(suffixes)}
+
+
+def leftovers(project) -> list[str]:
+    found = project.root.glob("**/.*")
+    return [
+        str(path) for path in found if path.name.endswith((".partial", ".previous")) and ".latentmill" not in str(path)
+    ]
+
+
+def outdate(project, stage: str) -> None:
+    """An export that is up to date would stay as it is."""
+    if stage == "export":
+        (project.root / "graphs/vae/manifest.json").unlink(missing_ok=True)
+
+
+def moments(stage: str, seed: int = 0):
+    """Every operation of a stage that takes a second; of one that takes longer, some."""
+    if stage in ("scan", "publish", "champion"):
+        return count(1)
+    draw = random.Random(seed)
+    return (sum(steps) for steps in _sums(draw, most={"prepare": 6, "report": 2}.get(stage, 12)))
+
+
+def _sums(draw: random.Random, most: int):
+    steps: list[int] = []
+    while True:
+        steps.append(draw.randint(1, most))
+        yield steps
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_a_stage_killed_at_a_file_operation_leaves_old_or_new_outputs_and_the_next_run_mends_all(project, stage):
+    before, names = stable(project), set(project.outputs())
+    for moment in islice(moments(stage), 40):
+        outdate(project, stage)
+        command = [sys.executable, "-c", KILLED, str(moment), *COMMANDS[stage]]
+        done = subprocess.run(command, cwd=project.root, env=project.environment, text=True, capture_output=True)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        present = stable(project)
+        assert {name: content for name, content in present.items() if before.get(name) not in (None, content)} == {}
+    assert done.returncode == 0, "the stage must have ended once, or its last part was not tried"
+    assert moment > 2
+    assert stable(project) == before
+    assert set(project.outputs()) == names
+    assert leftovers(project) == []
+
+
+@pytest.mark.parametrize(("stage", "seed"), [("prepare", 100), ("evaluate", 101), ("export", 102), ("report", 103)])
+def test_after_kill_9_of_dvc_its_stage_ends_and_dvc_repro_goes_on_at_once(project, stage, seed):
+    """At once: what the dead `dvc repro` left may still be ending."""
+    before, script = stable(project), COMMANDS[stage][0]
+    outdate(project, stage)
+    dvc = project.start("dvc", "repro", "--force", "--single-item", stage)
+    running = _await(project, script)
+    time.sleep(random.Random(seed).uniform(0.5, 3))
+    dvc.kill()
+    said = project.run("dvc", "repro")
+    gone = psutil.wait_procs([running], timeout=5)[0]
+    assert gone == [running], "the stage must end with its dvc"
+    assert "Traceback" not in said
+    assert stable(project) == before
+    assert leftovers(project) == []
+    dvc.communicate()
+
+
+def _await(project, script: str) -> psutil.Process:
+    """The process that runs a stage of the project."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cwd", "cmdline"]):
+            command = process.info["cmdline"] or []
+            if process.info["cwd"] == str(project.root) and script in command and "python" in Path(command[0]).name:
+                return process
+        time.sleep(0.05)
+    raise AssertionError(f"{script} must start")
+
+
+@pytest.fixture
+def on_a_small_disk(project, tmp_path):
+    """The project on a disk of its own: (project, fill, free)."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can mount a disk")
+    shutil.copytree(project.root, disk / "project", ignore=shutil.ignore_patterns(".git", "cache"))
+    copy = Project.__new__(Project)
+    copy.root = disk / "project"
+    filler = disk / "filler"
+    yield copy, lambda: _fill(filler), filler.unlink
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        room = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
+        file.write(bytes(room - (8 << 10)))  # a folder and a small file still fit
+
+
+def test_a_full_disk_ends_each_stage_in_one_line_and_with_room_it_goes_on(on_a_small_disk):
+    project, fill, free = on_a_small_disk
+    before, names = stable(project), set(project.outputs())
+    for stage, command in COMMANDS.items():
+        outdate(project, stage)
+        fill()
+        done = subprocess.run(
+            [sys.executable, *command], cwd=project.root, env=project.environment, text=True, capture_output=True
+        )
+        free()
+        if stage != "scan":  # which may fit
+            assert done.returncode == 1, (stage, done.stdout, done.stderr)
+            assert done.stderr.startswith("error: "), (stage, done.stderr)
+            assert len(done.stderr.splitlines()) == 1, (stage, done.stderr)
+        present = stable(project)
+        assert {name: content for name, content in present.items() if before[name] != content} == {}, stage
+        subprocess.run([sys.executable, *command], cwd=project.root, env=project.environment, check=True)
+    assert stable(project) == before
+    assert set(project.outputs()) == names
+    assert leftovers(project) == []

@@ -101,6 +101,11 @@ def test_no_code_reads_the_time_of_day_which_may_jump():
     assert [str(path) for path in files if reads.search(path.read_text(encoding="utf-8"))] == []
 
 
+def test_text_is_read_as_utf_8_whatever_the_locale_is():
+    files = [*modules(), *(ROOT / "pipeline").glob("*.py")]
+    assert [str(path) for path in files if "read_text()" in path.read_text(encoding="utf-8")] == []
+
+
 def test_dvc_yaml_reads_in_one_screen():
     lines = (ROOT / "dvc.yaml").read_text().splitlines()
     assert len(lines) <= 110

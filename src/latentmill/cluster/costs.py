@@ -128,7 +128,7 @@ def _largest_pack(same: int, workers: int, config: SweepConfig) -> int:
 def _machine(config: SweepConfig) -> str:
     """What the pace depends on, beside the trial."""
     processors = Path("/proc/cpuinfo")
-    lines = processors.read_text().splitlines() if processors.exists() else [platform.processor()]
+    lines = processors.read_text("utf-8", "replace").splitlines() if processors.exists() else [platform.processor()]
     name = next((line for line in lines if line.startswith("model name")), lines[0])
     gpus = torch.cuda.device_count() if config.gpus_per_trial else 0
     settings = config.gpus_per_trial, config.workers, config.pack

@@ -136,7 +136,7 @@ class PlanOrder(FIFOScheduler):
         self.search = search
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        error = Path(trial.error_file).read_text() if trial.error_file else ""
+        error = Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
         if "node running low on memory" in error:  # Tune keeps only the text
             self.search.starved.add(trial.trial_id)
 

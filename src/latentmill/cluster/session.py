@@ -32,7 +32,7 @@ def session_folder() -> Iterator[str]:
 
 def _place() -> Path:
     wanted = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    for place in map(Path, (wanted, *OTHERS)):
+    for place in (Path(wanted).absolute(), *map(Path, OTHERS)):
         if len(os.fsencode(place)) <= LONGEST and os.access(place, os.W_OK | os.X_OK):
             return place
     rule = f"TMPDIR must be a folder that can be written, with a path of at most {LONGEST} bytes for the sockets of Ray"

@@ -46,6 +46,6 @@ def _milliseconds(opened: runtime.OnnxGraph, graph: Graph, batch: int) -> float:
 def _processor() -> str:
     """Its model name on Linux, else what Python knows of it."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text("utf-8", "replace").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -64,9 +64,6 @@ def test_a_user_without_a_name_and_a_home_where_TMPDIR_is_as_long_as_those_of_sl
     long.mkdir(parents=True)
     for path in (tmp_path, *tmp_path.rglob("*")):
         os.chown(path, 54321, 54321)
-    for path in tmp_path.parents:
-        if path.stat().st_uid == os.getuid() and path != Path("/tmp") and path.parent != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
     project.prefix, project.changed = as_user(54321), project.changed | {"TMPDIR": str(long)}
     project.require_a_report()
 
@@ -118,8 +115,6 @@ def test_two_users_train_on_one_machine_at_a_time(prepared, tmp_path, undisturbe
         for path in (root, *root.rglob("*")):
             os.chown(path, number, number)
         sites.append(site)
-    for path in tmp_path.parents[:2]:
-        path.chmod(path.stat().st_mode | 0o055)
     running = [site.start() for site in sites]
     for process in running:
         said = process.communicate(timeout=240)[0]

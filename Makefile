@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# DVC asks for the user's name, which a number that a container runs as may not have.
+export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -u))
 
 CLUSTER := $(VENV)/cluster
 ORT := $(VENV)/onnxruntime

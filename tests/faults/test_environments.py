@@ -59,7 +59,7 @@ def test_a_path_with_spaces_and_umlauts_and_a_locale_that_has_only_ascii(tmp_pat
 
 
 def test_a_user_without_a_name_and_a_home_where_TMPDIR_is_as_long_as_those_of_slurm(tmp_path):
-    project = Elsewhere(tmp_path / "project", HOME="/nonexistent", USER="", LOGNAME="")
+    project = Elsewhere(tmp_path / "project", HOME="/nonexistent", USER="", LOGNAME="54321")  # as the Makefile sets it
     long = tmp_path / "scratch/slurm/job.1234567.someone/tmp.t0016"
     long.mkdir(parents=True)
     for path in (tmp_path, *tmp_path.rglob("*")):

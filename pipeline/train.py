@@ -7,7 +7,7 @@ from latentmill.cluster.display import Display
 from latentmill.cluster.lifetime import exclusive, graceful_shutdown
 from latentmill.cluster.sweep import prepared_images, run
 from latentmill.config import Params, load_params
-from latentmill.data.dataset import read_manifest, read_split
+from latentmill.data.dataset import TRAINING, intact_digest, read_split
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import stage_process, steady
@@ -43,12 +43,13 @@ def main() -> None:
 
 def sweep(params: Params, store: TrialStore) -> Plan:
     """Train the missing trials; returns the plan with the results of all."""
+    with Heartbeat("reading the prepared data"):
+        digest = intact_digest(DATA, TRAINING)
     with Heartbeat("fitting the features that rank trials"):
         features = features_for(params, DATA, store.storage)
     with Heartbeat(
         "planning, and measuring the pace of trials for train.budget" if params.train.budget else "planning"
     ):
-        digest = read_manifest(DATA)["digest"]
         plan, forecast = plan_and_forecast(params, digest, prepared_images(DATA), store, features)
     print_line(plan.summary())
     if plan.missing:
@@ -85,7 +86,7 @@ def write(plan: Plan) -> None:
 def write_winner(folder: Path, found: list[Ranked], plan: Plan) -> None:
     winner = found[0].best.planned
     folder.mkdir(parents=True)
-    plan.store.fetch(winner.fingerprint, folder)
+    plan.store.fetch(plan.records[winner.fingerprint], folder)
     for each in plan.untrained_priors(winner) if winner.prior is None else []:
         save_untrained_prior(folder, str(each.prior), identity(each.trial, each.fingerprint, plan.data_digest))
     print_line(f"models/{where(winner.study)}: {winner.label}, {result(found[0])}")

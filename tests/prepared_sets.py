@@ -1,6 +1,5 @@
 """Prepared data sets made by hand, for tests that need one and none of the stages before."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,21 @@ def write(
         for name, each in images.items()
     }
     for name, each in (labels or {}).items():
-        dataset.write_labels(folder / f"{name}_labels.npy", np.asarray(each, np.int64))
+        digests[f"{name}_labels"] = dataset.write_labels(folder / f"{name}_labels.npy", np.asarray(each, np.int64))
     known = sorted({int(label) for each in (labels or {}).values() for label in each})
+    classes = [str(label) for label in known] if labels else None
     content = {
         "source": "digits",
         "description": "small digits",
         "shape": list(images["train"].shape[1:]),
         "counts": {name: len(each) for name, each in images.items()},
-        "classes": [str(label) for label in known] if labels else None,
+        "classes": classes,
         "class_counts": {},
         "duplicates_dropped": dict.fromkeys(images, 0),
         "too_small_for": [],
         "notes": [],
         "digests": digests,
-        "digest": hashlib.sha256("".join(digests.values()).encode()).hexdigest(),
+        "digest": dataset.combined_digest(digests, classes),
     }
     write_json(folder / dataset.MANIFEST, content | manifest)
     return content | manifest

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from records import keep
 from sites import Site
 
 from latentmill.cli import MEASURING, main
@@ -56,7 +57,7 @@ def look(site, monkeypatch, capsys):
 def test_plan_says_what_is_done(site, look):
     first = look()[0].split()[0]
     (site.store / first).mkdir(parents=True)
-    TrialStore(site.store).save_result(first, {"fingerprint": first, "status": "diverged", "error": "nan"})
+    keep(TrialStore(site.store), first, "diverged")
     lines = look()
     assert lines[0].split() == [first, "diverged", "naive_bayes"]
     assert lines[-2] == "3 trials: 1 already trained, 2 to train"

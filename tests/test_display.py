@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
+from records import keep
 from rich.console import Console
 
 from latentmill import heartbeat
@@ -50,8 +51,7 @@ def shown(tmp_path, monkeypatch):
 
 
 def end(display, plan, planned, **record):
-    found = {"status": "finished", "criterion": 30.0, "seconds": 2.0, "fingerprint": planned.fingerprint} | record
-    plan.store.save_result(planned.fingerprint, found)
+    keep(plan.store, planned.fingerprint, **{"criterion": 30.0, "history": [], "best_epoch": 0} | record)
     display.ended(planned, plan.ended(planned.fingerprint))
 
 
@@ -156,9 +156,7 @@ def test_of_a_large_pack_some_are_shown_and_the_others_counted(shown):
 def test_the_best_of_earlier_sweeps_is_shown(shown):
     _, plan, _, _ = shown(terminal=True)
     planned = plan.pop_pack()[0]
-    plan.store.save_result(
-        planned.fingerprint, {"fingerprint": planned.fingerprint, "status": "finished", "criterion": 77.0}
-    )
+    keep(plan.store, planned.fingerprint, criterion=77.0)
     display, *_ = shown(terminal=True)
     page = io.StringIO()
     Console(file=page, width=80).print(display.table())

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import CASES
+from records import keep, record
 
 from latentmill import registry
 from latentmill.cluster import worker
@@ -159,11 +160,11 @@ def test_a_record_in_another_trials_place_counts_as_none(tmp_path):
     notes = []
     store = TrialStore(tmp_path, notes.append)
     for name in ("1" * 16, "2" * 16):
-        store.save_result(name, {"fingerprint": name, "status": "finished", "criterion": 1.0}, name.encode())
+        keep(store, name)
     (tmp_path / ("1" * 16)).rename(tmp_path / "kept")
     (tmp_path / ("2" * 16)).rename(tmp_path / ("1" * 16))
     assert store.find("1" * 16) is None
     assert "must be the record of that trial, but is that of 2222222222222222" in notes[0]
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="must be the record of that trial"):
-        store.fetch("1" * 16, tmp_path / "out")
+        store.fetch(record("1" * 16), tmp_path / "out")

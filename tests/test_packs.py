@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CASES, CLASSES, build, mean_distance
+from records import keep
 from safetensors.numpy import load_file
 from test_sweep import Listener, swept
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -822,14 +823,14 @@ def test_members_that_end_before_others_are_told_of_while_those_go_on(tmp_path):
     search = PlanSearch(plan, listener, PackSizes(5, 1, [], lambda trial, count: 1))
     first, lost, last, *others = (each["fingerprint"] for each in search.suggest("a")["trials"])
     for fingerprint in (first, *others):
-        plan.store.save_result(fingerprint, {"fingerprint": fingerprint, "status": "pruned"})
+        keep(plan.store, fingerprint, "pruned")
     known = plan.missing
     search.on_trial_result("a", {"trials": [{"fingerprint": each, "ended": True} for each in (first, lost, *others)]})
     assert listener.ends == [(each, "pruned") for each in (first, *others)]
     assert plan.missing == known - 3
     search.on_trial_result("a", {"trials": [{"fingerprint": lost, "epoch": 1}]})
     assert listener.reports == [(lost, 1)], "what could not be kept may be trained again there"
-    plan.store.save_result(lost, {"fingerprint": lost, "status": "finished", "criterion": 1.0})
+    keep(plan.store, lost)
     search.starved.add("a")
     search.on_trial_complete("a", error=True)
     assert listener.ends[-1] == (lost, "finished")

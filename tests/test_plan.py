@@ -5,6 +5,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from records import keep
 
 from latentmill.cluster.search import optuna_rounds
 from latentmill.config import Params
@@ -172,9 +173,7 @@ def test_codes_are_not_augmented(plan):
 
 def settle(plan, fingerprint, criterion=1.0, **record):
     """As a worker would: leave a record, then end."""
-    plan.store.save_result(
-        fingerprint, {"status": "finished", "criterion": criterion, "fingerprint": fingerprint} | record
-    )
+    keep(plan.store, fingerprint, **{"criterion": criterion} | record)
     return plan.ended(fingerprint)
 
 
@@ -356,13 +355,10 @@ def test_every_seed_of_a_configuration_counts_for_the_search(plan):
 
 def finish(plan, planned, criterion=1.0, weights=b"w"):
     """As a worker would, with weights, and for a prior the digest of its parent's."""
-    record, parent = (
-        {"fingerprint": planned.fingerprint, "status": "finished", "criterion": criterion},
-        planned.trial.parent,
-    )
+    parent, more = planned.trial.parent, {}
     if parent:
-        record |= {"parent_weights_sha256": plan.records[parent]["weights_sha256"]}
-    plan.store.save_result(planned.fingerprint, record, weights)
+        more = {"parent_weights_sha256": plan.records[parent]["weights_sha256"]}
+    keep(plan.store, planned.fingerprint, weights=weights, criterion=criterion, **more)
     return plan.ended(planned.fingerprint)
 
 
@@ -481,9 +477,7 @@ def test_time_is_reserved_for_priors_and_the_search_ends_before(plan):
     finish(made, first, 5.0)
     made.end_search()
     assert not made.waiting, "the third is given up"
-    made.store.save_result(
-        second.fingerprint, {"fingerprint": second.fingerprint, "status": "unfinished", "error": "out of time"}
-    )
+    keep(made.store, second.fingerprint, "unfinished", error="out of time")
     made.ended(second.fingerprint)
     (flow,) = made.pop_pack()
     assert (flow.prior, flow.trial.parent) == ("flow", first.fingerprint)

@@ -15,15 +15,16 @@ class Plan:
     """What the stage train looks at of a plan whose trials have ended."""
 
     def __init__(self, *given):
-        self.planned = [each.planned for each in given]
+        self.tried, self.planned = given, [each.planned for each in given]
         self.records = {each.planned.fingerprint: each.record for each in given}
         self.store, self.data_digest = self, "a" * 64
 
     def untrained_priors(self, winner):
         return []
 
-    def fetch(self, fingerprint, folder):
-        (folder / "trial.json").write_text(fingerprint)
+    def fetch(self, record, folder):
+        (found,) = (each.planned.fingerprint for each in self.tried if each.record is record)
+        (folder / "trial.json").write_text(found)
 
 
 def test_winners_stand_in_their_folders_and_their_priors_below_them(stage, tmp_path, capfd):

@@ -203,11 +203,12 @@ def test_a_damaged_trial_counts_as_none(run, notes, name, damage):
 
 def test_a_damaged_winner_is_not_brought_home(run, tmp_path):
     folder = run(vae(epochs=1))
+    store = TrialStore(folder.parent)
+    record = store.find(folder.name)
     (folder / "model.safetensors").write_bytes(b"")
     (tmp_path / "home").mkdir()
-    store = TrialStore(folder.parent)
     with pytest.raises(InputError, match="run again to redo the trial"):
-        store.fetch(folder.name, tmp_path / "home")
+        store.fetch(record, tmp_path / "home")
     assert store.find(folder.name) is None
     assert list((tmp_path / "home").iterdir()) == []
 

@@ -137,7 +137,7 @@ def _plan(chosen: argparse.Namespace) -> None:
     from latentmill.cluster.costs import plan_and_forecast
     from latentmill.cluster.sweep import prepared_images
     from latentmill.config import load_params
-    from latentmill.data.dataset import read_manifest, read_split
+    from latentmill.data.dataset import TRAINING, intact_digest, read_split
     from latentmill.heartbeat import Heartbeat
     from latentmill.trials.auto import with_values_for
     from latentmill.trials.ranking import features_for
@@ -146,9 +146,9 @@ def _plan(chosen: argparse.Namespace) -> None:
     data, notes = Path("data/prepared"), list[str]()
     params = with_values_for(read_split(data, "train"), load_params(), notes.append)
     store = TrialStore(params.train.storage, note=print)
+    digest = intact_digest(data, TRAINING)
     features = features_for(params, data, store.storage)
     with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
-        digest = read_manifest(data)["digest"]
         plan, forecast = plan_and_forecast(params, digest, prepared_images(data), store, features, measure=True)
     for fingerprint, status, label in plan.rows():
         print(f"{fingerprint}  {status:<13}  {label}")

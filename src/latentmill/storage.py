@@ -1,5 +1,9 @@
 """A folder by path or URL, with atomic writes where possible; any file system of pyarrow or fsspec."""
 
+import errno
+import os
+import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +38,27 @@ class Storage:
         path, mark, query = self.url.partition("?")
         return f"{path}/{name}{mark}{query}"
 
-    def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError where there is no such file, and another OSError where it can't be read."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The content of a file of at most so many bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            OSError: it can't be read, has more bytes, or is no file.
+        """
         if self.is_local:
-            return Path(self.url, name).read_bytes()
+            return _read_file(Path(self.url, name), most)
         system, root = _file_system(self.url)
         with system.open_input_stream(f"{root}/{name}") as stream:
-            return stream.read()
+            return _limited(stream, most)
 
     def write(self, name: str, content: bytes) -> None:
-        """Raises OSError where it can't be written; the previous content is then kept."""
+        """What lies in the way, such as a folder of that name, is removed.
+
+        Raises OSError where it can't be written; the previous content is then kept.
+        """
         if self.is_local:
             path = Path(self.url, name)
+            self.clear(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, content)
             return
@@ -69,9 +82,9 @@ class Storage:
         return sorted(name for name in found if not name.startswith("."))
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it exists."""
+        """Remove a file, or what is in its place, if it exists."""
         if self.is_local:
-            Path(self.url, name).unlink(missing_ok=True)
+            _remove(Path(self.url, name))
             return
         from pyarrow.fs import FileType
 
@@ -79,11 +92,50 @@ class Storage:
         if system.get_file_info(f"{root}/{name}").type != FileType.NotFound:
             system.delete_file(f"{root}/{name}")
 
+    def clear(self, name: str) -> None:
+        """Remove from a local disk what prevents writing a file: a folder in its place, or no folder where one must be.
+
+        Links to folders are left as they are.
+        """
+        path, root = Path(self.url, name), Path(self.url)
+        for parent in path.relative_to(root).parents[-2::-1]:  # from the outermost
+            if not (root / parent).is_dir():
+                _remove(root / parent)
+        if path.is_dir() and not path.is_symlink():
+            _remove(path)
+
     def delete_leftovers(self, folder: str) -> None:
         """Remove the leftovers of killed processes; no process may be writing there."""
         if self.is_local:
             for path in Path(self.url, folder).glob(".*.partial"):
-                path.unlink(missing_ok=True)
+                _remove(path)
+
+
+def _read_file(path: Path, most: int | None) -> bytes:
+    """Opening a FIFO would wait for its writer, so it is opened without waiting; and a device may have no end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it must be a file, but is none", str(path))
+    with os.fdopen(descriptor, "rb") as file:
+        return _limited(file, most)
+
+
+def _limited(stream: Any, most: int | None) -> bytes:
+    if most is None:
+        return bytes(stream.read())
+    content = bytes(stream.read(most + 1))
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it must have at most {most} bytes, but has more")
+    return content
+
+
+def _remove(path: Path) -> None:
+    """A file, a link or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def _file_system(url: str) -> tuple[Any, str]:

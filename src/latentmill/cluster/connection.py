@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,11 +17,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from latentmill.cluster import has_token
 from latentmill.cluster.session import session_folder
+from latentmill.cluster.upload import copy_package, package_files
 from latentmill.errors import InputError
 from latentmill.runtime.cores import cores
 from latentmill.storage import Storage
-
-PACKAGE = Path(__file__).parents[1]
 
 
 def is_private() -> bool:
@@ -39,7 +39,10 @@ def cluster(workers: int | None, for_tasks: bool = True) -> Iterator[None]:
             disk for what processes share is full.
     """
     with ExitStack() as stack:
-        settings = _private(workers, for_tasks, stack.enter_context(session_folder())) if is_private() else _shared()
+        if is_private():
+            settings = _private(workers, for_tasks, stack.enter_context(session_folder()))
+        else:
+            settings = _shared(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         stack.enter_context(_connected(settings))
         try:
             yield
@@ -76,9 +79,10 @@ def _private(workers: int | None, for_tasks: bool, folder: str) -> dict[str, Any
     return place | {"num_cpus": workers or cores(), "_system_config": system}
 
 
-def _shared() -> dict[str, Any]:
+def _shared(folder: Path) -> dict[str, Any]:
+    """`folder` is empty, for the code that is sent."""
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # which has the code already
-    return {} if is_job else {"runtime_env": {"py_modules": [str(PACKAGE)]}}
+    return {} if is_job else {"runtime_env": {"py_modules": [str(copy_package(package_files(), folder))]}}
 
 
 def _require_open_port(address: str) -> None:

@@ -1,6 +1,7 @@
 """The plan of a sweep with its forecast; what trials cost is measured once, on the workers that will train them."""
 
 import json
+import os
 import platform
 from dataclasses import dataclass
 from math import ceil
@@ -11,7 +12,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from latentmill.cluster.connection import cluster, is_private
+from latentmill.cluster.connection import cluster
 from latentmill.cluster.pack_sizes import parallel
 from latentmill.cluster.process import use_one_core
 from latentmill.cluster.search import optuna_rounds
@@ -130,6 +131,7 @@ def _machine(config: SweepConfig) -> str:
     processors = Path("/proc/cpuinfo")
     lines = processors.read_text("utf-8", "replace").splitlines() if processors.exists() else [platform.processor()]
     name = next((line for line in lines if line.startswith("model name")), lines[0])
-    gpus = torch.cuda.device_count() if config.gpus_per_trial else 0
+    count = torch.cuda.device_count() if config.gpus_per_trial else 0
+    gpus = [torch.cuda.get_device_name(index) for index in range(count)]
     settings = config.gpus_per_trial, config.workers, config.pack
-    return json.dumps([name, cores(), gpus, is_private(), *settings])
+    return json.dumps([name, cores(), gpus, os.environ.get("RAY_ADDRESS"), *settings])

@@ -13,8 +13,8 @@ from rich.text import Text
 from latentmill.cluster.pace import Pace
 from latentmill.heartbeat import Heartbeat, TimeLeft, duration, mark_printed
 from latentmill.trials.plan import Plan
+from latentmill.trials.record import Record
 from latentmill.trials.study import Planned
-from latentmill.trials.trained_model import Record
 
 ROWS = 12  # running trials shown: a large pack would fill the terminal
 SECONDS_BETWEEN_LINES = 5.0  # in a log; trials that end in between are counted, failures are printed at once

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from latentmill.trials.record import Record
 from latentmill.trials.study import Planned
-from latentmill.trials.trained_model import Record
 
 
 @dataclass

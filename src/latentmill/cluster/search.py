@@ -14,9 +14,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from latentmill.cluster.pack_sizes import PackSizes
 from latentmill.trials.plan import Plan
+from latentmill.trials.record import Record
 from latentmill.trials.space import Point, Space
 from latentmill.trials.study import Planned, Scores
-from latentmill.trials.trained_model import Record
 
 ROUND = 8  # configurations of an adaptive search that are planned at a time
 CRITERION = "criterion"

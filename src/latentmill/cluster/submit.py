@@ -4,10 +4,8 @@ The job gets this code and params.yaml; the prepared data goes through the store
 """
 
 import asyncio
-import hashlib
 import logging
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -18,20 +16,14 @@ from types import FrameType
 from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
-from ruamel.yaml import YAML
 
-from latentmill.cluster.connection import PACKAGE
-from latentmill.cluster.job import data_folder
+from latentmill.cluster.job import DATA, data_folder
+from latentmill.cluster.upload import STAGE, Sent
 from latentmill.config import load_params
-from latentmill.data.dataset import read_manifest
+from latentmill.data.dataset import TRAINING, intact_digest
 from latentmill.errors import InputError
 from latentmill.storage import Storage
-from latentmill.trials.code import digest as code_digest
 
-NEEDED = ("pipeline",)  # folders of the project, beside params.yaml and the package
-# What training reads, labels if there are any; the last is written when the others are complete.
-DATA = ("train.npy", "val.npy", "train_labels.npy", "val_labels.npy", "manifest.json")
-LIMIT = 100 * 2**20  # bytes that a dashboard accepts; other ways allow 512 MiB
 MARK = "latentmill"  # the key of a job's metadata with the digest of its content
 
 
@@ -45,51 +37,40 @@ def submit(address: str, root: Path) -> None:
         InputError: the cluster does not answer or refuses access, or the job fails.
     """
     params = load_params(root / "params.yaml")
-    read_manifest(root / "data/prepared")  # fails early where the data is not prepared
+    digest = intact_digest(root / "data/prepared", TRAINING)  # fails early where the data is not prepared
     client = _client(address)
     storage = Storage(root / params.train.storage if "://" not in params.train.storage else params.train.storage)
-    digest = send_data(root / "data/prepared", storage)
+    send_data(root / "data/prepared", digest, storage)
     with tempfile.TemporaryDirectory() as folder:
-        copy_project(root, storage, Path(folder))
-        job = _running(client, _mark(Path(folder), digest)) or _start(client, Path(folder), digest)
+        sent = Sent.of(root, params, storage, Path(folder))
+        mark = sent.mark(digest)
+        job = _running(client, mark) or _start(client, sent, digest, mark)
     print(f"job {job} on {address}, trials in {storage}", flush=True)
     follow(client, job)
 
 
-def send_data(prepared: Path, storage: Storage) -> str:
-    """Put the prepared data into the store, unless it is there; returns its digest.
+def send_data(prepared: Path, digest: str, storage: Storage) -> None:
+    """Put the prepared data with this digest into the store, except files that are there as they should be.
 
     Raises:
-        InputError: the data is not prepared, or the store can't be written.
+        InputError: the store can't be written.
     """
-    digest: str = read_manifest(prepared)["digest"]
     folder = data_folder(digest)
     try:
-        is_complete = DATA[-1] in storage.names(folder)
-        for name in () if is_complete else DATA:
+        for name in DATA:
             if (prepared / name).exists():  # labels may be missing
-                storage.write(f"{folder}/{name}", (prepared / name).read_bytes())
+                _send(storage, f"{folder}/{name}", (prepared / name).read_bytes())
     except OSError as error:
         raise InputError(f"train.storage must be a place that can be written, but {storage}: {error}") from None
-    return digest
 
 
-def copy_project(root: Path, storage: Storage, folder: Path) -> None:
-    """Copy the files of the job's driver into `folder`, with an absolute `train.storage`.
-
-    Raises:
-        InputError: they are larger than Ray accepts.
-    """
-    for name in NEEDED:
-        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    yaml = YAML()
-    content = yaml.load(root / "params.yaml")
-    content["train"]["storage"] = storage.url
-    yaml.dump(content, folder / "params.yaml")
-    for parts, sent in ((f"{', '.join(NEEDED)} and params.yaml", folder), (str(PACKAGE), PACKAGE)):
-        size = sum(path.stat().st_size for path in sent.rglob("*") if path.is_file())
-        if size > LIMIT:
-            raise InputError(f"{parts} must have at most {LIMIT} bytes to be sent with a job, but have {size}")
+def _send(storage: Storage, name: str, content: bytes) -> None:
+    try:
+        is_there = storage.read(name, most=len(content)) == content
+    except OSError:
+        is_there = False
+    if not is_there:
+        storage.write(name, content)
 
 
 def follow(client: JobSubmissionClient, job: str) -> None:
@@ -131,26 +112,18 @@ def _client(address: str) -> JobSubmissionClient:
         raise InputError(f"{rule}: {_line(error)}") from None
 
 
-def _mark(folder: Path, digest: str) -> str:
-    """The digest of a job's content: its files, the package's code and the data."""
-    hashed = hashlib.sha256(f"{digest} {code_digest(PACKAGE.rglob('*.py'))}".encode())
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        hashed.update(path.read_bytes())
-    return hashed.hexdigest()
-
-
 def _running(client: JobSubmissionClient, mark: str) -> str | None:
     """The job with this digest that has not ended."""
     jobs = [job for job in client.list_jobs() if (job.metadata or {}).get(MARK) == mark]
     return next((job.submission_id for job in jobs if not job.status.is_terminal()), None)
 
 
-def _start(client: JobSubmissionClient, folder: Path, digest: str) -> str:
+def _start(client: JobSubmissionClient, sent: Sent, digest: str, mark: str) -> str:
     try:
         return client.submit_job(
-            entrypoint=f"python -m latentmill.cluster.job {digest} && python pipeline/train.py",
-            runtime_env={"working_dir": str(folder), "py_modules": [str(PACKAGE)]},
-            metadata={MARK: _mark(folder, digest)},
+            entrypoint=f"python -m latentmill.cluster.job {digest} && python {STAGE}",
+            runtime_env={"working_dir": str(sent.project), "py_modules": [str(sent.package)]},
+            metadata={MARK: mark},
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"the cluster must accept the job, but {_line(error)}") from None

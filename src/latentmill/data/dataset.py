@@ -1,10 +1,11 @@
 """The prepared data set: three splits on disk, as plain arrays with a manifest.
 
-The digest in the manifest names the content: equal digests, equal images in equal order.
+The digest in the manifest names the content: equal digests, equal images and labels in equal order.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from latentmill.errors import InputError
 Labels = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")  # in the order of precedence: an image stays in the first that has it
+TRAINING = ("train", "val")  # those that training reads
 MANIFEST, DROPPED, CONTACT_SHEET = "manifest.json", "dropped.csv", "contact_sheet.png"
 GROUPS = "train_groups.npy"
-BLOCK = 1_000  # images written at a time
+BLOCK = 1_000  # images written or read at a time
+AGAIN = "run `dvc repro -f prepare`"
 
 
 def write_images(
@@ -32,7 +35,7 @@ def write_images(
     """
     shape = (len(rows), channels, *images.shape[2:])
     written = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    state = hashlib.sha256(f"{written.dtype.str} {shape} ".encode())
+    state = _begun(written)
     for start in range(0, len(rows), BLOCK):
         block = np.ascontiguousarray(images[rows[start : start + BLOCK], :channels])
         written[start : start + BLOCK] = block
@@ -42,9 +45,10 @@ def write_images(
     return state.hexdigest()
 
 
-def write_labels(path: Path, labels: Labels) -> None:
-    """Write the labels of a split, indices into the classes of the manifest."""
+def write_labels(path: Path, labels: Labels) -> str:
+    """Write the labels of a split, indices into the classes of the manifest; the digest of its content."""
     np.save(path, labels, allow_pickle=False)
+    return _content_digest(labels)
 
 
 def write_groups(folder: Path, groups: Labels) -> None:
@@ -88,6 +92,46 @@ def read_groups(folder: Path) -> Labels | None:
     """
     _require(folder)
     return read_npy(folder / GROUPS) if (folder / GROUPS).exists() else None
+
+
+def combined_digest(digests: Mapping[str, str], classes: Sequence[str] | None) -> str:
+    """The digest of a data set with these files and so many classes; their names train nothing."""
+    count = "" if classes is None else f" {len(classes)}"
+    return hashlib.sha256(f"{''.join(digests.values())}{count}".encode()).hexdigest()
+
+
+def intact_digest(folder: Path, splits: Sequence[str] = SPLITS) -> str:
+    """The digest of a data set, once its images and labels have been read and have the digests of the manifest.
+
+    Raises:
+        InputError: `folder` does not hold a prepared data set, or one of these `splits` is not as it was written.
+    """
+    manifest, path = read_manifest(folder), folder / MANIFEST
+    digests = manifest.get("digests")
+    if not isinstance(digests, dict) or manifest.get("digest") != combined_digest(digests, manifest["classes"]):
+        raise InputError(f"{path} must have the digest of what it says, but has another: {AGAIN}")
+    for split in splits:
+        _require_intact(folder, split, digests)
+        if manifest["classes"] is not None:
+            _require_intact(folder, f"{split}_labels", digests)
+    return str(manifest["digest"])
+
+
+def _require_intact(folder: Path, name: str, digests: dict[str, str]) -> None:
+    path = folder / f"{name}.npy"
+    if _content_digest(read_npy(path)) != digests.get(name):
+        raise InputError(f"{path} must have the digest that {MANIFEST} names, but has another: {AGAIN}")
+
+
+def _content_digest(array: Array) -> str:
+    state = _begun(array)
+    for start in range(0, len(array) if array.ndim else 0, BLOCK):
+        state.update(array[start : start + BLOCK].tobytes())
+    return state.hexdigest()
+
+
+def _begun(array: Array) -> "hashlib._Hash":
+    return hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
 
 
 def _read(folder: Path, split: str, suffix: str) -> Array:

@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +14,7 @@ from latentmill.contract import Model
 from latentmill.errors import InputError
 from latentmill.training.schedule import epochs_allowed, steps_an_epoch
 
+HEADER = 2**28  # bytes, for the rows of a million epochs and the states of generators
 Row = dict[str, float]  # an epoch's mean terms, prefixed train_ and val_, in nats per image
 Moments = dict[str, dict[str, Tensor]]  # Adam's, by phase and parameter: exp_avg, exp_avg_sq and the step
 
@@ -77,8 +77,8 @@ class TrainingState:
         self.model.to("meta")
 
 
-def to_bytes(state: TrainingState) -> bytes:
-    """A safetensors file with history and counters in its header.
+def to_bytes(state: TrainingState, owner: str = "") -> bytes:
+    """A safetensors file with history, counters and the name of its owner in its header.
 
     Its tensors are the weights, moments, averages, the generators' states, and the best weights if they are others.
     """
@@ -91,29 +91,56 @@ def to_bytes(state: TrainingState) -> bytes:
     tensors |= {"generator/order": state.order.get_state(), "generator/noise": state.noise.get_state()}
     numbers = {"history": state.history, "best_epoch": state.best_epoch, "seconds": state.seconds}
     copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return save(copies, {"numbers": json.dumps(numbers, allow_nan=False)})
+    return save(copies, {"numbers": json.dumps(numbers, allow_nan=False), "owner": owner})
 
 
-def from_bytes(content: bytes, state: TrainingState) -> None:
-    """Restore the state that `to_bytes` wrote into a fresh `state` of the same trial.
+def most_bytes(state: TrainingState) -> int:
+    """More than its checkpoint can have: weights, two moments, averages, the best weights, and a header."""
+    weights = sum(each.nbytes for each in state.model.state_dict().values())
+    return 5 * weights + HEADER
+
+
+def from_bytes(content: bytes, state: TrainingState, owner: str = "") -> None:
+    """Restore the state that `to_bytes` wrote for this owner into a fresh `state`, which an error leaves as it was.
 
     Raises:
-        InputError: the bytes are no checkpoint, or that of another model.
+        InputError: the bytes are no checkpoint, or that of another trial.
     """
+    before = state.noise.get_state(), state.order.get_state()
     try:
-        tensors = load(content)
-        length = int.from_bytes(content[:8], "little")
-        numbers: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["numbers"])
-        state.noise.set_state(tensors["generator/noise"])  # first: it fails where it is of another kind of device
+        tensors, numbers = load(content), _numbers(content, owner)
+        weights, moments = _with_prefix("model/", tensors), _moments(_with_prefix("moments/", tensors))
+        _require_same_shapes(weights, state.model)
+        state.noise.set_state(tensors["generator/noise"])  # fails where it is of another kind of device
         state.order.set_state(tensors["generator/order"])
-        state.model.load_state_dict(_with_prefix("model/", tensors))
-        state.moments = _moments(_with_prefix("moments/", tensors))
-        state.averages = _with_prefix("average/", tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        state.noise.set_state(before[0])
+        state.order.set_state(before[1])
         raise InputError(f"a checkpoint must hold the state of its trial, but {error!r}") from None
-    for name, value in numbers.items():
-        setattr(state, name, value)
-    state.best_weights = _with_prefix("best/", tensors) or _with_prefix("model/", tensors) | state.averages
+    state.model.load_state_dict(weights)
+    state.moments, state.averages = moments, _with_prefix("average/", tensors)
+    state.history, state.best_epoch, state.seconds = numbers
+    state.best_weights = _with_prefix("best/", tensors) or weights | state.averages
+
+
+def _numbers(content: bytes, owner: str) -> tuple[list[Row], int, float]:
+    """History, best epoch and seconds; raises an error of any kind where they are not these."""
+    length = int.from_bytes(content[:8], "little")
+    said = json.loads(content[8 : 8 + length])["__metadata__"]
+    if said["owner"] != owner:
+        raise ValueError(f"it is of {said['owner']}, not of {owner}")
+    numbers = json.loads(said["numbers"])
+    history = [{str(term): float(value) for term, value in row.items()} for row in numbers["history"]]
+    best = int(numbers["best_epoch"])
+    if not (0 <= best <= len(history) and all({"train_loss", "val_loss"} <= row.keys() for row in history)):
+        raise ValueError("it has not a row with the losses of each epoch")
+    return history, best, float(numbers["seconds"])
+
+
+def _require_same_shapes(weights: dict[str, Tensor], model: Model) -> None:
+    own = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in weights.items()} != own:
+        raise ValueError("its weights have other names or shapes")
 
 
 def _moments(tensors: dict[str, Tensor]) -> Moments:

@@ -29,12 +29,14 @@ from latentmill.training.trainer import Trainer
 from latentmill.trials.pack_size import SLOW_STEP, best_size, copies
 from latentmill.trials.packs import FAULTS
 from latentmill.trials.ranking import PinnedFeatures
+from latentmill.trials.record import parse_record, record_bytes
 from latentmill.trials.running import code_draws
-from latentmill.trials.trained_model import parse_record, record_bytes, weights_bytes
-from latentmill.trials.trial import Trial, code_digest
+from latentmill.trials.trained_model import weights_bytes
+from latentmill.trials.trial import Trial, code_digest, libraries
 
 SAMPLE, FEW = 512, 256  # images to measure on: closed forms, steps; more where a batch is larger
 SECONDS = 1.0  # to time steps
+MOST = 2**16  # bytes of a stored cost
 Numbers = tuple[float, float, float, int, int]  # the first fields of a `Cost`
 MOST_CODES = 10_000  # to which a closed form is fitted that learns codes: a mixture takes no more
 
@@ -76,7 +78,7 @@ class Sample:
 
 def key(trial: Trial, parent: Trial | None, data_digest: str, machine: str) -> str:
     """Equal for trials of the same cost: those that differ by real numbers, length and seed. 16 hexadecimal digits."""
-    content = [data_digest, machine]
+    content = [data_digest, machine, json.dumps(libraries())]
     for each in (trial, parent):
         if each:
             fixed = {name: value for name, value in each.config.items() if not isinstance(value, float)}
@@ -86,16 +88,21 @@ def key(trial: Trial, parent: Trial | None, data_digest: str, machine: str) -> s
 
 
 def load(name: str, storage: Storage) -> Cost | None:
-    """The cost under a key; None where it was not measured, or is damaged."""
+    """The cost under a key; None where it was not measured, or is damaged or that of another key."""
     try:
-        found = parse_record(storage.read(f".costs/{name}.json"), name)
-        return Cost(**{each.name: found[each.name] for each in fields(Cost)})
-    except (FileNotFoundError, InputError, KeyError):
+        found = parse_record(storage.read(f".costs/{name}.json", MOST), name)
+        cost = Cost(**{each.name: found[each.name] for each in fields(Cost)})
+        return cost if found["key"] == name and _is_possible(cost) else None
+    except (OSError, InputError, KeyError):
         return None
 
 
+def _is_possible(cost: Cost) -> bool:
+    return all(type(each) in (int, float) and each >= 0 for each in asdict(cost).values()) and cost.workers >= 1
+
+
 def save(name: str, cost: Cost, storage: Storage) -> None:
-    storage.write(f".costs/{name}.json", record_bytes(asdict(cost)))
+    storage.write(f".costs/{name}.json", record_bytes(asdict(cost) | {"key": name}))
 
 
 def measured(

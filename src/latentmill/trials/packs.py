@@ -8,6 +8,7 @@ from latentmill.training.endings import EndedError
 from latentmill.training.loop import begin, fitted, optimise
 from latentmill.training.member import Member
 from latentmill.training.ranks import Ranks, SingleRank
+from latentmill.trials.record import Record
 from latentmill.trials.running import (
     Context,
     StoredCheckpoints,
@@ -15,11 +16,12 @@ from latentmill.trials.running import (
     finished_record,
     new_record,
     one_line,
+    parent_weights,
     run,
     save_result,
 )
 from latentmill.trials.store import SETTLED
-from latentmill.trials.trained_model import Record, weights_bytes
+from latentmill.trials.trained_model import weights_bytes
 from latentmill.trials.trial import Trial
 
 # What torch and the code of a model raise where trials can't be packed; each may still be trained alone.
@@ -54,11 +56,12 @@ def run_pack(trials: Sequence[Trial], context: Context, watches: Sequence[Watch]
 
 
 def _train(trials: Sequence[Trial], context: Context, watches: Sequence[Watch]) -> None:
-    store, setup = context.store, context.setup(trials[0])
-    records = [new_record(trial, context) for trial in trials]
+    store, parent = context.store, context.parent(trials[0])  # which the others share
+    setup = context.setup(trials[0], parent=parent)
+    records = [new_record(trial, context) | parent_weights(parent) for trial in trials]
     members, throttle = [], CheckpointThrottle()
     for trial, record, watch in zip(trials, records, watches, strict=True):
-        checkpoints = StoredCheckpoints(store, record["fingerprint"], watch, SingleRank(), throttle)
+        checkpoints = StoredCheckpoints(store, record, watch, SingleRank(), throttle)
         model, config = trial.build_model(setup.examples, context.classes), trial.training_config
         members.append(begin(model, setup, config, trial.seed, checkpoints))
     for member in optimise(members, setup):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from latentmill.config import Params
 from latentmill.trials.ladder import Ladder
+from latentmill.trials.record import Record
 from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.store import SETTLED, TrialStore
 from latentmill.trials.study import Allowance, Planned, Study, Suggest
-from latentmill.trials.trained_model import Record
 from latentmill.trials.trial import identity
 
 RESERVED = 0.2  # of `max_seconds`, for priors

@@ -4,7 +4,7 @@ For models without a criterion, and where `rank_by` is `distance`. The features 
 their digest is part of the trials' fingerprints.
 """
 
-import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
@@ -30,8 +29,11 @@ from latentmill.registry import build, find
 from latentmill.storage import Storage
 from latentmill.threads import one_thread
 from latentmill.trials import code
+from latentmill.trials.record import digest
+from latentmill.trials.trial import libraries
 
 SEED = 0  # of the features, and of samples and labels: the same at every validation
+MOST, DIGEST_BYTES = 2**28, 32  # bytes of stored features, and of the digest at their end
 COMPARED = 2_000  # samples and validation images, at most
 
 
@@ -44,7 +46,7 @@ class PinnedFeatures:
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()[:16]
+        return digest(self.content)[:16]
 
     @cached_property
     def body(self) -> nn.Module:
@@ -98,18 +100,35 @@ def features_for(params: Params, data: Path, storage: Storage) -> PinnedFeatures
 
 def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> PinnedFeatures:
     """The stored features of this data and code; if there are none, they are fitted to `train` (N, C, H, W)."""
-    files = code.imported_files(code.SOURCE / "latentmill" / "features" / "self_supervised.py")
-    where = f".features/{hashlib.sha256(f'{data_digest} {code.digest(files)}'.encode()).hexdigest()[:16]}.safetensors"
     shape = (train.shape[1], train.shape[2], train.shape[3])
+    made_from = _made_from(data_digest)
+    where = f".features/{made_from[:16]}.safetensors"
     try:
-        found = PinnedFeatures(storage.read(where), shape)
-        found.body  # noqa: B018  # raises where it is damaged
-    except (FileNotFoundError, SafetensorError, RuntimeError):
+        return PinnedFeatures(_intact(storage.read(where, MOST), made_from), shape)
+    except (OSError, InputError):  # it is not there, or damaged
         with one_thread():  # which the result depends on; several would wait for one another beside other work
             weights = SelfSupervisedFeatures.fit(train, SEED).body.state_dict()
-        found = PinnedFeatures(save({name: each.contiguous() for name, each in weights.items()}), shape)
-        storage.write(where, found.content)
-    return found
+        content = save({name: each.contiguous() for name, each in weights.items()}, {"made_from": made_from})
+        storage.write(where, content + bytes.fromhex(digest(content)))
+        return PinnedFeatures(content, shape)
+
+
+def _made_from(data_digest: str) -> str:
+    """The digest of the data, code and libraries that features are made from."""
+    files = code.imported_files(code.SOURCE / "latentmill" / "features" / "self_supervised.py")
+    return digest(json.dumps([data_digest, code.digest(files), libraries()]).encode())
+
+
+def _intact(stored: bytes, made_from: str) -> bytes:
+    """The features, without the digest at the end of their file.
+
+    Raises:
+        InputError: they have another digest, or are made from something else.
+    """
+    content, own = stored[:-DIGEST_BYTES], stored[-DIGEST_BYTES:]
+    if digest(content) != own.hex() or f'"made_from":"{made_from}"'.encode() not in content:
+        raise InputError("features must be as they were stored for this data, code and libraries, but are not")
+    return content
 
 
 @torch.no_grad()

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentmill.errors import InputError
+from latentmill.trials.record import Record
 from latentmill.trials.study import Planned
-from latentmill.trials.trained_model import Failure, Record
+from latentmill.trials.trained_model import Failure
 
 SUMMARY = ["status", "winner", "criterion", "mean", "standard_error", "best_epoch", "epochs"]
 SUMMARY += ["train_loss", "val_loss", "seconds", "error"]

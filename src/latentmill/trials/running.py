@@ -17,8 +17,9 @@ from latentmill.training.member import Checkpoints
 from latentmill.training.ranks import Ranks, SingleRank
 from latentmill.training.state import TrainingState
 from latentmill.trials.ranking import PinnedFeatures
+from latentmill.trials.record import Record
 from latentmill.trials.store import TrialStore
-from latentmill.trials.trained_model import Record, weights_bytes
+from latentmill.trials.trained_model import TrainedModel, weights_bytes
 from latentmill.trials.trial import Trial, identity
 
 CODES, MOST_DRAWS = 50_000, 8  # to train a prior: codes in all, and draws of each image, at most
@@ -36,23 +37,31 @@ class Context:
     features: PinnedFeatures | None = None  # where trials are ranked by the distance of their samples
     compiled: bool = False  # whether steps are compiled
 
-    def setup(self, trial: Trial, ranks: Ranks | None = None) -> Setup:
-        """The examples of `trial`, and how it is ranked.
+    def parent(self, trial: Trial) -> TrainedModel | None:
+        """The model whose codes a prior learns; None for a model.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        return None if trial.parent is None else self.store.load(trial.parent)
+
+    def setup(self, trial: Trial, ranks: Ranks | None = None, parent: TrainedModel | None = None) -> Setup:
+        """The examples of `trial`, and how it is ranked; its `parent` is loaded unless given.
 
         Raises:
             InputError: its codes are not finite, or its parent is damaged.
         """
-        examples, val = (self.images, self.val) if trial.parent is None else self._codes(trial.parent, trial.seed)
+        parent = parent or self.parent(trial)
+        examples, val = self._codes(parent, trial.seed) if parent else (self.images, self.val)
         distance = self.features.distance(self.images, self.val) if trial.features and self.features else None
         return Setup(examples, val, distance, ranks or SingleRank(), self.compiled)
 
-    def _codes(self, parent: str, seed: int) -> tuple[Batches, Batches]:
+    def _codes(self, parent: TrainedModel, seed: int) -> tuple[Batches, Batches]:
         """Codes of the training and validation images, several draws of each where there are few images.
 
         The training images are augmented as in the training of the model, but not those for validation.
         """
-        trained = self.store.load(parent)
-        model, augment = trained.model.to(self.images.device), trained.augment
+        model, augment = parent.model.to(self.images.device), parent.augment
         assert isinstance(model, Encodes)
         generator = torch.Generator(self.images.device).manual_seed(seed)
         draws, held_out = (code_draws(type(model), each, len(self.images)) for each in (augment, ()))
@@ -92,19 +101,23 @@ class StoredCheckpoints(Checkpoints):
     def __init__(
         self,
         store: TrialStore,
-        fingerprint: str,
+        record: Record,
         watch: Watch,
         ranks: Ranks,
         throttle: Throttle = lambda epoch, save: save(),
     ) -> None:
-        self.store, self.fingerprint, self.watch, self.ranks, self.throttle = store, fingerprint, watch, ranks, throttle
+        """`record` is what is known of the trial before it is trained."""
+        self.store, self.watch, self.ranks, self.throttle = store, watch, ranks, throttle
+        self.fingerprint: str = record["fingerprint"]
+        # A prior's fingerprint names the trial of its parent, which may have been redone and have other weights.
+        self.owner = f"{self.fingerprint} {record.get('parent_weights_sha256', '')}".rstrip()
 
     def restore(self, state: TrainingState) -> None:
-        self.store.load_checkpoint(self.fingerprint, state)
+        self.store.load_checkpoint(self.fingerprint, state, self.owner)
 
     def after_epoch(self, state: TrainingState) -> None:
         if self.ranks.is_rank_zero:
-            save = partial(self.store.save_checkpoint, self.fingerprint, state)
+            save = partial(self.store.save_checkpoint, self.fingerprint, state, self.owner)
             if state.epoch in self.watch.rungs:  # a pruned trial may be resumed from its rung
                 save()
             else:
@@ -119,7 +132,9 @@ def run(trial: Trial, context: Context, watch: Watch = UNWATCHED, ranks: Ranks |
     """
     ranks, store, record = ranks or SingleRank(), context.store, new_record(trial, context)
     try:
-        setup, checkpoints = context.setup(trial, ranks), StoredCheckpoints(store, record["fingerprint"], watch, ranks)
+        parent = context.parent(trial)
+        record |= parent_weights(parent)
+        setup, checkpoints = context.setup(trial, ranks, parent), StoredCheckpoints(store, record, watch, ranks)
         model = trial.build_model(setup.examples, context.classes)
         config = trial.training_config if trial.training else None
         found = train(model, setup, config, trial.seed, checkpoints)
@@ -139,9 +154,12 @@ def run(trial: Trial, context: Context, watch: Watch = UNWATCHED, ranks: Ranks |
 def new_record(trial: Trial, context: Context) -> Record:
     """What is known before the trial is trained."""
     record = identity(trial, trial.fingerprint(context.data_digest), context.data_digest)
-    if trial.parent is not None:
-        record |= {"parent_weights_sha256": (context.store.find(trial.parent) or {}).get("weights_sha256")}
     return record | {"device": str(context.images.device), "classes": context.classes}
+
+
+def parent_weights(parent: TrainedModel | None) -> Record:
+    """Which weights a prior's codes are of: those that were loaded, not those that are stored by now."""
+    return {} if parent is None else {"parent_weights_sha256": parent.record["weights_sha256"]}
 
 
 def save_result(store: TrialStore, record: Record, weights: bytes | None) -> None:

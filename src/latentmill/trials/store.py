@@ -14,20 +14,24 @@ from latentmill.files import write_bytes
 from latentmill.storage import Storage
 from latentmill.training import state as checkpoint
 from latentmill.training.state import TrainingState
-from latentmill.trials.trained_model import (
-    RECORD,
-    WEIGHTS,
+from latentmill.trials.record import (
     Record,
-    TrainedModel,
     digest,
     parse_record,
-    rebuilt,
     record_bytes,
+    require_complete,
     require_digest,
+    weights_described,
 )
+from latentmill.trials.trained_model import RECORD, WEIGHTS, TrainedModel, rebuilt
 
 SETTLED = ("finished", "diverged")  # to train such a trial again would give the same result
+MOST = 2**28  # bytes of a record: the rows of a million epochs
 CHECKPOINT = re.compile(r"checkpoint-(\d+)-([0-9a-f]{16})\.safetensors")
+
+
+class UnreachableError(InputError):
+    """A store on another machine does not answer; what it holds is not damaged."""
 
 
 class TrialStore:
@@ -38,32 +42,46 @@ class TrialStore:
         self._unsaved: set[str] = set()  # trials whose last checkpoint could not be written
 
     def fingerprints(self) -> set[str]:
-        """The trials of which anything is stored."""
-        return set(self.storage.names())
+        """The trials of which anything is stored.
+
+        Raises:
+            InputError: the store can't be read.
+        """
+        try:
+            return set(self.storage.names())
+        except OSError as error:
+            raise InputError(f"train.storage must be readable, but {self.storage}: {_reason(error)}") from None
 
     def find(self, fingerprint: str) -> Record | None:
         """The record of a trial that has ended; None where there is none or its files are damaged.
 
         The weights of a finished trial are checked only on a local disk; elsewhere `fetch` checks them.
+
+        Raises:
+            UnreachableError: the store, on another machine, does not answer.
         """
         try:
             record = self._record(fingerprint)
-            if self.storage.is_local and "weights_sha256" in record:
+            if self.storage.is_local and record["status"] == "finished":
                 self._weights(fingerprint, record)
         except FileNotFoundError:
             return None
+        except UnreachableError:
+            raise
         except InputError as error:
             self.note(f"{error}: the trial is redone")
             return None
         return record
 
-    def fetch(self, fingerprint: str, folder: Path) -> None:
-        """Copy a finished trial's two files into `folder`, which must exist.
+    def fetch(self, record: Record, folder: Path) -> None:
+        """Copy the two files of the finished trial that has this record into `folder`, which must exist.
 
         Raises:
-            InputError: it is damaged; the next sweep redoes it.
+            InputError: they are damaged, and the next sweep redoes it; or another sweep has replaced them.
         """
-        record = self._record(fingerprint)
+        fingerprint = record["fingerprint"]
+        if self._stored_record(fingerprint) != record:
+            raise InputError(f"{fingerprint}/{RECORD} must stay as it was ranked, but has changed: run again")
         try:
             weights = self._weights(fingerprint, record)
         except InputError as error:
@@ -78,7 +96,7 @@ class TrialStore:
         Raises:
             InputError: it is damaged; the next sweep redoes it.
         """
-        record = self._record(fingerprint)
+        record = self._stored_record(fingerprint)
         return rebuilt(record, self._weights(fingerprint, record), fingerprint)
 
     def save_result(self, fingerprint: str, record: Record, weights: bytes | None = None) -> None:
@@ -102,9 +120,12 @@ class TrialStore:
         """The trial is to be trained again, from its checkpoint if there is one."""
         self.storage.delete(f"{fingerprint}/{RECORD}")
 
-    def save_checkpoint(self, fingerprint: str, state: TrainingState) -> None:
-        """Replace the checkpoint by the present state. A trial goes on where it can't be written."""
-        content = checkpoint.to_bytes(state)
+    def save_checkpoint(self, fingerprint: str, state: TrainingState, owner: str) -> None:
+        """Replace the checkpoint by the present state. A trial goes on where it can't be written.
+
+        `owner` names the trial and what it learns from; the checkpoint is of use to no other.
+        """
+        content = checkpoint.to_bytes(state, owner)
         name = f"checkpoint-{state.epoch:06d}-{digest(content)[:16]}.safetensors"
         try:
             self.storage.write(f"{fingerprint}/{name}", content)
@@ -115,14 +136,14 @@ class TrialStore:
                 self.note(f"{fingerprint}: from epoch {state.epoch} on, an interruption loses epochs: {error}")
             self._unsaved.add(fingerprint)
 
-    def load_checkpoint(self, fingerprint: str, state: TrainingState) -> None:
-        """Restore the last intact checkpoint into a fresh `state`, if there is one."""
+    def load_checkpoint(self, fingerprint: str, state: TrainingState, owner: str) -> None:
+        """Restore the owner's last intact checkpoint into a fresh `state`, if there is one."""
         for name in reversed(self._checkpoint_names(fingerprint)):
             try:
-                content = self.storage.read(f"{fingerprint}/{name}")
+                content = self.storage.read(f"{fingerprint}/{name}", checkpoint.most_bytes(state))
                 if not name.endswith(f"-{digest(content)[:16]}.safetensors"):
                     raise InputError("it must have the digest that its name says, but it has another")
-                checkpoint.from_bytes(content, state)
+                checkpoint.from_bytes(content, state, owner)
             except (OSError, InputError) as error:
                 self.note(f"{fingerprint}/{name} is damaged, so its epochs are redone: {error}")
                 continue
@@ -136,25 +157,48 @@ class TrialStore:
     def _checkpoint_names(self, fingerprint: str) -> list[str]:
         return [name for name in self.storage.names(fingerprint) if CHECKPOINT.fullmatch(name)]
 
+    def _stored_record(self, fingerprint: str) -> Record:
+        """Raises InputError where there is none, or it is damaged or of another trial."""
+        try:
+            return self._record(fingerprint)
+        except FileNotFoundError:
+            raise InputError(f"{fingerprint}/{RECORD} must be in the trial store, but is not: run again") from None
+
     def _record(self, fingerprint: str) -> Record:
         """Raises InputError where it is damaged, or of another trial."""
         where = f"{fingerprint}/{RECORD}"
-        record = parse_record(self.storage.read(where), where)
+        record = parse_record(self._read(where, MOST), where)
         if record.get("fingerprint") != fingerprint:
             raise InputError(f"{where} must be the record of that trial, but is that of {record.get('fingerprint')}")
+        require_complete(record, where)
         return record
 
     def _weights(self, fingerprint: str, record: Record) -> bytes:
         where = f"{fingerprint}/{WEIGHTS}"
         try:
-            weights = self.storage.read(where)
+            weights = self._read(where, record["weights_bytes"])
         except FileNotFoundError:
             raise InputError(f"{where} must lie beside {RECORD}, but is missing") from None
         require_digest(weights, record, where)
         return weights
 
+    def _read(self, name: str, most: int) -> bytes:
+        """Raises InputError where there is something else than a readable file."""
+        try:
+            return self.storage.read(name, most)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if self.storage.is_local:
+                raise InputError(f"{name} must be a readable file, but {_reason(error)}") from None
+            raise UnreachableError(f"train.storage must answer, but {self.storage}: {_reason(error)}") from None
+
     def _write_result(self, fingerprint: str, record: Record, weights: bytes | None) -> None:
         if weights is not None:
             self.storage.write(f"{fingerprint}/{WEIGHTS}", weights)
-            record = record | {"weights_sha256": digest(weights)}
+            record = record | weights_described(weights)
         self.storage.write(f"{fingerprint}/{RECORD}", record_bytes(record))
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

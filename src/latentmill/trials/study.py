@@ -8,8 +8,8 @@ from math import floor, prod
 
 from latentmill.config import TrainingConfig
 from latentmill.training.schedule import epochs_allowed, steps_an_epoch
+from latentmill.trials.record import Record
 from latentmill.trials.space import Point, Space
-from latentmill.trials.trained_model import Record
 from latentmill.trials.trial import Trial
 
 Scores = list[float | None]  # of a round's configurations, lower is better; None where a trial failed

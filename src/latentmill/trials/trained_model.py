@@ -3,12 +3,11 @@
 An entry without a trained model has a `failed.json` instead.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -18,10 +17,10 @@ from latentmill.contract import Decodes, Model
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json
 from latentmill.registry import Family
+from latentmill.trials.record import Record, parse_record, record_bytes, require_digest, weights_described
 
 WEIGHTS, RECORD, FAILED = "model.safetensors", "trial.json", "failed.json"
 PRIORS = "priors"  # the folder of the priors beside them, each with the same two files
-Record = dict[str, Any]  # JSON
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def save(folder: Path, model: Model, record: Record) -> None:
     """Write the weights and the record into an existing folder."""
     weights = weights_bytes(model)
     write_bytes(folder / WEIGHTS, weights)
-    write_bytes(folder / RECORD, record_bytes(record | {"weights_sha256": digest(weights)}))
+    write_bytes(folder / RECORD, record_bytes(record | weights_described(weights)))
 
 
 def load(folder: Path) -> TrainedModel:
@@ -100,16 +99,20 @@ def rebuilt(record: Record, weights: bytes, where: str) -> TrainedModel:
     """The model of a record and its weights.
 
     Raises:
-        InputError: the model's code no longer fits the weights.
+        InputError: the record does not say what it is, or the model's code no longer fits it or the weights.
     """
-    trial = record["trial"]
-    family: Family = "models" if trial["parent"] is None else "priors"
-    sizes = (tuple(record["shape"]), record["classes"], record.get("entries", 0))
-    model = registry.build(family, trial["model"], trial["config"], *sizes)
     try:
+        trial = record["trial"]
+        family: Family = "models" if trial["parent"] is None else "priors"
+        name, config, classes, entries = trial["model"], trial["config"], record["classes"], record.get("entries", 0)
+        shape = tuple(map(int, record["shape"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where} must have the record of a trained model, but {error!r}") from None
+    try:
+        model = registry.build(family, name, config, shape, classes, entries)
         model.load_state_dict(load_tensors(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{where} must fit {trial['model']}, but {error}") from None
+    except (SafetensorError, RuntimeError, ValidationError) as error:
+        raise InputError(f"{where} must fit {name}, but {error}") from None
     return TrainedModel(model.eval(), record)
 
 
@@ -135,38 +138,3 @@ def failure(folder: Path) -> Failure | None:
 
 def weights_bytes(model: Model) -> bytes:
     return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
-
-
-def record_bytes(record: Record) -> bytes:
-    """JSON with a digest of its own content; NaN and infinity are refused, because JSON readers break on them."""
-    return (json.dumps(record | {"sha256": _own_digest(record)}, indent=2, allow_nan=False) + "\n").encode()
-
-
-def parse_record(content: bytes, where: str) -> Record:
-    """What `record_bytes` wrote.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        record: Record = json.loads(content)
-        intact = record.pop("sha256") == _own_digest(record)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{where} must be a trial's record, but {error!r}") from None
-    if not intact:
-        raise InputError(f"{where} must have the digest that it names, but it has another")
-    return record
-
-
-def require_digest(weights: bytes, record: Record, where: str) -> None:
-    """Raises InputError where the weights are not those of the record."""
-    if digest(weights) != record.get("weights_sha256"):
-        raise InputError(f"{where} must have the digest that {RECORD} names, but it has another")
-
-
-def digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _own_digest(record: Record) -> str:
-    return digest(json.dumps(record, sort_keys=True, allow_nan=False).encode())

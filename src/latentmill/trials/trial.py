@@ -28,6 +28,7 @@ NO_EFFECT = {
     "storage.py": "it reads and writes bytes that are checked by a digest",
     "cluster/__init__.py": "settings of Ray",
     "cluster/connection.py": "it finds the cluster",
+    "cluster/upload.py": "it sends the code, whose digest is in the fingerprint",
     "cluster/mapped.py": "it maps images, whose digest is in the fingerprint",
     "cluster/session.py": "it finds a place for the files of Ray",
     "runtime/cores.py": "it counts cores, and each worker has one",

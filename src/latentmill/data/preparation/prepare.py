@@ -5,7 +5,6 @@ import io
 import shutil
 import tempfile
 from collections import Counter
-from hashlib import sha256
 from math import floor, prod
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,7 @@ def _write(
         index = {name: place for place, name in enumerate(classes)}
         for name in SPLITS:
             labels = np.array([index[str(item.label)] for item in items[name]], np.int64)
-            dataset.write_labels(folder / f"{name}_labels.npy", labels)
+            digests[f"{name}_labels"] = dataset.write_labels(folder / f"{name}_labels.npy", labels)
     groups = numbered_groups(items["train"])
     if groups is not None:
         dataset.write_groups(folder, groups)
@@ -146,7 +145,7 @@ def _write(
         "too_small_for": too_small_for(counts, by_class),
         "notes": notes,
         "digests": digests,
-        "digest": sha256("".join(digests.values()).encode()).hexdigest(),
+        "digest": dataset.combined_digest(digests, classes),
     }
 
 

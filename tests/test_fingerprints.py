@@ -130,11 +130,15 @@ def test_a_models_own_module_is_noticed_however_it_is_imported(line, tmp_path, m
     assert imported_files(own, by_name=True) == {own, helper}
 
 
-@pytest.mark.parametrize("name", ["python", "numpy", "torch"])
-def test_another_version_of_a_library_is_another_trial(name, monkeypatch):
-    before = trial().fingerprint(DIGEST)
+MIXTURE = Trial("mixture", {}, None, 0, parent="1" * 16)
+
+
+@pytest.mark.parametrize("name", ["python", "numpy", "torch", "sklearn"])
+def test_another_version_of_a_library_is_another_trial_where_it_is_imported(name, monkeypatch):
+    before = trial().fingerprint(DIGEST), MIXTURE.fingerprint(DIGEST)
     monkeypatch.setattr(trial_module, "libraries", lambda: libraries() | {name: "0.0"})
-    assert trial().fingerprint(DIGEST) != before
+    assert (trial().fingerprint(DIGEST) == before[0]) == (name == "sklearn")
+    assert MIXTURE.fingerprint(DIGEST) != before[1]
     assert all(found and "+" not in found for found in libraries().values())
 
 

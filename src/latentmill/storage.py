@@ -95,13 +95,13 @@ class Storage:
     def clear(self, name: str) -> None:
         """Remove from a local disk what prevents writing a file: a folder in its place, or no folder where one must be.
 
-        Links to folders are left as they are.
+        Folders above it may be links.
         """
         path, root = Path(self.url, name), Path(self.url)
         for parent in path.relative_to(root).parents[-2::-1]:  # from the outermost
             if not (root / parent).is_dir():
                 _remove(root / parent)
-        if path.is_dir() and not path.is_symlink():
+        if path.is_symlink() or not path.is_file():
             _remove(path)
 
     def delete_leftovers(self, folder: str) -> None:
@@ -114,11 +114,14 @@ class Storage:
 def _read_file(path: Path, most: int | None) -> bytes:
     """Opening a FIFO would wait for its writer, so it is opened without waiting; and a device may have no end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it must be a file, but is none", str(path))
+        raise OSError(errno.EINVAL, "it is no file", str(path))
     with os.fdopen(descriptor, "rb") as file:
-        return _limited(file, most)
+        if most is not None and found.st_size > most:
+            raise _too_large(most)
+        return file.read()
 
 
 def _limited(stream: Any, most: int | None) -> bytes:
@@ -126,8 +129,12 @@ def _limited(stream: Any, most: int | None) -> bytes:
         return bytes(stream.read())
     content = bytes(stream.read(most + 1))
     if len(content) > most:
-        raise OSError(errno.EFBIG, f"it must have at most {most} bytes, but has more")
+        raise _too_large(most)
     return content
+
+
+def _too_large(most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has more than {most} bytes")
 
 
 def _remove(path: Path) -> None:

@@ -39,6 +39,7 @@ def exclusive(store: TrialStore) -> Iterator[None]:
     lock = Path(store.storage.url, ".lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
+        store.storage.clear(lock.name)
         held = FileLock(lock).acquire(timeout=SECONDS_TO_WAIT)
     except Timeout:
         raise InputError(f"only one sweep may use a trial store at a time, but another holds {lock}") from None

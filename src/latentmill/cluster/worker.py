@@ -27,7 +27,7 @@ from latentmill.trials.packs import run_pack
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.running import Context, Watch
 from latentmill.trials.store import TrialStore
-from latentmill.trials.trial import Trial, identity, libraries
+from latentmill.trials.trial import Trial, identity, import_code, libraries
 
 SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so short epochs must not send one each
 Report = Callable[[dict[str, Any]], None]
@@ -110,7 +110,7 @@ def run(request: dict[str, Any], data: SweepData, ranks: Ranks, report: Report, 
     settings, notes, requests = data.settings, list[str](), request["trials"]
     trials = [Trial(**each["trial"]) for each in requests]
     store = TrialStore(settings.storage, notes.append)
-    error = environment_error(trials, [each["fingerprint"] for each in requests], data)
+    error = environment_error(trials, [each["fingerprint"] for each in requests], data, store)
     if error:
         for trial, each in zip(trials, requests, strict=True):
             record = identity(trial, each["fingerprint"], data.digest)
@@ -127,15 +127,25 @@ def run(request: dict[str, Any], data: SweepData, ranks: Ranks, report: Report, 
     return notes
 
 
-def environment_error(trials: list[Trial], fingerprints: list[str], data: SweepData) -> str | None:
-    """How the code or libraries of this process differ from the driver's, if they do."""
+def environment_error(trials: list[Trial], fingerprints: list[str], data: SweepData, store: TrialStore) -> str | None:
+    """How the code or libraries of this process differ from the driver's, if they do.
+
+    That of a prior's parent, which encodes and decodes its codes, counts too.
+    """
     here = libraries()
     if here != data.libraries:
         others = [
-            f"{name} {here[name]} for {wanted}" for name, wanted in data.libraries.items() if here[name] != wanted
+            f"{name} {here.get(name)} for {wanted}"
+            for name, wanted in data.libraries.items()
+            if here.get(name) != wanted
         ]
         return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(others)}"
-    if [trial.fingerprint(data.digest) for trial in trials] != fingerprints:
+    parents = {trial.parent: store.find(trial.parent) for trial in trials if trial.parent}
+    known = [(Trial(**record["trial"]), name) for name, record in parents.items() if record]  # a lost one fails later
+    every = [*zip(trials, fingerprints, strict=True), *known]
+    for trial, _ in every:  # before its files are digested, or they may be edited in between
+        import_code(trial.family, trial.model)
+    if any(trial.fingerprint(data.digest) != fingerprint for trial, fingerprint in every):
         return f"a worker must have the driver's code, but that on {platform.node()} is another: run again"
     return None
 

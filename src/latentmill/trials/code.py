@@ -39,6 +39,11 @@ def imported_files(*starts: Path, excluding: Collection[Path] = (), by_name: boo
     return found
 
 
+def imported_packages(paths: Iterable[Path]) -> set[str]:
+    """The names of all packages that these files import, this one among them."""
+    return {name.partition(".")[0] for path in paths for name in _source(path).imported}
+
+
 def digest(paths: Iterable[Path]) -> str:
     """SHA-256 of the files without comments, docstrings and layout."""
     hashed = hashlib.sha256()

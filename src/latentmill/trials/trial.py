@@ -1,10 +1,12 @@
 """A trial: a model to train, defined by its hyperparameters and a seed."""
 
 import hashlib
+import importlib
 import json
 import platform
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from latentmill.data.batches import Batches
 from latentmill.registry import Family
 from latentmill.trials import code
 
+ALWAYS = ("python", "numpy", "torch")  # the libraries that train everything
+SOME = {"sklearn": "scikit-learn"}  # those that only some models or priors import -> what they are installed as
 # The files of a worker that can't change the result of a trial, and why.
 NO_EFFECT = {
     "__init__.py": "it lists what an application may import",
@@ -66,8 +70,9 @@ class Trial:
 
     def fingerprint(self, data_digest: str) -> str:
         """16 hexadecimal digits that identify this trial on this data, with the present code and libraries."""
-        content = {"trial": self.__dict__, "data": data_digest}
-        content |= {"code": code_digest(self.family, self.model), "libraries": libraries()}
+        content = {"trial": self.__dict__, "data": data_digest, "code": code_digest(self.family, self.model)}
+        used = {*ALWAYS, *imported_packages(self.family, self.model)}
+        content |= {"libraries": {name: version for name, version in libraries().items() if name in used}}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def build_model(self, examples: Batches, classes: int) -> Model:
@@ -94,6 +99,19 @@ def code_digest(family: Family, name: str) -> str:
     return code.digest(code_files(family, name))
 
 
+def import_code(family: Family, name: str) -> None:
+    """Import all that trains a model or prior, so that a later edit is without effect in this process."""
+    for path in code_files(family, name):
+        parts = path.relative_to(code.SOURCE).with_suffix("").parts
+        importlib.import_module(".".join(part for part in parts if part != "__init__"))
+
+
+@cache
+def imported_packages(family: Family, name: str) -> set[str]:
+    """The names of all packages that a worker imports to train a model or prior."""
+    return code.imported_packages(code_files(family, name))
+
+
 def code_files(family: Family, name: str) -> set[Path]:
     """All that a worker runs to train it, except `NO_EFFECT`. No import leads to other models and priors."""
     package = code.SOURCE / "latentmill"
@@ -104,6 +122,10 @@ def code_files(family: Family, name: str) -> set[Path]:
 
 @cache
 def libraries() -> dict[str, str]:
-    """The versions of the libraries that train, without local suffixes: `2.13.0` of `2.13.0+cpu`."""
+    """The versions of the libraries that train, without local suffixes: `2.13.0` of `2.13.0+cpu`.
+
+    By the names under which they are imported.
+    """
     found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
+    found |= {name: version(distribution) for name, distribution in SOME.items()}
     return {name: each.partition("+")[0] for name, each in found.items()}

@@ -6,7 +6,7 @@ from latentmill.cluster.connection import cluster
 from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.config import load_params
 from latentmill.contract import Model
-from latentmill.data.dataset import SPLITS, read_classes, read_groups, read_labels, read_split
+from latentmill.data.dataset import SPLITS, intact_digest, read_classes, read_groups, read_labels, read_split
 from latentmill.errors import InputError
 from latentmill.evaluation import results
 from latentmill.evaluation.prepared import PreparedData
@@ -14,7 +14,7 @@ from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import stage_process, steady
-from latentmill.trials.trained_model import PRIORS, Failure, failure, load, load_priors
+from latentmill.trials.trained_model import PRIORS, Failure, failure, load, load_priors, require_trained_on
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
 TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"
@@ -28,6 +28,7 @@ def main() -> None:
 def evaluate() -> None:
     params = load_params()
     print_line(f"evaluating {len(params.ladder)} entries")  # before anything that takes time, such as starting Ray
+    digest = intact_digest(DATA)
     images, labels = (read_split(DATA, split) for split in SPLITS), (read_labels(DATA, split) for split in SPLITS)
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}
     models: dict[str, tuple[Model, dict[str, Model]]] = {}
@@ -35,6 +36,7 @@ def evaluate() -> None:
     for entry in [entry for entry in params.ladder if entry not in failed]:
         try:
             trained = load(MODELS / entry)
+            require_trained_on(digest, trained, MODELS / entry)
             models[entry] = trained.model, priors_of(entry)
             flip = flip or "flip" in trained.augment
         except NoPriorError as error:

@@ -201,6 +201,8 @@ def test_a_token_in_a_file_is_found(dashboard, site, refused, tmp_path):
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text(TOKEN)
     (site.root / "pipeline/large.bin").write_bytes(bytes(100 * 2**20))
+    for command in ("init", "add"):
+        subprocess.run(["git", command, "."], cwd=site.root, check=True, stdout=subprocess.DEVNULL)
     said = refused(dashboard, RAY_AUTH_TOKEN="", HOME=str(tmp_path))
     assert said.startswith("error: pipeline and params.yaml must have at most 104857600 bytes to be sent with a job")
 

@@ -1,4 +1,4 @@
-"""What a cluster gets: the code and the data that training reads, as they are here, and nothing that lies beside them."""
+"""What a cluster gets: the code and data that training reads, as they are here, and nothing that lies beside them."""
 
 import shutil
 import subprocess
@@ -139,7 +139,7 @@ def overwritten(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-9])
 
 
 def folder(path: Path) -> None:

@@ -69,6 +69,12 @@ def load(folder: Path) -> TrainedModel:
     return rebuilt(record, weights, str(folder))
 
 
+def require_trained_on(data_digest: str, trained: TrainedModel, where: Path) -> None:
+    """Raises InputError where a model was trained on another data set, whose images may be in this one's test split."""
+    if trained.record.get("data_digest") != data_digest:
+        raise InputError(f"{where} must be of the prepared data, but is of others; run `dvc repro -f train`")
+
+
 def save_untrained_prior(folder: Path, name: str, identity: Record) -> None:
     """Write a prior that learns nothing below the model in `folder`; `identity` is that of its trial."""
     parent, trial = load(folder), identity["trial"]

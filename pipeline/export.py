@@ -4,6 +4,7 @@ Exports from the same inputs stay as they are, and torch is imported only if som
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,18 @@ def write(stale: dict[str, str], params: Params, metrics: dict[str, Any]) -> Non
             heartbeat.doing = f"exporting {entry}"
             try:
                 exporter.write(entry, GRAPHS / entry, inputs)
+                require_same(entry, inputs, digest_of(entry, params, metrics))
             except InputError as error:
                 errors.append(str(error))
     if errors:
         raise InputError("; ".join(errors))
+
+
+def require_same(entry: str, before: str, after: str) -> None:
+    """Raises InputError where the inputs of an export have changed; then it is removed, or it would be up to date."""
+    if before != after:
+        shutil.rmtree(GRAPHS / entry)
+        raise InputError(f"what {GRAPHS / entry} is made of must stay the same meanwhile, but changed: run again")
 
 
 if __name__ == "__main__":

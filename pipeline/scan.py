@@ -1,16 +1,12 @@
 """scan: a digest of every file that the images come from -> data/listing.txt. Runs always, to notice changes."""
 
-from pathlib import Path
-
 from latentmill.config import load_params
 from latentmill.data import sources
-from latentmill.data.listing import listing
+from latentmill.data.listing import CACHE, listing
 from latentmill.data.sources.paths import LISTING
 from latentmill.files import write_text
 from latentmill.progress import Progress
 from latentmill.stage import stage_process
-
-CACHE = Path(".latentmill/scan.json")
 
 
 def main() -> None:

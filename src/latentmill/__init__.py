@@ -3,6 +3,7 @@
 An application needs one name: `from latentmill import Decoder`.
 """
 
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from latentmill.runtime.decoder import Decoder
 
 __all__ = ["Decoder"]
+BEGAN = time.time_ns()  # when this process imported its first module of the package
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+import latentmill
 from latentmill.errors import InputError, one_line_errors
 from latentmill.runtime.text import print_anything
 
 PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
-CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, time and inode
+CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, times and inode
 SECONDS_TO_NOTICE = 0.5  # that the parent has died
 
 
@@ -62,6 +64,7 @@ def steady(stage: str, key: str = "") -> Iterator[None]:
     if not PIPELINE.exists():
         yield
         return
+    require_as_imported()
     before = _dependencies(stage, key)
     yield
     after = _dependencies(stage, key)
@@ -70,6 +73,19 @@ def steady(stage: str, key: str = "") -> Iterator[None]:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         rule = f"what the stage {stage} is made of must stay the same while it runs"
         raise InputError(f"{rule}, but {changed[0]}{others} changed: run again")
+
+
+def require_as_imported() -> None:
+    """Raises InputError where a source file was changed after this process began, which may run its old content."""
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and name.partition(".")[0] in ("latentmill", "__main__") and _is_newer(Path(path)):
+            raise InputError(f"source files must stay the same while they are imported, but {path} changed: run again")
+
+
+def _is_newer(path: Path) -> bool:
+    """A time that is yet to come is of a clock that has been set back."""
+    return path.exists() and latentmill.BEGAN < path.stat().st_ctime_ns <= time.time_ns()
 
 
 def _dependencies(stage: str, key: str) -> dict[str, Any]:
@@ -102,6 +118,6 @@ def _fingerprint(path: Path) -> Any:
         if path.suffix in CODE:
             return hashlib.sha256(path.read_bytes()).hexdigest()
         found = path.stat()
-        return found.st_size, found.st_mtime_ns, found.st_ino
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
     except FileNotFoundError:
         return None

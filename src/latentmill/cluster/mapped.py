@@ -9,7 +9,7 @@ from ray.exceptions import RaySystemError, RayTaskError
 from latentmill.cluster.connection import is_private
 from latentmill.errors import InputError
 
-Stamp = tuple[int, int, int]  # a file's size, time of change and inode
+Stamp = tuple[int, int, int, int]  # a file's size, times of change of its content and its inode, and inode
 
 
 class ChangedDataError(InputError):
@@ -71,4 +71,4 @@ def _stamp(path: Path) -> Stamp:
         raise ChangedDataError(
             f"the prepared data must stay where it is while it is used, but {path}: {error.strerror}"
         ) from None
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

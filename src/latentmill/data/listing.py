@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.data.collection import OnProgress
+from latentmill.data.sources.paths import LISTING
+from latentmill.errors import InputError
 from latentmill.files import write_text
 from latentmill.runtime.cores import cores
 
 Stat = tuple[int, int, int, int]  # size, mtime and ctime in ns, inode
 Entry = tuple[int, int, int, int, str]  # the same, and the digest
+CACHE = Path(".latentmill/scan.json")
 # A file that was written shortly before it was read may be written again within the resolution of its times.
 RECENT = 2 * 10**9  # ns
 CHUNK = 1 << 20
@@ -48,6 +51,12 @@ def listing(files: Iterable[str | Path], cache: Path, progress: OnProgress) -> s
         _write(cache, {path: entry for path, entry in fresh.items() if max(entry[1:3]) < now - RECENT})
     here = f"{Path.cwd()}/"
     return "".join(f"{_line(path, fresh.get(path, reasons.get(path, '')), here)}\n" for path in paths)
+
+
+def require_as_listed(files: Iterable[str | Path], progress: OnProgress) -> None:
+    """Raises InputError where the files are not those of `LISTING`, for which DVC would take what was made of them."""
+    if LISTING.exists() and listing(files, CACHE, progress) != LISTING.read_text(encoding="utf-8"):
+        raise InputError("the files of the images must stay the same while they are prepared, but changed: run again")
 
 
 def _line(path: str, entry: Entry | str, here: str) -> str:

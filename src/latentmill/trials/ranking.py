@@ -26,6 +26,7 @@ from latentmill.features.distances import frechet_distance
 from latentmill.features.encoder import apply, encoder
 from latentmill.features.self_supervised import SelfSupervisedFeatures
 from latentmill.registry import build, find
+from latentmill.stage import require_as_imported
 from latentmill.storage import Storage
 from latentmill.threads import one_thread
 from latentmill.trials import code
@@ -101,6 +102,7 @@ def features_for(params: Params, data: Path, storage: Storage) -> PinnedFeatures
 def pinned_features(train: np.ndarray, data_digest: str, storage: Storage) -> PinnedFeatures:
     """The stored features of this data and code; if there are none, they are fitted to `train` (N, C, H, W)."""
     shape = (train.shape[1], train.shape[2], train.shape[3])
+    require_as_imported()  # or features that other code has fitted would be stored as those of the present code
     made_from = _made_from(data_digest)
     where = f".features/{made_from[:16]}.safetensors"
     try:

@@ -29,6 +29,7 @@ NO_EFFECT = {
     "errors.py": "it prints errors",
     "files.py": "it writes bytes",
     "memory.py": "it recognises errors of too little memory; such a trial is not finished",
+    "stage.py": "it notices edits",
     "storage.py": "it reads and writes bytes that are checked by a digest",
     "cluster/__init__.py": "settings of Ray",
     "cluster/connection.py": "it finds the cluster",

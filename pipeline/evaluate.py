@@ -14,7 +14,15 @@ from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import stage_process, steady
-from latentmill.trials.trained_model import PRIORS, Failure, failure, load, load_priors, require_trained_on
+from latentmill.trials.trained_model import (
+    PRIORS,
+    Failure,
+    failure,
+    load,
+    load_priors,
+    require_trained_on,
+    weights_digest,
+)
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
 TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"
@@ -54,7 +62,8 @@ def evaluate() -> None:
                 failed[entry] = evaluation_failure(result)
                 print_line(f"{entry}: failed: {failed[entry]}")
         wanted = {entry: params.entry(entry).prior for entry in params.ladder}
-        results.write(folder, wanted, judged, evaluation.judge, evaluation.baseline.test, failed)
+        weights = {entry: weights_digest(MODELS / entry) for entry in models}
+        results.write(folder, wanted, judged, evaluation.judge, evaluation.baseline.test, failed, weights)
 
 
 class NoPriorError(InputError):

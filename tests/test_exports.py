@@ -40,7 +40,6 @@ class Project:
         self.metrics = {name: {"samples": {"own": SAMPLES}, "exported_prior": "own"} for name in LADDER}
         for name in LADDER:
             self.put_model(name)
-        self.write_metrics()
         self.write_params()
         (root / "exports").mkdir()
         (root / "exports/README.md").write_text("read me")
@@ -51,6 +50,7 @@ class Project:
         model = registry.build("models", "naive_bayes", config, SHAPE)
         model.thresholds.normal_()
         self.save("models", name, "naive_bayes", model, config)
+        self.evaluate()
 
     def put_coded(self, name: str, *priors: str) -> None:
         """In place of an entry's model one with codes, and priors of these."""
@@ -61,6 +61,7 @@ class Project:
             where = f"{name}/priors/{prior}" if prior else name
             self.save("models", where, prior or "vae", model, {} if prior else config, parent=prior and "f", **digest)
             digest = digest or {"parent_weights_sha256": self.record(name)["weights_sha256"]}
+        self.evaluate()
 
     def save(self, root: str, where: str, name: str, model, config, parent="", **more) -> None:
         folder, full = self.root / root / where, model.Config.model_validate(config).model_dump()
@@ -77,7 +78,18 @@ class Project:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for name, metrics in self.metrics.items():
-            (folder / f"{name}.json").write_text(json.dumps(metrics))
+            (folder / f"{name}.json").write_text(json.dumps(self.present_weights(name) | metrics))
+
+    def present_weights(self, name: str) -> dict[str, str]:
+        if not (self.root / "models" / name / "trial.json").exists():
+            return {}
+        return {"weights": trained_model.weights_digest(self.root / "models" / name)}
+
+    def evaluate(self) -> None:
+        """Have the metrics be of the present weights."""
+        for name in self.metrics:
+            self.metrics[name] |= self.present_weights(name)
+        self.write_metrics()
 
     def write_params(self, ladder=LADDER, **export) -> None:
         YAML().dump(SECTIONS | {"ladder": ladder, "export": export}, self.root / "params.yaml")
@@ -229,6 +241,29 @@ def test_a_damaged_model_costs_no_other_entry_and_keeps_the_export_that_it_had(e
         exported.export()
     assert exported.stamps("naive_bayes") == kept
     assert not set(exported.stamps("other").values()) & set(other.values())
+
+
+def test_metrics_of_other_weights_do_not_go_into_a_card(exported):
+    kept, found = exported.stamps("other"), dict(exported.metrics["other"])
+    exported.put_model("other", seed=1)
+    exported.metrics["other"] = found
+    exported.write_metrics()
+    with pytest.raises(InputError, match="of other must be of the weights in models/other, but are of others: run the"):
+        exported.export()
+    assert exported.stamps("other") == kept
+
+
+def test_an_export_whose_inputs_change_while_it_is_written_is_not_up_to_date(exported, monkeypatch):
+    module, kept = exported.stage("export"), exported.stamps("naive_bayes")
+    exported.put_model("other", seed=1)
+    first = inputs.digest(imported_files(inputs.WRITER))
+    found = iter([first, first])  # of each entry before; later the code is another
+    monkeypatch.setattr(inputs, "digest", lambda files: next(found, "of other code"))
+    monkeypatch.setattr(module, "is_up_to_date", lambda folder, digest: folder.name == "naive_bayes")
+    with pytest.raises(InputError, match="what graphs/other is made of must stay the same meanwhile, but changed"):
+        module.export()
+    assert not (exported.root / "graphs/other").exists()
+    assert exported.stamps("naive_bayes") == kept
 
 
 def test_an_entry_that_nobody_evaluated_is_an_error_and_no_refusal(project):

@@ -1,12 +1,18 @@
 """What a stage is made of must not change while it runs, or DVC takes a stale result for up to date."""
 
+import os
+import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from latentmill.errors import InputError
-from latentmill.stage import steady
+from latentmill.stage import require_as_imported, steady
+from latentmill.trials.code import SOURCE
 
 PIPELINE = """
 stages:
@@ -86,6 +92,50 @@ def test_one_of_several_depends_on_its_own_alone(project, key, outcome):
 def test_an_error_of_the_stage_is_not_hidden(project):
     with pytest.raises(FileNotFoundError), steady("train"):
         (project / "train.py").rename(project / "nowhere" / "train.py")
+
+
+IMPORTS = """
+import sys, time
+from pathlib import Path
+import latentmill.stage as stage
+edited = Path(sys.argv[1])
+edited.touch() if edited.suffix == ".py" else None
+with stage.steady("train"):
+    print("runs")
+"""
+
+
+@pytest.mark.parametrize(("name", "is_loaded"), [("errors.py", True), ("memory.py", False), ("nothing", False)])
+def test_an_edit_after_the_import_of_a_file_is_noticed_before_the_stage_runs(project, name, is_loaded):
+    """What runs is the old code, but DVC would record the new one."""
+    package = project / "copied/latentmill"
+    shutil.copytree(SOURCE / "latentmill", package, ignore=shutil.ignore_patterns("ort", "__pycache__"))
+    given = [sys.executable, "-c", IMPORTS, package / name]
+    path = {"PYTHONPATH": str(package.parent)}
+    done = subprocess.run(given, cwd=project, env=os.environ | path, text=True, capture_output=True)
+    assert done.stdout == ("" if is_loaded else "runs\n"), done.stderr
+    rule = f"source files must stay the same while they are imported, but {package / name} changed: run again"
+    assert (rule in done.stderr) == is_loaded
+
+
+def test_a_file_whose_time_is_yet_to_come_is_of_another_clock(monkeypatch):
+    monkeypatch.setattr("latentmill.BEGAN", 0)
+    monkeypatch.setattr("latentmill.stage.time", SimpleNamespace(time_ns=lambda: 1))
+    require_as_imported()
+    monkeypatch.undo()
+    monkeypatch.setattr("latentmill.BEGAN", 0)
+    with pytest.raises(InputError, match="source files must stay the same"):
+        require_as_imported()
+
+
+def test_a_file_that_is_replaced_and_given_its_old_time_has_changed(project):
+    def replace(path, found):
+        path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    path = project / "data/train.npy"
+    with pytest.raises(InputError, match=r"data/train\.npy changed: run again"), steady("train"):
+        replace(path, path.stat())
 
 
 def test_without_a_pipeline_nothing_is_compared(project):

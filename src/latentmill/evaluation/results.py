@@ -28,10 +28,12 @@ def write(
     judge: Judge,
     test: Neighbours,
     failed: dict[str, Failure] | None = None,
+    weights: Mapping[str, str] | None = None,
 ) -> None:
     """Write everything into an empty folder. The order of `results` does not matter.
 
     `entries` has the prior that each is to be exported with. One that `failed` has only the reason in metrics.json.
+    `weights` has the digest of those that were evaluated, by entry, without which they can't be exported.
     """
     failed, order = failed or {}, list(entries)
     kept = sorted((key for key in results if key[0] not in failed), key=lambda key: (order.index(key[0]), key[1]))
@@ -43,7 +45,9 @@ def write(
     for entry, found in by_entry.items():
         _draw(folder / "pictures" / entry, found)
     metrics = {
-        entry: _metrics(by_entry[entry], wanted) if entry in by_entry else _failed(failed[entry])
+        entry: _metrics(by_entry[entry], wanted) | {"weights": (weights or {}).get(entry)}
+        if entry in by_entry
+        else _failed(failed[entry])
         for entry, wanted in entries.items()
     }
     write_json(folder / "metrics.json", metrics)

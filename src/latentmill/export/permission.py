@@ -6,7 +6,7 @@ from typing import Any
 from latentmill.errors import InputError
 from latentmill.export.card import exported_samples
 from latentmill.export.refusal import Refused
-from latentmill.trials.trained_model import failure
+from latentmill.trials.trained_model import failure, weights_digest
 
 Json = dict[str, Any]
 
@@ -16,7 +16,7 @@ def evaluated(entry: str, metrics: Json, models: Path) -> Json:
 
     Raises:
         Refused: the entry has no trained model, or its evaluation failed.
-        InputError: it has neither metrics nor a reason why.
+        InputError: it has neither metrics nor a reason why, or its metrics are of other weights.
     """
     if failed := failure(models / entry):
         raise Refused("no trial ended with a model", failed.reason, failed.advice, status="failed")
@@ -26,6 +26,9 @@ def evaluated(entry: str, metrics: Json, models: Path) -> Json:
     if "samples" not in found:
         why, advice = str(found.get("failed", "no reason is given")), str(found.get("advice", ""))
         raise Refused("its evaluation failed", why, advice, status="failed")
+    if found.get("weights") != weights_digest(models / entry):
+        rule = f"the metrics of {entry} must be of the weights in {models / entry}"
+        raise InputError(f"{rule}, but are of others: run the stage evaluate")
     return found
 
 

@@ -17,7 +17,7 @@ from latentmill.contract import Decodes, Model
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json
 from latentmill.registry import Family
-from latentmill.trials.record import Record, parse_record, record_bytes, require_digest, weights_described
+from latentmill.trials.record import Record, digest, parse_record, record_bytes, require_digest, weights_described
 
 WEIGHTS, RECORD, FAILED = "model.safetensors", "trial.json", "failed.json"
 PRIORS = "priors"  # the folder of the priors beside them, each with the same two files
@@ -60,13 +60,39 @@ def load(folder: Path) -> TrainedModel:
     Raises:
         InputError: a file is missing or damaged, or the model's code no longer fits the weights.
     """
-    try:
-        record = parse_record((folder / RECORD).read_bytes(), str(folder / RECORD))
-        weights = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
+    record, weights = read_record(folder), _read(folder, WEIGHTS)
     require_digest(weights, record, str(folder / WEIGHTS))
     return rebuilt(record, weights, str(folder))
+
+
+def read_record(folder: Path) -> Record:
+    """The record of the trained model in `folder`, without its weights.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    record = parse_record(_read(folder, RECORD), str(folder / RECORD))
+    if not isinstance(record.get("weights_sha256"), str):
+        raise InputError(f"{folder / RECORD} must name the digest of {WEIGHTS}, but does not")
+    return record
+
+
+def weights_digest(folder: Path) -> str:
+    """The digest of all weights in `folder`, those of a model and of its priors.
+
+    Raises:
+        InputError: a record is missing or damaged.
+    """
+    trained = [folder, *(path.parent for path in sorted((folder / PRIORS).glob(f"*/{RECORD}")))]
+    found = {str(each.relative_to(folder)): read_record(each)["weights_sha256"] for each in trained}
+    return digest(json.dumps(found, sort_keys=True).encode())
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
 
 
 def require_trained_on(data_digest: str, trained: TrainedModel, where: Path) -> None:
@@ -92,7 +118,7 @@ def load_priors(folder: Path) -> dict[str, TrainedModel]:
     Raises:
         InputError: one is damaged, or was trained on the codes of other weights.
     """
-    parent = parse_record((folder / RECORD).read_bytes(), str(folder / RECORD))["weights_sha256"]
+    parent = read_record(folder)["weights_sha256"]
     found = {path.name: load(path) for path in sorted((folder / PRIORS).glob("*")) if failure(path) is None}
     for name, prior in found.items():
         if prior.record.get("parent_weights_sha256") != parent:

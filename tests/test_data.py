@@ -207,6 +207,18 @@ def test_digests_name_the_content(tmp_path: Path) -> None:
     assert len([name for name in dataset.SPLITS if other["digests"][name] != first["digests"][name]]) == 1
 
 
+def test_other_labels_of_the_same_images_are_other_data(tmp_path: Path) -> None:
+    """Or a conditional model would be taken for one of the new labels."""
+    images, digests = pictures(100), {}
+    for name, labels in (("a", np.arange(100) % 2), ("b", 1 - np.arange(100) % 2), ("c", np.arange(100) % 2 + 10)):
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=labels)
+        digests[name] = prepared(tmp_path / name, source="arrays", path=str(tmp_path / f"{name}.npz"))
+    assert all(digests["a"]["digests"][split] == digests["b"]["digests"][split] for split in dataset.SPLITS)
+    assert digests["a"]["digest"] != digests["b"]["digest"]
+    assert digests["a"]["digest"] == digests["c"]["digest"], "the names of classes train nothing"
+    assert dataset.intact_digest(tmp_path / "a") == digests["a"]["digest"]
+
+
 @pytest.mark.parametrize("read", [dataset.read_split, dataset.read_labels])
 def test_reading_refuses_what_is_no_prepared_data_set(tmp_path: Path, read: Any) -> None:
     with pytest.raises(InputError, match=r"nowhere must hold a prepared data set.*run the stage prepare"):
@@ -334,6 +346,30 @@ def test_images_of_kinds_that_are_not_read_count(tmp_path: Path) -> None:
         InputError, match=r"1 of 61 images .* not an image of a known format; the first is class 0/photo.HEIC"
     ):
         prepared(tmp_path / "prepared", source="folder", path=str(path))
+
+
+def test_images_that_change_between_their_listing_and_their_use_are_noticed(tmp_path: Path, monkeypatch: Any) -> None:
+    """Or, once they are as before, what was made of others would count as made of them."""
+    monkeypatch.chdir(tmp_path)
+    path = folder_of(tmp_path / "images", pictures(3))
+    config = DataConfig(source="folder", path=str(path))
+
+    def require() -> None:
+        listing_module.require_as_listed(sources.files(config), lambda what, done, total: None)
+
+    require()  # without a listing, as in a job, there is nothing to compare with
+    listed = listing(sources.files(config), listing_module.CACHE, lambda what, done, total: None)
+    (tmp_path / "data").mkdir()
+    listing_module.LISTING.write_text(listed)
+    require()
+    changed = next(path.rglob("*.png"))
+    before = changed.read_bytes()
+    for content in (before[:-1] + b"x", None):
+        changed.unlink() if content is None else changed.write_bytes(content)
+        with pytest.raises(InputError, match="must stay the same while they are prepared, but changed: run again"):
+            require()
+        changed.write_bytes(before)
+        require()
 
 
 def test_what_is_refused_stands_in_the_listing_with_its_reason(tmp_path: Path) -> None:

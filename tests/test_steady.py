@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from latentmill.errors import InputError
-from latentmill.stage import require_as_imported, steady
+from latentmill.stage import require_as_imported, stale_stages, steady
 from latentmill.trials.code import SOURCE
 
 PIPELINE = """
@@ -142,3 +142,37 @@ def test_without_a_pipeline_nothing_is_compared(project):
     (project / "dvc.yaml").unlink()
     with steady("train"):
         (project / "train.py").write_text("y = 1\n")
+
+
+SMALL = """
+stages:
+  scan: {cmd: echo 1 > listing, always_changed: true, outs: [listing: {cache: false}]}
+  train: {cmd: cp data models, params: [trial], deps: [data], outs: [models]}
+  export: {cmd: cp models exports, deps: [models], outs: [exports]}
+"""
+
+
+def test_what_is_of_other_data_params_or_outputs_is_stale(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dvc = [sys.executable, "-m", "dvc"]
+    assert stale_stages() == [], "DVC never ran"
+    (tmp_path / "dvc.yaml").write_text(SMALL)
+    (tmp_path / "params.yaml").write_text("trial: 1\n")
+    (tmp_path / "data").write_text("a")
+    for command in (["init", "--no-scm", "-q"], ["repro", "-q"]):
+        subprocess.run([*dvc, *command], check=True, env=os.environ | {"DVC_NO_ANALYTICS": "1"})
+    assert stale_stages() == []
+    for name, content, stages in (
+        ("data", "b", ["train"]),
+        ("params.yaml", "trial: 2\n", ["train"]),
+        ("exports", "c", ["export"]),
+    ):
+        before = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(content)
+        assert stale_stages() == stages
+        (tmp_path / name).write_text(before)
+    (tmp_path / "data").unlink()
+    assert stale_stages() == []
+    (tmp_path / "dvc.yaml").write_text("stages: 7")
+    with pytest.raises(InputError, match="`dvc status` must say what has changed, but"):
+        stale_stages()

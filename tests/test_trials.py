@@ -2,12 +2,14 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, each_model
 from safetensors.numpy import load_file
+from safetensors.torch import save as save_tensors
 
 from latentmill import registry
 from latentmill.config import TrainingConfig
@@ -17,9 +19,10 @@ from latentmill.storage import Storage
 from latentmill.training import loop
 from latentmill.training.endings import DivergedError
 from latentmill.training.loop import train
-from latentmill.training.state import TrainingState
+from latentmill.training.state import TrainingState, from_bytes, to_bytes
 from latentmill.trials import code, running, trained_model
 from latentmill.trials import trial as trial_module
+from latentmill.trials.record import digest as sha256
 from latentmill.trials.running import UNWATCHED, Context, Watch
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trial import Trial, code_digest
@@ -60,6 +63,7 @@ def run(setup, tmp_path, notes):
         running.run(trial, Context(setup.examples, setup.val, DIGEST, kept, CLASSES, **given), watch)
         return tmp_path / store / trial.fingerprint(DIGEST)
 
+    run.root = tmp_path
     return run
 
 
@@ -161,6 +165,88 @@ def test_a_damaged_checkpoint_is_told_and_redone(run, tmp_path, notes, damage):
     assert weights(folder) == weights(undisturbed)
     assert ["is damaged, so its epochs are redone" in note for note in notes if "failed" not in note] == [True]
     assert not list(folder.glob("checkpoint-*"))
+
+
+def interrupt(run, trial, store="store", **given):
+    """Returns the checkpoint of its second epoch."""
+    with pytest.raises(Interruption):
+        run(trial, store, watch=after(2), **given)
+    return next(path for path in run.root.glob(f"{store}/{trial.fingerprint(DIGEST)}/checkpoint-*"))
+
+
+def test_the_checkpoint_of_another_trial_is_of_no_use_though_its_weights_have_the_same_shapes(run, notes):
+    undisturbed = run(vae(epochs=4), "undisturbed")
+    own, other = interrupt(run, vae(epochs=4)), interrupt(run, vae(epochs=4, seed=1))
+    for path in own.parent.glob("checkpoint-*"):
+        path.unlink()
+    other.rename(own.parent / other.name)
+    notes.clear()
+    assert weights(run(vae(epochs=4))) == weights(undisturbed)
+    assert any("is damaged, so its epochs are redone" in note and "it is of " in note for note in notes)
+
+
+def flow(parent, epochs=4):
+    found = registry.find("priors", "flow")
+    training = TrainingConfig(epochs=epochs, batch_size=50).model_dump()
+    return Trial("flow", found.Config(hidden=16).model_dump(), training, 0, parent=parent.fingerprint(DIGEST))
+
+
+def test_the_checkpoint_of_a_prior_is_of_no_use_where_its_parent_has_other_weights_by_now(run, notes):
+    """The trial is the same, but a GPU, or a pack, gives other roundings."""
+    kept, other = run(vae(epochs=1)), run(vae(epochs=1, seed=1), "elsewhere")
+    interrupt(run, flow(vae(epochs=1)))
+    store = TrialStore(kept.parent)
+    found = store.find(kept.name)
+    store.save_result(kept.name, found, weights(other))
+    notes.clear()
+    resumed = run(flow(vae(epochs=1)))
+    assert len([note for note in notes if "is damaged, so its epochs are redone" in note]) == 1
+    shutil.rmtree(resumed)
+    anew = run(flow(vae(epochs=1)))
+    assert weights(anew) == weights(resumed)
+    assert json.loads((anew / "trial.json").read_text())["parent_weights_sha256"] == sha256(weights(other))
+
+
+def test_a_prior_is_recorded_with_the_weights_whose_codes_it_learned(run, setup, tmp_path, monkeypatch):
+    """Another sweep replaces its parent after it was loaded."""
+    kept, other = run(vae(epochs=1)), run(vae(epochs=1, seed=1), "elsewhere")
+    learned, load = sha256(weights(kept)), TrialStore.load
+
+    def replaced(self, fingerprint):
+        found = load(self, fingerprint)
+        self.save_result(fingerprint, self.find(fingerprint), weights(other))
+        return found
+
+    monkeypatch.setattr(TrialStore, "load", replaced)
+    folder = run(flow(vae(epochs=1), epochs=1))
+    assert json.loads((folder / "trial.json").read_text())["parent_weights_sha256"] == learned
+
+
+def fresh(setup, latent=3):
+    model = registry.build("models", "autoencoder", {"latent": latent}, (1, 8, 8))
+    return TrainingState(model, TrainingConfig(), torch.Generator().manual_seed(0), torch.Generator(), examples=100)
+
+
+@pytest.mark.parametrize("change", ["owner", "shapes", "best epoch", "history", "no checkpoint", "generator"])
+def test_a_checkpoint_that_can_not_be_restored_leaves_the_state_as_it_was(setup, change):
+    other = fresh(setup, latent=4 if change == "shapes" else 3)
+    other.add({"train_loss": 1.0, "val_loss": 2.0})
+    other.best_epoch = 2 if change == "best epoch" else 1
+    other.history = [{"val_loss": 1.0}] if change == "history" else other.history
+    content = to_bytes(other, "another" if change == "owner" else "own")
+    if change == "no checkpoint":
+        content = save_tensors({"x": torch.zeros(1)})
+    if change == "generator":
+        content = content.replace(b"generator/order", b"generator/other")
+    state = fresh(setup)
+    before = {name: each.clone() for name, each in state.model.state_dict().items()}
+    draws = torch.rand(3, generator=fresh(setup).order), torch.rand(3, generator=fresh(setup).noise)
+    with pytest.raises(InputError, match="a checkpoint must hold the state of its trial, but"):
+        from_bytes(content, state, "own")
+    assert all((before[name] == each).all() for name, each in state.model.state_dict().items())
+    assert (state.epoch, state.best_epoch, state.moments) == (0, 0, {})
+    assert (torch.rand(3, generator=state.order) == draws[0]).all()
+    assert (torch.rand(3, generator=state.noise) == draws[1]).all()
 
 
 def test_a_disk_without_room_for_checkpoints_does_not_stop_a_trial(run, notes, monkeypatch):

@@ -37,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     check = commands.add_parser(
-        "check", help="print what was exported of each entry in params.yaml, and why not; fails if nothing was exported"
+        "check",
+        help="print what was exported of each entry in params.yaml, and why not; fails if nothing was, or is stale",
     )
     check.set_defaults(run=_check)
     plan = commands.add_parser(
@@ -158,9 +159,13 @@ def _plan(chosen: argparse.Namespace) -> None:
 def _check(chosen: argparse.Namespace) -> None:
     from latentmill.config import load_params
     from latentmill.export.outcome import check
+    from latentmill.stage import stale_stages
 
     if not check(list(load_params().ladder), Path("exports")):
         raise InputError("at least one entry must be exported, but none is")
+    if stale := stale_stages():
+        rule = "what is exported must be of the present images, params and code"
+        raise InputError(f"{rule}, but the stages {', '.join(stale)} have changed inputs or outputs: run `dvc repro`")
 
 
 def _submit(chosen: argparse.Namespace) -> None:

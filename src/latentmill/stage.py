@@ -1,8 +1,10 @@
 """What all stages of dvc.yaml have in common: they end with their `dvc`, and their dependencies must not change."""
 
 import hashlib
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,7 +19,7 @@ import latentmill
 from latentmill.errors import InputError, one_line_errors
 from latentmill.runtime.text import print_anything
 
-PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
+PIPELINE, LOCK, PARAMS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
 CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, times and inode
 SECONDS_TO_NOTICE = 0.5  # that the parent has died
 
@@ -86,6 +88,32 @@ def require_as_imported() -> None:
 def _is_newer(path: Path) -> bool:
     """A time that is yet to come is of a clock that has been set back."""
     return path.exists() and latentmill.BEGAN < path.stat().st_ctime_ns <= time.time_ns()
+
+
+def stale_stages() -> list[str]:
+    """The stages whose outputs are of other data, params or code than the present ones; none where DVC never ran.
+
+    The stage scan runs always. What is deleted says nothing: a clone may have fetched only some outputs.
+
+    Raises:
+        InputError: DVC has no answer.
+    """
+    if not (PIPELINE.exists() and LOCK.exists()):
+        return []
+    asked = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], text=True, capture_output=True)
+    if asked.returncode:
+        reason = (asked.stderr.strip().splitlines() or ["it ended early"])[-1]
+        raise InputError(f"`dvc status` must say what has changed, but {reason}")
+    changes = json.loads(asked.stdout)
+    return [stage for stage, found in changes.items() if stage != "scan" and set(_leaves(found)) - {"deleted"}]
+
+
+def _leaves(found: Any) -> Iterator[str]:
+    if isinstance(found, dict | list):
+        for each in found.values() if isinstance(found, dict) else found:
+            yield from _leaves(each)
+    else:
+        yield str(found)
 
 
 def _dependencies(stage: str, key: str) -> dict[str, Any]:

@@ -348,6 +348,15 @@ def test_images_of_kinds_that_are_not_read_count(tmp_path: Path) -> None:
         prepared(tmp_path / "prepared", source="folder", path=str(path))
 
 
+@pytest.mark.parametrize("place", [os.mkfifo, Path.mkdir, lambda path: path.write_text("[" * 10**5)])
+def test_a_cache_of_digests_that_is_something_else_is_made_anew(tmp_path: Path, place: Any) -> None:
+    path, cache = folder_of(tmp_path / "images", pictures(3)), tmp_path / "cache.json"
+    place(cache)
+    files = sources.files(DataConfig(source="folder", path=str(path)))
+    assert len(listing(files, cache, lambda what, done, total: None).splitlines()) == 3
+    assert isinstance(json.loads(cache.read_text()), dict)
+
+
 def test_images_that_change_between_their_listing_and_their_use_are_noticed(tmp_path: Path, monkeypatch: Any) -> None:
     """Or, once they are as before, what was made of others would count as made of them."""
     monkeypatch.chdir(tmp_path)

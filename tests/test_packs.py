@@ -225,7 +225,7 @@ def test_a_member_that_is_pruned_leaves_alone(together, alone):
 
     def prune(state):
         if state.epoch == 2:
-            raise PrunedError(state.history)
+            raise PrunedError(state.history, {"grace": 2, "reduction": 3})
 
     requested, seen = rates(1e-3, 2e-3, 3e-3), []
     watches = [

@@ -271,6 +271,8 @@ def test_a_trial_pruned_by_asha_is_settled_only_while_asha_is_on(plan):
     first = plan({"vae": {}}, asha={})
     settle(first, first.pop_pack()[0].fingerprint, status="pruned", epoch=10, criterion=5.0)
     assert plan({"vae": {}}, asha={}).missing == 0
+    for others in ({"grace": 20}, {"reduction": 4}):
+        assert plan({"vae": {}}, asha=others).missing == 1, "others might not prune it"
     assert plan({"vae": {}}).missing == 1
 
 

@@ -160,16 +160,16 @@ def watch(
     deadline: float | None = None,
 ) -> Watch:
     """Reports each epoch to the driver; ends the trial where it is pruned at a rung, or out of time."""
-    rungs = asha_rungs(trial, data.settings)
+    asha, rungs = data.settings.asha, asha_rungs(trial, data.settings)
 
     def after_epoch(state: TrainingState) -> None:
         row = state.history[-1]
         losses = {"train_loss": row["train_loss"], "val_loss": row["val_loss"]}
         reports.add({"fingerprint": fingerprint, "epoch": state.epoch, "epochs": state.epochs_allowed} | losses)
-        if state.epoch in rungs and state.epoch < state.epochs_allowed:
+        if asha and state.epoch in rungs and state.epoch < state.epochs_allowed:
             report = study, fingerprint, state.epoch, row["val_loss"]
             if ranks.broadcast(ranks.is_rank_zero and ray.get(data.halving.report.remote(*report))):
-                raise PrunedError(state.history)
+                raise PrunedError(state.history, asha.model_dump())
         if deadline is not None and ranks.broadcast(time.monotonic() > deadline):
             raise OutOfTimeError(state.epoch)
 

@@ -151,7 +151,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} must be JSON, but: {error}") from None
     if not isinstance(manifest, dict) or "classes" not in manifest:
         raise InputError(f"{path} must be what the stage prepare wrote, but holds {str(manifest)[:80]!r}")

@@ -16,8 +16,8 @@ from typing import Any
 from latentmill.data.collection import OnProgress
 from latentmill.data.sources.paths import LISTING
 from latentmill.errors import InputError
-from latentmill.files import write_text
 from latentmill.runtime.cores import cores
+from latentmill.storage import Storage
 
 Stat = tuple[int, int, int, int]  # size, mtime and ctime in ns, inode
 Entry = tuple[int, int, int, int, str]  # the same, and the digest
@@ -95,12 +95,11 @@ def _digested(path: str) -> str | OSError:
 def _read(cache: Path) -> dict[str, Entry]:
     """The cache of an earlier scan; empty where there is none or it is damaged."""
     try:
-        content: Any = json.loads(cache.read_bytes())
+        content: Any = json.loads(Storage(cache.parent).read(cache.name))
         return {path: (*map(int, entry[:4]), str(entry[4])) for path, entry in content.items()}  # type: ignore[misc]
-    except (OSError, ValueError, AttributeError, TypeError, IndexError, KeyError):
+    except (OSError, ValueError, AttributeError, TypeError, IndexError, KeyError, RecursionError):
         return {}
 
 
 def _write(cache: Path, entries: dict[str, Entry]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    write_text(cache, json.dumps(entries, separators=(",", ":")))
+    Storage(cache.parent).write(cache.name, json.dumps(entries, separators=(",", ":")).encode())

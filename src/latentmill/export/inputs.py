@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.config import ExportConfig
+from latentmill.errors import InputError
 from latentmill.trials.code import SOURCE, digest, imported_files
+from latentmill.trials.record import parse_record
 
 WRITER = SOURCE / "latentmill" / "export" / "entry.py"  # its imports are the code that writes exports
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
@@ -45,9 +47,13 @@ def inputs_digest(entry: str, model: Path, data: Path, metrics: Json, config: Ex
 
 def _own_files(model: Path) -> list[Path]:
     """The code of a model and of its priors: they are found by name, so no import leads to them."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(model.rglob("trial.json"))]
-    names = [("priors" if each["trial"]["parent"] else "models", each["trial"]["model"]) for each in records]
-    paths = [SOURCE / "latentmill" / family / f"{name}.py" for family, name in names]
+    paths = []
+    for record in sorted(model.rglob("trial.json")):
+        try:
+            trial = parse_record(record.read_bytes(), str(record))["trial"]
+            paths.append(SOURCE / "latentmill" / ("priors" if trial["parent"] else "models") / f"{trial['model']}.py")
+        except (OSError, InputError, KeyError, TypeError):
+            continue  # it is damaged, as the export will say
     return [path for path in paths if path.exists()]
 
 

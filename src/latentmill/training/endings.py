@@ -23,10 +23,10 @@ class EndedError(Exception):
 class PrunedError(EndedError):
     """ASHA prunes a trial after an epoch that is a rung."""
 
-    def __init__(self, history: list[Row]) -> None:
-        """`history` has a row for each epoch so far."""
+    def __init__(self, history: list[Row], asha: dict[str, int]) -> None:
+        """`history` has a row for each epoch so far; `asha` has the settings by which it is pruned."""
         epoch, criterion = len(history), history[-1]["val_loss"]
-        record = {"status": "pruned", "epoch": epoch, "criterion": criterion, "history": history}
+        record = {"status": "pruned", "epoch": epoch, "criterion": criterion, "history": history, "asha": asha}
         super().__init__(f"pruned after epoch {epoch}", record)
 
 

@@ -209,7 +209,7 @@ class Plan:
 
     def _is_settled(self, planned: Planned, record: Record) -> bool:
         if record["status"] == "pruned":
-            return self.config.asha is not None
+            return self.config.asha is not None and record["asha"] == self.config.asha.model_dump()
         parent = planned.trial.parent
         # A prior must be trained on codes of its parent's present weights.
         is_current = parent is None or record.get("parent_weights_sha256") == self.records[parent]["weights_sha256"]

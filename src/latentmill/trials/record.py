@@ -49,6 +49,7 @@ class _Pruned(_Ended):
     epoch: int
     criterion: float
     history: list[dict[str, float]]
+    asha: dict[str, int]  # the settings by which it was pruned
 
 
 class _Unsuccessful(_Ended):

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 from sites import LADDER, ROOT, SECTIONS
 
-from latentmill.cluster import connection, job, upload
+from latentmill.cluster import connection, job, submit, upload
 from latentmill.cluster.job import data_folder, fetch_data
 from latentmill.cluster.submit import send_data
 from latentmill.cluster.upload import STAGE, Sent, copy_package, package_files, tracked_files
@@ -20,6 +20,7 @@ from latentmill.data.dataset import TRAINING, intact_digest
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.trials import code
+from latentmill.trials.auto import with_values_for
 
 SECRETS = (".env", "key.pem", "id_rsa", ".netrc", "credentials.json", "inner/.env", "unused_secret.py")
 GIT = ("git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main")
@@ -109,6 +110,29 @@ def test_the_code_that_was_sent_has_the_digest_of_that_here(tmp_path, monkeypatc
     copied = copy_package(files, tmp_path)
     monkeypatch.setattr(code, "SOURCE", tmp_path)
     assert code.digest(code.imported_files(copied / "cluster/worker.py")) == before
+
+
+def test_what_is_auto_is_decided_here(clone, tmp_path, monkeypatch, digits):
+    """A cluster with other processors would train other trials than those that `dvc repro` looks for."""
+    ladder = {"vae": {"observation": "auto", "latent": "auto", "precision": "auto"}}
+    sections = {"ladder": ladder, "priors": {"flow": {"precision": "auto"}}, "train": {"storage": str(tmp_path / "s")}}
+    YAML().dump(SECTIONS | sections, clone / "params.yaml")
+    prepared_sets.write(clone / "data/prepared", {"train": digits[:40], "val": digits[40:60], "test": digits[60:]})
+    sent = []
+    monkeypatch.setattr(submit, "_client", lambda address: None)
+    monkeypatch.setattr(submit, "_running", lambda client, mark: None)
+    monkeypatch.setattr(submit, "follow", lambda client, job: None)
+
+    def start(client, found, digest, mark):
+        sent.append(load_params(found.project / "params.yaml"))
+        return "job"
+
+    monkeypatch.setattr(submit, "_start", start)
+    submit.submit("http://head:8265", clone)
+    here = with_values_for(digits[:40], load_params(clone / "params.yaml"), lambda note: None)
+    assert (sent[0].ladder, sent[0].priors) == (here.ladder, here.priors)
+    assert sent[0].ladder["vae"]["latent"] == 16
+    assert "auto" not in str((sent[0].ladder, sent[0].priors))
 
 
 # The data

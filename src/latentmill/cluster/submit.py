@@ -20,9 +20,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from latentmill.cluster.job import DATA, data_folder
 from latentmill.cluster.upload import STAGE, Sent
 from latentmill.config import load_params
-from latentmill.data.dataset import TRAINING, intact_digest
+from latentmill.data.dataset import TRAINING, intact_digest, read_split
 from latentmill.errors import InputError
 from latentmill.storage import Storage
+from latentmill.trials.auto import with_values_for
 
 MARK = "latentmill"  # the key of a job's metadata with the digest of its content
 
@@ -36,8 +37,8 @@ def submit(address: str, root: Path) -> None:
     Raises:
         InputError: the cluster does not answer or refuses access, or the job fails.
     """
-    params = load_params(root / "params.yaml")
     digest = intact_digest(root / "data/prepared", TRAINING)  # fails early where the data is not prepared
+    params = with_values_for(read_split(root / "data/prepared", "train"), load_params(root / "params.yaml"), print)
     client = _client(address)
     storage = Storage(root / params.train.storage if "://" not in params.train.storage else params.train.storage)
     send_data(root / "data/prepared", digest, storage)

@@ -72,7 +72,9 @@ class Sent:
 
     @classmethod
     def of(cls, root: Path, params: Params, storage: Storage, folder: Path) -> Self:
-        """Copy them into `folder`; `train.storage` is absolute there.
+        """Copy them into `folder`; `train.storage` is absolute there, and what is `auto` in `params` has its value.
+
+        A cluster with other processors would decide otherwise, and `dvc repro` would look for other trials here.
 
         Raises:
             InputError: they are larger than Ray accepts.
@@ -84,6 +86,7 @@ class Sent:
         yaml = YAML()
         content = yaml.load(root / "params.yaml")
         content["train"]["storage"] = storage.url
+        content.update(ladder=params.ladder, priors=params.priors)
         yaml.dump(content, made.project / "params.yaml")
         for parts, sent in ((f"{STAGE.parent} and params.yaml", made.project), (str(PACKAGE), made.package)):
             size = sum(path.stat().st_size for path in sent.rglob("*") if path.is_file())

@@ -4,7 +4,6 @@ import signal
 from typing import Any
 
 from latentmill.config import load_params
-from latentmill.data import sources
 from latentmill.data.listing import require_as_listed
 from latentmill.data.preparation.prepare import prepare
 from latentmill.data.preparation.summary import lines
@@ -20,7 +19,7 @@ def main() -> None:
     config = load_params().data
     with steady("prepare"), replacing_folder(PREPARED) as folder, Progress("looking for images") as progress:
         manifest = prepare(config, folder, progress.update)
-        require_as_listed(sources.files(config), progress.update)
+        require_as_listed(config, progress.update)
     lines(manifest, print)
     print(f"{PREPARED}: {manifest['digest'][:12]}")
 

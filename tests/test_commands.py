@@ -15,6 +15,9 @@ from tiny import SHAPE
 
 from latentmill import Decoder
 from latentmill.cli import main
+from latentmill.config import load_params
+from latentmill.data import sources
+from latentmill.data.listing import listing
 from latentmill.errors import InputError
 from latentmill.export.outcome import read_outcome
 from latentmill.runtime import commands, progress_bar
@@ -333,6 +336,21 @@ def test_check_fails_where_nothing_could_be_shipped(ladder, capfd):
     assert ending.value.code == 1
     assert len(out.splitlines()) == 4
     assert error == "error: at least one entry must be exported, but none is\n"
+
+
+def test_check_fails_where_the_images_have_changed_since_they_were_listed(ladder, capfd):
+    np.save(ladder / "mine.npy", np.zeros((3, 8, 8), dtype=np.uint8))
+    sections = json.loads((ladder / "params.yaml").read_text()) | {"data": {"source": "arrays", "path": "mine.npy"}}
+    (ladder / "params.yaml").write_text(json.dumps(sections))
+    files = sources.files(load_params(ladder / "params.yaml").data)
+    (ladder / "data").mkdir()
+    (ladder / "data/listing.txt").write_text(listing(files, ladder / "cache.json", lambda what, done, total: None))
+    main(["check"])
+    np.save(ladder / "mine.npy", np.ones((3, 8, 8), dtype=np.uint8))
+    with pytest.raises(SystemExit):
+        main(["check"])
+    said = "of the present images, params and code, but the images have changed: run `dvc repro`\n"
+    assert capfd.readouterr().err.endswith(said)
 
 
 def test_check_names_the_stage_that_did_not_run(ladder, capfd):

@@ -364,7 +364,7 @@ def test_images_that_change_between_their_listing_and_their_use_are_noticed(tmp_
     config = DataConfig(source="folder", path=str(path))
 
     def require() -> None:
-        listing_module.require_as_listed(sources.files(config), lambda what, done, total: None)
+        listing_module.require_as_listed(config, lambda what, done, total: None)
 
     require()  # without a listing, as in a job, there is nothing to compare with
     listed = listing(sources.files(config), listing_module.CACHE, lambda what, done, total: None)

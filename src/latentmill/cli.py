@@ -158,14 +158,18 @@ def _plan(chosen: argparse.Namespace) -> None:
 
 def _check(chosen: argparse.Namespace) -> None:
     from latentmill.config import load_params
+    from latentmill.data.listing import has_changed
     from latentmill.export.outcome import check
     from latentmill.stage import stale_stages
 
-    if not check(list(load_params().ladder), Path("exports")):
+    params = load_params()
+    if not check(list(params.ladder), Path("exports")):
         raise InputError("at least one entry must be exported, but none is")
+    rule = "what is exported must be of the present images, params and code"
+    if has_changed(params.data):
+        raise InputError(f"{rule}, but the images have changed: run `dvc repro`")
     if stale := stale_stages():
-        rule = "what is exported must be of the present images, params and code"
-        raise InputError(f"{rule}, but the stages {', '.join(stale)} have changed inputs or outputs: run `dvc repro`")
+        raise InputError(f"{rule}, but inputs or outputs of {', '.join(stale)} have changed: run `dvc repro`")
 
 
 def _submit(chosen: argparse.Namespace) -> None:

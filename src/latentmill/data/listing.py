@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from latentmill.config import DataConfig
+from latentmill.data import sources
 from latentmill.data.collection import OnProgress
 from latentmill.data.sources.paths import LISTING
 from latentmill.errors import InputError
@@ -53,9 +55,20 @@ def listing(files: Iterable[str | Path], cache: Path, progress: OnProgress) -> s
     return "".join(f"{_line(path, fresh.get(path, reasons.get(path, '')), here)}\n" for path in paths)
 
 
-def require_as_listed(files: Iterable[str | Path], progress: OnProgress) -> None:
-    """Raises InputError where the files are not those of `LISTING`, for which DVC would take what was made of them."""
-    if LISTING.exists() and listing(files, CACHE, progress) != LISTING.read_text(encoding="utf-8"):
+def has_changed(config: DataConfig, progress: OnProgress = lambda what, done, total: None) -> bool:
+    """Whether the images are not those in `LISTING`; false where there is none, such as in a job.
+
+    Raises:
+        InputError: there are no images any more.
+    """
+    if not LISTING.exists():
+        return False
+    return listing(sources.files(config), CACHE, progress) != LISTING.read_text(encoding="utf-8")
+
+
+def require_as_listed(config: DataConfig, progress: OnProgress) -> None:
+    """Raises InputError where the images are not those in `LISTING`, for which DVC would take what was made of them."""
+    if has_changed(config, progress):
         raise InputError("the files of the images must stay the same while they are prepared, but changed: run again")
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -158,6 +158,34 @@ def test_a_worker_that_is_not_as_its_driver_refuses_and_says_so(change, message,
     record = TrialStore(tmp_path).find(each["fingerprint"])
     assert record["status"] == "failed"
     assert message in record["error"]
+
+
+def test_a_worker_has_the_code_of_a_priors_parent_too(tmp_path):
+    """Which encodes the images, though it is no part of the fingerprint of the prior."""
+    parent, store = trial(), TrialStore(tmp_path)
+    name = parent.fingerprint(DIGEST)
+    prior = Trial("mixture", {}, None, 0, parent=name)
+    given = [prior], [prior.fingerprint(DIGEST)], SimpleNamespace(libraries=libraries(), digest=DIGEST), store
+    keep(store, name, trial=asdict(parent))
+    assert worker.environment_error(*given) is None
+    keep(store, name, trial=asdict(replace(parent, seed=1)))  # which has another fingerprint, as with other code
+    assert "must have the driver's code" in worker.environment_error(*given)
+    store.delete_result(name)
+    assert worker.environment_error(*given) is None, "that its parent is lost is said where it is loaded"
+
+
+IMPORT = """
+import sys
+from latentmill.trials.trial import code, code_files, import_code
+import_code("priors", "flow")
+files = {getattr(module, "__file__", None) for module in sys.modules.values()}
+print([str(path) for path in code_files("priors", "flow") if str(path) not in files])
+"""
+
+
+def test_what_is_digested_is_imported_before_so_that_a_later_edit_has_no_effect():
+    done = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_record_in_another_trials_place_counts_as_none(tmp_path):

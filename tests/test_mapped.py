@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ray.exceptions import WorkerCrashedError
 
+from latentmill.cluster import tasks
 from latentmill.cluster.connection import cluster
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
-from latentmill.cluster.tasks import TooLittleMemoryError, result, share, start
+from latentmill.cluster.tasks import OtherLibrariesError, TooLittleMemoryError, result, share, start
 from latentmill.evaluation.run import Evaluation
 
 IMAGES = np.arange(240, dtype=np.uint8).reshape(10, 1, 4, 6)
@@ -87,14 +88,26 @@ def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):
         result(None)
 
 
-@pytest.mark.parametrize("error", [ChangedDataError("train.npy has changed: run again"), TooLittleMemoryError("x")])
-def test_changed_data_are_no_failure_of_the_entry_that_finds_it_out(error, monkeypatch):
+def test_a_task_with_other_libraries_computes_nothing():
+    wanted, called = tasks.versions(), []
+    run = tasks._run._function
+    assert run(wanted, lambda each: each + 1, 1) == 2
+    with pytest.raises(OtherLibrariesError, match=r"must have the driver's libraries, but .* has torch .* for 9\.9"):
+        run(wanted | {"torch": "9.9"}, called.append, 1)
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ChangedDataError("train.npy has changed: run again"), OtherLibrariesError("run again"), TooLittleMemoryError("x")],
+)
+def test_what_concerns_all_entries_is_no_failure_of_the_one_that_finds_it_out(error, monkeypatch):
     evaluation = Evaluation.__new__(Evaluation)
     evaluation._shared_tasks, evaluation._entry_tasks, evaluation._ended = [], {"task": ("vae", "normal")}, set()
     monkeypatch.setattr("latentmill.evaluation.run.in_order_of_end", lambda started: started)
     monkeypatch.setattr("latentmill.evaluation.run.result", lambda ended: (_ for _ in ()).throw(error))
-    if isinstance(error, ChangedDataError):
-        with pytest.raises(ChangedDataError, match="run again"):
+    if not isinstance(error, TooLittleMemoryError):
+        with pytest.raises(type(error), match="run again"):
             list(evaluation.results())
     else:
         assert list(evaluation.results()) == [("vae", "normal", error)]

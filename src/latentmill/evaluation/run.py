@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from latentmill.cluster.mapped import ChangedDataError, placed
-from latentmill.cluster.tasks import in_order_of_end, result, share, start
+from latentmill.cluster.tasks import OtherLibrariesError, in_order_of_end, result, share, start
 from latentmill.config import EvaluationConfig
 from latentmill.contract import Decodes, Encodes, Model
 from latentmill.errors import InputError
@@ -89,6 +89,7 @@ class Evaluation:
         Raises:
             InputError: what all entries depend on has failed.
             ChangedDataError: the prepared data have changed in the meantime.
+            OtherLibrariesError: a node of the cluster has other versions of libraries.
         """
         for ended in in_order_of_end([*self._shared_tasks, *self._entry_tasks]):
             self._ended.add(ended)
@@ -97,7 +98,7 @@ class Evaluation:
                 continue
             try:
                 found = result(ended)
-            except ChangedDataError:
+            except (ChangedDataError, OtherLibrariesError):
                 raise
             except InputError as error:
                 found = error

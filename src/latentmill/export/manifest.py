@@ -66,6 +66,6 @@ def _read(path: Path) -> Json:
     """A JSON object; empty if it cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

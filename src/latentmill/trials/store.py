@@ -64,6 +64,7 @@ class TrialStore:
             record = self._record(fingerprint)
             if self.storage.is_local and record["status"] == "finished":
                 self._weights(fingerprint, record)
+            return record
         except FileNotFoundError:
             return None
         except UnreachableError:
@@ -71,7 +72,6 @@ class TrialStore:
         except InputError as error:
             self.note(f"{error}: the trial is redone")
             return None
-        return record
 
     def fetch(self, record: Record, folder: Path) -> None:
         """Copy the two files of the finished trial that has this record into `folder`, which must exist.

@@ -164,7 +164,7 @@ def failure(folder: Path) -> Failure | None:
         return Failure(str(found["reason"]), str(found.get("advice", "")))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder / FAILED} must say why there is no model, but {error!r}") from None
 
 

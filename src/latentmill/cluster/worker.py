@@ -134,11 +134,7 @@ def environment_error(trials: list[Trial], fingerprints: list[str], data: SweepD
     """
     here = libraries()
     if here != data.libraries:
-        others = [
-            f"{name} {here.get(name)} for {wanted}"
-            for name, wanted in data.libraries.items()
-            if here.get(name) != wanted
-        ]
+        others = [f"{name} {here.get(name)} for {own}" for name, own in data.libraries.items() if here.get(name) != own]
         return f"a worker must have the driver's libraries, but {platform.node()} has {', '.join(others)}"
     parents = {trial.parent: store.find(trial.parent) for trial in trials if trial.parent}
     known = [(Trial(**record["trial"]), name) for name, record in parents.items() if record]  # a lost one fails later

@@ -94,6 +94,19 @@ def parse_record(content: bytes, where: str) -> Record:
     return record
 
 
+def parse_trial_record(content: bytes, fingerprint: str, where: str) -> Record:
+    """The record of the trial that has this fingerprint.
+
+    Raises:
+        InputError: it is damaged, or that of another trial.
+    """
+    record = parse_record(content, where)
+    if record.get("fingerprint") != fingerprint:
+        raise InputError(f"{where} must be the record of that trial, but is that of {record.get('fingerprint')}")
+    require_complete(record, where)
+    return record
+
+
 def weights_described(weights: bytes) -> Record:
     """What a record says about the weights beside it."""
     return {"weights_sha256": digest(weights), "weights_bytes": len(weights)}

@@ -17,9 +17,8 @@ from latentmill.training.state import TrainingState
 from latentmill.trials.record import (
     Record,
     digest,
-    parse_record,
+    parse_trial_record,
     record_bytes,
-    require_complete,
     require_digest,
     weights_described,
 )
@@ -167,11 +166,7 @@ class TrialStore:
     def _record(self, fingerprint: str) -> Record:
         """Raises InputError where it is damaged, or of another trial."""
         where = f"{fingerprint}/{RECORD}"
-        record = parse_record(self._read(where, MOST), where)
-        if record.get("fingerprint") != fingerprint:
-            raise InputError(f"{where} must be the record of that trial, but is that of {record.get('fingerprint')}")
-        require_complete(record, where)
-        return record
+        return parse_trial_record(self._read(where, MOST), fingerprint, where)
 
     def _weights(self, fingerprint: str, record: Record) -> bytes:
         where = f"{fingerprint}/{WEIGHTS}"

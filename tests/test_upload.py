@@ -96,10 +96,8 @@ def test_what_git_tracks_is_listed_without_links_and_what_is_gone(tmp_path):
 
 def test_a_driver_elsewhere_sends_the_same(clone, tmp_path, monkeypatch):
     put_secrets(clone)
-    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-    settings = connection._settings(None, for_tasks=True, folder=tmp_path / "sent")
-    (sent,) = settings["runtime_env"]["py_modules"]
+    (sent,) = connection._shared(tmp_path / "sent")["runtime_env"]["py_modules"]
     assert Path(sent) == tmp_path / "sent/latentmill"
     assert not [path for path in Path(sent).rglob("*") if is_secret(path.name)]
 

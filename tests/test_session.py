@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 from latentmill.cluster import has_token, session
+from latentmill.cluster.connection import cluster
 from latentmill.cluster.session import LONGEST, session_folder
 from latentmill.errors import InputError
 
@@ -87,6 +89,16 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, monkeypatch):
     assert (left / "log").exists()
     with session_folder():
         assert not left.exists()
+
+
+def test_a_machine_too_busy_for_ray_to_start_is_one_line(monkeypatch):
+    def init(**settings):
+        raise Exception("The current node timed out during startup. This could happen because")  # as Ray does
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(InputError, match="^Ray must start within 30 s, but"), cluster(1):
+        pass
 
 
 def test_a_user_without_a_home_has_no_token(monkeypatch):

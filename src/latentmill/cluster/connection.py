@@ -65,6 +65,10 @@ def _connected(settings: dict[str, Any]) -> Any:
             raise
         hint = "; if it asks for a token, set RAY_AUTH_TOKEN" if isinstance(error, ConnectionError) else ""
         raise InputError(f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}{hint}") from None
+    except Exception as error:  # which is the class of this error of Ray
+        if "timed out during startup" not in str(error):
+            raise
+        raise InputError("Ray must start within 30 s, but this machine has too much to do: run again") from None
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init sets a handler that prints a stack trace
     return context
 

@@ -97,7 +97,7 @@ def test_a_machine_too_busy_for_ray_to_start_is_one_line(monkeypatch):
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(InputError, match="^Ray must start within 30 s, but"), cluster(1):
+    with pytest.raises(InputError, match=r"^Ray must start within 30 s, but"), cluster(1):
         pass
 
 

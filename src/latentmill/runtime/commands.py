@@ -14,8 +14,9 @@ from latentmill.runtime.cores import cores
 from latentmill.runtime.damage import DAMAGE
 from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.facts import ENCODER
-from latentmill.runtime.folder import Folder
+from latentmill.runtime.folder import CARD, Folder
 from latentmill.runtime.images import check_output, write
+from latentmill.runtime.json_file import at, text_at
 from latentmill.runtime.levels import white_level
 from latentmill.runtime.progress_bar import with_progress
 from latentmill.runtime.text import listed, quoted
@@ -79,7 +80,7 @@ def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, se
     check_output(out)
     decoder = Decoder(model)
     (code,) = decoder.draw(1, seed, label=label)
-    names = direction or [each["name"] for each in decoder.card["directions"]]
+    names = direction or [each["name"] for each in decoder.directions]
     if not names:
         raise InputError(f"a model must have directions to be traversed, but {model} has none")
     found = np.concatenate([decoder.traverse(code, name, steps, label=label) for name in names])
@@ -92,13 +93,13 @@ def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, se
 def inspect(model: Path) -> None:
     """What the model is, its verdicts with their evidence, and its files."""
     folder, decoder = Folder(model), Decoder(model)
-    card = decoder.card
-    samples = card["metrics"]["samples"][card["metrics"]["exported_prior"]]
-    print(f"{card['entry']}: model {card['model']}, {_size(decoder)} images, prior {card['prior']}")
-    print(f"trained on: {card['data']['description']}")
+    said = partial(text_at, decoder.card, str(model / CARD))
+    print(f"{said('entry')}: model {said('model')}, {_size(decoder)} images, prior {said('prior')}")
+    print(f"trained on: {said('data', 'description')}")
+    samples = "metrics", "samples", at(decoder.card, "metrics", "exported_prior")
     for rule in ("rule_1", "rule_2"):
-        print(f"{rule.replace('_', ' ')}: {samples[rule]['status']} ({samples[rule]['evidence']})")
-    print(f"directions: {', '.join(quoted(each['name']) for each in card['directions']) or 'none'}")
+        print(f"{rule.replace('_', ' ')}: {said(*samples, rule, 'status')} ({said(*samples, rule, 'evidence')})")
+    print(f"directions: {', '.join(quoted(each['name']) for each in decoder.directions) or 'none'}")
     if decoder.classes:
         guided = ", guided" if decoder.is_guided else ""
         print(f"conditional{guided}, label: {listed(decoder.classes)}")

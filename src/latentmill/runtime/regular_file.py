@@ -1,0 +1,28 @@
+"""Reading a file that may be another than it seems: a device behind a link, a pipe that nobody writes to, a huge one."""
+
+import os
+import stat
+from pathlib import Path
+
+from latentmill.errors import InputError
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes; links are followed, as those of a DVC cache.
+
+    Raises:
+        OSError: it cannot be opened or read.
+        InputError: it is no regular file, or larger.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError:  # a name with a NUL, or one that the file system cannot encode
+        raise InputError(f"a file must have a name that can be opened, but got {str(path)!r}") from None
+    with open(opened, "rb") as file:  # noqa: PTH123  # of a descriptor
+        found = os.fstat(opened)
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path} must be a regular file, but is a device, pipe or folder")
+        content = file.read(most + 1 if found.st_size > most else found.st_size + 1)
+    if len(content) > most:
+        raise InputError(f"{path} must have at most {most:,} bytes, but has more")
+    return content

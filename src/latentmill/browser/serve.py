@@ -31,7 +31,8 @@ def serve(model: Path, host: str, port: int, to: Path | None) -> None:
         print(f"{to}: the page with {model}, for any web server")
         return
     with page_server(model, host, port) as server, suppress(KeyboardInterrupt):
-        print(f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/ shows {model} until Ctrl-C", flush=True)
+        name = f"[{host}]" if ":" in host else host
+        print(f"http://{name}:{server.server_port}/ shows {model} until Ctrl-C", flush=True)
         server.serve_forever()
 
 

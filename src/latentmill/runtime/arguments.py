@@ -41,7 +41,9 @@ def require_finite(where: str, found: list[np.ndarray]) -> list[np.ndarray]:
     """
     for array in found:
         if not np.isfinite(array).all():
-            raise InputError(f"{where} must give finite numbers, but gives {array[~np.isfinite(array)][0]} for this input")
+            raise InputError(
+                f"{where} must give finite numbers, but gives {array[~np.isfinite(array)][0]} for this input"
+            )
     return found
 
 

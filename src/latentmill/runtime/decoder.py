@@ -206,8 +206,8 @@ class Decoder:
         self._graphs[DECODER].room(steps, "image")  # raises where that is too much
         z = self._code("start", start, label_at(label, 0))
         vector, named_reach = find_direction(self.directions, z.shape, direction)
-        ends = (z + each * vector.astype(np.float64) for each in reach or named_reach)
-        return self.decode(paths.path(*ends, steps, "linear"), label)
+        first, last = (z + each * vector.astype(np.float64) for each in reach or named_reach)
+        return self.decode(paths.path(first, last, steps, "linear"), label)
 
     def _drawn(self, inputs: Iterator[Inputs], batch: int, output: str) -> Iterator[np.ndarray]:
         graph = self._graphs[GENERATOR]

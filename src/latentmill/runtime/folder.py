@@ -84,7 +84,9 @@ def _is_there(look: Callable[[], bool]) -> bool:
     try:
         return look()
     except OSError as error:  # a folder that may not be entered, say
-        raise InputError(f"an export must be a folder that can be read, but {error.filename}: {error.strerror}") from None
+        raise InputError(
+            f"an export must be a folder that can be read, but {error.filename}: {error.strerror}"
+        ) from None
 
 
 def _reason(refused: dict[str, Any]) -> str:

@@ -112,7 +112,7 @@ def _session(content: bytes, providers: Sequence[str], threads: int | None) -> o
         raise InputError(f"threads must be at least 1, but got {threads}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores()  # onnxruntime itself counts the host's, also in a container
-    # Else bytes that begin as a model in onnxruntime's own format would be read as one, though they were checked as ONNX.
+    # Else bytes that begin as a model in onnxruntime's own format would be read as one, but were checked as ONNX.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # errors are raised; the log would repeat them
     return onnxruntime.InferenceSession(content, options, providers=list(providers), enable_fallback=0)

@@ -16,8 +16,8 @@ def guidance_rows(is_guided: bool, guidance: Guidance, rows: int) -> np.ndarray 
     """The guidance of `rows` rows of a model that `is_guided`, float32 (rows); None for any other.
 
     Raises:
-        InputError: it is not within 0 and `STRONGEST`, or neither one number nor as many as rows; or it is not 1 and the model
-            is not guided.
+        InputError: it is not within 0 and `STRONGEST`, or neither one number nor as many as rows; or it is not 1 and
+            the model is not guided.
     """
     try:
         found = np.asarray(guidance)

@@ -1,4 +1,4 @@
-"""Ctrl-C while onnxruntime computes: Python acts on a signal only between its own steps, and one call may take minutes."""
+"""Ctrl-C while onnxruntime computes: Python acts on a signal between its own steps, and one call may take minutes."""
 
 import ctypes
 import os
@@ -45,7 +45,7 @@ def _is_closed_within(heard: int, seconds: float) -> bool:
 
 
 def _die() -> None:
-    """Of the signal, so that a loop of the shell ends too: with its default action, which only C can set in a thread."""
+    """Of the signal, so that a loop of the shell ends too: of its default action, which only C can set in a thread."""
     print("error: interrupted", file=sys.stderr, flush=True)
     ctypes.pythonapi.PyOS_setsig(int(signal.SIGINT), ctypes.c_void_p(int(signal.SIG_DFL)))
     os.kill(os.getpid(), signal.SIGINT)

@@ -75,7 +75,9 @@ class LoadedGraphs:
         outputs = at(self._card, "files", name, "outputs")
         if outputs not in known:
             where = self._folder.path / CARD
-            raise InputError(f"{where} must say that {name} gives {' or '.join(map(str, known))}, but says {shown(outputs)}")
+            raise InputError(
+                f"{where} must say that {name} gives {' or '.join(map(str, known))}, but says {shown(outputs)}"
+            )
         found: list[str] = outputs
         return found
 

@@ -1,10 +1,10 @@
 """What an ONNX file that stands alone holds, read strictly and without the package onnx.
 
 onnxruntime would read weights from other files that a model names, and run operators of its own beyond the standard. A
-file that `latentmill` exports has neither, nor a graph within a node, as `Loop` and `If` have: only that can run without
+file that `latentmill` exports has neither, nor a graph within a node, as `Loop` and `If` have: only that runs without
 end. So each message may have only the fields of onnx.proto that an export may have, and what two readers might
-understand differently is refused, too long a tag above all. Time and memory are bounded: the messages that may be
-nested are five, and both the fields and the bytes beside the weights are counted.
+understand differently is refused, too long a tag above all. Time and memory are bounded: messages are nested five
+levels deep at most, and both the fields and the bytes beside the weights are counted.
 """
 
 from latentmill.errors import InputError

@@ -1,4 +1,4 @@
-"""Reading a file that may be another than it seems: a device behind a link, a pipe that nobody writes to, a huge one."""
+"""Reading a file that may be another than it seems: a device behind a link, a pipe without a writer, a huge one."""
 
 import os
 import stat

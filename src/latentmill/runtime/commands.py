@@ -11,13 +11,12 @@ import numpy as np
 from latentmill.errors import InputError
 from latentmill.runtime import paths
 from latentmill.runtime.cores import cores
-from latentmill.runtime.damage import DAMAGE
 from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.facts import ENCODER
 from latentmill.runtime.folder import CARD, Folder
+from latentmill.runtime.image_file import read_images
 from latentmill.runtime.images import check_output, write
 from latentmill.runtime.json_file import at, text_at
-from latentmill.runtime.levels import white_level
 from latentmill.runtime.progress_bar import with_progress
 from latentmill.runtime.text import listed, quoted
 
@@ -142,43 +141,6 @@ def _bench(name: str, call: Callable[[int], object]) -> None:
     for batch in SIZES:
         seconds = _seconds(partial(call, batch))
         print(f"{batch:>6} images: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images per second")
-
-
-def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images float32 (N, C, H, W) in [0, 1] from an .npy or .npz (`images`).
-
-    Channels may come last, and grey images may be (N, H, W). Booleans are black and white, integers 0 to 255, floats
-    0 to 1.
-
-    Raises:
-        InputError: the file cannot be read, or its images have another shape or other values.
-    """
-    images = _loaded(path)
-    channels, height, width = shape
-    if images.shape[1:] == (height, width) and channels == 1:
-        images = images[:, None]
-    elif images.shape[1:] == (height, width, channels):
-        images = images.transpose(0, 3, 1, 2)
-    if images.shape[1:] != shape or not len(images):
-        raise InputError(
-            f"images in {path} must have the shape (N, {', '.join(map(str, shape))}), but have {images.shape}"
-        )
-    low, high = (images.min(), images.max()) if images.dtype.kind in "buif" else (0, 0)
-    white = white_level(images.dtype, low, high, f"images in {path}", black=True)
-    return images.astype(np.float32) / np.float32(white)
-
-
-def _loaded(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            images = found["images"] if isinstance(found, np.lib.npyio.NpzFile) else found
-    except DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path}: {reason}") from None
-    if not isinstance(images, np.ndarray):  # NumPy returns an entry of another format as bytes
-        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path} has them in another format")
-    return images
 
 
 def _seconds(call: Callable[[], object]) -> float:

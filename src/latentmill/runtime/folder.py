@@ -7,6 +7,7 @@ Format 1 has other words in its card, and is read as well. An entry that was ref
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from latentmill.runtime.format_1 import upgraded
 from latentmill.runtime.json_file import LARGEST as LARGEST_JSON
 from latentmill.runtime.json_file import parse_object
 from latentmill.runtime.regular_file import read_regular
-from latentmill.runtime.text import listed
+from latentmill.runtime.text import listed, one_line
 
 MANIFEST, CARD, REFUSED = "manifest.json", "card.json", "refused.json"
 FORMAT, READABLE = 2, (1, 2)  # that is written; that can be read
+DIGEST = re.compile("[0-9a-f]{64}")
 LARGEST = 2 << 30  # bytes of a file: protobuf can hold no more
 
 
@@ -91,7 +93,7 @@ def _is_there(look: Callable[[], bool]) -> bool:
 
 def _reason(refused: dict[str, Any]) -> str:
     """With the evidence, where there is any."""
-    parts = [str(refused[key])[:1000] for key in ("reason", "evidence") if refused.get(key)]
+    parts = [one_line(str(refused[key])[:1000]) for key in ("reason", "evidence") if refused.get(key)]
     return ": ".join(parts) or "no reason is given"
 
 
@@ -101,7 +103,9 @@ def _digests(files: Any, where: str) -> dict[str, str]:
         digests = {str(name): str(file["sha256"]) for name, file in files.items()}
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{where} must name files with their sha256, but has {shown(files)}") from None
-    for name in digests:
+    for name, digest in digests.items():
+        if not DIGEST.fullmatch(digest):
+            raise InputError(f"{where} must name files with their sha256, 64 digits, but has {shown(digest)}")
         if Path(name).name != name or name in ("", ".", "..") or "\\" in name or not name.isprintable():
             raise InputError(f"{where} must name files in its own folder, but has {shown(name)}")
     return digests

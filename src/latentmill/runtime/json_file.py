@@ -45,7 +45,8 @@ def text_at(content: Any, where: str, *keys: Any) -> str:
     """
     found = at(content, *keys)
     if not isinstance(found, str):
-        raise InputError(f"{where} must have a text as {'.'.join(map(str, keys))}, but has {shown(found)}")
+        place = escaped(".".join(map(str, keys))[:LONGEST_TEXT])
+        raise InputError(f"{where} must have a text as {place}, but has {shown(found)}")
     return escaped(found[:LONGEST_TEXT])
 
 

@@ -152,7 +152,7 @@ def _changed_graph(rng: random.Random) -> bytes:
     fields = json_format.MessageToDict(load_from_string(content), preserving_proto_field_name=True)
     try:
         return json_format.ParseDict(changed(fields, rng), ModelProto()).SerializeToString()
-    except (json_format.ParseError, AttributeError, TypeError, ValueError, OverflowError):  # no such field or value
+    except (json_format.ParseError, AttributeError, TypeError, ValueError, OverflowError, SystemError):  # no such value
         return mutated(content, rng)
 
 

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from latentmill.errors import InputError, shown
+from latentmill.runtime.json_file import at
 
 LARGEST = 2**31  # above any size of an array that is held here
 MOST_COUNTED = 2**32  # training images, below: labels are drawn with 32 bits
@@ -80,13 +81,11 @@ def _inputs(card: Mapping[str, Any], name: str, is_conditional: bool, where: str
     """Of the graph in that file. The generator of a conditional model takes a label, other graphs of one may."""
     rows = (ROWS[name],)
     known = [rows] if not is_conditional else [(*rows, LABEL), (*rows, LABEL, GUIDANCE) if name == GENERATOR else rows]
-    try:
-        found = tuple(card["files"][name]["inputs"])
-    except (KeyError, TypeError, IndexError):  # there is no such graph, or the export is an earlier one
-        found = rows
+    given = at(card, "files", name, "inputs")  # None: there is no such graph, or the export is an earlier one
+    found = rows if given is None else tuple(given) if isinstance(given, list) else ()
     if found not in known:
         choices = " or ".join(", ".join(each) for each in known)
-        raise InputError(f"{where} must say that {name} takes {choices}, but says {shown(found)}")
+        raise InputError(f"{where} must say that {name} takes {choices}, but says {shown(given)}")
     return found
 
 

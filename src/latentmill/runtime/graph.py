@@ -7,9 +7,10 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, escaped
 from latentmill.runtime.cores import cores
 from latentmill.runtime.facts import LABEL
+from latentmill.runtime.json_file import LONGEST_TEXT
 from latentmill.runtime.onnx_file import require_standalone
 
 BATCH = 256  # rows at a time: bounds what a large request takes within the network
@@ -119,7 +120,8 @@ def _session(content: bytes, providers: Sequence[str], threads: int | None) -> o
 
 
 def _described(values: list[onnxruntime.NodeArg]) -> str:
-    return ", ".join(f"{value.type} {value.name} {_sizes(value.shape)}" for value in values) or "nothing"
+    found = ", ".join(f"{value.type} {value.name} {_sizes(value.shape)}" for value in values) or "nothing"
+    return escaped(found[:LONGEST_TEXT])
 
 
 def _line(values: dict[str, Shape], dtype: type[np.generic]) -> str:
@@ -133,4 +135,4 @@ def _sizes(shape: Sequence[int | str | None]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return escaped((str(error).splitlines() or [type(error).__name__])[0][:LONGEST_TEXT])

@@ -104,8 +104,8 @@ def _digests(files: Any, where: str) -> dict[str, str]:
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{where} must name files with their sha256, but has {shown(files)}") from None
     for name, digest in digests.items():
-        if not DIGEST.fullmatch(digest):
-            raise InputError(f"{where} must name files with their sha256, 64 digits, but has {shown(digest)}")
         if Path(name).name != name or name in ("", ".", "..") or "\\" in name or not name.isprintable():
             raise InputError(f"{where} must name files in its own folder, but has {shown(name)}")
+        if not DIGEST.fullmatch(digest):
+            raise InputError(f"{where} must name files with their sha256, 64 digits, but has {shown(digest)}")
     return digests

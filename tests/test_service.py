@@ -215,6 +215,7 @@ def test_what_finds_no_room_is_refused_and_the_rest_is_answered(folder):
         ),
         ("/sample", '{"n": 1000000000000000000000000000000}', "n must be from 1 to 16, but got 1000000000000000000"),
         ("/sample", '{"steps": 3}', "steps is not asked for, but got 3"),
+        ("/sample", r'{"\ud800\n": 3}', r"\ud800\n is not asked for, but got 3"),
         ("/sample", '{"n": ', "a body must be JSON, but: Expecting value"),
         ("/sample", "", "a body must be given"),
         ("/decode", "{}", "z must be given"),
@@ -251,9 +252,12 @@ def test_a_body_without_end_is_refused_while_it_comes_in(running):
 
 
 def test_an_error_reaches_all_of_its_batch_and_no_one_else(folder):
+    def fail(noise):
+        raise RuntimeError("a fault of the program")
+
     with serving(folder, max_batch=2, delay_ms=1000 * PATIENCE) as service:
         model = service.app.state.model
-        generate, model.generate = model.generate, lambda noise: generate(noise[:, 1:])
+        generate, model.generate = model.generate, fail
         answers = [service.later("/sample", n=1) for _ in range(2)]
         assert [answer.result().status_code for answer in answers] == [500, 500]
         model.generate = generate

@@ -215,7 +215,7 @@ def test_what_finds_no_room_is_refused_and_the_rest_is_answered(folder):
         ),
         ("/sample", '{"n": 1000000000000000000000000000000}', "n must be from 1 to 16, but got 1000000000000000000"),
         ("/sample", '{"steps": 3}', "steps is not asked for, but got 3"),
-        ("/sample", r'{"\ud800\n": 3}', r"\ud800\n is not asked for, but got 3"),
+        ("/sample", r'{"\ud800\n": 3}', "a body must be a valid string"),
         ("/sample", '{"n": ', "a body must be JSON, but: Expecting value"),
         ("/sample", "", "a body must be given"),
         ("/decode", "{}", "z must be given"),

@@ -108,6 +108,7 @@ def card(folder: Path) -> Door:
     def door(content: bytes) -> None:
         (folder / "card.json").write_bytes(content)
         tiny.seal(folder)
+        print(read_outcome(folder.parent, folder.name))
         commands.inspect(folder)
         Decoder(folder).sample(1, seed=0)
 

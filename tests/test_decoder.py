@@ -266,7 +266,7 @@ def test_what_is_no_image_is_not_encoded(decoder, images, message):
         (lambda d, z: d.generate(np.full((1, 3), np.nan)), "noise must be finite as float32, but got nan"),
         (lambda d, z: d.traverse(z[0], 3), "a direction's dimension must be from 0 to 2, but got 3"),
         (lambda d, z: d.traverse(z[0], np.ones(2)), r"direction must have the shape \(N, 3\)"),
-        (lambda d, z: Decoder(d._folder.path, threads=0).decode(z), "threads must be at least 1, but got 0"),
+        (lambda d, z: Decoder(d._folder.path, threads=0).decode(z), "threads must be from 1 to 1024, but got 0"),
         (lambda d, z: Decoder(d._folder.path, providers=["TPU"]).decode(z), "providers must be among .*, but got TPU"),
     ],
 )

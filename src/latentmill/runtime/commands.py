@@ -67,10 +67,8 @@ def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path,
     if rows < 1:
         raise InputError(f"rows must be at least 1, but got {rows}")
     codes = decoder.draw(2 * rows, seed, label=label)
-    found = np.concatenate(
-        [decoder.interpolate(*ends, steps, path, label) for ends in zip(codes[::2], codes[1::2], strict=True)]
-    )
-    write(out, [found], found.shape, steps)
+    found = (decoder.interpolate(*ends, steps, path, label) for ends in zip(codes[::2], codes[1::2], strict=True))
+    write(out, found, (rows * steps, *decoder.image_shape), steps)
     print(f"{out}: {rows} {path} paths of {steps} images of {_size(decoder)} from {model}, seed {seed}")
 
 
@@ -82,8 +80,8 @@ def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, se
     names = direction or [each["name"] for each in decoder.directions]
     if not names:
         raise InputError(f"a model must have directions to be traversed, but {model} has none")
-    found = np.concatenate([decoder.traverse(code, name, steps, label=label) for name in names])
-    write(out, [found], found.shape, steps)
+    found = (decoder.traverse(code, name, steps, label=label) for name in names)
+    write(out, found, (len(names) * steps, *decoder.image_shape), steps)
     print(f"{out}: {steps} images of {_size(decoder)} from {model}, seed {seed}, along each of these directions:")
     for name in names:
         print(f"  {quoted(name)}")

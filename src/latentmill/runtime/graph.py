@@ -15,6 +15,7 @@ from latentmill.runtime.onnx_file import require_standalone
 
 BATCH = 256  # rows at a time: bounds what a large request takes within the network
 LARGEST = 1 << 32  # bytes of one result
+MOST_THREADS = 1024  # each is started, whatever the machine has
 CPU = "CPUExecutionProvider"
 DAMAGED = (  # what onnxruntime raises for a file that is not intact, when it loads or runs it
     onnxruntime_errors.Fail,
@@ -109,8 +110,8 @@ def _session(content: bytes, providers: Sequence[str], threads: int | None) -> o
     known = onnxruntime.get_available_providers()
     if unknown := [name for name in providers if name not in known]:
         raise InputError(f"providers must be among {', '.join(known)}, but got {', '.join(unknown)}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads must be at least 1, but got {threads}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"threads must be from 1 to {MOST_THREADS}, but got {threads}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores()  # onnxruntime itself counts the host's, also in a container
     # Else bytes that begin as a model in onnxruntime's own format would be read as one, but were checked as ONNX.

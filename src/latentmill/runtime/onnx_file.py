@@ -32,7 +32,7 @@ DATA_LOCATION, EXTERNAL_DATA = ("tensor", 14), ("tensor", 13)
 INNER_GRAPH = {("attribute", 6), ("attribute", 11), ("model", 25)}  # the last is a function
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
 LONGEST_TAG, LONGEST_SIZE, LONGEST_NUMBER = 4, 5, 10  # bytes; protobuf cuts a longer tag to 32 bits
-MOST_FIELDS, MOST_BYTES = 1_000_000, 16 << 20  # of one file; the bytes of weights are not counted
+MOST_FIELDS, MOST_BYTES = 500_000, 16 << 20  # of one file; the bytes of weights are not counted
 
 
 def require_standalone(content: bytes, where: str) -> None:

@@ -13,6 +13,7 @@ import tiny
 
 from latentmill.browser import serve, server
 from latentmill.browser.server import CONNECTIONS, PageServer
+from latentmill.errors import InputError
 
 PATIENCE = 20  # seconds
 
@@ -132,6 +133,13 @@ def test_a_client_that_reads_nothing_is_given_up(monkeypatch):
         while threading.active_count() > before:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("host", "port"), [("é" * 100, 0), ("no.such.host.invalid", 0), ("127.0.0.1", -1)])
+def test_an_address_that_is_none_is_an_error(tmp_path, monkeypatch, host, port):
+    monkeypatch.setattr(serve, "ORT", ())
+    with pytest.raises(InputError, match="an address must be free and this machine's"):
+        serve.page_server(tiny.write(tmp_path / "tiny"), host, port)
 
 
 @pytest.mark.parametrize("how", ["a link", "another content", "a pipe"])

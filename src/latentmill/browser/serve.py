@@ -44,6 +44,7 @@ def page_server(model: Path, host: str, port: int) -> PageServer:
     """
     files = page_files(model)
     try:
+        host.encode("idna")  # or a UnicodeError, in whose place binding to it raises a TypeError
         return PageServer((host, port), files)
     except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(f"an address must be free and this machine's, but {host}:{port}: {error}") from None

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tiny
+from onnx import load_from_string
 from tiny import IMAGE, LATENT, NOISE, SHAPE, Z
 
 from latentmill import Decoder

@@ -5,7 +5,6 @@ import http.server
 import io
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -788,7 +787,7 @@ def test_a_folder_is_written_whole_or_not_at_all(colour, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match=r"an output folder must be one that can be written, but .*No space left"):
         write_page(colour, tmp_path / "page")
     assert list(tmp_path.iterdir()) == []

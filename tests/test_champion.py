@@ -1,7 +1,11 @@
 """Which entry goes out as the champion, and what it is chosen by."""
 
+import errno
+import shutil
+
 import numpy as np
 import pytest
+import tiny
 
 from latentmill.config import Params, checked
 from latentmill.data.batches import as_float
@@ -9,7 +13,7 @@ from latentmill.errors import InputError
 from latentmill.evaluation.fidelity import prdc
 from latentmill.evaluation.selection import selection_metrics
 from latentmill.evaluation.spaces import FidelitySpace
-from latentmill.export.champion import no_champion, ranked
+from latentmill.export.champion import appoint, no_champion, ranked
 from latentmill.export.outcome import ExportOutcome
 from latentmill.features.distances import frechet_distance
 from latentmill.features.spaces import PixelFeatures
@@ -88,3 +92,16 @@ def test_it_is_chosen_by_validation_images(digits):
     assert selection_metrics(noise, val, [space], seed=0)["frechet_distance"] > 2 * found["frechet_distance"]
     assert selection_metrics(test, val[:3], [space], seed=0) == {}
     assert selection_metrics(test, val, [], seed=0) == {}
+
+
+def test_a_full_disk_is_the_systems_error_which_a_command_says_in_a_line(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    tiny.write(tmp_path / "exports" / "tiny")
+    (tmp_path / "champion").mkdir()
+    (candidate,) = ranked({"tiny": judged(frechet_distance=1.0)}, "frechet_distance")
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        appoint(candidate, tmp_path / "exports", tmp_path / "champion")
+    assert raised.value.errno == errno.ENOSPC

@@ -22,6 +22,7 @@ from latentmill.errors import InputError
 from latentmill.export.outcome import read_outcome
 from latentmill.runtime import commands, progress_bar
 from latentmill.runtime.arguments import pixels
+from latentmill.runtime.image_file import read_images
 from latentmill.runtime.images import grid
 
 KILLED = """
@@ -95,12 +96,12 @@ def test_images_may_be_laid_out_as_people_have_them(folder, tmp_path, layout):
     path = tmp_path / ("a.npz" if layout == "npz" else "a.npy")
     given = images.transpose(0, 2, 3, 1) if layout == "channels last" else images
     np.savez(path, images=given) if layout == "npz" else np.save(path, given)
-    np.testing.assert_allclose(commands.read_images(path, SHAPE), images / 255, atol=1e-6)
+    np.testing.assert_allclose(read_images(path, SHAPE), images / 255, atol=1e-6)
 
 
 def test_grey_images_need_no_channel(tmp_path):
     np.save(tmp_path / "a.npy", np.full((3, 8, 8), 51, np.uint8))
-    found = commands.read_images(tmp_path / "a.npy", (1, 8, 8))
+    found = read_images(tmp_path / "a.npy", (1, 8, 8))
     assert found.shape == (3, 1, 8, 8)
     assert found.max() == pytest.approx(0.2)
 
@@ -109,7 +110,7 @@ def test_grey_images_need_no_channel(tmp_path):
 def test_images_may_be_of_any_type_whose_white_is_known(tmp_path, dtype):
     levels = np.random.default_rng(0).integers(0, 2, (3, *SHAPE))
     np.save(tmp_path / "a.npy", (levels * (255 if np.issubdtype(dtype, np.integer) else 1)).astype(dtype))
-    np.testing.assert_array_equal(commands.read_images(tmp_path / "a.npy", SHAPE), levels)
+    np.testing.assert_array_equal(read_images(tmp_path / "a.npy", SHAPE), levels)
 
 
 @pytest.mark.parametrize("path", ["linear", "slerp"])
@@ -480,12 +481,12 @@ def test_archives_that_are_cut_or_of_another_name_do_not_end_in_a_traceback(fail
 def test_images_are_read_from_an_archive_whatever_it_is_called(tmp_path, name):
     with (tmp_path / name).open("wb") as file:
         np.savez(file, images=np.ones((2, *SHAPE), bool))
-    assert commands.read_images(tmp_path / name, SHAPE).tolist() == np.ones((2, *SHAPE)).tolist()
+    assert read_images(tmp_path / name, SHAPE).tolist() == np.ones((2, *SHAPE)).tolist()
 
 
 def test_a_black_image_is_black_whatever_is_white(folder, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, *SHAPE), np.uint8))
-    assert not commands.read_images(tmp_path / "a.npy", SHAPE).any()
+    assert not read_images(tmp_path / "a.npy", SHAPE).any()
     assert not pixels(np.zeros((1, *SHAPE), np.int64), SHAPE).any()
     with pytest.raises(InputError, match="must have a value above 1"):
         pixels(np.ones((1, *SHAPE), np.uint8), SHAPE)

@@ -1,18 +1,33 @@
 """params.yaml: what is accepted, and that every mistake is one line that names the key and its value."""
 
 import json
+import math
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-from latentmill.config import OUTPUTS, DataConfig, SweepConfig, TrainingConfig, checked, load_params
+from latentmill import registry
+from latentmill.config import (
+    OUTPUTS,
+    AshaConfig,
+    DataConfig,
+    EvaluationConfig,
+    ExportConfig,
+    SweepConfig,
+    TrainingConfig,
+    checked,
+    load_params,
+)
 from latentmill.errors import InputError, one_line_errors
 
+CONFIGS = [registry.find(family, name).Config for family in ("models", "priors") for name in registry.names(family)]
 GOOD = """\
 data: {source: mnist-5k}
 trial: {learning_rate: 1e-3, epochs: 7}
@@ -101,6 +116,74 @@ def test_a_mistake_is_named_with_its_key_and_value(tmp_path: Path, old: str, new
         load_params(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    "config", [DataConfig, TrainingConfig, SweepConfig, AshaConfig, EvaluationConfig, ExportConfig, *CONFIGS], ids=str
+)
+def test_no_number_of_any_configuration_may_be_infinite(config: type[BaseModel], value: float) -> None:
+    for name, each in config.model_fields.items():
+        if "float" in str(each.annotation):
+            with pytest.raises(ValidationError, match=rf"{name}\n"):
+                config.model_validate({name: value})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("1e-3", ".inf", "trial.learning_rate"),
+        ("1e-3", "-.inf", "trial.learning_rate"),
+        ("1e-3", "1e999", "trial.learning_rate"),
+        ("train: {}", "train: {max_seconds: .inf}", "train.max_seconds"),
+        ("train: {}", "train: {budget: .inf}", "train.budget"),
+        ("export: {}", "export: {formats: {int8: .nan}}", "export.formats.int8"),
+        ("[1, 4]", "[1, .inf]", "ladder"),
+        ("[1, 4]", "{uniform: [0, .inf]}", "ladder"),
+        ("[1, 4]", "{loguniform: [.nan, 1]}", "ladder"),
+        ("export: {}", "export: {}\npriors: {flow: {dropout: .nan}}", "priors"),
+        ("epochs: 7", "epochs: 0x" + "F" * 50, "trial.epochs"),
+        ("train: {}", f"train: {{seeds: [{2**63}]}}", "train.seeds.0"),
+    ],
+)
+def test_a_number_that_is_infinite_or_beyond_all_use_is_refused(tmp_path: Path, old: str, new: str, key: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"params.yaml: {key}: ")) as caught:
+        load_params(_params(tmp_path, old, new))
+    assert len(str(caught.value)) < 300
+
+
+MERGED = "".join(f"a{i + 1}: &a{i + 1} {{<<: [{', '.join([f'*a{i}'] * 10)}]}}\n" for i in range(9))
+LAUGHS = "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(9))
+BOMBS = {
+    "brackets": "a: " + "[" * 50_000,
+    "closed brackets": "a: " + "[" * 3000 + "]" * 3000,
+    "braces": "a: " + "{a: " * 3000,
+    "dashes": "- " * 30_000 + "a",
+    "questions": "? " * 30_000 + "a",
+    "indents": "\n".join(" " * depth + "a:" for depth in range(350)),
+    "aliases": "a0: &a0 [1, 2]\n" + LAUGHS,
+    "merged lists": "a0: &a0 {x: 1, y: 2}\n" + MERGED,
+    "a list in itself": "data: &a [*a]",
+    "a mapping in itself": "data: &a {source: *a}",
+    "a long text": "a: " + "x" * 10**7,
+    "a long tag": "a: !" + "x" * 60_000 + " 1",
+    "a long number": "a: " + "9" * 60_000,
+    "many digits": "data: {seed: 0x" + "F" * 60_000 + "}",
+    "many keys": "{" + ",".join(f"k{number}: 1" for number in range(5000)) + "}",
+    "no such date": "a: 2001-99-99",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_yaml_that_grows_or_nests_is_refused_in_a_short_line_and_soon(tmp_path: Path, bomb: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(BOMBS[bomb], encoding="utf-8")
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"params\.yaml") as caught:
+        load_params(path)
+    assert time.monotonic() - started < 5  # also on a busy machine
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 5000
 
 
 @pytest.mark.parametrize("name", ["a;touch x", "with space", "README.md", "../x", "-x", "", "é", "a" * 65, "champion"])

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tiny
-from onnx import external_data_helper, helper, load_from_string, numpy_helper
+from onnx import load_from_string
 from tiny import IMAGE, LATENT, NOISE, SHAPE, Z
 
 from latentmill import Decoder
@@ -19,7 +19,6 @@ from latentmill.errors import InputError
 from latentmill.runtime import graph as graphs
 from latentmill.runtime.format_1 import upgraded
 from latentmill.runtime.noise import NoiseStream
-from latentmill.runtime.onnx_file import require_standalone
 
 
 @pytest.fixture
@@ -194,7 +193,10 @@ def test_a_folder_that_cannot_be_written_is_enough(folder):
         ({"n": 0}, "n must be at least 1, but got 0"),
         ({"n": -3}, "n must be at least 1, but got -3"),
         ({"seed": -1}, "seed must be at least 0, but got -1"),
-        ({"temperature": -1}, "temperature must be at least 0"),
+        ({"n": 10**30}, "n must be at most 1099511627776, but got 1000000000000000000000000000000"),
+        ({"temperature": -1}, "temperature must be from 0 to 1000, but got -1"),
+        ({"temperature": 1e39}, r"temperature must be from 0 to 1000, but got 1e\+39"),
+        ({"temperature": float("nan")}, "temperature must be from 0 to 1000, but got nan"),
         ({"truncation": -1}, "truncation must be above 0"),
         ({"n": 10**8}, "a result must be at most 4 GiB, but image of 100000000 rows takes 14.9: take fewer"),
     ],
@@ -220,16 +222,16 @@ def test_codes_of_a_wrong_shape_are_an_error(decoder, shape):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.nan, "z must be finite, but got nan"),
-        (np.inf, "z must be finite, but got inf"),
-        (1e300, "z must be finite, but got inf"),
+        (np.nan, "z must be finite as float32, but got nan"),
+        (np.inf, "z must be finite as float32, but got inf"),
+        (1e300, r"z must be finite as float32, but got 1e\+300"),
         ("x", "z must be real numbers, but got the type <U1"),
         (1j, "z must be real numbers, but got the type complex128"),
         (None, "z must be real numbers, but got the type object"),
     ],
 )
 def test_codes_that_are_no_finite_numbers_are_an_error(decoder, value, message):
-    with pytest.raises(InputError, match=message), np.errstate(over="ignore"):
+    with pytest.raises(InputError, match=message):
         decoder.decode(np.full((2, LATENT), value))
 
 
@@ -262,10 +264,10 @@ def test_what_is_no_image_is_not_encoded(decoder, images, message):
             "a direction must be one of toward 7, component 1, but got 'toward 9'",
         ),
         (lambda d, z: d.noise(0, seed=0), "n must be at least 1, but got 0"),
-        (lambda d, z: d.generate(np.full((1, 3), np.nan)), "noise must be finite, but got nan"),
+        (lambda d, z: d.generate(np.full((1, 3), np.nan)), "noise must be finite as float32, but got nan"),
         (lambda d, z: d.traverse(z[0], 3), "a direction's dimension must be from 0 to 2, but got 3"),
         (lambda d, z: d.traverse(z[0], np.ones(2)), r"direction must have the shape \(N, 3\)"),
-        (lambda d, z: Decoder(d._folder.path, threads=0).decode(z), "threads must be at least 1, but got 0"),
+        (lambda d, z: Decoder(d._folder.path, threads=0).decode(z), "threads must be from 1 to 1024, but got 0"),
         (lambda d, z: Decoder(d._folder.path, providers=["TPU"]).decode(z), "providers must be among .*, but got TPU"),
     ],
 )
@@ -390,7 +392,7 @@ def test_a_card_that_does_not_say_what_is_needed_is_refused(tmp_path, card):
             {"image_shape": [2, 4, 6]},
             r"generator.onnx must map .* image \(batch, 2, 4, 6\).*, but maps .* image \(batch, 2, 4, 5\)",
         ),
-        ({"latent": 4, "code_shape": [4]}, r"must map .* z \(batch, 4\), but maps .* z \(batch, 3\)"),
+        ({"latent": 4, "code_shape": [4], "directions": []}, r"must map .* z \(batch, 4\), but maps .* z \(batch, 3\)"),
         ({"noise": {"width": 4, "categorical": 0}}, r"must map tensor\(float\) noise \(batch, 4\) to"),
         (
             {"files": {"generator.onnx": {"outputs": ["label"]}}},
@@ -460,53 +462,6 @@ def test_a_graph_that_fails_when_it_runs_is_an_error(tmp_path, z, capfd):
     with pytest.raises(InputError, match=r"decoder.onnx must be a graph that runs, but onnxruntime says: \S"):
         Decoder(tiny.write(tmp_path / "a", {"image_shape": [2, 4, 7]}, decoder=wrong)).decode(z)
     assert capfd.readouterr() == ("", "")
-
-
-def elsewhere(place: str) -> bytes:
-    """A decoder whose weights are in another file: of the graph, of a node's attribute, of a graph within a node."""
-    proto = load_from_string(tiny.decoder())
-    outside = numpy_helper.from_array(tiny.weights(), "weights" if place == "graph" else "value")
-    external_data_helper.set_external_data(outside, "../../../etc/passwd")
-    if place == "graph":
-        del proto.graph.initializer[:1]
-        proto.graph.initializer.append(outside)
-    elif place == "attribute":
-        proto.graph.node.append(helper.make_node("Constant", [], ["unused"], value=outside))
-    else:
-        inner = helper.make_graph([helper.make_node("Constant", [], ["out"], value=outside)], "inner", [], [])
-        proto.graph.node.append(helper.make_node("If", ["condition"], ["unused"], then_branch=inner, else_branch=inner))
-    return proto.SerializeToString()
-
-
-@pytest.mark.parametrize("place", ["graph", "attribute", "inner graph"])
-def test_a_file_that_names_another_file_is_refused(tmp_path, z, place):
-    folder = tiny.write(tmp_path / "a", decoder=elsewhere(place))
-    with pytest.raises(InputError, match="must hold all its data, but has some in another file"):
-        Decoder(folder).decode(z)
-
-
-@pytest.mark.parametrize("place", ["operator set", "node"])
-def test_operators_that_are_not_standard_are_refused(tmp_path, z, place):
-    content = decoding(domain="com.microsoft")
-    if place == "node":
-        proto = load_from_string(tiny.decoder())
-        proto.graph.node[1].domain = "my.company"
-        content = proto.SerializeToString()
-    expected = r"must use standard operators alone, but has some of '(com.microsoft|my.company)'"
-    with pytest.raises(InputError, match=expected):
-        Decoder(tiny.write(tmp_path / "a", decoder=content)).decode(z)
-
-
-def test_a_graph_nested_without_end_is_read_to_its_end():
-    graph = helper.make_graph([], "inner", [], [])
-    for _ in range(25):  # protobuf's own readers stop at 100 messages
-        graph = helper.make_graph([helper.make_node("If", ["c"], ["u"], then_branch=graph)], "outer", [], [])
-    require_standalone(helper.make_model(graph).SerializeToString(), "a")
-    outside = numpy_helper.from_array(np.ones(1, np.float32), "value")
-    external_data_helper.set_external_data(outside, "x")
-    graph.initializer.append(outside)
-    with pytest.raises(InputError, match="in another file"):
-        require_standalone(helper.make_model(graph).SerializeToString(), "a")
 
 
 def test_a_folder_that_is_replaced_while_it_is_open_is_noticed(folder, decoder, z):

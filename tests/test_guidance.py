@@ -77,9 +77,14 @@ def test_a_label_of_codes_may_be_left_out_and_changes_nothing(decoder, label):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: d.sample(1, 0, guidance=-1), "guidance must be at least 0 and finite, but got -1"),
-        (lambda d: d.stream(1, 1, 0, guidance=np.inf), "guidance must be at least 0 and finite, but got inf"),
-        (lambda d: d.draw(1, 0, guidance="2"), "guidance must be at least 0 and finite, but got 2"),
+        (lambda d: d.sample(1, 0, guidance=-1), "guidance must be from 0 to 1000, but got -1"),
+        (lambda d: d.stream(1, 1, 0, guidance=np.inf), "guidance must be from 0 to 1000, but got inf"),
+        (lambda d: d.draw(1, 0, guidance="2"), "guidance must be from 0 to 1000, but got '2'"),
+        (lambda d: d.sample(1, 0, guidance=1e39), "guidance must be from 0 to 1000, but got 1e+39"),
+        (
+            lambda d: d.sample(2, 0, guidance=[1.0, [2.0, 3.0]]),
+            "guidance must be a number or a list of numbers, but got",
+        ),
         (
             lambda d: d.sample(3, 0, guidance=[1.0, 2.0]),
             "guidance must be a number, or a list with one for each of 3 rows, but got the shape (2,)",

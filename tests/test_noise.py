@@ -61,8 +61,8 @@ def test_the_largest_and_the_smallest_bits_are_finite():
     ("given", "message"),
     [
         ({"seed": -1}, "seed must be at least 0, but got -1"),
-        ({"temperature": -0.5}, "temperature must be at least 0 and finite, but got -0.5"),
-        ({"temperature": float("nan")}, "temperature must be at least 0 and finite, but got nan"),
+        ({"temperature": -0.5}, "temperature must be from 0 to 1000, but got -0.5"),
+        ({"temperature": float("nan")}, "temperature must be from 0 to 1000, but got nan"),
         ({"truncation": 0.0}, "truncation must be above 0, but got 0.0"),
     ],
 )

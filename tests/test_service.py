@@ -21,6 +21,7 @@ import uvicorn
 from app import create
 from exported import export, seal
 from model import Model
+from onnx import load_from_string
 from PIL import Image
 from settings import Settings
 
@@ -203,7 +204,18 @@ def test_what_finds_no_room_is_refused_and_the_rest_is_answered(folder):
         ("/sample", '{"n": "3"}', "n must be a valid integer, but got 3"),
         ("/sample", '{"seed": -1}', "seed must be greater than or equal to 0, but got -1"),
         ("/sample", '{"temperature": Infinity}', "temperature must be a finite number, but got inf"),
+        ("/sample", '{"temperature": 1e300}', "temperature must be less than or equal to 1000, but got 1e+300"),
+        ("/sample", '{"temperature": 1e39}', "temperature must be less than or equal to 1000, but got 1e+39"),
+        ("/sample", '{"temperature": 1e999}', "temperature must be a finite number, but got inf"),
+        ("/sample", '{"guidance": 1e39}', "guidance must be less than or equal to 1000, but got 1e+39"),
+        (
+            "/sample",
+            f'{{"seed": {2**64}}}',
+            "seed must be less than 18446744073709551616, but got 18446744073709551616",
+        ),
+        ("/sample", '{"n": 1000000000000000000000000000000}', "n must be from 1 to 16, but got 1000000000000000000"),
         ("/sample", '{"steps": 3}', "steps is not asked for, but got 3"),
+        ("/sample", r'{"\ud800\n": 3}', "a body must be a valid string"),
         ("/sample", '{"n": ', "a body must be JSON, but: Expecting value"),
         ("/sample", "", "a body must be given"),
         ("/decode", "{}", "z must be given"),
@@ -240,14 +252,32 @@ def test_a_body_without_end_is_refused_while_it_comes_in(running):
 
 
 def test_an_error_reaches_all_of_its_batch_and_no_one_else(folder):
+    def fail(noise):
+        raise RuntimeError("a fault of the program")
+
     with serving(folder, max_batch=2, delay_ms=1000 * PATIENCE) as service:
         model = service.app.state.model
-        generate, model.generate = model.generate, lambda noise: generate(noise[:, 1:])
+        generate, model.generate = model.generate, fail
         answers = [service.later("/sample", n=1) for _ in range(2)]
         assert [answer.result().status_code for answer in answers] == [500, 500]
         model.generate = generate
         # On a new connection, because uvicorn closes those of the requests that failed.
         assert httpx.post(service.client.base_url.join("/sample"), json={"n": 2}).status_code == 200
+
+
+def test_one_request_that_fails_costs_no_other_in_its_batch_anything(tmp_path):
+    proto = load_from_string(tiny.decoder())
+    for node in proto.graph.node:
+        node.op_type = node.op_type.replace("Sigmoid", "Exp")  # of numbers above 88, infinite
+    folder = tiny.write(tmp_path / "a", decoder=proto.SerializeToString())
+    with serving(folder, max_batch=6, delay_ms=1000 * PATIENCE) as service:
+        codes = [[0.0] * tiny.LATENT, [1e30] * tiny.LATENT, [0.1] * tiny.LATENT, [-1e30] * tiny.LATENT]
+        answers = [service.later("/decode", z=[z]) for z in codes]
+        answers += [service.later("/decode", z=[codes[0]] * 2)]
+        found = [answer.result() for answer in answers]
+        assert [answer.status_code for answer in found] == [200, 422, 200, 422, 200]
+        assert "decoder.onnx must give finite numbers, but gives" in found[1].json()["detail"]
+        np.testing.assert_array_equal(images(found[4]), np.ones((2, *tiny.SHAPE)))
 
 
 def test_a_client_that_goes_leaves_the_queue(folder, decoder):

@@ -29,8 +29,10 @@ from model import Model
 from pydantic import BaseModel, ConfigDict, Field
 from settings import Settings
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, escaped, shown
+from latentmill.runtime.guidance import STRONGEST
 from latentmill.runtime.images import grid, png
+from latentmill.runtime.noise import HOTTEST
 
 NPY = "application/x-npy"
 router = APIRouter()
@@ -43,9 +45,9 @@ class Asked(BaseModel):
 class Draw(Asked):
     n: int = 1
     seed: int = Field(0, ge=0, lt=1 << 64)
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(1.0, ge=0, le=HOTTEST)
     label: str | list[str] | None = None
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(1.0, ge=0, le=STRONGEST)
 
 
 class Codes(Asked):
@@ -83,7 +85,7 @@ async def healthz(request: Request) -> dict[str, Any]:
 def _check_count(name: str, count: int, request: Request) -> None:
     most = request.app.state.settings.max_images
     if not 1 <= count <= most:
-        raise InputError(f"{name} must be from 1 to {most}, but got {count}")
+        raise InputError(f"{name} must be from 1 to {most}, but got {shown(count)}")
 
 
 async def _answer(request: Request, run: Run, rows: Rows) -> Response:
@@ -116,7 +118,7 @@ def _png(images: np.ndarray) -> bytes:
 
 
 async def _invalid(_: Request, error: InputError) -> Response:
-    return JSONResponse({"detail": str(error)}, 422)
+    return JSONResponse({"detail": escaped(str(error))}, 422)
 
 
 async def _malformed(_: Request, error: RequestValidationError) -> Response:
@@ -124,10 +126,10 @@ async def _malformed(_: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return JSONResponse({"detail": f"a body must be JSON, but: {first['ctx']['error']}"}, 422)
-    name = ".".join(map(str, first["loc"][1:])) or "a body"
+    name = escaped(".".join(map(str, first["loc"][1:]))[:100]) or "a body"
     rule = first["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
     rule = rule.replace("Extra inputs are not permitted", "is not asked for")
-    return JSONResponse({"detail": f"{name} {rule}, but got {str(first['input'])[:40]}"}, 422)
+    return JSONResponse({"detail": f"{name} {rule}, but got {escaped(str(first['input'])[:40])}"}, 422)
 
 
 async def _full(request: Request, _: FullError) -> Response:

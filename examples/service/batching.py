@@ -13,6 +13,8 @@ from itertools import accumulate
 
 import numpy as np
 
+from latentmill.errors import InputError
+
 Rows = tuple[np.ndarray, ...]  # one array (N, …) for each input: noise or codes, and labels if there are classes
 Run = Callable[..., np.ndarray]  # rows -> images (N, C, H, W), each of its own row alone
 
@@ -62,7 +64,8 @@ class Batcher:
 
         Raises:
             FullError: the queue has no room for `rows`.
-            RuntimeError: the batch failed.
+            InputError: the graph makes no images of `rows`, because its numbers grow too large, say.
+            RuntimeError: it failed otherwise.
         """
         loop = asyncio.get_running_loop()
         job = Job(run, rows, loop.time(), loop.create_future())
@@ -107,18 +110,39 @@ class Batcher:
         return jobs
 
     async def _compute(self, jobs: list[Job]) -> None:
-        """Answer each job with its images, or all with the error that the batch ended in."""
-        rows = [np.concatenate(column) for column in zip(*(job.rows for job in jobs), strict=True)]
-        self.sizes[len(rows[0])] += 1
-        batch = asyncio.get_running_loop().run_in_executor(self._thread, jobs[0].run, *rows)
+        """Answer each job. Where a batch fails each is computed alone, so that none fails because of another."""
+        batch = await self._ran(jobs)
+        if batch.exception() is None or len(jobs) == 1:
+            _answer(jobs, batch)
+            return
+        for job in jobs:
+            if not job.images.done():  # given up meanwhile
+                _answer([job], await self._ran([job]))
+
+    async def _ran(self, jobs: list[Job]) -> asyncio.Future[np.ndarray]:
+        """Their images one after the other, or the error."""
+        self.sizes[sum(map(len, jobs))] += 1
+        batch = asyncio.get_running_loop().run_in_executor(self._thread, _images, jobs)
         await asyncio.wait([batch])
-        error = batch.exception()
-        for job, end in zip(jobs, accumulate(map(len, jobs)), strict=True):
-            if job.images.done():  # given up meanwhile
-                continue
-            if error is None:
-                job.images.set_result(batch.result()[end - len(job) : end])
-            else:
-                failure = RuntimeError(f"a batch must be computed, but: {error}")
-                failure.__cause__ = error
-                job.images.set_exception(failure)
+        return batch
+
+
+def _images(jobs: list[Job]) -> np.ndarray:
+    rows = [np.concatenate(column) for column in zip(*(job.rows for job in jobs), strict=True)]
+    return jobs[0].run(*rows)
+
+
+def _answer(jobs: list[Job], batch: asyncio.Future[np.ndarray]) -> None:
+    """Each job with its images, or with the error that the batch ended in."""
+    error = batch.exception()
+    for job, end in zip(jobs, accumulate(map(len, jobs)), strict=True):
+        if job.images.done():  # given up meanwhile
+            continue
+        if error is None:
+            job.images.set_result(batch.result()[end - len(job) : end])
+        elif isinstance(error, InputError):
+            job.images.set_exception(error)
+        else:
+            failure = RuntimeError(f"a batch must be computed, but: {error}")
+            failure.__cause__ = error
+            job.images.set_exception(failure)

@@ -123,9 +123,11 @@ def _add_serve(commands: Commands) -> None:
 def _use(chosen: argparse.Namespace) -> None:
     """Run the subcommand with its arguments."""
     from latentmill.runtime import commands
+    from latentmill.runtime.interrupts import ended_by_interrupt
 
     arguments = {name: value for name, value in vars(chosen).items() if name not in ("run", "command")}
-    getattr(commands, chosen.command)(**arguments)
+    with ended_by_interrupt():
+        getattr(commands, chosen.command)(**arguments)
 
 
 def _serve(chosen: argparse.Namespace) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, escaped, shown
+from latentmill.yaml_file import LARGEST, parse_yaml, values
 
 M = TypeVar("M", bound=BaseModel)
 NOT_SEARCHABLE = object()  # marks a hyperparameter under whose values criteria do not compare
@@ -28,17 +27,18 @@ AUTO = "auto"
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 OUTPUTS = ("data/prepared", "models", "evaluation", "graphs", "exports", "report")  # folders that stages replace
+MOST_TOLD = 20  # mistakes in one message
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
 MAX_SIDE = 4096  # far beyond what can be trained here; above, a slip of the pen
-PositiveInt = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**53)]  # whole numbers that floats hold too
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Settings(BaseModel):
     """What every configuration shares: frozen, no unknown keys, no silent conversion of text to numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 SourceName = Literal["folder", "archive", "table", "arrays", "mnist-5k", "digits", "fashion-mnist"]
@@ -231,6 +231,15 @@ class Params(Settings):
     evaluation: EvaluationConfig
     export: ExportConfig
 
+    @field_validator("ladder", "priors")
+    @classmethod
+    def _require_finite(cls, spaces: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Also the bounds of what is sampled, which no field of a `Config` checks."""
+        for value in values(spaces):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"numbers must be finite, but one is {value}")
+        return spaces
+
     @field_validator("ladder")
     @classmethod
     def _require_names(cls, ladder: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -264,15 +273,14 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `path`.
 
     Raises:
-        InputError: the file is missing, is not YAML, or a key or value breaks a rule.
+        InputError: the file is missing, is not YAML, is too large, or a key or value breaks a rule.
     """
     try:
-        content = YAML(typ="safe").load(path)
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except OSError as error:
         raise InputError(f"{path} must be a readable file, but in {Path.cwd()}: {error.strerror}") from None
-    except YAMLError as error:
-        raise InputError(f"{path} must be YAML: {' '.join(str(error).split())}") from None
-    return checked(Params, content, str(path))
+    return checked(Params, parse_yaml(content, str(path)), str(path))
 
 
 def checked(model: type[M], content: Any, where: str) -> M:
@@ -284,7 +292,9 @@ def checked(model: type[M], content: Any, where: str) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise InputError("; ".join(_sentence(model, item, where) for item in error.errors())) from None
+        told = [_sentence(model, item, where) for item in error.errors()[:MOST_TOLD]]
+        more = [f"and {error.error_count() - MOST_TOLD} more"] if error.error_count() > MOST_TOLD else []
+        raise InputError("; ".join(told + more)) from None
 
 
 def is_searchable(model: type[BaseModel], key: str) -> bool:
@@ -293,7 +303,7 @@ def is_searchable(model: type[BaseModel], key: str) -> bool:
 
 
 def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
-    key = ".".join(str(part) for part in item["loc"])
+    key = escaped(".".join(str(part)[:100] for part in item["loc"]))
     if item["type"] == "extra_forbidden" and key in RENAMED:
         return f"{where}: the key {key!r} is now called {RENAMED[key]!r}"
     if item["type"] == "extra_forbidden":
@@ -301,7 +311,7 @@ def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
         return f"{where}: unknown key {key!r}; the keys here are {known}"
     if item["type"] == "missing":
         return f"{where}: the key {key!r} must be there, but is missing"
-    return f"{where}: {key or 'the content'}: {item['msg']}, but got {item['input']!r}"
+    return f"{where}: {key or 'the content'}: {item['msg']}, but got {shown(item['input'])}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

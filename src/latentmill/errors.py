@@ -1,9 +1,13 @@
 """The one error that a user can mend; commands print it as one line and exit with a status other than 0."""
 
 import errno
+import reprlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+JOINER = "\N{ZERO WIDTH JOINER}"  # within an emoji of several parts
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # full, or not to be written
 
@@ -22,7 +26,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {escaped(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.errno not in DISK:
@@ -33,3 +37,25 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.excepthook = lambda *raised: print("error: interrupted", file=sys.stderr)
         raise
+
+
+def escaped(text: str) -> str:
+    """On one line, with escapes in place of what moves a terminal's cursor or turns the direction of writing."""
+    return "".join(
+        each if each.isprintable() or each == JOINER else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def shown(value: Any) -> str:
+    """A value from outside for a message, escaped; of one that is large or has many levels only a part."""
+    return escaped(_SHOWN.repr(value))
+
+
+class _Shown(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write a number of more than 4,300 digits."""
+        return repr(x) if x.bit_length() <= 128 else f"a number of {x.bit_length()} bits"
+
+
+_SHOWN = _Shown()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother, _SHOWN.maxlist, _SHOWN.maxdict = 4, 100, 100, 12, 12

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 import latentmill
 from latentmill.errors import InputError, one_line_errors
 from latentmill.runtime.text import print_anything
+from latentmill.yaml_file import parse_yaml
 
 PIPELINE, LOCK, PARAMS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
 CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, times and inode
@@ -120,7 +121,7 @@ def _dependencies(stage: str, key: str) -> dict[str, Any]:
     """The params by value and the files by content or stamp, by name."""
     definition = YAML(typ="safe").load(PIPELINE)["stages"][stage]
     definition = definition.get("do", definition)
-    params = YAML(typ="safe").load(PARAMS) if PARAMS.exists() else None
+    params = parse_yaml(PARAMS.read_bytes(), str(PARAMS)) if PARAMS.exists() else None
     found = {f"{name} in {PARAMS}": _param(params, name) for name in definition.get("params", [])}
     for dep in definition["deps"]:
         path = Path(dep.replace("${key}", key))

@@ -45,5 +45,5 @@ def _refusing_damage(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path} must exist, but there is no such file") from None
     except DAMAGE as error:
-        found = " ".join(str(error).split()) or type(error).__name__
+        found = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"{path} must be a whole NumPy file without Python objects, but: {found}") from None

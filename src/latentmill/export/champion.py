@@ -62,7 +62,8 @@ def ranked(metrics: dict[str, Json], metric: ChampionMetric) -> list[Candidate]:
 
 def appoint(candidate: Candidate, exports: Path, folder: Path) -> None:
     """Copy the candidate's export into an empty folder; the card there says why it is chosen."""
-    shutil.copytree(exports / candidate.entry, folder, dirs_exist_ok=True)
+    for path in (exports / candidate.entry).iterdir():  # copytree would hide errors, such as a full disk, in a text
+        shutil.copy2(path, folder)
     card = json.loads((folder / CARD).read_text(encoding="utf-8")) | {"chosen": candidate.chosen}
     write_json(folder / CARD, card)
     write_text(folder / "card.md", as_text(card))

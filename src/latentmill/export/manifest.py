@@ -7,13 +7,15 @@
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from latentmill.errors import InputError
 from latentmill.runtime.folder import CARD, FORMAT, MANIFEST, REFUSED
+from latentmill.runtime.json_file import LARGEST, parse_object
+from latentmill.runtime.regular_file import read_regular
 
 Json = dict[str, Any]
 
@@ -65,7 +67,6 @@ def _names(folder: Path) -> set[str]:
 def _read(path: Path) -> Json:
     """A JSON object; empty if it cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return parse_object(read_regular(path, LARGEST), str(path))
+    except (OSError, InputError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -1,6 +1,5 @@
 """The outcome of each entry's export, read from disk: exported, refused or failed."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from latentmill.errors import InputError
 from latentmill.export.refusal import outcomes
 from latentmill.runtime.folder import CARD, REFUSED
 from latentmill.runtime.format_1 import upgraded
+from latentmill.runtime.json_file import LARGEST, parse_object
+from latentmill.runtime.regular_file import read_regular
 from latentmill.runtime.text import one_line
 
 Json = dict[str, Any]
@@ -32,7 +33,7 @@ class ExportOutcome:
 
     def __str__(self) -> str:
         if self.card.get("chosen"):  # the champion
-            return one_line(f"{self.name}: {self.card['entry']}, {self.card['chosen']}")
+            return one_line(f"{self.name}: {self.card.get('entry')}, {self.card['chosen']}")
         rules = ", ".join(f"rule {rule} {outcome}" for rule, outcome in self.rules.items())
         what = f"{self.status}: {self.reason}" if self.reason else self.status
         advice = f"; {self.advice}" if self.advice else ""
@@ -50,9 +51,11 @@ def read_outcome(exports: Path, name: str) -> ExportOutcome:
         found = _read(folder / REFUSED, name)
         reason = ": ".join(str(found[key]) for key in ("reason", "evidence") if found.get(key))
         status = "failed" if found.get("status") == "failed" else "refused"
-        return ExportOutcome(name, status, reason, str(found.get("advice", "")), found.get("rules", {}), {})
+        rules = found.get("rules")
+        advice = str(found.get("advice", ""))
+        return ExportOutcome(name, status, reason, advice, rules if isinstance(rules, dict) else {}, {})
     card = upgraded(_read(folder / CARD, name))
-    return ExportOutcome(name, "exported", "", "", outcomes(card.get("metrics", {})), card)
+    return ExportOutcome(name, "exported", "", "", outcomes(card.get("metrics")), card)
 
 
 def check(entries: list[str], exports: Path) -> bool:
@@ -70,11 +73,8 @@ def check(entries: list[str], exports: Path) -> bool:
 def _read(path: Path, name: str) -> Json:
     stage = "champion" if name == RESERVED else "export"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(read_regular(path, LARGEST), str(path))
     except OSError as error:
         raise InputError(f"{path} must be a readable file, but: {error.strerror}; run the stage {stage}") from None
-    except ValueError as error:
-        raise InputError(f"{path} must be JSON, but: {error}; run the stage {stage}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must be a JSON object, but got a {type(content).__name__}; run the stage {stage}")
-    return content
+    except InputError as error:
+        raise InputError(f"{error}; run the stage {stage}") from None

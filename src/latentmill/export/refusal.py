@@ -13,6 +13,7 @@ from typing import Any, Literal
 from latentmill.errors import InputError
 from latentmill.files import write_json
 from latentmill.runtime.folder import REFUSED
+from latentmill.runtime.json_file import at
 
 Json = dict[str, Any]
 
@@ -35,8 +36,8 @@ class Refused(InputError):
         write_json(folder / REFUSED, {"entry": entry, **why, "rules": outcomes(metrics or {}), "inputs": inputs})
 
 
-def outcomes(metrics: Json) -> dict[str, str]:
+def outcomes(metrics: Any) -> dict[str, str]:
     """The outcome of each rule for the samples of the exported prior; empty without samples."""
-    samples = metrics.get("samples", {}).get(metrics.get("exported_prior"), {})
-    statuses = {rule: samples.get(f"rule_{rule}", {}).get("status") for rule in ("1", "2")}
-    return {rule: status for rule, status in statuses.items() if status}
+    samples = at(metrics, "samples", at(metrics, "exported_prior"))
+    statuses = {rule: at(samples, f"rule_{rule}", "status") for rule in ("1", "2")}
+    return {rule: status for rule, status in statuses.items() if isinstance(status, str)}

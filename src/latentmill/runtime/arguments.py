@@ -12,15 +12,38 @@ def numbers(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         InputError: they have another shape or no rows, or some is not a finite real number.
     """
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise InputError(f"{name} must be an array, but got lists of different lengths") from None
     sizes = "".join(f", {size}" for size in shape)
     if array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
         raise InputError(f"{name} must have the shape (N{sizes}) with N at least 1, but got {array.shape}")
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} must be real numbers, but got the type {array.dtype}")
-    found = np.ascontiguousarray(array, dtype=np.float32)
+    found = as_float32(array)
     if not np.isfinite(found).all():
-        raise InputError(f"{name} must be finite, but got {found[~np.isfinite(found)][0]}")
+        raise InputError(f"{name} must be finite as float32, but got {array[~np.isfinite(found)][0]}")
+    return found
+
+
+def as_float32(given: np.ndarray) -> np.ndarray:
+    """Real numbers as contiguous float32; those that are too large become infinite, without a warning."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(given, dtype=np.float32)
+
+
+def require_finite(where: str, found: list[np.ndarray]) -> list[np.ndarray]:
+    """What a graph gives, as it is.
+
+    Raises:
+        InputError: some of it is not finite, because a number grew too large within the graph; it names `where`.
+    """
+    for array in found:
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{where} must give finite numbers, but gives {array[~np.isfinite(array)][0]} for this input"
+            )
     return found
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from latentmill.errors import InputError
 from latentmill.runtime import paths
 from latentmill.runtime.cores import cores
-from latentmill.runtime.damage import DAMAGE
 from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.facts import ENCODER
-from latentmill.runtime.folder import Folder
+from latentmill.runtime.folder import CARD, Folder
+from latentmill.runtime.image_file import read_images
 from latentmill.runtime.images import check_output, write
-from latentmill.runtime.levels import white_level
+from latentmill.runtime.json_file import at, text_at
 from latentmill.runtime.progress_bar import with_progress
 from latentmill.runtime.text import listed, quoted
 
@@ -67,10 +67,8 @@ def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path,
     if rows < 1:
         raise InputError(f"rows must be at least 1, but got {rows}")
     codes = decoder.draw(2 * rows, seed, label=label)
-    found = np.concatenate(
-        [decoder.interpolate(*ends, steps, path, label) for ends in zip(codes[::2], codes[1::2], strict=True)]
-    )
-    write(out, [found], found.shape, steps)
+    found = (decoder.interpolate(*ends, steps, path, label) for ends in zip(codes[::2], codes[1::2], strict=True))
+    write(out, found, (rows * steps, *decoder.image_shape), steps)
     print(f"{out}: {rows} {path} paths of {steps} images of {_size(decoder)} from {model}, seed {seed}")
 
 
@@ -79,11 +77,11 @@ def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, se
     check_output(out)
     decoder = Decoder(model)
     (code,) = decoder.draw(1, seed, label=label)
-    names = direction or [each["name"] for each in decoder.card["directions"]]
+    names = direction or [each["name"] for each in decoder.directions]
     if not names:
         raise InputError(f"a model must have directions to be traversed, but {model} has none")
-    found = np.concatenate([decoder.traverse(code, name, steps, label=label) for name in names])
-    write(out, [found], found.shape, steps)
+    found = (decoder.traverse(code, name, steps, label=label) for name in names)
+    write(out, found, (len(names) * steps, *decoder.image_shape), steps)
     print(f"{out}: {steps} images of {_size(decoder)} from {model}, seed {seed}, along each of these directions:")
     for name in names:
         print(f"  {quoted(name)}")
@@ -92,13 +90,13 @@ def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, se
 def inspect(model: Path) -> None:
     """What the model is, its verdicts with their evidence, and its files."""
     folder, decoder = Folder(model), Decoder(model)
-    card = decoder.card
-    samples = card["metrics"]["samples"][card["metrics"]["exported_prior"]]
-    print(f"{card['entry']}: model {card['model']}, {_size(decoder)} images, prior {card['prior']}")
-    print(f"trained on: {card['data']['description']}")
+    said = partial(text_at, decoder.card, str(model / CARD))
+    print(f"{said('entry')}: model {said('model')}, {_size(decoder)} images, prior {said('prior')}")
+    print(f"trained on: {said('data', 'description')}")
+    samples = "metrics", "samples", at(decoder.card, "metrics", "exported_prior")
     for rule in ("rule_1", "rule_2"):
-        print(f"{rule.replace('_', ' ')}: {samples[rule]['status']} ({samples[rule]['evidence']})")
-    print(f"directions: {', '.join(quoted(each['name']) for each in card['directions']) or 'none'}")
+        print(f"{rule.replace('_', ' ')}: {said(*samples, rule, 'status')} ({said(*samples, rule, 'evidence')})")
+    print(f"directions: {', '.join(quoted(each['name']) for each in decoder.directions) or 'none'}")
     if decoder.classes:
         guided = ", guided" if decoder.is_guided else ""
         print(f"conditional{guided}, label: {listed(decoder.classes)}")
@@ -141,43 +139,6 @@ def _bench(name: str, call: Callable[[int], object]) -> None:
     for batch in SIZES:
         seconds = _seconds(partial(call, batch))
         print(f"{batch:>6} images: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images per second")
-
-
-def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images float32 (N, C, H, W) in [0, 1] from an .npy or .npz (`images`).
-
-    Channels may come last, and grey images may be (N, H, W). Booleans are black and white, integers 0 to 255, floats
-    0 to 1.
-
-    Raises:
-        InputError: the file cannot be read, or its images have another shape or other values.
-    """
-    images = _loaded(path)
-    channels, height, width = shape
-    if images.shape[1:] == (height, width) and channels == 1:
-        images = images[:, None]
-    elif images.shape[1:] == (height, width, channels):
-        images = images.transpose(0, 3, 1, 2)
-    if images.shape[1:] != shape or not len(images):
-        raise InputError(
-            f"images in {path} must have the shape (N, {', '.join(map(str, shape))}), but have {images.shape}"
-        )
-    low, high = (images.min(), images.max()) if images.dtype.kind in "buif" else (0, 0)
-    white = white_level(images.dtype, low, high, f"images in {path}", black=True)
-    return images.astype(np.float32) / np.float32(white)
-
-
-def _loaded(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            images = found["images"] if isinstance(found, np.lib.npyio.NpzFile) else found
-    except DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path}: {reason}") from None
-    if not isinstance(images, np.ndarray):  # NumPy returns an entry of another format as bytes
-        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path} has them in another format")
-    return images
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -1,5 +1,6 @@
 """What reading a damaged .npy or .npz file raises."""
 
+import lzma
 import tokenize
 import zipfile
 import zlib
@@ -19,4 +20,5 @@ DAMAGE = (
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
 )

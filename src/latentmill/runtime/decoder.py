@@ -7,8 +7,8 @@ import numpy as np
 
 from latentmill.errors import InputError
 from latentmill.runtime import paths
-from latentmill.runtime.arguments import indices, numbers, pixels
-from latentmill.runtime.directions import Direction, find_direction
+from latentmill.runtime.arguments import indices, numbers, pixels, require_finite
+from latentmill.runtime.directions import Direction, find_direction, read_directions
 from latentmill.runtime.drawing import Inputs, generator_inputs, given_inputs
 from latentmill.runtime.facts import DECODER, ENCODER, GENERATOR, LABEL, read_facts
 from latentmill.runtime.folder import CARD, Folder
@@ -55,6 +55,7 @@ class Decoder:
         self.noise_width, self.categorical_noise = facts.noise_width, facts.categorical_noise
         self.classes = facts.classes  # what a label may be; empty if the model is not conditional
         self.is_guided = facts.is_guided  # whether `guidance` may be other than 1
+        self.directions = read_directions(self.card, facts.code_shape or (), str(self._folder.path / CARD))
         self.inputs = facts.inputs  # of each graph, by the name of its file
         self._graphs = LoadedGraphs(self._folder, self.card, facts, tuple(providers), threads, format)
         self.formats = self._graphs.formats  # choices of `format`
@@ -177,6 +178,7 @@ class Decoder:
                 indices.
         """
         self._require_lines()
+        self._graphs[DECODER].room(steps, "image")  # raises where that is too much
         first, last = self._code("start", start, label_at(label, 0)), self._code("end", end, label_at(label, -1))
         return self.decode(paths.path(first, last, steps, path), label)
 
@@ -201,21 +203,22 @@ class Decoder:
             InputError: an argument breaks its rule, or codes are indices.
         """
         self._require_lines()
+        self._graphs[DECODER].room(steps, "image")  # raises where that is too much
         z = self._code("start", start, label_at(label, 0))
-        vector, named_reach = find_direction(self.card["directions"], z.shape, direction)
-        low, high = reach or named_reach
-        path = paths.path(z + np.float32(low) * vector, z + np.float32(high) * vector, steps, "linear")
-        return self.decode(path, label)
+        vector, named_reach = find_direction(self.directions, z.shape, direction)
+        first, last = (z + each * vector.astype(np.float64) for each in reach or named_reach)
+        return self.decode(paths.path(first, last, steps, "linear"), label)
 
     def _drawn(self, inputs: Iterator[Inputs], batch: int, output: str) -> Iterator[np.ndarray]:
         graph = self._graphs[GENERATOR]
         graph.room(batch, output)  # raises where that is too much
-        return (graph.run(given, output)[0] for given in inputs)
+        return (require_finite(graph.where, graph.run(given, output))[0] for given in inputs)
 
     def _run(
         self, name: str, rows: np.ndarray, label: Label, *outputs: str, guidance: Guidance = 1.0
     ) -> list[np.ndarray]:
-        return self._graphs[name].run(given_inputs(self._facts, name, rows, label, guidance), *outputs)
+        graph = self._graphs[name]
+        return require_finite(graph.where, graph.run(given_inputs(self._facts, name, rows, label, guidance), *outputs))
 
     def _codes(self, name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return indices(name, given, shape, self.codebook) if self.codebook else numbers(name, given, shape)

@@ -1,16 +1,34 @@
 """Directions along which a code is changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, shown
 from latentmill.runtime.arguments import numbers
-from latentmill.runtime.text import one_line
+from latentmill.runtime.text import listed
 
 Direction = str | int | np.ndarray
 REACH = (-3.0, 3.0)  # along a dimension or a vector of the caller's
+
+
+def read_directions(card: Mapping[str, Any], code_shape: tuple[int, ...], where: str) -> list[dict[str, Any]]:
+    """The named directions of a card, each with a `vector` of `code_shape`, and `low` and `high` along it.
+
+    Raises:
+        InputError: one is not such a direction; it names `where`.
+    """
+    found: list[dict[str, Any]] = card.get("directions") or []
+    try:
+        for each in found:
+            _vector(each["vector"], code_shape)
+            numbers("low and high", np.array([[each["low"], each["high"]]]), (2,))
+            _require_text(each["name"])
+    except (KeyError, TypeError, ValueError) as error:
+        rule = f"directions with name, vector of {int(np.prod(code_shape))} numbers, low and high"
+        raise InputError(f"{where} must have {rule}, but: {shown(str(error))}") from None
+    return found
 
 
 def find_direction(
@@ -42,8 +60,13 @@ def _named(
 ) -> tuple[np.ndarray, tuple[float, float]]:
     found = {each["name"]: each for each in named}
     if name not in found:
-        raise InputError(f"a direction must be one of {', '.join(map(one_line, found))}, but got {name!r}")
+        raise InputError(f"a direction must be one of {listed(list(found))}, but got {shown(name)}")
     return _vector(found[name]["vector"], code_shape), (found[name]["low"], found[name]["high"])
+
+
+def _require_text(name: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"a name is {shown(name)}")
 
 
 def _vector(given: Any, code_shape: tuple[int, ...]) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, shown
 from latentmill.runtime.facts import GENERATOR, GUIDANCE, LABEL, ROWS, Facts
 from latentmill.runtime.guidance import Guidance, guidance_rows
 from latentmill.runtime.labels import Label, LabelRows, label_indices, label_rows
@@ -12,6 +12,7 @@ from latentmill.runtime.noise import NoiseStream
 
 # noise float32 (B, noise_width); label int64 (B) if conditional, and guidance float32 (B) if guided
 Inputs = dict[str, np.ndarray]
+MOST_ROWS = 1 << 40  # of one stream, which would take years
 
 
 def generator_inputs(
@@ -30,8 +31,9 @@ def generator_inputs(
         InputError: at once, if an argument breaks its rule.
     """
     for name, count in (("n", n), ("batch", batch)):
-        if count < 1:
-            raise InputError(f"{name} must be at least 1, but got {count}")
+        if not 1 <= count <= MOST_ROWS:
+            rule = "at least 1" if count < 1 else f"at most {MOST_ROWS}"
+            raise InputError(f"{name} must be {rule}, but got {shown(count)}")
     noise = NoiseStream(facts.noise_width, seed, temperature, truncation, facts.categorical_noise)
     labels, weights = label_rows(facts, label, n, seed), guidance_rows(facts.is_guided, guidance, n)
     return (

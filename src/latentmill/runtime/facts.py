@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, shown
+from latentmill.runtime.json_file import at
 
+LARGEST = 2**31  # above any size of an array that is held here
 MOST_COUNTED = 2**32  # training images, below: labels are drawn with 32 bits
 GENERATOR, DECODER, ENCODER = "generator.onnx", "decoder.onnx", "encoder.onnx"
 ROWS = {GENERATOR: "noise", DECODER: "z", ENCODER: "image"}  # the first input of each graph, and for some the only one
@@ -71,7 +73,7 @@ def _code_shape(card: Mapping[str, Any], latent: int | None, where: str) -> tupl
     except (TypeError, ValueError) as error:
         raise InputError(f"{where} must name code_shape as whole numbers, but: {error!r}") from None
     if prod(shape) != latent:
-        raise InputError(f"{where} must name a code_shape of {latent} values, as latent says, but names {given}")
+        raise InputError(f"{where} must name a code_shape of {latent} values, as latent says, but names {shown(given)}")
     return shape
 
 
@@ -79,13 +81,11 @@ def _inputs(card: Mapping[str, Any], name: str, is_conditional: bool, where: str
     """Of the graph in that file. The generator of a conditional model takes a label, other graphs of one may."""
     rows = (ROWS[name],)
     known = [rows] if not is_conditional else [(*rows, LABEL), (*rows, LABEL, GUIDANCE) if name == GENERATOR else rows]
-    try:
-        found = tuple(card["files"][name]["inputs"])
-    except (KeyError, TypeError):  # there is no such graph, or the export is an earlier one
-        found = rows
+    given = at(card, "files", name, "inputs")  # None: there is no such graph, or the export is an earlier one
+    found = rows if given is None else tuple(given) if isinstance(given, list) else ()
     if found not in known:
         choices = " or ".join(", ".join(each) for each in known)
-        raise InputError(f"{where} must say that {name} takes {choices}, but says {str(found)[:60]}")
+        raise InputError(f"{where} must say that {name} takes {choices}, but says {shown(given)}")
     return found
 
 
@@ -100,11 +100,11 @@ def _label(label: Any, where: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     named = all(isinstance(name, str) for name in classes) and len(set(classes)) == len(classes)
     if not named or len(classes) != len(counts) or not 0 < sum(counts) < MOST_COUNTED:
         rule = f"different names as label.classes, and the images of each, 1 to {MOST_COUNTED - 1} in all"
-        raise InputError(f"{where} must have {rule}, but has {str(label)[:60]!r}")
+        raise InputError(f"{where} must have {rule}, but has {shown(label)}")
     return classes, counts
 
 
 def _count(value: Any, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{value!r} is no whole number of at least {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+        raise ValueError(f"{shown(value)} is no whole number from {least} to {LARGEST}")
     return value

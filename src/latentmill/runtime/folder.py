@@ -7,15 +7,22 @@ Format 1 has other words in its card, and is read as well. An entry that was ref
 """
 
 import hashlib
-import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, shown
 from latentmill.runtime.format_1 import upgraded
+from latentmill.runtime.json_file import LARGEST as LARGEST_JSON
+from latentmill.runtime.json_file import parse_object
+from latentmill.runtime.regular_file import read_regular
+from latentmill.runtime.text import listed, one_line
 
 MANIFEST, CARD, REFUSED = "manifest.json", "card.json", "refused.json"
 FORMAT, READABLE = 2, (1, 2)  # that is written; that can be read
+DIGEST = re.compile("[0-9a-f]{64}")
+LARGEST = 2 << 30  # bytes of a file: protobuf can hold no more
 
 
 class Folder:
@@ -28,15 +35,16 @@ class Folder:
             InputError: there is no folder, it was refused, or its manifest is missing, damaged or of another format.
         """
         self.path = Path(path)
-        if not self.path.is_dir():
+        if not _is_there(self.path.is_dir):
             raise InputError(f"an export must be a folder such as exports/vae, but there is none at {path}")
-        if (self.path / REFUSED).exists():
-            found = _parsed(self._bytes(REFUSED), str(self.path / REFUSED))
+        if _is_there((self.path / REFUSED).exists):
+            found = parse_object(self._bytes(REFUSED), str(self.path / REFUSED))
             raise InputError(f"{path} must hold a model, but its export was refused: {_reason(found)}")
-        manifest = _parsed(self._bytes(MANIFEST), str(self.path / MANIFEST))
+        self.manifest = self._bytes(MANIFEST)  # as it was read
+        manifest = parse_object(self.manifest, str(self.path / MANIFEST))
         if manifest.get("format") not in READABLE:
-            known = " or ".join(map(str, READABLE))
-            raise InputError(f"{self.path / MANIFEST} must have the format {known}, but has {manifest.get('format')!r}")
+            known, got = " or ".join(map(str, READABLE)), shown(manifest.get("format"))
+            raise InputError(f"{self.path / MANIFEST} must have the format {known}, but has {got}")
         self.digests = _digests(manifest.get("files"), str(self.path / MANIFEST))
 
     @property
@@ -51,9 +59,7 @@ class Folder:
             InputError: it names no such file, or the file is missing or has another digest.
         """
         if name not in self.digests:
-            raise InputError(
-                f"{self.path} must hold {name}, but its manifest names {', '.join(self.names) or 'nothing'}"
-            )
+            raise InputError(f"{self.path} must hold {name}, but its manifest names {listed(self.names) or 'nothing'}")
         content = self._bytes(name)
         found = hashlib.sha256(content).hexdigest()
         if found != self.digests[name]:
@@ -67,28 +73,27 @@ class Folder:
         Raises:
             InputError: as `read`, or it is no JSON object.
         """
-        return upgraded(_parsed(self.read(CARD), str(self.path / CARD)))
+        return upgraded(parse_object(self.read(CARD), str(self.path / CARD)))
 
     def _bytes(self, name: str) -> bytes:
         try:
-            return (self.path / name).read_bytes()
+            return read_regular(self.path / name, LARGEST_JSON if name.endswith(".json") else LARGEST)
         except OSError as error:
             raise InputError(f"{self.path} must hold {name}, but reading it: {error.strerror}") from None
 
 
-def _parsed(content: bytes, where: str) -> dict[str, Any]:
+def _is_there(look: Callable[[], bool]) -> bool:
     try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{where} must be JSON, but: {error}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{where} must be a JSON object, but is {str(found)[:40]!r}")
-    return found
+        return look()
+    except OSError as error:  # a folder that may not be entered, say
+        raise InputError(
+            f"an export must be a folder that can be read, but {error.filename}: {error.strerror}"
+        ) from None
 
 
 def _reason(refused: dict[str, Any]) -> str:
     """With the evidence, where there is any."""
-    parts = [str(refused[key]) for key in ("reason", "evidence") if refused.get(key)]
+    parts = [one_line(str(refused[key])[:1000]) for key in ("reason", "evidence") if refused.get(key)]
     return ": ".join(parts) or "no reason is given"
 
 
@@ -97,8 +102,10 @@ def _digests(files: Any, where: str) -> dict[str, str]:
     try:
         digests = {str(name): str(file["sha256"]) for name, file in files.items()}
     except (AttributeError, KeyError, TypeError):
-        raise InputError(f"{where} must name files with their sha256, but has {str(files)[:40]!r}") from None
-    for name in digests:
-        if Path(name).name != name or name in ("", ".", "..") or "\\" in name:
-            raise InputError(f"{where} must name files in its own folder, but has {name!r}")
+        raise InputError(f"{where} must name files with their sha256, but has {shown(files)}") from None
+    for name, digest in digests.items():
+        if Path(name).name != name or name in ("", ".", "..") or "\\" in name or not name.isprintable():
+            raise InputError(f"{where} must name files in its own folder, but has {shown(name)}")
+        if not DIGEST.fullmatch(digest):
+            raise InputError(f"{where} must name files with their sha256, 64 digits, but has {shown(digest)}")
     return digests

@@ -7,13 +7,15 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, escaped
 from latentmill.runtime.cores import cores
 from latentmill.runtime.facts import LABEL
+from latentmill.runtime.json_file import LONGEST_TEXT
 from latentmill.runtime.onnx_file import require_standalone
 
 BATCH = 256  # rows at a time: bounds what a large request takes within the network
 LARGEST = 1 << 32  # bytes of one result
+MOST_THREADS = 1024  # each is started, whatever the machine has
 CPU = "CPUExecutionProvider"
 DAMAGED = (  # what onnxruntime raises for a file that is not intact, when it loads or runs it
     onnxruntime_errors.Fail,
@@ -108,16 +110,19 @@ def _session(content: bytes, providers: Sequence[str], threads: int | None) -> o
     known = onnxruntime.get_available_providers()
     if unknown := [name for name in providers if name not in known]:
         raise InputError(f"providers must be among {', '.join(known)}, but got {', '.join(unknown)}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads must be at least 1, but got {threads}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"threads must be from 1 to {MOST_THREADS}, but got {threads}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores()  # onnxruntime itself counts the host's, also in a container
+    # Else bytes that begin as a model in onnxruntime's own format would be read as one, but were checked as ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # errors are raised; the log would repeat them
     return onnxruntime.InferenceSession(content, options, providers=list(providers), enable_fallback=0)
 
 
 def _described(values: list[onnxruntime.NodeArg]) -> str:
-    return ", ".join(f"{value.type} {value.name} {_sizes(value.shape)}" for value in values) or "nothing"
+    found = ", ".join(f"{value.type} {value.name} {_sizes(value.shape)}" for value in values) or "nothing"
+    return escaped(found[:LONGEST_TEXT])
 
 
 def _line(values: dict[str, Shape], dtype: type[np.generic]) -> str:
@@ -131,4 +136,4 @@ def _sizes(shape: Sequence[int | str | None]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return escaped((str(error).splitlines() or [type(error).__name__])[0][:LONGEST_TEXT])

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, shown
 from latentmill.runtime.facts import DECODER, ENCODER, GENERATOR, GUIDANCE, LABEL, Facts
 from latentmill.runtime.folder import CARD, Folder
 from latentmill.runtime.graph import OnnxGraph
+from latentmill.runtime.json_file import at
 
 OUTPUTS = {  # of each graph, the possible ones
     GENERATOR: (["image", "z"], ["image"]),
@@ -71,10 +72,12 @@ class LoadedGraphs:
 
     def _outputs(self, name: str) -> list[str]:
         known = OUTPUTS[name]
-        outputs = self._card.get("files", {}).get(name, {}).get("outputs")
+        outputs = at(self._card, "files", name, "outputs")
         if outputs not in known:
             where = self._folder.path / CARD
-            raise InputError(f"{where} must say that {name} gives {' or '.join(map(str, known))}, but says {outputs}")
+            raise InputError(
+                f"{where} must say that {name} gives {' or '.join(map(str, known))}, but says {shown(outputs)}"
+            )
         found: list[str] = outputs
         return found
 

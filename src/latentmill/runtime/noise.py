@@ -9,8 +9,9 @@ from math import erf, sqrt
 
 import numpy as np
 
-from latentmill.errors import InputError
+from latentmill.errors import InputError, shown
 
+HOTTEST = 1000  # far beyond any use; codes larger by orders of magnitude overflow in the networks
 BLOCK = 1 << 14  # values at a time, so that what they pass through stays in the cache
 
 
@@ -26,14 +27,14 @@ class NoiseStream:
         the normal distribution between -truncation and truncation, before they are scaled.
 
         Raises:
-            InputError: `seed` is below 0, `temperature` is negative or not finite, or `truncation` is not above 0.
+            InputError: `seed` is below 0, `temperature` is not within 0 and `HOTTEST`, or `truncation` is not above 0.
         """
         if seed < 0:
-            raise InputError(f"seed must be at least 0, but got {seed}")
-        if not 0 <= temperature < np.inf:
-            raise InputError(f"temperature must be at least 0 and finite, but got {temperature}")
+            raise InputError(f"seed must be at least 0, but got {shown(seed)}")
+        if not 0 <= temperature <= HOTTEST:
+            raise InputError(f"temperature must be from 0 to {HOTTEST}, but got {shown(temperature)}")
         if truncation is not None and not truncation > 0:
-            raise InputError(f"truncation must be above 0, but got {truncation}")
+            raise InputError(f"truncation must be above 0, but got {shown(truncation)}")
         self.width, self.categorical, self.temperature = width, categorical, temperature
         self.below = 0.0 if truncation is None else 0.5 * (1 - erf(truncation / sqrt(2)))  # cut off on either side
         self._bits = np.random.Philox(seed)

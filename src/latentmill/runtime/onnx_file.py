@@ -1,78 +1,113 @@
-"""What an ONNX file that stands alone holds, read without the package onnx.
+"""What an ONNX file that stands alone holds, read strictly and without the package onnx.
 
-onnxruntime would read weights from other files that a model names, and run operators of its own beyond the standard.
-An exported file has neither, so one that has is not to be trusted.
+onnxruntime would read weights from other files that a model names, and run operators of its own beyond the standard. A
+file that `latentmill` exports has neither, nor a graph within a node, as `Loop` and `If` have: only that runs without
+end. So each message may have only the fields of onnx.proto that an export may have, and what two readers might
+understand differently is refused, too long a tag above all. Time and memory are bounded: messages are nested five
+levels deep at most, and both the fields and the bytes beside the weights are counted.
 """
-
-from collections.abc import Iterator
 
 from latentmill.errors import InputError
 
 STANDARD = (b"", b"ai.onnx")
-# Of onnx.proto: the fields of each message that hold messages, by number, and what is refused in it.
+# Of onnx.proto: the fields of each message that are read as messages in their turn.
 NESTED = {
-    "model": {7: "graph", 8: "operator set", 25: "function"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "model": {7: "graph", 8: "operator set"},
+    "graph": {1: "node", 5: "tensor"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
-    "sparse tensor": {1: "tensor", 2: "tensor"},
-    "function": {7: "node", 9: "operator set"},
+    "attribute": {5: "tensor", 10: "tensor"},
 }
-DOMAIN = {("operator set", 1), ("node", 7), ("function", 10)}
-EXTERNAL_DATA = ("tensor", 13)
+# The others that a message may have: names, numbers, texts and types, which are not looked into.
+PLAIN = {
+    "model": {1, 2, 3, 4, 5, 6, 14},
+    "operator set": {1, 2},
+    "graph": {2, 10, 11, 12, 13, 16},
+    "node": {1, 2, 3, 4, 6, 7, 9},
+    "attribute": {1, 2, 3, 4, 7, 8, 9, 13, 20},
+    "tensor": {1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16},
+}
+WEIGHTS = {("tensor", field) for field in (4, 5, 7, 9, 10, 11)}
+DOMAIN = {("operator set", 1), ("node", 7)}
+DATA_LOCATION, EXTERNAL_DATA = ("tensor", 14), ("tensor", 13)
+INNER_GRAPH = {("attribute", 6), ("attribute", 11), ("model", 25)}  # the last is a function
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
+LONGEST_TAG, LONGEST_SIZE, LONGEST_NUMBER = 4, 5, 10  # bytes; protobuf cuts a longer tag to 32 bits
+MOST_FIELDS, MOST_BYTES = 500_000, 16 << 20  # of one file; the bytes of weights are not counted
 
 
 def require_standalone(content: bytes, where: str) -> None:
-    """Refuse a model whose data are in other files, or whose operators are not those of ONNX alone.
+    """Refuse a model that is not as an export is: with data in other files, say, or with operators beyond the standard.
 
     Raises:
-        InputError: so it is, or `content` is no ONNX model.
+        InputError: so it is, or `content` is no ONNX model, or one of too many parts.
     """
-    waiting = [("model", memoryview(content))]
-    while waiting:
-        kind, message = waiting.pop()
-        try:
-            found = list(_fields(message))
-        except (IndexError, ValueError):
-            raise InputError(f"{where} must be an intact ONNX file, but a {kind} in it is cut off") from None
-        for number, value in found:
-            if (kind, number) in DOMAIN and bytes(value) not in STANDARD:
-                domain = bytes(value).decode(errors="replace")
-                raise InputError(f"{where} must use standard operators alone, but has some of {domain!r}")
-            if (kind, number) == EXTERNAL_DATA:
-                raise InputError(f"{where} must hold all its data, but has some in another file")
-            if number in NESTED.get(kind, {}):
-                waiting.append((NESTED[kind][number], value))
+    _Reader(content, where).read("model", 0, len(content))
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a protocol buffer: number, and content where it has a length (else nothing).
+class _Reader:
+    """Goes through the protocol buffer of one file, once."""
 
-    Raises:
-        IndexError: it ends within a field.
-        ValueError: a field is of no known type.
-    """
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        size = {FIXED_64: 8, FIXED_32: 4}.get(key & 7, 0)
-        if key & 7 == BYTES:
-            size, at = _varint(message, at)
-        elif key & 7 == VARINT:
-            _, at = _varint(message, at)
-        elif not size:
-            raise ValueError(f"a field of type {key & 7}")
-        if at + size > len(message):
-            raise IndexError(at + size)
-        yield key >> 3, message[at : at + size]
-        at += size
+    def __init__(self, content: bytes, where: str) -> None:
+        self.content, self.where = content, where
+        self.fields, self.bytes = MOST_FIELDS, MOST_BYTES  # that may still come
 
+    def read(self, kind: str, at: int, end: int) -> None:
+        """A message of that kind, which lies from `at` to `end`."""
+        nested, plain = NESTED.get(kind, {}), PLAIN[kind]
+        while at < end:
+            number, wire, value, start, at = self._field(kind, at, end)
+            self._require_allowed(kind, number, value, start, at)
+            if number in nested:
+                if wire != BYTES:
+                    raise self._cut_off(kind)
+                self.read(nested[number], start, at)
+            elif number not in plain:
+                raise InputError(f"{self.where} must be as exports are, but a {kind} in it has the field {number}")
+            elif (kind, number) not in WEIGHTS:
+                self._count_bytes(at - start)
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first, and where it ends."""
-    value = shift = 0
-    while message[at] & 0x80:
-        value |= (message[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return value | message[at] << shift, at + 1
+    def _field(self, kind: str, at: int, end: int) -> tuple[int, int, int, int, int]:
+        """The field at `at`: its number and type, its value if that is a varint, and where its content lies."""
+        self.fields -= 1
+        if self.fields < 0:
+            raise InputError(f"{self.where} must have at most {MOST_FIELDS:,} fields, but has more")
+        tag, at = self._varint(kind, at, end, LONGEST_TAG)
+        number, wire, size, value, start = tag >> 3, tag & 7, 0, 0, at
+        if wire == BYTES:
+            size, start = self._varint(kind, at, end, LONGEST_SIZE)
+        elif wire == VARINT:
+            value, start = self._varint(kind, at, end, LONGEST_NUMBER)
+        elif wire in (FIXED_32, FIXED_64):
+            size = 4 if wire == FIXED_32 else 8
+        else:
+            raise self._cut_off(kind)
+        if start + size > end:
+            raise self._cut_off(kind)
+        return number, wire, value, start, start + size
+
+    def _varint(self, kind: str, at: int, end: int, longest: int) -> tuple[int, int]:
+        """A number of seven bits a byte, the lowest first, and where it ends."""
+        value = 0
+        for index, byte in enumerate(self.content[at : min(end, at + longest)]):
+            value |= (byte & 0x7F) << 7 * index
+            if byte < 0x80:
+                return value, at + index + 1
+        raise self._cut_off(kind)
+
+    def _require_allowed(self, kind: str, number: int, value: int, start: int, end: int) -> None:
+        field = (kind, number)
+        if field in DOMAIN and self.content[start:end] not in STANDARD:
+            domain = self.content[start : min(end, start + 40)].decode(errors="replace")
+            raise InputError(f"{self.where} must use standard operators alone, but has some of {domain!r}")
+        if field == EXTERNAL_DATA or (field == DATA_LOCATION and value):
+            raise InputError(f"{self.where} must hold all its data, but has some in another file")
+        if field in INNER_GRAPH:
+            raise InputError(f"{self.where} must have no graph within a graph, such as a loop, but a {kind} has one")
+
+    def _count_bytes(self, size: int) -> None:
+        self.bytes -= size
+        if self.bytes < 0:
+            raise InputError(f"{self.where} must have at most {MOST_BYTES >> 20} MiB beside its weights, but has more")
+
+    def _cut_off(self, kind: str) -> InputError:
+        return InputError(f"{self.where} must be an intact ONNX file, but a {kind} in it is cut off")

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from latentmill.errors import InputError
+from latentmill.runtime.arguments import as_float32
 
 Path = Literal["linear", "slerp"]
 
@@ -30,4 +31,4 @@ def path(start: np.ndarray, end: np.ndarray, steps: int, kind: Path) -> np.ndarr
         angle = np.arccos(np.clip(np.dot(a, b) / norms, -1, 1)) if norms else 0.0
         if 1e-6 < angle < np.pi - 1e-6:
             weights = tuple(np.sin(part * angle) / np.sin(angle) for part in weights)
-    return (weights[0] * a + weights[1] * b).astype(np.float32).reshape(steps, *start.shape)
+    return as_float32(weights[0] * a + weights[1] * b).reshape(steps, *start.shape)

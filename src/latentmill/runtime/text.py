@@ -4,7 +4,8 @@ import io
 import sys
 from collections.abc import Sequence
 
-JOINER = "\N{ZERO WIDTH JOINER}"  # within an emoji of several parts
+from latentmill.errors import JOINER
+
 LISTED = 12  # names in an error
 
 

@@ -45,11 +45,12 @@ def write(
     for entry, found in by_entry.items():
         _draw(folder / "pictures" / entry, found)
     metrics = {
-        entry: _metrics(by_entry[entry], wanted) | {"weights": (weights or {}).get(entry)}
-        if entry in by_entry
-        else _failed(failed[entry])
+        entry: _metrics(by_entry[entry], wanted) if entry in by_entry else _failed(failed[entry])
         for entry, wanted in entries.items()
     }
+    for entry, digest in (weights or {}).items():
+        if entry in by_entry:
+            metrics[entry]["weights"] = digest
     write_json(folder / "metrics.json", metrics)
     (folder / ENTRIES).mkdir()
     for entry, numbers in metrics.items():  # so that an export depends on those of its own entry

@@ -22,7 +22,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.parametrize("mark", [WORKER, DRIVER])
 def test_a_process_that_is_stopped_goes_on(site, undisturbed, mark):
-    """A test that waits for a minute would show the same (tried once)."""
     running = site.start()
     site.wait_for(running, 10)
     process = site.processes(mark)[0]

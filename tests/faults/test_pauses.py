@@ -22,14 +22,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.parametrize("mark", [WORKER, DRIVER])
 def test_a_process_that_is_stopped_goes_on(site, undisturbed, mark):
-    """A test that waits for a minute would show the same (tried once)."""
     running = site.start()
-    site.wait_for(running, 10)
+    site.wait_for(running, 10, seconds=180)
     process = site.processes(mark)[0]
     process.send_signal(signal.SIGSTOP)
     time.sleep(15)
     process.send_signal(signal.SIGCONT)
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=300)
     assert running.returncode == 0, said
     assert "its worker died" not in said
     require_goes_on(site, undisturbed, site.finished())
@@ -37,7 +36,7 @@ def test_a_process_that_is_stopped_goes_on(site, undisturbed, mark):
 
 def test_a_sweep_whose_clock_jumps_ends_as_any_other(site, undisturbed):
     running = site.start(sys.executable, "-c", JUMPING, str(ROOT / "pipeline/train.py"))
-    said, _ = running.communicate(timeout=180)
+    said, _ = running.communicate(timeout=300)
     assert running.returncode == 0, said
     assert "Traceback" not in said
     assert site.weights() == undisturbed.weights()

@@ -13,7 +13,10 @@ Commands = Any  # what argparse's add_subparsers returns, a class that it does n
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the subcommand that the arguments name; the exit status is 0, 1 on bad input, 2 on bad usage."""
+    """Run the subcommand that the arguments name; the exit status is 0, 1 on bad input, 2 on bad usage.
+
+    Of `judge` it is 0 for pass, 1 for fail, and 2 for inconclusive, or on bad input.
+    """
     print_anything()
     chosen = _parser().parse_args(arguments)
     with one_line_errors():
@@ -22,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "latentmill", description="Use exported generative models of images; plan and submit their training."
+        "latentmill", description="Use exported generative models of images; judge samples; plan and submit training."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
@@ -34,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_verify,
         _add_bench,
         _add_serve,
+        _add_judge,
     ):
         add(commands)
     check = commands.add_parser(
@@ -120,12 +124,39 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--to", type=Path, help="write the page to this folder instead, for any web server")
 
 
+def _add_judge(commands: Commands) -> None:
+    what = "judge samples of any generator by both rules; exits with 0 pass, 1 fail, 2 inconclusive or bad input"
+    parser: argparse.ArgumentParser = commands.add_parser("judge", help=what, description=what)
+    parser.set_defaults(run=_judge)
+    kinds = "a folder or archive of images, a table, .npy or .npz"
+    parser.add_argument("--samples", required=True, help=f"{kinds}, or an export such as exports/vae")
+    parser.add_argument("--train", required=True, help=f"what the generator was trained on: {kinds}, or data/prepared")
+    parser.add_argument("--held-out", help="more such images, that it was not trained on (a fifth of --train)")
+    parser.add_argument(
+        "--labels", default="auto", help="the column or level of folders that names classes, or none (auto)"
+    )
+    parser.add_argument("--size", type=int, help="pixels of a side, of all images (that of the samples)")
+    parser.add_argument("--count", type=int, default=10_000, help="samples that are drawn from an export (10000)")
+    parser.add_argument("--flip", action="store_true", help="the generator was trained with mirrored images too")
+    parser.add_argument("--require", choices=("rule1", "rule2", "both"), default="both", help="to pass (both)")
+    parser.add_argument("--seed", type=int, default=0, help="of all draws (0)")
+    parser.add_argument("--out", type=Path, default=Path("judgement"), help="a folder (judgement)")
+
+
 def _use(chosen: argparse.Namespace) -> None:
     """Run the subcommand with its arguments."""
     from latentmill.runtime import commands
 
     arguments = {name: value for name, value in vars(chosen).items() if name not in ("run", "command")}
     getattr(commands, chosen.command)(**arguments)
+
+
+def _judge(chosen: argparse.Namespace) -> None:
+    with one_line_errors(status=2):
+        from latentmill.judging.command import run
+
+        arguments = {name: value for name, value in vars(chosen).items() if name != "run"}
+        sys.exit(run(**arguments))
 
 
 def _serve(chosen: argparse.Namespace) -> None:

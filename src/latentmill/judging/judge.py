@@ -11,7 +11,7 @@ from latentmill.config import DataConfig, checked
 from latentmill.data.collection import OnProgress
 from latentmill.errors import InputError
 from latentmill.evaluation.assembly import SAMPLES as COUNT
-from latentmill.evaluation.assembly import make_judge
+from latentmill.evaluation.assembly import damages, make_judge
 from latentmill.evaluation.copy_search import search_copies
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.verdict import Status
@@ -119,8 +119,10 @@ def _judged(
     judge = make_judge(known.data, None, seed, len(made))
     progress("judging the samples", 0, 0)
     judgement = judge.judge(made)
+    progress("measuring equivalent damage", 0, 0)
+    equivalent = damages(judge, judgement, known.data, seed, len(made))
     progress("looking for copies", 0, 0)
     copies = search_copies(made, known.train, known.data, seed)
     names = [found.items[row].name for row in order]
-    facts = Facts(sets, known, judge, judgement, copies, names)
+    facts = Facts(sets, known, judge, judgement, equivalent, copies, names)
     return JudgedSamples(record(facts, require, seed), pictures(made, known, copies))

@@ -30,13 +30,13 @@ def pictures(samples: np.ndarray, known: Known, copies: CopySearch) -> Pictures:
     """Of samples uint8 (N, C, H, W) in a random order."""
     closest = copies.closest[:PAIRS]
     nearest = copies.neighbours[closest].images(known.train)[:, 0]
-    pairs = [_sheet(np.stack(pair), 2) for pair in zip(samples[closest], nearest, strict=True)]
+    pairs = [sheet(np.stack(pair), 2) for pair in zip(samples[closest], nearest, strict=True)]
     return Pictures(
-        _sheet(samples[:SHOWN], COLUMNS), _sheet(random_subset(known.data.test, SHOWN, seed=0), COLUMNS), pairs
+        sheet(samples[:SHOWN], COLUMNS), sheet(random_subset(known.data.test, SHOWN, seed=0), COLUMNS), pairs
     )
 
 
-def _sheet(images: np.ndarray, columns: int) -> bytes:
+def sheet(images: np.ndarray, columns: int) -> bytes:
     """uint8 (N, C, H, W) in rows, as a PNG."""
     return png(grid(as_float(np.stack([_reduced(image) for image in images])), columns))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from latentmill.evaluation.calibration_record import calibration_record
 from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.copy_search import CONFIDENCE, CopySearch, Found
+from latentmill.evaluation.damage import EquivalentDamage
 from latentmill.evaluation.judge import Judge, Judgement
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json
 from latentmill.judging.known import Known
@@ -22,6 +23,7 @@ class Facts:
     known: Known
     judge: Judge
     judgement: Judgement
+    damages: list[EquivalentDamage]
     copies: CopySearch
     names: list[str]  # of the samples, in the order in which they were judged
 
@@ -37,9 +39,11 @@ def record(facts: Facts, require: Collection[int], seed: int) -> Json:
         "status": status,
         "required": sorted(require),
         **found,
-        "images": {name: _described(each) for name, each in facts.sets.items()} | {"seed": seed},
+        "seed": seed,
+        "images": {name: _described(each) for name, each in facts.sets.items()},
         "known": _known(facts),
         "notes": list(_notes(facts)),
+        "damage": [_damage(each) for each in facts.damages],
         "copies": _copies(facts.copies),
         "closest": _closest(facts),
         "metrics": metrics,
@@ -112,6 +116,20 @@ def _copies(found: CopySearch) -> Json:
             {"kind": kind, **_counts(each), "highest_share": found.highest_share(kind)}
             for kind, each in found.kinds.items()
         ],
+    }
+
+
+def _damage(found: EquivalentDamage) -> Json:
+    curve = found.curve
+    return {
+        "kind": curve.kind,
+        "metric": curve.metric,
+        "space": curve.space,
+        "value": found.value,
+        "damage": found.damage,
+        "low": found.low,
+        "high": found.high,
+        "curve": {"levels": list(curve.levels), "values": list(curve.values), "standard_error": curve.error},
     }
 
 

@@ -1,12 +1,12 @@
 """The page of a judgement of anyone's samples: one file to mail, in plain words, from the record that was written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from latentmill.report.calibration import Judged, rules
 from latentmill.report.inputs import Json
-from latentmill.report.numbers import count, share
+from latentmill.report.numbers import count, plain, share
 from latentmill.report.page import templates
 from latentmill.report.pictures import uri
 from latentmill.report.standing import axis, strips
@@ -23,6 +23,11 @@ WORDS = {  # of each rule, by the status
         "fail": "The samples are too close to the training images.",
         "inconclusive": "Whether the samples are new or copied can't be said.",
     },
+}
+DAMAGE: dict[str, tuple[str, Callable[[float], str]]] = {  # kind -> what scores the same, and a level in words
+    "blur": ("real images blurred by {}", lambda level: f"{plain(level)} pixels"),
+    "share replaced by independent pixels": ("real images, of which {} are replaced by independent pixels", share),
+    "share of a class lost": ("real images without {} of a class or cluster", share),
 }
 MISSED = 0.5  # share of copies of a kind, below which most are missed
 
@@ -63,6 +68,25 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class ControlOutcome:
+    """What the metrics made of a control."""
+
+    rule: str
+    name: str
+    positive: bool
+    detected_by: list[str]  # the metrics that fail it, for a negative control
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The damage to real images that scores the same as the samples, in words."""
+
+    metric: str
+    words: str
+    interval: str
+
+
+@dataclass(frozen=True)
 class Pair:
     """A sample and its nearest training image."""
 
@@ -85,6 +109,8 @@ def render(record: Json, pictures: Pictures) -> str:
             outcomes=outcomes(record),
             copies=copies_found(record["copies"]),
             kinds=kinds(record["copies"]),
+            controls=controls(record),
+            damages=damages(record),
             samples=uri(pictures.samples),
             real=uri(pictures.real),
             pairs=_pairs(record, pictures.pairs),
@@ -102,7 +128,14 @@ def outcomes(record: Json) -> list[Outcome]:
 
 def headline(record: Json) -> str:
     """The verdicts in one line."""
-    return " ".join(each.words for each in outcomes(record))
+    by_status: dict[str, list[str]] = {}
+    for each in verdicts(record):
+        by_status.setdefault(each.status, []).append(f"Rule {each.rule}")
+    if "fail" in by_status:
+        return f"The samples fail {' and '.join(by_status['fail'])}."
+    if "inconclusive" in by_status:
+        return f"The judgement is inconclusive on {' and '.join(by_status['inconclusive'])}."
+    return "The samples pass both rules."
 
 
 def copies_found(found: Json) -> str:
@@ -132,6 +165,31 @@ def kinds(found: Json) -> list[Kind]:
     for each in found["kinds"]:
         rate, most = each["found"] / each["of"], each["highest_share"]
         made.append(Kind(each["kind"], share(rate), share(most) if most < 1 else "", rate < MISSED))
+    return made
+
+
+def controls(record: Json) -> list[ControlOutcome]:
+    """Each control of both rules."""
+    made = []
+    for rule, found in record["calibration"]["rules"].items():
+        for each in found["controls"]:
+            metrics = [metric for metric in found["metrics"] if each["name"] in metric["detects"]]
+            names = [f"{metric['metric']} ({metric['space']})" for metric in metrics]
+            made.append(ControlOutcome(rule, each["name"], each["positive"], names))
+    return made
+
+
+def damages(record: Json) -> list[Damage]:
+    """What each score is equivalent to."""
+    made = []
+    for each in record["damage"]:
+        pattern, unit = DAMAGE[each["kind"]]
+        worst = each["curve"]["levels"][-1]
+        low, high = (f"{unit(each[end])}" for end in ("low", "high"))
+        is_beyond = " or worse" if each["damage"] >= worst else ""
+        words = f"{pattern.format(unit(each['damage']))}{is_beyond}" if each["damage"] else "undamaged real images"
+        metric = f"{each['metric']} {each['value']:.3g} ({each['space']})"
+        made.append(Damage(metric, words, f"{low} to {high}"))
     return made
 
 

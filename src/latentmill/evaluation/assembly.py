@@ -10,7 +10,7 @@ import numpy as np
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.copy_space import CopySpace
 from latentmill.evaluation.damage import EquivalentDamage, equivalent_damages
-from latentmill.evaluation.judge import Judge, Judgement, unavailable_metrics
+from latentmill.evaluation.judge import FEWEST, Judge, Judgement, unavailable_metrics
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
@@ -38,6 +38,9 @@ def chosen_features(names: list[str] | None, data: PreparedData) -> dict[int, li
 def make_judge(data: PreparedData, names: list[str] | None, seed: int, samples: int = SAMPLES) -> Judge:
     """The judge that `Evaluation` makes, in this process; for models that are judged by so many `samples`."""
     chosen, pool = chosen_features(names, data), choose_pool(data, seed)
+    draws = pool.draws(samples)
+    if draws.few < FEWEST:
+        return Judge([], [], [], draws)
     copied = {name: fit(name, True, data, pool, seed) for name in chosen[1]}
     calibrated = [calibrate(rule, copied[name], data, pool, seed, samples) for rule in RULES for name in chosen[rule]]
     whole = [fit(name, False, data, pool, seed) for name in chosen[2]]

@@ -129,6 +129,9 @@ def test_what_only_one_rule_fails_passes_where_only_the_other_is_required(new, t
     assert found.status == "pass"
     with pytest.raises(InputError, match="required rules must be among 1, 2, but are"):
         latentmill.judge(made, train, held_out, require=[3])
+    for wrong in ({"count": 0}, {"seed": -1}, {"size": 2}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))}.* must be"):
+            latentmill.judge(made, train, held_out, **wrong)
 
 
 def test_a_generator_without_two_classes_fails_rule_1(images, train, held_out):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError, one_line_errors
+from latentmill.judging.arguments import add_arguments
 from latentmill.runtime.text import print_anything
 
 MEASURING = "measuring the pace of trials, once"
@@ -128,19 +129,7 @@ def _add_judge(commands: Commands) -> None:
     what = "judge samples of any generator by both rules; exits with 0 pass, 1 fail, 2 inconclusive or bad input"
     parser: argparse.ArgumentParser = commands.add_parser("judge", help=what, description=what)
     parser.set_defaults(run=_judge)
-    kinds = "a folder or archive of images, a table, .npy or .npz"
-    parser.add_argument("--samples", required=True, help=f"{kinds}, or an export such as exports/vae")
-    parser.add_argument("--train", required=True, help=f"what the generator was trained on: {kinds}, or data/prepared")
-    parser.add_argument("--held-out", help="more such images, that it was not trained on (a fifth of --train)")
-    parser.add_argument(
-        "--labels", default="auto", help="the column or level of folders that names classes, or none (auto)"
-    )
-    parser.add_argument("--size", type=int, help="pixels of a side, of all images (that of the samples)")
-    parser.add_argument("--count", type=int, default=10_000, help="samples that are drawn from an export (10000)")
-    parser.add_argument("--flip", action="store_true", help="the generator was trained with mirrored images too")
-    parser.add_argument("--require", choices=("rule1", "rule2", "both"), default="both", help="to pass (both)")
-    parser.add_argument("--seed", type=int, default=0, help="of all draws (0)")
-    parser.add_argument("--out", type=Path, default=Path("judgement"), help="a folder (judgement)")
+    add_arguments(parser)
 
 
 def _use(chosen: argparse.Namespace) -> None:

@@ -154,8 +154,8 @@ class Calibrator:
 
     def _one_draw(self, view: CopyView, space: CopySpace, rng: np.random.Generator) -> dict[str, float]:
         """The metrics of rule 2 of one draw from a population."""
-        few, many = controls.without_replacement(rng), controls.with_replacement(rng)
-        small, large = view[few(len(view), self.draws.few)], view[many(len(view), self.draws.many)]
+        small = view[controls.without_replacement(rng)(len(view), self.draws.few)]
+        large = view[controls.with_replacement(rng)(len(view), self.draws.many)]
         return all_metrics(2, small, large, space).values
 
     def _deviation_factor(self, calibration: Calibration) -> float:
@@ -175,9 +175,8 @@ class Calibrator:
         return controls.rule_1_controls(self.new, self.groups(space), space.mode, self.seed)
 
     def groups(self, space: FidelitySpace) -> np.ndarray:
-        """The group of each new image (N): its class where groups are classes, else its cluster."""
-        if isinstance(space.groups, Classes):
-            assert self._labels is not None  # else there are no classes
+        """The group of each new image (N): its class, or its cluster where there are none."""
+        if isinstance(space.groups, Classes) and self._labels is not None:
             return space.groups.assign_labels(self._labels)
         return space.groups.assign(space.features(self.new))
 

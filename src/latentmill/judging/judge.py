@@ -96,6 +96,9 @@ def judge(
     """
     if not set(require) <= RULES.keys() or not require:
         raise InputError(f"the required rules must be among {', '.join(map(str, RULES))}, but are {list(require)}")
+    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, but got {value}")
     config = checked(DataConfig, {"source": "arrays", "size": list(size) if isinstance(size, tuple) else size}, "size")
     collections = {
         SAMPLES: given.samples(samples, SAMPLES, count, seed),

@@ -140,7 +140,7 @@ def test_a_generator_without_two_classes_fails_rule_1(images, train, held_out):
     assert statuses(latentmill.judge(kept[:COUNT], train, held_out))[0] == "fail"
 
 
-@pytest.mark.parametrize("kind", ["with 5 % noise", "brighter or darker by up to 10%"])
+@pytest.mark.parametrize("kind", ["with 5 % noise", "brighter or darker by up to 10 %"])
 def test_changed_copies_that_the_search_finds_fail_rule_2(kind, train, held_out):
     made = KINDS[kind](train["images"][:COUNT], np.random.default_rng(0))
     found = latentmill.judge(made, train, held_out)

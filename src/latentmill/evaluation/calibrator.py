@@ -95,8 +95,7 @@ class Calibrator:
 
     def _ceiling(self, space: FidelitySpace, viewed: ViewedControls, known: list[Calibration]) -> list[Calibration]:
         """Those `known` that hold for the `ceiling_draws` too, and the others made again, with smaller draws."""
-        draws = self.ceiling_draws
-        if draws.few < FEWEST:
+        if (draws := self.ceiling_draws).few < FEWEST:
             return []
         again = metrics_of_other_size(1, draws, self.draws)
         values = viewed.values(draws, again, np.random.default_rng([self.seed, 1, 1]))

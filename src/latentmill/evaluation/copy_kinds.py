@@ -68,9 +68,9 @@ KINDS: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
     f"saved as JPEG, quality {QUALITY}": _jpeg,
     "with 5 % noise": lambda images, rng: noisy(as_float(images), rng),
     "blurred": lambda images, rng: blurred(as_float(images)),
-    f"brighter or darker by up to {BRIGHTER:.0%}": _lit,
+    f"brighter or darker by up to {100 * BRIGHTER:.0f} %": _lit,
     "moved by a pixel": _moved,
-    f"cropped by {CROPPED:.0%} at each edge": _cropped,
+    f"cropped by {100 * CROPPED:.0f} % at each edge": _cropped,
     f"rotated by {DEGREES:.0f} degrees": _rotated,
     "mirrored": lambda images, rng: np.ascontiguousarray(mirrored(images)),
 }

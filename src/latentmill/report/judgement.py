@@ -6,7 +6,7 @@ from typing import Protocol
 
 from latentmill.report.calibration import Judged, rules
 from latentmill.report.inputs import Json
-from latentmill.report.numbers import count, plain, share
+from latentmill.report.numbers import count, share
 from latentmill.report.page import templates
 from latentmill.report.pictures import uri
 from latentmill.report.standing import axis, strips
@@ -25,7 +25,7 @@ WORDS = {  # of each rule, by the status
     },
 }
 DAMAGE: dict[str, tuple[str, Callable[[float], str]]] = {  # kind -> what scores the same, and a level in words
-    "blur": ("real images blurred by {}", lambda level: f"{plain(level)} pixels"),
+    "blur": ("real images blurred by {}", lambda level: f"{level:.2g} pixels"),
     "share replaced by independent pixels": ("real images, of which {} are replaced by independent pixels", share),
     "share of a class lost": ("real images without {} of a class or cluster", share),
 }
@@ -184,12 +184,11 @@ def damages(record: Json) -> list[Damage]:
     made = []
     for each in record["damage"]:
         pattern, unit = DAMAGE[each["kind"]]
-        worst = each["curve"]["levels"][-1]
-        low, high = (f"{unit(each[end])}" for end in ("low", "high"))
-        is_beyond = " or worse" if each["damage"] >= worst else ""
-        words = f"{pattern.format(unit(each['damage']))}{is_beyond}" if each["damage"] else "undamaged real images"
+        is_beyond = each["damage"] >= each["curve"]["levels"][-1]
+        words = pattern.format(unit(each["damage"])) if each["damage"] else "undamaged real images"
+        interval = f"{unit(each['low'])} to {unit(each['high'])}"
         metric = f"{each['metric']} {each['value']:.3g} ({each['space']})"
-        made.append(Damage(metric, words, f"{low} to {high}"))
+        made.append(Damage(metric, f"{words} or worse" if is_beyond else words, interval))
     return made
 
 

@@ -30,7 +30,7 @@ def run(
         InputError: as `judge`.
     """
     label: str | int | None = None if labels == "none" else int(labels) if labels.isdecimal() else labels
-    with Progress("files listed") as progress:
+    with Progress("images listed, samples drawn") as progress:
         found = judge(
             samples,
             train,

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from latentmill.data.processes import cores
 from latentmill.judging.arguments import REQUIRED
 from latentmill.judging.judge import PAGE, RECORD, JudgedSamples, judge
 from latentmill.progress import Progress
 from latentmill.report.judgement import copies_found, outcomes
+from latentmill.runtime.cores import cores
 from latentmill.runtime.text import one_line
 
 STATUS = {"pass": 0, "fail": 1, "inconclusive": 2}  # of the process

@@ -61,8 +61,8 @@ def read_sets(
     for name, each in intakes.items():
         path = folder / f"{name}.npy"
         digest = write_images(path, each.images, each.rows, channels, progress)
-        description = collections[name].description
-        found[name] = ImageSet(description, read_npy(path), each.items, seen(each), digest, not each.is_grey)
+        description, images = collections[name].description, np.asarray(read_npy(path))
+        found[name] = ImageSet(description, images, each.items, seen(each), digest, not each.is_grey)
     return found
 
 
@@ -104,4 +104,4 @@ def joined(sets: Iterable[ImageSet], path: Path) -> np.ndarray:
     whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     np.concatenate(parts, out=whole)
     whole.flush()
-    return read_npy(path)
+    return np.asarray(read_npy(path))

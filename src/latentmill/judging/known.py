@@ -98,4 +98,4 @@ def _labels(items: list[Item], rows: np.ndarray, classes: list[str]) -> np.ndarr
 def _written(path: Path, images: np.ndarray, rows: np.ndarray, progress: OnProgress) -> np.ndarray:
     """These images in a file of their own, and mapped from it."""
     write_images(path, images, rows, images.shape[1], progress)
-    return read_npy(path)
+    return np.asarray(read_npy(path))  # indexing a memmap itself is slow

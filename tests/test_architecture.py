@@ -26,6 +26,7 @@ LAYERS = (
     ("trials",),
     ("cluster", "evaluation", "export"),
     ("report",),
+    ("judging",),
     ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

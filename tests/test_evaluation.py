@@ -20,6 +20,7 @@ from latentmill.errors import InputError
 from latentmill.evaluation import pictures, results, sampling
 from latentmill.evaluation.assembly import make_judge
 from latentmill.evaluation.baseline import compute_baseline
+from latentmill.evaluation.calibration_record import calibration_record
 from latentmill.evaluation.copies import near_copy_metrics
 from latentmill.evaluation.entry import SHOWN, EvaluationResult, judge_model, judge_samples
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, nearest_metrics
@@ -286,7 +287,7 @@ def test_a_few_images_are_enough_to_be_drawn_and_too_few_to_be_judged(judged, di
     config = EvaluationConfig(samples=7, importance_samples=1)
     judge = make_judge(few, ["pixels"] if known is None else ["pixels", "classifier"], seed=0)
     found = judge_samples(generator, "normal", few, compute_baseline(few, 0), judge, config).metrics
-    json.dumps([found, judge_model(generator.model, few, config).metrics, results.calibration(judge)], allow_nan=False)
+    json.dumps([found, judge_model(generator.model, few, config).metrics, calibration_record(judge)], allow_nan=False)
     assert found["rule_2"]["status"] == "inconclusive"
     assert found["metrics"] == {}
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.errors import InputError
-from latentmill.report.calibration import rules
+from latentmill.report.calibration import entries, rules
 from latentmill.report.captions import KINDS, Subject
 from latentmill.report.curves import charts
 from latentmill.report.inputs import Curve, read_inputs
@@ -280,7 +280,7 @@ def test_a_gallery_without_distances_is_shown_all_the_same(ordinary, tmp_path):
 
 def test_uninformative_metrics_come_last(ordinary):
     inputs = read_inputs(*ordinary)
-    (rule,) = rules(inputs)
+    (rule,) = rules(inputs.calibration, entries(inputs))
     assert [(each.name, each.informative) for each in rule.metrics] == [
         ("precision", True),
         ("Fréchet distance", True),
@@ -292,7 +292,8 @@ def test_uninformative_metrics_come_last(ordinary):
 
 
 def test_marks_stand_on_the_side_of_the_threshold_that_their_value_says(ordinary):
-    (rule,) = rules(read_inputs(*ordinary))
+    inputs = read_inputs(*ordinary)
+    (rule,) = rules(inputs.calibration, entries(inputs))
     along = axis(rule)
     precision, frechet, vendi = strips(rule, along)
     places = {mark.point.name: mark.x for mark in precision.marks}
@@ -305,7 +306,8 @@ def test_marks_stand_on_the_side_of_the_threshold_that_their_value_says(ordinary
 
 
 def test_marks_hide_no_other(ordinary):
-    (rule,) = rules(read_inputs(*ordinary))
+    inputs = read_inputs(*ordinary)
+    (rule,) = rules(inputs.calibration, entries(inputs))
     for strip in strips(rule, axis(rule)):
         places = [(mark.x, mark.y) for mark in strip.marks]
         assert not [(a, b) for a in places for b in places if a != b and a[1] == b[1] and abs(a[0] - b[0]) < 3]

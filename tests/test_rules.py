@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import as_float
-from latentmill.evaluation import controls, corruptions, results
+from latentmill.evaluation import controls, corruptions
 from latentmill.evaluation.assembly import choose_pool, chosen_features, fit, make_judge
 from latentmill.evaluation.calibration import (
     MARGIN,
@@ -21,6 +21,7 @@ from latentmill.evaluation.calibration import (
     factors_with_replacement,
     factors_without_replacement,
 )
+from latentmill.evaluation.calibration_record import calibration_record
 from latentmill.evaluation.calibrator import Calibrator
 from latentmill.evaluation.copy_space import CopySpace
 from latentmill.evaluation.groups import Classes, Clusters
@@ -569,7 +570,7 @@ def test_images_that_are_all_the_same_have_defined_results():
     same = make_judge(given, ["pixels"], seed=0, samples=50)
     judged = same.judge(as_float(images))
     assert {each.status for each in judged.verdicts.values()} <= {"inconclusive", "fail"}
-    json.dumps(results.calibration(same), allow_nan=False)
+    json.dumps(calibration_record(same), allow_nan=False)
     assert all(np.isfinite(each.value) for each in judged.estimates[1] + judged.estimates[2])
 
 
@@ -673,7 +674,7 @@ def test_every_metric_has_a_direction_and_a_name_of_its_own():
 
 
 def test_the_calibration_is_written_completely(judge):
-    written = results.calibration(judge)
+    written = calibration_record(judge)
     assert json.loads(json.dumps(written, allow_nan=False)) == written
     assert set(written["spaces"]) == {"pixels", "classifier"}
     assert all(len(each["digest"]) == 64 for each in written["spaces"].values())

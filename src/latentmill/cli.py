@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError, one_line_errors
+from latentmill.judging.arguments import add_arguments
 from latentmill.runtime.text import print_anything
 
 MEASURING = "measuring the pace of trials, once"
@@ -13,7 +14,10 @@ Commands = Any  # what argparse's add_subparsers returns, a class that it does n
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the subcommand that the arguments name; the exit status is 0, 1 on bad input, 2 on bad usage."""
+    """Run the subcommand that the arguments name; the exit status is 0, 1 on bad input, 2 on bad usage.
+
+    Of `judge` it is 0 for pass, 1 for fail, and 2 for inconclusive, or on bad input.
+    """
     print_anything()
     chosen = _parser().parse_args(arguments)
     with one_line_errors():
@@ -22,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "latentmill", description="Use exported generative models of images; plan and submit their training."
+        "latentmill", description="Use exported generative models of images; judge samples; plan and submit training."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
@@ -34,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_verify,
         _add_bench,
         _add_serve,
+        _add_judge,
     ):
         add(commands)
     check = commands.add_parser(
@@ -120,6 +125,13 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--to", type=Path, help="write the page to this folder instead, for any web server")
 
 
+def _add_judge(commands: Commands) -> None:
+    what = "judge samples of any generator by both rules; exits with 0 pass, 1 fail, 2 inconclusive or bad input"
+    parser: argparse.ArgumentParser = commands.add_parser("judge", help=what, description=what)
+    parser.set_defaults(run=_judge)
+    add_arguments(parser)
+
+
 def _use(chosen: argparse.Namespace) -> None:
     """Run the subcommand with its arguments."""
     from latentmill.runtime import commands
@@ -128,6 +140,14 @@ def _use(chosen: argparse.Namespace) -> None:
     arguments = {name: value for name, value in vars(chosen).items() if name not in ("run", "command")}
     with ended_by_interrupt():
         getattr(commands, chosen.command)(**arguments)
+
+
+def _judge(chosen: argparse.Namespace) -> None:
+    with one_line_errors(status=2):
+        from latentmill.judging.command import run
+
+        arguments = {name: value for name, value in vars(chosen).items() if name != "run"}
+        sys.exit(run(**arguments))
 
 
 def _serve(chosen: argparse.Namespace) -> None:

@@ -17,8 +17,8 @@ class InputError(ValueError):
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Around a command's `main()`: an `InputError` ends the process with one line on stderr and status 1.
+def one_line_errors(status: int = 1) -> Iterator[None]:
+    """Around a command's `main()`: an `InputError` ends the process with one line on stderr and this status.
 
     So does a disk that is full or can't be written, and Ctrl-C, but for the status: to its parent the process died of
     it. Every other error keeps its traceback, because it is a fault of the program.
@@ -27,13 +27,13 @@ def one_line_errors() -> Iterator[None]:
         yield
     except InputError as error:
         print(f"error: {escaped(' '.join(str(error).split()))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(status)
     except OSError as error:
         if error.errno not in DISK:
             raise
         where = repr(str(error.filename)) if error.filename else "the disk"
         print(f"error: there must be room and permission for files, but {where}: {error.strerror}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(status)
     except KeyboardInterrupt:
         sys.excepthook = lambda *raised: print("error: interrupted", file=sys.stderr)
         raise

@@ -9,14 +9,16 @@ import numpy as np
 
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.copy_space import CopySpace
-from latentmill.evaluation.judge import Judge, unavailable_metrics
+from latentmill.evaluation.damage import EquivalentDamage, equivalent_damages
+from latentmill.evaluation.judge import FEWEST, Judge, Judgement, unavailable_metrics
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.evaluation.spaces import random_subset
+from latentmill.evaluation.spaces import random_indices, random_subset
 from latentmill.features.spaces import ClassifierFeatures, Features, feature_space
 
 SAMPLES = 10_000  # as in params.yaml
+DAMAGED = 2_000  # new images, at most, that are damaged on purpose
 LEARNT = "learnt"  # features of the classifier, or of a self-supervised encoder where it can't learn the labels
 LEAST_LEARNT = 0.2  # the least balanced recall of the classifier, rescaled to 0 for chance and 1 for certainty
 FITTED = 20_000  # training images: more than a small network sees in its training
@@ -36,6 +38,9 @@ def chosen_features(names: list[str] | None, data: PreparedData) -> dict[int, li
 def make_judge(data: PreparedData, names: list[str] | None, seed: int, samples: int = SAMPLES) -> Judge:
     """The judge that `Evaluation` makes, in this process; for models that are judged by so many `samples`."""
     chosen, pool = chosen_features(names, data), choose_pool(data, seed)
+    draws = pool.draws(samples)
+    if draws.few < FEWEST:
+        return Judge([], [], [], draws)
     copied = {name: fit(name, True, data, pool, seed) for name in chosen[1]}
     calibrated = [calibrate(rule, copied[name], data, pool, seed, samples) for rule in RULES for name in chosen[rule]]
     whole = [fit(name, False, data, pool, seed) for name in chosen[2]]
@@ -89,6 +94,15 @@ def assemble_ceiling(data: PreparedData, pool: Pool, seed: int, samples: int, *c
     spaces = [each.space for each in calibrated if each.space is not None]
     found = [calibration for each in calibrated for calibration in each.ceiling]
     return Judge(spaces, [], found, _calibrator(data, pool, seed, samples).ceiling_draws)
+
+
+def damages(judge: Judge, judgement: Judgement, data: PreparedData, seed: int, samples: int) -> list[EquivalentDamage]:
+    """What the judgement on so many `samples` is equivalent to, as damage to some of the new images."""
+    calibrator = _calibrator(data, choose_pool(data, seed), seed, samples)
+    chosen = random_indices(calibrator.new, DAMAGED, seed)
+    spaces = judge.fidelity_spaces
+    groups = [calibrator.groups(space)[chosen] for space in spaces]
+    return equivalent_damages(judgement, spaces, calibrator.new[chosen], groups, judge.draws, seed)
 
 
 def _calibrator(data: PreparedData, pool: Pool, seed: int, samples: int) -> Calibrator:

@@ -6,7 +6,7 @@ import numpy as np
 
 from latentmill.data.batches import as_float, chunk_size
 from latentmill.evaluation.candidates import Reduced
-from latentmill.evaluation.copies import near_copy_threshold
+from latentmill.evaluation.copies import exact_copy_distance, near_copy_threshold
 from latentmill.evaluation.corruptions import noisy
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, joined_neighbours
 from latentmill.evaluation.prepared import PreparedData
@@ -22,6 +22,7 @@ class Baseline:
 
     test: Neighbours  # of the test images
     near: float  # the relative distance below which an image is a near copy
+    exact: float  # the distance up to which an image is a training image, except for rounding
     reduced: Reduced | None  # of the training images, where these are large
     pixels: Features  # fitted to the training images
 
@@ -33,7 +34,9 @@ def compute_baseline(data: PreparedData, seed: int) -> Baseline:
     among_themselves = index.others(chosen, data.mirrored(np.asarray(data.train[chosen])))
     near = near_copy_threshold(among_themselves, _noisy_copies(index, data, chosen, seed))
     test = data.test[np.sort(rng.permutation(len(data.test))[:TEST_IMAGES])]
-    return Baseline(index.nearest(test, data.mirrored(test)), near, index.reduced, PixelFeatures.fit(data.train))
+    exact = exact_copy_distance(among_themselves)
+    nearest = index.nearest(test, data.mirrored(test))
+    return Baseline(nearest, near, exact, index.reduced, PixelFeatures.fit(data.train))
 
 
 def _noisy_copies(index: TrainingSet, data: PreparedData, chosen: np.ndarray, seed: int) -> Neighbours:

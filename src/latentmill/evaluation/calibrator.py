@@ -74,7 +74,7 @@ class Calibrator:
         self._labels = None if labels is None else pool.labels(labels, len(train))
 
     @cached_property
-    def _new(self) -> np.ndarray:
+    def new(self) -> np.ndarray:
         """The pool, uint8 (N, C, H, W): a copy, made only when it is needed, not to fit features."""
         return self.pool.images(self._train, self._val)
 
@@ -95,8 +95,7 @@ class Calibrator:
 
     def _ceiling(self, space: FidelitySpace, viewed: ViewedControls, known: list[Calibration]) -> list[Calibration]:
         """Those `known` that hold for the `ceiling_draws` too, and the others made again, with smaller draws."""
-        draws = self.ceiling_draws
-        if draws.few < FEWEST:
+        if (draws := self.ceiling_draws).few < FEWEST:
             return []
         again = metrics_of_other_size(1, draws, self.draws)
         values = viewed.values(draws, again, np.random.default_rng([self.seed, 1, 1]))
@@ -108,7 +107,7 @@ class Calibrator:
         size = self.draws.effective
         space = FidelitySpace(features, test, self.seed, size)
         if isinstance(features, ClassifierFeatures) and self._labels is not None:
-            rows = features(self._new)
+            rows = features(self.new)
             found, true = self._classes(features, rows)
             joined = joined_classes(found, true, size, len(features.class_names))
             if joined is not None:
@@ -117,7 +116,7 @@ class Calibrator:
 
     def learnt(self, features: ClassifierFeatures) -> float:
         """The balanced recall of the classifier on new images, rescaled: 1 at most, about 0 by chance."""
-        found, true = self._classes(features, features(self._new))
+        found, true = self._classes(features, features(self.new))
         chance = 1 / len(np.unique(true))
         return (balanced_recall(found, true) - chance) / (1 - chance) if chance < 1 else 1.0
 
@@ -154,8 +153,8 @@ class Calibrator:
 
     def _one_draw(self, view: CopyView, space: CopySpace, rng: np.random.Generator) -> dict[str, float]:
         """The metrics of rule 2 of one draw from a population."""
-        few, many = controls.without_replacement(rng), controls.with_replacement(rng)
-        small, large = view[few(len(view), self.draws.few)], view[many(len(view), self.draws.many)]
+        small = view[controls.without_replacement(rng)(len(view), self.draws.few)]
+        large = view[controls.with_replacement(rng)(len(view), self.draws.many)]
         return all_metrics(2, small, large, space).values
 
     def _deviation_factor(self, calibration: Calibration) -> float:
@@ -169,15 +168,16 @@ class Calibrator:
 
     def _controls(self, rule: int, space: Any) -> Controls:
         if rule == 2:
-            cells = space.cells.assign(space.features(self._new))
+            cells = space.cells.assign(space.features(self.new))
             copied = np.sort(random_subset(self.pool.copied, POOL, self.seed))
-            return controls.rule_2_controls(self._new, cells, self.pool.copies(self._train[copied]), self.seed)
-        if isinstance(space.groups, Classes):
-            assert self._labels is not None  # else there are no classes
-            groups = space.groups.assign_labels(self._labels)
-        else:
-            groups = space.groups.assign(space.features(self._new))
-        return controls.rule_1_controls(self._new, groups, space.mode, self.seed)
+            return controls.rule_2_controls(self.new, cells, self.pool.copies(self._train[copied]), self.seed)
+        return controls.rule_1_controls(self.new, self.groups(space), space.mode, self.seed)
+
+    def groups(self, space: FidelitySpace) -> np.ndarray:
+        """The group of each new image (N): its class, or its cluster where there are none."""
+        if isinstance(space.groups, Classes) and self._labels is not None:
+            return space.groups.assign_labels(self._labels)
+        return space.groups.assign(space.features(self.new))
 
     def _calibration(
         self, rule: int, space: FidelitySpace | CopySpace, name: str, values: dict[Control, list[float]], draws: Draws

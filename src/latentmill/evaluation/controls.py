@@ -76,9 +76,9 @@ def rule_1_controls(images: np.ndarray, groups: np.ndarray, mode: str, seed: int
         controls.append(_dropped_mode(groups, without_one(mode)))
     return Controls(
         {
-            "real": _real(images),
-            "blurred": _changed(images, blurred),
-            "independent": _made(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
+            "real": real_images(images),
+            "blurred": changed_images(images, blurred),
+            "independent": made_images(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
         },
         controls,
     )
@@ -93,8 +93,8 @@ def rule_2_controls(held_out: np.ndarray, groups: np.ndarray, train: np.ndarray,
     passing = sharp_and_blurred("held-out images", held_out)
     spoilt = spoilt_images(held_out, groups, seed)
     copies = {
-        "copies": _real(train),
-        "noisy copies": _made(train, seed, lambda some, rng: noisy(as_float(train[some]), rng)),
+        "copies": real_images(train),
+        "noisy copies": made_images(train, seed, lambda some, rng: noisy(as_float(train[some]), rng)),
     }
     new, count = "held-out images", len(held_out)
     controls = [
@@ -110,29 +110,33 @@ def rule_2_controls(held_out: np.ndarray, groups: np.ndarray, train: np.ndarray,
 
 def sharp_and_blurred(name: str, images: np.ndarray) -> dict[str, Population]:
     """New images, and the same blurred: blur moves an image nearer to every other, although it is no copy."""
-    return {name: _real(images), f"{name}, blurred": _changed(images, blurred)}
+    return {name: real_images(images), f"{name}, blurred": changed_images(images, blurred)}
 
 
 def spoilt_images(images: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Population]:
     """Bad images that are no copies, made from `images` (N, C, H, W), uint8, in `groups` (N)."""
     return {
-        "strongly blurred": _changed(images, lambda some: blurred(some, STRONG)),
-        "held-out images with noise": _made(images, seed, lambda some, rng: noisy(as_float(images[some]), rng)),
-        "independent pixels": _made(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
-        "mean images": _made(images, seed, lambda some, rng: means(images, groups, rng, len(some))),
-        "blends of two": _made(images, seed, lambda some, rng: blends(images, some, rng)),
+        "strongly blurred": changed_images(images, lambda some: blurred(some, STRONG)),
+        "held-out images with noise": made_images(images, seed, lambda some, rng: noisy(as_float(images[some]), rng)),
+        "independent pixels": made_images(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
+        "mean images": made_images(images, seed, lambda some, rng: means(images, groups, rng, len(some))),
+        "blends of two": made_images(images, seed, lambda some, rng: blends(images, some, rng)),
     }
 
 
-def _real(images: np.ndarray) -> Population:
-    return _changed(images, lambda some: some)
+def real_images(images: np.ndarray) -> Population:
+    """Images uint8 (N, C, H, W) as they are."""
+    return changed_images(images, lambda some: some)
 
 
-def _changed(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> Population:
+def changed_images(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> Population:
+    """Images uint8 (N, C, H, W), changed as float32."""
     return Population(len(images), chunk_size(images.shape[1:]), lambda some: change(as_float(images[some])))
 
 
-def _made(images: np.ndarray, seed: int, make: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Population:
+def made_images(
+    images: np.ndarray, seed: int, make: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+) -> Population:
     """From indices and a random generator: each chunk has its own, so that its images are always the same."""
 
     def make_chunk(some: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from latentmill.evaluation.spaces import FidelitySpace, View
 from latentmill.evaluation.verdict import Draws, Estimate, Verdict, verdict
 from latentmill.features.distances import TooFew
 
-SUBSETS = 6  # of a model's samples, at most, for metrics that take few at a time
+SUBSETS = 6  # of a model's samples, at most, for metrics of rule 1 that take few at a time: each takes a while
 FEWEST = 20  # images in a draw: with fewer, no metric is worth calibrating
 
 
@@ -77,15 +77,20 @@ class Judge:
     def _values(
         self, rule: int, view: View | CopyView, space: FidelitySpace | CopySpace
     ) -> Iterator[tuple[str, float]]:
-        """Of each metric, of as many images at a time as it was calibrated with."""
+        """Of each metric, of as many images at a time as it was calibrated with; for rule 2 of all samples."""
         for names, metric in RULES[rule].items():
             size = metric.size(self.draws.few, self.draws.many)
-            count = len(view) // size if metric.rows is None else min(SUBSETS, len(view) // size)
+            count = len(view) // size
+            if rule == 1 and metric.rows is not None:
+                count = min(SUBSETS, count)
             for start in range(0, count * size, size):
                 with suppress(TooFew):
                     yield from named_values(names, metric, view[start : start + size], space).items()
 
     def _verdict(self, rule: int, estimates: list[Estimate], samples: int) -> Verdict:
+        if self.draws.many < FEWEST:
+            reason = f"a verdict needs at least {FEWEST} samples, but there are {self.draws.many}"
+            return Verdict("inconclusive", reason, samples)
         if not self.calibrations:
             return Verdict("inconclusive", f"there are too few images for controls of at least {FEWEST}", samples)
         if not estimates:

@@ -85,6 +85,9 @@ class Pool:
         return labels[np.concatenate([self.new_train, train + self.new_val])]
 
     def draws(self, samples: int) -> Draws:
-        """The sizes of draws from the new images, for models that are judged by so many `samples`."""
-        many = min(samples, MANY)
+        """The sizes of draws from the new images, for models that are judged by so many `samples`.
+
+        The larger draws are as many as fit a whole number of times, so that almost every sample is read.
+        """
+        many = samples // max(1, -(-samples // MANY))
         return Draws(min(ROWS, many, len(self) // 2), many, len(self), POOL, self.near_duplicates)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentmill.evaluation.calibration import MARGIN, Calibration
+from latentmill.evaluation.calibration_record import calibration_record
 from latentmill.evaluation.entry import EvaluationResult
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.neighbours import Neighbours
@@ -56,7 +56,7 @@ def write(
     for entry, numbers in metrics.items():  # so that an export depends on those of its own entry
         write_json(folder / ENTRIES / f"{entry}.json", numbers)
     write_json(folder / "galleries.json", {entry: _shown(found) for entry, found in by_entry.items()})
-    write_json(folder / "calibration.json", calibration(judge))
+    write_json(folder / "calibration.json", calibration_record(judge))
     write_text(folder / "distances.csv", distances_csv(results, test.distances[:, 0]))
     write_text(folder / "kl.csv", kl_csv(results))
 
@@ -69,35 +69,6 @@ def line(entry: str, prior: str, result: EvaluationResult) -> str:
         return f"{entry}, {RECONSTRUCTIONS}: rule 1 {result.metrics['reconstructions']['rule_1']['status']}"
     outcomes = ", ".join(f"rule {rule} {result.metrics[f'rule_{rule}']['status']}" for rule in (1, 2))
     return f"{entry}, samples under {prior}: {outcomes}"
-
-
-def calibration(judge: Judge) -> dict[str, Any]:
-    """The values of each metric on the controls, for the report."""
-    return {
-        "subset": judge.size,
-        "margin": MARGIN,
-        "spaces": {space.name: {"digest": space.digest, "features": space.dimensions} for space in judge.spaces[1]},
-        "rules": {str(rule): _rule([each for each in judge.calibrations if each.rule == rule]) for rule in (1, 2)},
-        "unavailable": judge.unavailable,
-    }
-
-
-def _rule(calibrations: list[Calibration]) -> dict[str, Any]:
-    controls = {each.name: each.positive for calibration in calibrations for each in calibration.controls}
-    return {
-        "controls": [{"name": name, "positive": positive} for name, positive in controls.items()],
-        "metrics": [
-            {
-                "metric": each.metric,
-                "space": each.space,
-                "better": "higher" if each.higher_is_better else "lower",
-                "detects": each.detected(),
-                "separates": each.separated(),
-                "values": {found.name: {"mean": found.mean, "deviation": found.deviation} for found in each.controls},
-            }
-            for each in calibrations
-        ],
-    }
 
 
 def _failed(failure: Failure) -> dict[str, str]:

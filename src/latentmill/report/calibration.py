@@ -5,7 +5,7 @@ A metric that detects no negative control is uninformative here, however well kn
 
 from dataclasses import dataclass
 
-from latentmill.report.inputs import Inputs, Json
+from latentmill.report.inputs import Entry, Inputs, Json
 from latentmill.report.numbers import MISSING, plain, plus_minus
 from latentmill.report.verdicts import RULES
 
@@ -76,9 +76,23 @@ class Rule:
         return [each for each in self.controls if each.kind == "negative"]
 
 
-def rules(inputs: Inputs) -> list[Rule]:
-    """The rules that were calibrated, with the exported samples of each entry."""
-    return [_rule(number, found, inputs) for number, found in inputs.calibration.get("rules", {}).items()]
+@dataclass(frozen=True)
+class Judged:
+    """A model, or samples of anyone's generator, that stand beside the controls."""
+
+    name: str
+    symbol: str
+    metrics: Json  # by space and metric, with value and standard error
+
+
+def entries(inputs: Inputs) -> list[Judged]:
+    """The exported samples of each entry."""
+    return [Judged(entry.name, str(entry.rank), _exported(entry).get("metrics", {})) for entry in inputs.entries]
+
+
+def rules(calibration: Json, judged: list[Judged]) -> list[Rule]:
+    """The rules that were calibrated, with what was judged by them."""
+    return [_rule(number, found, judged) for number, found in calibration.get("rules", {}).items()]
 
 
 def directions(calibration: Json) -> dict[tuple[str, str], str]:
@@ -95,23 +109,27 @@ def _metrics(calibration: Json) -> list[Json]:
     return [metric for rule in calibration.get("rules", {}).values() for metric in rule["metrics"]]
 
 
-def _rule(number: str, found: Json, inputs: Inputs) -> Rule:
+def _exported(entry: Entry) -> Json:
+    found: Json = entry.metrics["samples"][entry.metrics["exported_prior"]]
+    return found
+
+
+def _rule(number: str, found: Json, judged: list[Judged]) -> Rule:
     controls = [
         Point(each["name"], "positive" if each["positive"] else "negative", chr(ord("A") + index), None, 0)
         for index, each in enumerate(found["controls"])
     ]
-    models = [Point(entry.name, "model", str(entry.rank), None, 0) for entry in inputs.entries]
-    metrics = [_metric(each, controls, inputs) for each in found["metrics"]]
+    models = [Point(each.name, "model", each.symbol, None, 0) for each in judged]
+    metrics = [_metric(each, controls, judged) for each in found["metrics"]]
     ordered = sorted(metrics, key=lambda each: not each.informative)
     return Rule(number, RULES.get(number, ""), controls, models, ordered)
 
 
-def _metric(found: Json, controls: list[Point], inputs: Inputs) -> CalibratedMetric:
+def _metric(found: Json, controls: list[Point], judged: list[Judged]) -> CalibratedMetric:
     points = [_control(each, found) for each in controls]
-    for entry in inputs.entries:
-        samples = entry.metrics["samples"][entry.metrics["exported_prior"]]
-        value = samples.get("metrics", {}).get(found["space"], {}).get(found["metric"], {})
-        points.append(Point(entry.name, "model", str(entry.rank), value.get("value"), value.get("standard_error", 0)))
+    for each in judged:
+        value = each.metrics.get(found["space"], {}).get(found["metric"], {})
+        points.append(Point(each.name, "model", each.symbol, value.get("value"), value.get("standard_error", 0)))
     return CalibratedMetric(found["metric"], found["space"], found["better"] == "lower", points)
 
 

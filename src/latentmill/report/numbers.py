@@ -29,6 +29,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def share(value: float) -> str:
+    """A share as percent, with two significant digits: 0.033 %, 1.2 %, 97 %."""
+    percents = 100 * value
+    digits = f"{percents:.3g}" if percents >= 10 else f"{percents:.2g}"
+    return f"{float(digits):g}{SPACE}%"
+
+
 def count(number: int) -> str:
     """12345 -> 12 345, with thin spaces that do not break lines."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 from latentmill.report import numbers
-from latentmill.report.calibration import rules
+from latentmill.report.calibration import entries, rules
 from latentmill.report.curves import HEIGHT, WIDTH, charts
 from latentmill.report.data import data
 from latentmill.report.inputs import Inputs
@@ -22,19 +22,11 @@ from latentmill.report.verdicts import RULES, headline, setbacks, shortfall
 
 
 def render(inputs: Inputs) -> str:
-    """The page as HTML. All text is escaped, and a misspelt name in a template is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats = (numbers.count, numbers.minus, numbers.plain, numbers.plural, numbers.size, numbers.seconds)
-    environment.filters |= {each.__name__: each for each in formats}
+    """The page as HTML."""
+    environment = templates()
     trials = {trial["fingerprint"]: trial for trial in inputs.trials}.values()  # two entries may share one
     script = environment.get_template("script.js.j2").render()
-    columns, calibrated = groups(inputs), rules(inputs)
+    columns, calibrated = groups(inputs), rules(inputs.calibration, entries(inputs))
     axes = [axis(rule) for rule in calibrated]
     return environment.get_template("page.html.j2").render(
         manifest=inputs.manifest,
@@ -60,6 +52,20 @@ def render(inputs: Inputs) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def templates() -> jinja2.Environment:
+    """The templates beside this file. All text is escaped, and a misspelt name in a template is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats = (numbers.count, numbers.minus, numbers.plain, numbers.plural, numbers.size, numbers.seconds)
+    environment.filters |= {each.__name__: each for each in formats}
+    return environment
 
 
 def _failure(trial: dict[str, str]) -> tuple[str, str, str]:

@@ -2,9 +2,7 @@
 
 import csv
 import io
-import shutil
 import tempfile
-from collections import Counter
 from math import floor, prod
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,10 @@ from latentmill.data.preparation.classes import class_counts, class_names, witho
 from latentmill.data.preparation.duplicates import Duplicates, without_copies
 from latentmill.data.preparation.intake import Intake, decode_all
 from latentmill.data.preparation.limit import MIN_IMAGES, limited
+from latentmill.data.preparation.requirements import count_unusable, require_readable, require_room
 from latentmill.data.preparation.splits import Rows, numbered_groups, split
 from latentmill.data.preparation.sufficiency import too_small_for
-from latentmill.data.preparation.summary import kinds, seen
+from latentmill.data.preparation.summary import seen
 from latentmill.data.preparation.target import target
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json, write_text
@@ -43,11 +42,11 @@ def prepare(config: DataConfig, folder: Path, progress: OnProgress, processes: i
     collection = limited(listed, config)
     processes = cores() if processes is None else processes
     shape = target(collection, config)
-    _require_room(folder, len(collection.items) * prod(shape.shape))
+    require_room(folder, len(collection.items) * prod(shape.shape))
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
         intake = decode_all(collection, shape, Path(scratch) / "all.npy", processes, progress)
-        unusable, total = _unusable(intake, listed)
-        _require_readable(intake, unusable, total, config.max_dropped)
+        unusable, total = count_unusable(intake, listed)
+        require_readable(intake, unusable, total, config.max_dropped)
         drawn = len(collection.items) / len(listed.items)
         intake = without_unlabelled(intake, floor(drawn * (config.max_dropped * total - unusable)))
         rows, duplicates = _split(intake, config, progress)
@@ -55,36 +54,6 @@ def prepare(config: DataConfig, folder: Path, progress: OnProgress, processes: i
     write_text(folder / dataset.DROPPED, _dropped_csv(intake, duplicates))
     write_json(folder / dataset.MANIFEST, manifest)
     return manifest
-
-
-def _require_room(folder: Path, size: int) -> None:
-    """Raises: InputError: the disk has no room for all images twice; a mapped file that outgrows it is fatal."""
-    needed, free = 2 * size, shutil.disk_usage(folder).free
-    if needed > free:
-        got = f"there are {free / 1e9:.3g} on the disk of {folder.parent}: see data.size and data.limit"
-        raise InputError(f"images need {needed / 1e9:.3g} GB, while they are prepared, but {got}")
-
-
-def _unusable(intake: Intake, listed: Collection) -> tuple[float, int]:
-    """Of how many that should be images, how many can't be used.
-
-    Of a limited number, those that can't be decoded stand for as large a share of all that are `listed`.
-    """
-    before = sum(each.counts for each in listed.dropped)
-    later = sum(each.counts for each in intake.dropped) - before
-    tried = len(intake.items) + len(intake.dropped) - len(listed.dropped)
-    return before + later * len(listed.items) / max(tried, 1), before + len(listed.items)
-
-
-def _require_readable(intake: Intake, unusable: float, total: int, most: float) -> None:
-    """Raises: InputError: a larger share of what should be images than `most` can't be used."""
-    counted = [each for each in intake.dropped if each.counts]
-    if unusable > most * total or not intake.items:
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(kinds(counted)).most_common(3))
-        share = f"{unusable:.0f} of {total} images ({unusable / max(total, 1):.1%})"
-        rule = f"at most {most:.1%} of the images may be unreadable (data.max_dropped)"
-        first = f"; the first is {counted[0].name}" if counted else ""
-        raise InputError(f"{rule}, but {share} are: {reasons}{first}")
 
 
 def _split(intake: Intake, config: DataConfig, progress: OnProgress) -> tuple[Rows, dict[str, Duplicates]]:

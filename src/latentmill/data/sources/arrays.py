@@ -55,15 +55,23 @@ def load(config: DataConfig) -> Collection:
         InputError: the file is missing, damaged, or holds anything else.
     """
     (path,) = files(config)
-    content = _read(path)
-    array = channels_first(content["images"], f"{path}: images")
-    _require_some(array, path)
-    white = white_level(array.dtype, *_range(array), f"{path}: images", config.white)
-    labels, groups = (_names(content, key, len(array), path) for key in ("labels", "groups"))
-    items = [
-        Item(f"{path.name}[{row}]", label, group) for row, (label, group) in enumerate(zip(labels, groups, strict=True))
-    ]
-    return ArrayImages(f"images of the user, from {path}", items, array=array, white=white)
+    return collection(_read(path), str(path), f"images of the user, from {path}", config.white)
+
+
+def collection(content: dict[str, Array], where: str, description: str, white: int | None = None) -> ArrayImages:
+    """The images of `content`, with its `labels` and `groups` if any; `where` names it in errors and names of images.
+
+    Raises:
+        InputError: they are no images, or the labels or groups do not suit them.
+    """
+    array = channels_first(content["images"], f"{where}: images")
+    _require_some(array, where)
+    level = white_level(array.dtype, *_range(array), f"{where}: images", white)
+    labels, groups = (_names(content, key, len(array), where) for key in ("labels", "groups"))
+    name = Path(where).name
+    names = zip(labels, groups, strict=True)
+    items = [Item(f"{name}[{row}]", *each) for row, each in enumerate(names)]
+    return ArrayImages(description, items, array=array, white=level)
 
 
 def channels_first(array: Array, where: str) -> Array:
@@ -94,7 +102,7 @@ def _read(path: Path) -> dict[str, Array]:
     return content
 
 
-def _require_some(array: Array, path: Path) -> None:
+def _require_some(array: Array, path: str) -> None:
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: images must be booleans, integers or floats, but got dtype {array.dtype}")
     if len(array) == 0:
@@ -110,7 +118,7 @@ def _range(array: Array) -> tuple[float, float]:
     return found[:, 0].min().item(), found[:, 1].max().item()
 
 
-def _names(content: dict[str, Array], key: str, count: int, path: Path) -> list[str | None]:
+def _names(content: dict[str, Array], key: str, count: int, path: str) -> list[str | None]:
     """The labels or groups as text: None for each image where the file has none."""
     if key not in content:
         return [None] * count
@@ -127,7 +135,7 @@ def _names(content: dict[str, Array], key: str, count: int, path: Path) -> list[
     return [each.decode(errors="replace") if isinstance(each, bytes) else str(each) for each in values.tolist()]
 
 
-def _whole(values: Array, key: str, path: Path) -> Array:
+def _whole(values: Array, key: str, path: str) -> Array:
     whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**53)
     if not whole.all():
         raise InputError(f"{path}: {key} must be text or whole numbers, but got {values[~whole][0]}")

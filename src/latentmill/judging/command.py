@@ -1,0 +1,60 @@
+"""`latentmill judge`: prints the verdicts, writes a record and a page, and ends with a status for programs."""
+
+from pathlib import Path
+
+from latentmill.judging.arguments import REQUIRED
+from latentmill.judging.judge import PAGE, RECORD, JudgedSamples, judge
+from latentmill.progress import Progress
+from latentmill.report.judgement import copies_found, outcomes
+from latentmill.runtime.cores import cores
+from latentmill.runtime.text import one_line
+
+STATUS = {"pass": 0, "fail": 1, "inconclusive": 2}  # of the process
+
+
+def run(
+    samples: str,
+    train: str,
+    held_out: str | None,
+    labels: str,
+    size: int | None,
+    count: int,
+    flip: bool,
+    require: str,
+    seed: int,
+    out: Path,
+) -> int:
+    """Judge, write into the folder `out`, and print; the exit status.
+
+    Raises:
+        InputError: as `judge`.
+    """
+    label: str | int | None = None if labels == "none" else int(labels) if labels.isdecimal() else labels
+    with Progress("images listed, samples drawn") as progress:
+        found = judge(
+            samples,
+            train,
+            held_out,
+            labels=label,
+            size=size,
+            count=count,
+            flip=flip,
+            require=REQUIRED[require],
+            seed=seed,
+            processes=cores(),
+            progress=progress.update,
+        )
+    found.write(out)
+    _say(found, out)
+    return STATUS[found.status]
+
+
+def _say(found: JudgedSamples, out: Path) -> None:
+    for each in outcomes(found.record):
+        print(f"Rule {each.verdict.rule}, {each.title}: {each.verdict.status}")
+        for reason in each.verdict.reasons:
+            print(f"  {one_line(reason)}")
+    print(f"Copies: {one_line(copies_found(found.record['copies']))}")
+    for note in found.record["notes"]:
+        print(f"Note: {one_line(note)}")
+    print(f"{out / PAGE}, {out / RECORD}")

@@ -1,0 +1,125 @@
+"""What a user names, as a collection of images: a path by what lies there, an array, an export, a function."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentmill.config import DataConfig, checked
+from latentmill.data import sources
+from latentmill.data.collection import Collection, Item, Loaded
+from latentmill.data.dataset import MANIFEST, SPLITS
+from latentmill.data.sources.archive import SUFFIXES as ARCHIVES
+from latentmill.data.sources.arrays import collection
+from latentmill.data.sources.paths import possible_path
+from latentmill.data.sources.table import SUFFIXES as TABLES
+from latentmill.errors import InputError
+from latentmill.judging.prepared import prepared_images
+from latentmill.runtime.decoder import Decoder
+from latentmill.runtime.folder import CARD
+from latentmill.runtime.folder import MANIFEST as EXPORT
+
+Images = str | Path | np.ndarray | Mapping[str, np.ndarray]  # the latter as in an .npz: images, and labels if any
+Generate = Callable[[int], Any]  # how many -> images, at least one and as many as are needed, or fewer
+Samples = Images | Decoder | Generate
+BATCH = 1_000  # images that a generator makes at a time
+ARRAYS = (".npy", ".npz")
+BUNDLED = ("fashion-mnist", "mnist-5k", "digits")  # sources that need no path
+
+
+def images(given: Images, name: str, label: str | int | None = "auto") -> Collection:
+    """The images that are `given`, not yet decoded where they are files; errors call them `name`.
+
+    `label` is the column, or the level of folders, that names classes.
+
+    Raises:
+        InputError: there are none.
+    """
+    with _named(name):
+        if isinstance(given, str | Path):
+            return _at(str(given), label)
+        content = given if isinstance(given, Mapping) else {"images": given}
+        content = {key: _plain(value) for key, value in content.items()}
+        if "images" not in content:
+            raise InputError(f"they must have 'images' and may have 'labels', but have {sorted(content)}")
+        return collection(content, name, f"an array of {len(content['images'])} images")
+
+
+def samples(given: Samples, name: str, count: int, seed: int) -> Collection:
+    """The same, or what a generator makes: `count` images of an export of latentmill, or of a function.
+
+    Raises:
+        InputError: there are none.
+    """
+    with _named(name):
+        if isinstance(given, str | Path) and (export := _export(Path(given))) is not None:
+            given, name = Decoder(export), str(given)
+        if isinstance(given, Decoder):
+            batches = given.stream(count, min(count, BATCH), seed)
+            return _generated(lambda wanted: next(batches), f"{count} samples of {name}, seed {seed}", count)
+        if callable(given):
+            return _generated(given, f"{count} samples of a function", count)
+    return images(given, name, label=None)
+
+
+def _at(given: str, label: str | int | None) -> Collection:
+    path = possible_path(given)
+    if (path / MANIFEST).is_file() and (path / f"{SPLITS[0]}.npy").is_file():
+        return prepared_images(path)
+    if given not in BUNDLED or path.exists():
+        return sources.load(checked(DataConfig, {"source": _source(path), "path": given, "label": label}, given))
+    config = checked(DataConfig, {"source": given, "label": label}, given)
+    sources.files(config)  # raises where a package is missing
+    return sources.load(config)
+
+
+def _source(path: Path) -> str:
+    """Which source reads what is at `path`."""
+    if path.is_dir():
+        has_table = any(next(path.rglob(f"*{suffix}"), None) for suffix in TABLES)
+        return "table" if has_table else "folder"
+    by_suffix = dict.fromkeys(ARCHIVES, "archive") | dict.fromkeys(ARRAYS, "arrays") | dict.fromkeys(TABLES, "table")
+    if path.suffix.lower() not in by_suffix:
+        rule = f"there must be a folder, or a file that ends in {', '.join(by_suffix)}, or one of {', '.join(BUNDLED)}"
+        got = "but there is a file of another kind" if path.exists() else "but there is nothing"
+        raise InputError(f"{rule}, {got}")
+    return by_suffix[path.suffix.lower()]
+
+
+def _export(path: Path) -> Path | None:
+    """The folder of an export, that `path` is or that its graph lies in; None where it is none."""
+    folder = path.parent if path.suffix == ".onnx" else path
+    is_export = (folder / EXPORT).is_file() and (folder / CARD).is_file()
+    if path.suffix == ".onnx" and not is_export:
+        raise InputError(
+            f"a generator must lie in its export, with {EXPORT} and {CARD}: else draw its samples yourself"
+        )
+    return folder if is_export else None
+
+
+def _generated(generate: Generate, description: str, count: int) -> Loaded:
+    """`count` images of `generate`, in memory."""
+    made: list[np.ndarray] = []
+    while (have := sum(map(len, made))) < count:
+        some = collection({"images": _plain(generate(min(BATCH, count - have)))}, "samples", description)
+        made.append(some.block(np.arange(min(len(some.items), count - have))))
+        if made[-1].shape[1:] != made[0].shape[1:]:
+            raise InputError(f"all must have one shape, but got {made[0].shape[1:]} and {made[-1].shape[1:]}")
+    items = [Item(f"sample {row}") for row in range(count)]
+    return Loaded(description, items, images=np.concatenate(made))
+
+
+def _plain(array: Any) -> np.ndarray:
+    """As NumPy's; of torch also where it lies on a GPU or has a gradient."""
+    return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of the sources begin with what the user calls these images, not with a key of params.yaml."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {str(error).replace('data.path', 'the path')}") from None

@@ -1,0 +1,107 @@
+"""All sets of images brought to one shape the same way, on disk, so that memory does not grow with their number."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentmill.config import DataConfig
+from latentmill.data.collection import Collection, Item, OnProgress, Pixels
+from latentmill.data.dataset import write_images
+from latentmill.data.numpy_files import read_npy
+from latentmill.data.preparation.fitting import Target
+from latentmill.data.preparation.intake import Intake, decode_all
+from latentmill.data.preparation.requirements import count_unusable, require_readable, require_room
+from latentmill.data.preparation.summary import seen
+from latentmill.data.preparation.target import target
+from latentmill.errors import InputError
+
+SAMPLES, TRAIN, HELD_OUT = "samples", "training images", "held-out images"  # what the sets are called
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """The images of one collection."""
+
+    description: str
+    images: np.ndarray  # uint8 (N, C, H, W), mapped from disk
+    items: list[Item]  # N
+    facts: Json  # of the files, as the manifest of a prepared data set has them under `intake`
+    digest: str  # of the images
+    in_colour: bool
+
+    @property
+    def resized(self) -> bool:
+        """Whether some images had another size."""
+        changes = " ".join(self.facts["conversions"])
+        return "enlarged" in changes or "reduced" in changes
+
+
+def read_sets(
+    collections: Mapping[str, Collection], config: DataConfig, folder: Path, processes: int, progress: OnProgress
+) -> dict[str, ImageSet]:
+    """Each collection decoded into `folder`: in the size of `config`, or the commonest of the samples.
+
+    Grey only if all images of all sets are.
+
+    Raises:
+        InputError: no size is common, too many images are unreadable, or the disk is full.
+    """
+    shape = _shape(collections, config)
+    require_room(folder, sum(len(each.items) for each in collections.values()) * prod(shape.shape))
+    intakes = {
+        name: _decoded(each, name, shape, config, folder, processes, progress) for name, each in collections.items()
+    }
+    channels = 1 if all(each.is_grey for each in intakes.values()) else shape.channels
+    found = {}
+    for name, each in intakes.items():
+        path = folder / f"{name}.npy"
+        digest = write_images(path, each.images, each.rows, channels, progress)
+        description, images = collections[name].description, np.asarray(read_npy(path))
+        found[name] = ImageSet(description, images, each.items, seen(each), digest, not each.is_grey)
+    return found
+
+
+def _shape(collections: Mapping[str, Collection], config: DataConfig) -> Target:
+    """That of the samples, because a generator makes one size; in colour where any set may be."""
+    try:
+        first = target(collections[SAMPLES], config)
+    except InputError as error:
+        raise InputError(f"{SAMPLES}: {str(error).replace('data.size', 'the size')}") from None
+    sized = config.model_copy(update={"size": (first.height, first.width)})
+    channels = max(target(each, sized).channels for each in collections.values())
+    return Target(channels, first.height, first.width, config.fit, config.background)
+
+
+def _decoded(
+    collection: Collection,
+    name: str,
+    shape: Target,
+    config: DataConfig,
+    folder: Path,
+    processes: int,
+    progress: OnProgress,
+) -> Intake:
+    processes = 0 if isinstance(collection, Pixels) else processes
+    intake = decode_all(collection, shape, folder / f"all {name}.npy", processes, progress)
+    try:
+        require_readable(intake, *count_unusable(intake, collection), config.max_dropped)
+    except InputError as error:
+        raise InputError(f"{name}: {str(error).replace(' (data.max_dropped)', '')}") from None
+    return intake
+
+
+def joined(sets: Iterable[ImageSet], path: Path) -> np.ndarray:
+    """The images of several sets, one after the other, in a new .npy file: uint8 (N, C, H, W), mapped from disk."""
+    parts = [each.images for each in sets]
+    if len(parts) == 1:
+        return parts[0]
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    whole = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    np.concatenate(parts, out=whole)
+    whole.flush()
+    return np.asarray(read_npy(path))

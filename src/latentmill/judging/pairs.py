@@ -1,0 +1,51 @@
+"""The pictures of the page: samples beside real images, and the samples that are closest to a training image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from latentmill.data.batches import as_float
+from latentmill.data.preparation.fitting import LANCZOS
+from latentmill.evaluation.copy_search import CopySearch
+from latentmill.evaluation.spaces import random_subset
+from latentmill.judging.known import Known
+from latentmill.runtime.images import grid, png
+
+SHOWN, COLUMNS = 48, 8  # samples, and as many real images
+PAIRS = 16  # of a sample and its nearest training image
+LARGEST = 96  # pixels of a side: larger images are reduced, for the page to be small
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """PNGs."""
+
+    samples: bytes
+    real: bytes
+    pairs: list[bytes]  # a sample on the left, its nearest training image on the right; the closest first
+
+
+def pictures(samples: np.ndarray, known: Known, copies: CopySearch) -> Pictures:
+    """Of samples uint8 (N, C, H, W) in a random order."""
+    closest = copies.closest[:PAIRS]
+    nearest = copies.neighbours[closest].images(known.train)[:, 0]
+    pairs = [sheet(np.stack(pair), 2) for pair in zip(samples[closest], nearest, strict=True)]
+    return Pictures(
+        sheet(samples[:SHOWN], COLUMNS), sheet(random_subset(known.data.test, SHOWN, seed=0), COLUMNS), pairs
+    )
+
+
+def sheet(images: np.ndarray, columns: int) -> bytes:
+    """uint8 (N, C, H, W) in rows, as a PNG."""
+    return png(grid(as_float(np.stack([_reduced(image) for image in images])), columns))
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) with sides of at most `LARGEST`."""
+    height, width = image.shape[1:]
+    scale = LARGEST / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.stack([np.asarray(Image.fromarray(channel).resize(size, LANCZOS)) for channel in image])

@@ -1,0 +1,199 @@
+"""The page of a judgement of anyone's samples: one file to mail, in plain words, from the record that was written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from latentmill.report.calibration import Judged, rules
+from latentmill.report.inputs import Json
+from latentmill.report.numbers import count, share
+from latentmill.report.page import templates
+from latentmill.report.pictures import uri
+from latentmill.report.standing import axis, strips
+from latentmill.report.verdicts import RULES, ShownVerdict, verdicts
+
+WORDS = {  # of each rule, by the status
+    "1": {
+        "pass": "The samples look like the data.",
+        "fail": "The samples do not look like the data.",
+        "inconclusive": "Whether the samples look like the data can't be said.",
+    },
+    "2": {
+        "pass": "The samples are new, and not copied from the training images.",
+        "fail": "The samples are too close to the training images.",
+        "inconclusive": "Whether the samples are new or copied can't be said.",
+    },
+}
+DAMAGE: dict[str, tuple[str, Callable[[float], str]]] = {  # kind -> what scores the same, and a level in words
+    "blur": ("real images blurred by {}", lambda level: f"{level:.2g} pixels"),
+    "share replaced by independent pixels": ("real images, of which {} are replaced by independent pixels", share),
+    "share of a class lost": ("real images without {} of a class or cluster", share),
+}
+MISSED = 0.5  # share of copies of a kind, below which most are missed
+
+
+class Pictures(Protocol):
+    """PNGs."""
+
+    @property
+    def samples(self) -> bytes:
+        """Some samples."""
+
+    @property
+    def real(self) -> bytes:
+        """As many real images."""
+
+    @property
+    def pairs(self) -> Sequence[bytes]:
+        """Each a sample and its nearest training image."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A rule's verdict, in plain words."""
+
+    verdict: ShownVerdict
+    title: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Copies of one kind: how many of them would be found, and how many there may be."""
+
+    name: str
+    rate: str
+    highest: str  # the share of the samples, of which no more are such copies; empty: any
+    missed: bool
+
+
+@dataclass(frozen=True)
+class ControlOutcome:
+    """What the metrics made of a control."""
+
+    rule: str
+    name: str
+    positive: bool
+    detected_by: list[str]  # the metrics that fail it, for a negative control
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The damage to real images that scores the same as the samples, in words."""
+
+    metric: str
+    words: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample and its nearest training image."""
+
+    picture: str  # a data: URI
+    sample: str
+    train: str
+    relative: float
+
+
+def render(record: Json, pictures: Pictures) -> str:
+    """The page as HTML."""
+    calibrated = rules(record["calibration"], [Judged("samples", "S", record["metrics"])])
+    axes = [axis(rule) for rule in calibrated]
+    return (
+        templates()
+        .get_template("judgement.html.j2")
+        .render(
+            record=record,
+            headline=headline(record),
+            outcomes=outcomes(record),
+            copies=copies_found(record["copies"]),
+            kinds=kinds(record["copies"]),
+            controls=controls(record),
+            damages=damages(record),
+            samples=uri(pictures.samples),
+            real=uri(pictures.real),
+            pairs=_pairs(record, pictures.pairs),
+            manifest={"classes": record["known"]["classes"]},
+            calibration=record["calibration"],
+            calibrated=[(rule, along, strips(rule, along)) for rule, along in zip(calibrated, axes, strict=True)],
+        )
+    )
+
+
+def outcomes(record: Json) -> list[Outcome]:
+    """Of both rules."""
+    return [Outcome(each, RULES[each.rule], WORDS[each.rule].get(each.status, "")) for each in verdicts(record)]
+
+
+def headline(record: Json) -> str:
+    """The verdicts in one line."""
+    by_status: dict[str, list[str]] = {}
+    for each in verdicts(record):
+        by_status.setdefault(each.status, []).append(f"Rule {each.rule}")
+    if "fail" in by_status:
+        return f"The samples fail {' and '.join(by_status['fail'])}."
+    if "inconclusive" in by_status:
+        return f"The judgement is inconclusive on {' and '.join(by_status['inconclusive'])}."
+    return "The samples pass both rules."
+
+
+def copies_found(found: Json) -> str:
+    """What the search for copies found among all samples, and what it would have found, in sentences."""
+    samples = f"{count(found['samples'])} samples"
+    unchanged = next(each for each in found["kinds"] if each["kind"] == "unchanged")
+    near, held_out = found["near"] / found["samples"], found["held_out"]["found"] / found["held_out"]["of"]
+    nearly = (
+        f"{share(near)} of the samples are that close to a training image, and {share(held_out)} of real new images"
+    )
+    if found["exact"]:
+        first = (
+            f"{count(found['exact'])} of {samples} ({share(found['exact'] / found['samples'])}) are training images."
+        )
+    else:
+        sure, least = share(found["confidence"]), share(unchanged["highest_share"])
+        first = (
+            f"None of {samples} is a training image. If more than {least} were, this search would have found one, with "
+            f"a certainty of {sure}."
+        )
+    return f"{first} Or nearly one: {nearly}."
+
+
+def kinds(found: Json) -> list[Kind]:
+    """Each kind of copies that was tried."""
+    made = []
+    for each in found["kinds"]:
+        rate, most = each["found"] / each["of"], each["highest_share"]
+        made.append(Kind(each["kind"], share(rate), share(most) if most < 1 else "", rate < MISSED))
+    return made
+
+
+def controls(record: Json) -> list[ControlOutcome]:
+    """Each control of both rules."""
+    made = []
+    for rule, found in record["calibration"]["rules"].items():
+        for each in found["controls"]:
+            metrics = [metric for metric in found["metrics"] if each["name"] in metric["detects"]]
+            names = [f"{metric['metric']} ({metric['space']})" for metric in metrics]
+            made.append(ControlOutcome(rule, each["name"], each["positive"], names))
+    return made
+
+
+def damages(record: Json) -> list[Damage]:
+    """What each score is equivalent to."""
+    made = []
+    for each in record["damage"]:
+        pattern, unit = DAMAGE[each["kind"]]
+        is_beyond = each["damage"] >= each["curve"]["levels"][-1]
+        words = pattern.format(unit(each["damage"])) if each["damage"] else "undamaged real images"
+        interval = f"{unit(each['low'])} to {unit(each['high'])}"
+        metric = f"{each['metric']} {each['value']:.3g} ({each['space']})"
+        made.append(Damage(metric, f"{words} or worse" if is_beyond else words, interval))
+    return made
+
+
+def _pairs(record: Json, shown: Sequence[bytes]) -> list[Pair]:
+    return [
+        Pair(uri(picture), each["sample"], each["train"], each["relative_distance"])
+        for picture, each in zip(shown, record["closest"], strict=True)
+    ]

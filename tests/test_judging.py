@@ -1,0 +1,479 @@
+"""`latentmill judge` and `latentmill.judge`: samples of anyone's generator, from any source, with honest verdicts."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import prepared_sets
+import pytest
+import tiny
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_digits
+
+import latentmill
+from latentmill import Decoder
+from latentmill.cli import main
+from latentmill.data.batches import as_float
+from latentmill.errors import InputError
+from latentmill.evaluation import assembly, corruptions
+from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
+from latentmill.evaluation.copy_search import Found, search_copies
+from latentmill.evaluation.damage import BLUR, LOST, NOISE, DamageCurve, EquivalentDamage
+from latentmill.evaluation.pool import MANY, Pool
+from latentmill.evaluation.prepared import PreparedData
+from latentmill.evaluation.verdict import INTERVAL, Estimate
+from latentmill.judging import given, pairs
+from latentmill.judging import judge as judging
+from latentmill.report import judgement
+
+ROOT = Path(__file__).parents[1]
+COUNT = 300  # samples
+FEW = 15  # of these, for which nothing is calibrated
+COMMON = {0, 1, 2, 3, 4, 5, 6, 7}  # the classes that a generator without two of ten still makes
+
+
+@pytest.fixture(scope="module")
+def images():
+    """All digits, uint8 (N, 1, 8, 8), and their labels, in a random order."""
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.images))
+    return np.rint(found.images / 16 * 255).astype(np.uint8)[order, None], found.target[order]
+
+
+@pytest.fixture(scope="module")
+def train(images):
+    return {"images": images[0][:900], "labels": images[1][:900]}
+
+
+@pytest.fixture(scope="module")
+def held_out(images):
+    return {"images": images[0][900:1300], "labels": images[1][900:1300]}
+
+
+@pytest.fixture(scope="module")
+def new(images):
+    """Real images that nobody has seen, as a perfect generator makes them."""
+    return images[0][1300:]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_calibration():
+    """Of the same images and numbers of samples, metrics are calibrated once; damage has a test of its own."""
+
+    known = {}
+
+    @cache
+    def made(key, seed, count):
+        return assembly.make_judge(known[key], None, seed, count)
+
+    def make_judge(data, names, seed, count):
+        images = [np.array(each) for each in (data.train, data.val, data.test)]
+        key = (b"".join(each.tobytes() for each in images), data.flip)
+        known[key] = PreparedData(*images, data.train_labels, data.val_labels, data.test_labels, flip=data.flip)
+        return made(key, seed, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judging, "make_judge", make_judge)
+        patch.setattr(judging, "damages", lambda *given: [])
+        yield
+
+
+@pytest.fixture(scope="module")
+def passing(new, train, held_out):
+    return latentmill.judge(new[:COUNT], train, held_out)
+
+
+@pytest.fixture(scope="module")
+def copying(new, train, held_out):
+    """A fifth are copies of training images."""
+    made = np.concatenate([train["images"][:60], new[: COUNT - 60]])
+    return latentmill.judge(made, train, held_out)
+
+
+def statuses(found):
+    return [found.record[f"rule_{rule}"]["status"] for rule in (1, 2)]
+
+
+# Verdicts
+
+
+def test_real_images_pass(passing):
+    assert statuses(passing) == ["pass", "pass"]
+    assert passing.status == "pass"
+    assert judgement.headline(passing.record) == "The samples pass both rules."
+    assert passing.record["copies"]["exact"] == 0
+    assert passing.record["notes"] == []
+
+
+def test_copies_fail_rule_2_and_are_named(copying):
+    assert statuses(copying)[1] == "fail"
+    assert copying.status == "fail"
+    assert copying.record["copies"]["exact"] == 60
+    for pair in copying.record["closest"]:
+        sample, train = (int(re.fullmatch(r".*\[(\d+)\]", pair[side])[1]) for side in ("sample", "train"))
+        assert (sample, pair["distance"]) == (train, 0), "the first samples are the first training images"
+    said = judgement.copies_found(copying.record["copies"]).replace("\N{NO-BREAK SPACE}", " ")
+    assert "60 of 300 samples (20 %) are training images" in said
+
+
+def test_what_only_one_rule_fails_passes_where_only_the_other_is_required(new, train, held_out):
+    made = corruptions.independent_pixels(new, np.random.default_rng(0), COUNT)
+    found = latentmill.judge(made, train, held_out, require=[2])
+    assert statuses(found) == ["fail", "pass"]
+    assert found.status == "pass"
+    with pytest.raises(InputError, match="required rules must be among 1, 2, but are"):
+        latentmill.judge(made, train, held_out, require=[3])
+    for wrong in ({"count": 0}, {"seed": -1}, {"size": 2}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))}.* must be"):
+            latentmill.judge(made, train, held_out, **wrong)
+
+
+def test_a_generator_without_two_classes_fails_rule_1(images, train, held_out):
+    kept = images[0][1300:][np.isin(images[1][1300:], list(COMMON))]
+    assert len(kept) >= COUNT
+    assert statuses(latentmill.judge(kept[:COUNT], train, held_out))[0] == "fail"
+
+
+@pytest.mark.parametrize("kind", ["with 5 % noise", "brighter or darker by up to 10 %"])
+def test_changed_copies_that_the_search_finds_fail_rule_2(kind, train, held_out):
+    made = KINDS[kind](train["images"][:COUNT], np.random.default_rng(0))
+    found = latentmill.judge(made, train, held_out)
+    assert statuses(found)[1] == "fail"
+    assert found.record["copies"]["near"] > COUNT / 2
+
+
+def test_of_what_it_can_not_find_the_page_says_so(passing):
+    by_name = {each.name: each for each in judgement.kinds(passing.record["copies"])}
+    assert not by_name[UNCHANGED].missed
+    assert by_name["mirrored"].missed
+    assert by_name["mirrored"].highest == "", "any number of them may be among the samples"
+    assert "mostly missed" in passing.page
+    assert "not known" in passing.page
+
+
+def test_mirrored_copies_are_found_where_the_generator_may_make_them(new, train, held_out):
+    made = np.concatenate([train["images"][:60, :, :, ::-1], new[: COUNT - 60]])
+    assert latentmill.judge(made, train, held_out).record["copies"]["exact"] == 0
+    found = latentmill.judge(made, train, held_out, flip=True)
+    assert found.record["copies"]["exact"] == 60
+    assert found.record["closest"][0]["mirrored"]
+    assert statuses(found)[1] == "fail"
+
+
+def test_without_held_out_images_the_result_is_weaker_and_says_so(new, train):
+    """Images that were set aside are looked for too."""
+    made = np.concatenate([train["images"][:150], new[: COUNT - 150]])
+    found = latentmill.judge(made, train)
+    assert found.record["known"]["set_aside"]
+    assert (found.record["known"]["train"], found.record["known"]["held_out"]) == (720, 180)
+    assert found.record["notes"][0].startswith("The result is weaker")
+    assert found.record["known"]["searched"] == 900
+    assert found.record["copies"]["exact"] == 150
+    assert statuses(found)[1] == "fail"
+
+
+def test_few_samples_are_inconclusive_and_told_how_many_there_must_be(new, train, held_out):
+    found = latentmill.judge(new[:19], train, held_out)
+    assert statuses(found) == ["inconclusive", "inconclusive"]
+    assert "needs at least 20 samples, but there are 19" in found.record["rule_1"]["evidence"]
+    assert judgement.headline(found.record) == "The judgement is inconclusive on Rule 1 and Rule 2."
+
+
+def test_held_out_images_that_were_trained_on_are_left_out(new, train, held_out):
+    both = {name: np.concatenate([train[name][:100], held_out[name]]) for name in train}
+    found = latentmill.judge(new[:FEW], train, both)
+    assert found.record["known"]["left_out"] >= 100
+    assert "held-out images were left out" in found.record["notes"][0]
+    with pytest.raises(InputError, match="held-out images must be at least 4, but there are 0 and 900 that are copies"):
+        latentmill.judge(new[:FEW], train, train)
+
+
+def test_the_same_input_has_the_same_result(passing, new, train, held_out):
+    assert latentmill.judge(new[:COUNT], train, held_out).record == passing.record
+
+
+# What was read, and what would have been found
+
+
+@pytest.mark.parametrize("samples", [1, 300, 4_999, 5_000, 5_001, 7_000, 10_000, 12_345])
+def test_metrics_read_almost_all_samples(samples):
+    images = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), np.uint8)
+    size = Pool.chosen(images[:40], images[40:], None, seed=0).draws(samples).many
+    assert size <= MANY
+    assert samples - samples // size * size < samples / size
+    assert 0 <= samples - samples // size * size <= samples // MANY
+
+
+def test_of_none_found_the_bound_is_the_exact_one():
+    for count in (100, 10_000):
+        assert Found(0, count).highest == pytest.approx(1 - 0.05 ** (1 / count))
+        assert Found(count, count).lowest == pytest.approx(0.05 ** (1 / count))
+    assert (Found(0, 50).lowest, Found(50, 50).highest) == (0, 1)
+
+
+def test_the_highest_share_of_copies_counts_those_that_are_missed(images):
+    data = PreparedData(*np.split(images[0][:900], [700, 800]), None, None, None)
+    found = search_copies(images[0][1300:], data.train, data, seed=0)
+    assert (found.exact.count, found.near.of) == (0, len(images[0][1300:]))
+    sure, found.kinds["half"], found.kinds["none"] = found.highest_share(UNCHANGED), Found(250, 500), Found(0, 500)
+    assert 3 / found.near.of < sure < 3.2 / found.near.of
+    assert found.highest_share("half") == pytest.approx(found.near.highest / Found(250, 500).lowest)
+    assert found.highest_share("none") == 1
+
+
+def test_every_kind_of_copy_is_seen_to_be_one():
+    """It changes the image, but for the first, and less than another image would."""
+    rng = np.random.default_rng(0)
+    sheet = np.kron(rng.integers(0, 256, (20, 3, 4, 4)), np.ones((6, 6))).astype(np.uint8)
+    for kind, make in KINDS.items():
+        made = make(sheet, rng)
+        made = made if made.dtype == np.uint8 else made * 255
+        assert made.shape == sheet.shape
+        difference = np.abs(made.astype(float) - sheet).mean((1, 2, 3))
+        apart = np.abs(sheet.astype(float) - np.roll(sheet, 1, axis=0)).mean((1, 2, 3))
+        assert (difference > 0).all() == (kind != UNCHANGED), kind
+        assert (difference < apart).all() or kind == "mirrored", kind
+
+
+# Equivalent damage
+
+
+def test_damage_is_read_off_a_curve_that_rises_or_falls():
+    rising = DamageCurve(BLUR, "C2ST accuracy", "pixels", (0.0, 1.0, 2.0), (0.5, 0.5, 0.9), 0.01)
+    falling = DamageCurve(LOST, "rarest group", "pixels", (0.0, 0.5, 1.0), (0.9, 0.5, 0.1), 0.01)
+    assert [falling.damage(value) for value in (1, 0.9, 0.7, 0.1, 0)] == pytest.approx([0, 0, 0.25, 1, 1])
+    assert [rising.damage(value) for value in (0.4, 0.5, 0.7, 1)] == pytest.approx([0, 0, 1, 2])
+    estimate = Estimate(0.7, 0.03, None)
+    found = EquivalentDamage.read_off(falling, estimate)
+    assert (found.damage, found.value) == (pytest.approx(0.25), 0.7)
+    assert found.high - found.low == pytest.approx(2 * INTERVAL * np.hypot(0.03, 0.01) / 0.8)
+    assert found.low < found.damage < found.high
+
+
+def test_blur_and_a_lost_class_are_told_by_their_size(images, train, held_out, monkeypatch):
+    monkeypatch.setattr(judging, "damages", assembly.damages)
+    new, labels = (each[1300:] for each in images)
+    made = gaussian_filter(as_float(new), (0, 0, 0.75, 0.75))[:COUNT]
+    found = latentmill.judge(made, train, held_out)
+    by_kind = {(each["kind"], each["space"]): each for each in found.record["damage"]}
+    assert {kind for kind, _ in by_kind} == {BLUR, NOISE, LOST}
+    for space in ("pixels", "classifier"):
+        blur = by_kind[BLUR, space]
+        assert blur["low"] <= 0.75 <= blur["high"], blur
+        assert 0 < blur["high"] - blur["low"] < 2, "and it is of use"
+    assert "real images blurred by 0." in found.page
+    some = new[(labels != 3) | (np.arange(len(new)) % 5 == 0)][:COUNT]
+    lost = {(each["kind"], each["space"]): each for each in latentmill.judge(some, train, held_out).record["damage"]}
+    assert lost[LOST, "classifier"]["low"] <= 0.8 <= lost[LOST, "classifier"]["high"]
+    assert lost[LOST, "classifier"]["damage"] > 0.5
+
+
+# Sources
+
+
+def written(folder, images, suffix="png"):
+    folder.mkdir(parents=True)
+    for index, image in enumerate(images):
+        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        Image.fromarray(pixels).save(folder / f"{index:04}.{suffix}")
+    return folder
+
+
+def test_any_source_is_read_the_same(new, train, held_out, tmp_path):
+    """Class folders of PNGs, .npz and .npy in place of arrays."""
+    for label in np.unique(train["labels"]):
+        written(tmp_path / "train" / str(label), train["images"][train["labels"] == label])
+    np.savez(tmp_path / "held_out.npz", **held_out)
+    np.save(tmp_path / "samples.npy", new[:FEW, 0] / np.float32(255))
+    found = latentmill.judge(tmp_path / "samples.npy", tmp_path / "train", str(tmp_path / "held_out.npz")).record
+    arrays = latentmill.judge(new[:FEW], train, held_out).record
+    assert found["known"] == arrays["known"]
+    assert found["images"]["samples"]["sha256"] == arrays["images"]["samples"]["sha256"]
+    assert found["closest"][0]["train"].endswith(".png")
+    distances = [[pair["distance"] for pair in each["closest"]] for each in (found, arrays)]
+    assert distances[0] == pytest.approx(distances[1])
+
+
+def test_a_function_is_called_until_there_are_enough(new, train, held_out):
+    asked = []
+
+    def generate(count):
+        asked.append(count)
+        start = sum(asked[:-1]) % 100
+        return torch.tensor(new[start : start + min(count, 100)] / 255, requires_grad=True)
+
+    found = given.samples(generate, "samples", COUNT, seed=0)
+    assert asked == [300, 200, 100]
+    np.testing.assert_array_equal(found.block(np.arange(100)), new[:100])
+    assert latentmill.judge(lambda count: new[:count], train, held_out, count=FEW).record["copies"]["samples"] == FEW
+    with pytest.raises(InputError, match="samples: all must have one shape"):
+        given.samples(lambda count: np.zeros((1, 8, 8 + count % 2)), "samples", 2, seed=0)
+
+
+def test_an_export_is_sampled(tmp_path):
+    folder = tiny.write(tmp_path / "tiny")
+    drawn = np.rint(Decoder(folder).sample(30, seed=4).clip(0, 1) * 255)
+    for source in (folder, folder / "generator.onnx", Decoder(folder)):
+        found = given.samples(source, "samples", 30, seed=4)
+        np.testing.assert_array_equal(found.block(np.arange(30)), drawn)
+        assert len(found.items) == 30
+    (tmp_path / "other.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="a generator must lie in its export"):
+        given.samples(tmp_path / "other.onnx", "samples", 30, seed=4)
+
+
+def test_a_prepared_data_set_has_held_out_images(tmp_path, new, train, held_out):
+    parts = {"train": train["images"], "val": held_out["images"][:200], "test": held_out["images"][200:]}
+    labels = {"train": train["labels"], "val": held_out["labels"][:200], "test": held_out["labels"][200:]}
+    prepared_sets.write(tmp_path / "prepared", parts, labels)
+    found = latentmill.judge(new[:FEW], tmp_path / "prepared")
+    known = found.record["known"]
+    assert (known["train"], known["held_out"], known["set_aside"]) == (900, 400 - known["left_out"], False)
+    assert known["classes"] == [str(digit) for digit in range(10)]
+    assert found.record["closest"][0]["train"].startswith("train[")
+
+
+def test_other_sizes_and_colours_are_made_the_same_and_the_result_says_so(new, train, held_out, tmp_path):
+    large = np.repeat(np.repeat(np.repeat(new[:FEW], 2, 2), 2, 3), 3, 1)
+    large[:, 0] //= 2  # in colour
+    found = latentmill.judge(written(tmp_path / "large", large), train, held_out)
+    assert (
+        found.record["images"]["samples"]["shape"] == found.record["images"]["training images"]["shape"] == [3, 16, 16]
+    )
+    assert "The real images, but not the samples, were resized" in " ".join(found.record["notes"])
+    assert "The samples are in colour, but real images are grey." in found.record["notes"]
+    found = latentmill.judge(large, train, held_out, size=8)
+    assert found.record["images"]["samples"]["shape"] == [3, 8, 8]
+    assert "The samples, but not the real images, were resized" in " ".join(found.record["notes"])
+
+
+# The command
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["judge", *map(str, arguments)])
+    return ended.value.code
+
+
+@pytest.fixture
+def files(tmp_path, new, train, held_out):
+    np.savez(tmp_path / "train.npz", **train)
+    np.savez(tmp_path / "held_out.npz", **held_out)
+    np.save(tmp_path / "new.npy", new[:COUNT])
+    np.save(tmp_path / "copies.npy", train["images"][:COUNT])
+    np.save(tmp_path / "few.npy", new[:1])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("samples", "require", "status"), [("new", "both", 0), ("copies", "rule2", 1), ("few", "both", 2)]
+)
+def test_the_exit_status_is_the_verdict(samples, require, status, files, capsys):
+    known = ("--train", files / "train.npz", "--held-out", files / "held_out.npz", "--require", require)
+    assert run("--samples", files / f"{samples}.npy", *known, "--out", files / "out") == status
+    said = capsys.readouterr().out
+    assert re.search(r"^Rule 1, .*: (pass|fail|inconclusive)$", said, re.MULTILINE)
+    assert "Copies: " in said
+    record = json.loads((files / "out/judgement.json").read_text())
+    assert {0: "pass", 1: "fail", 2: "inconclusive"}[status] == record["status"]
+    assert record["required"] == ([2] if require == "rule2" else [1, 2])
+    assert "<!doctype html>" in (files / "out/judgement.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("samples", "known", "message"),
+    [
+        ("new.npy", "missing", "training images: there must be a folder, or a file that ends in .zip"),
+        ("new.npy", "notes.txt", "but there is a file of another kind"),
+        ("new.npy", "few.npy", "training images must be at least 6, but there are"),
+        ("empty", "train.npz", "samples: .* must hold at least 1 image, but holds none"),
+        ("broken", "train.npz", "samples: .* must hold images, but of 3 none can be read"),
+        ("ints.npy", "train.npz", "samples: .* must lie within 0..255, but got values from 0 to 70000"),
+        ("", "train.npz", "samples: "),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(samples, known, message, files, capsys):
+    (files / "empty").mkdir()
+    (files / "broken").mkdir()
+    for index in range(3):
+        (files / f"broken/{index}.png").write_bytes(b"\x89PNG and no more")
+    (files / "notes.txt").write_text("no images")
+    np.save(files / "ints.npy", np.full((30, 8, 8), 70_000) * np.arange(2).repeat(15)[:, None, None])
+    assert run("--samples", files / samples, "--train", files / known, "--out", files / "out") == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert not (files / "out").exists()
+
+
+def test_an_output_that_can_not_be_written_is_refused(passing, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="the output must be a folder that can be written"):
+        passing.write(tmp_path / "file")
+
+
+# The page
+
+
+def test_the_page_is_small_and_needs_nothing_else(copying):
+    page = copying.page
+    assert len(page.encode()) < 5e6
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    assert "<script" not in page
+    assert "default-src 'none'" in page
+    assert page.count("<figure><img") == len(copying.record["closest"]) == 16
+
+
+def test_pictures_of_large_images_are_reduced():
+    picture = pairs.sheet(np.random.default_rng(0).integers(0, 256, (4, 3, 500, 250), np.uint8), 4)
+    with Image.open(io.BytesIO(picture)) as image:
+        assert pairs.LARGEST < image.height < pairs.LARGEST + 10
+
+
+def test_names_of_files_can_not_run(passing):
+    hostile = "<script>alert(1)</script>"
+    record = json.loads(json.dumps(passing.record))
+    record["closest"][0]["sample"], record["notes"] = hostile, [hostile]
+    record["images"]["samples"]["description"] = hostile
+    assert hostile not in judgement.render(record, passing.pictures)
+
+
+def test_every_control_is_named_with_the_metrics_that_fail_it(passing):
+    found = {(each.rule, each.name): each for each in judgement.controls(passing.record)}
+    assert found["1", "independent pixels"].detected_by
+    assert found["2", "training images"].detected_by
+    assert not found["2", "held-out images"].detected_by
+    assert found["2", "held-out images"].positive
+
+
+# What it needs
+
+BLOCKED = ("ray", "dvc", "matplotlib", "optuna", "mlxtend", "torchmetrics", "onnx", "onnxscript", "fsspec")
+
+
+def test_it_runs_without_ray_and_dvc(files):
+    program = f"""
+import sys
+sys.modules |= dict.fromkeys({BLOCKED!r})
+import latentmill
+assert "torch" not in sys.modules and "latentmill.judging" not in sys.modules
+found = latentmill.judge({str(files / "few.npy")!r}, {str(files / "train.npz")!r}, {str(files / "held_out.npz")!r})
+assert found.status == "inconclusive" and "<html" in found.page
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120, cwd=files)
+
+
+def test_its_extra_has_neither_ray_nor_dvc():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert not {re.split(r"\W", each)[0] for each in extras["judge"]} & {"ray", "dvc", "matplotlib"}
+    assert "latentmill[judge]" in extras["pipeline"]

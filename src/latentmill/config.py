@@ -27,7 +27,7 @@ AUTO = "auto"
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 OUTPUTS = ("data/prepared", "models", "evaluation", "graphs", "exports", "report")  # folders that stages replace
-MOST_TOLD = 20  # mistakes in one message
+MOST_TOLD = 8  # mistakes in one message
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
 MAX_SIDE = 4096  # far beyond what can be trained here; above, a slip of the pen
 PositiveInt = Annotated[int, Field(ge=1, le=2**53)]  # whole numbers that floats hold too

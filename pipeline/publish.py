@@ -13,7 +13,8 @@ from latentmill.stage import stage_process
 
 def main(entry: str) -> None:
     with replacing_folder(Path("exports") / entry) as folder:
-        shutil.copytree(Path("graphs") / entry, folder, dirs_exist_ok=True)
+        for path in (Path("graphs") / entry).iterdir():  # copytree would hide errors, such as a full disk, in a text
+            shutil.copy2(path, folder)
 
 
 if __name__ == "__main__":

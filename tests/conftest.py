@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from faults_summary import pytest_terminal_summary, pytest_unconfigure  # noqa: F401  # hooks
 from ruamel.yaml import YAML
 from sites import LADDER, ROOT, SECTIONS, Site
 from sklearn.datasets import load_digits

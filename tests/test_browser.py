@@ -104,6 +104,14 @@ def served(folder):
         yield address
 
 
+@contextmanager
+def plainly_served(folder):
+    """By a web server that knows nothing of exports."""
+    plain = type("Plain", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(plain, directory=folder))) as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
@@ -670,10 +678,10 @@ def test_an_export_that_was_refused_is_not_served(tmp_path):
 
 @pytest.mark.parametrize("name", ["decoder.onnx", "generator.onnx", "card.json"])
 def test_a_file_that_was_tampered_with_is_refused(opened, tmp_path, name):
-    folder = tiny.write(tmp_path / "tiny")
-    with served(folder) as address:
-        content = (folder / name).read_bytes()
-        (folder / name).write_bytes(content.replace(b"image", b"imagf"))
+    write_page(tiny.write(tmp_path / "tiny"), tmp_path / "site")
+    content = (tmp_path / "site/model" / name).read_bytes()
+    (tmp_path / "site/model" / name).write_bytes(content.replace(b"image", b"imagf"))
+    with plainly_served(tmp_path / "site") as address:
         page = opened(address, state="failed")
     fault = page.get_by_role("alert").inner_text()
     assert fault.startswith(f"{name} must have the SHA-256 that the manifest names, ")
@@ -682,11 +690,20 @@ def test_a_file_that_was_tampered_with_is_refused(opened, tmp_path, name):
 
 
 def test_a_missing_file_is_an_error_on_the_page(opened, tmp_path):
-    folder = tiny.write(tmp_path / "tiny")
-    with served(folder) as address:
-        (folder / "decoder.onnx").unlink()
+    write_page(tiny.write(tmp_path / "tiny"), tmp_path / "site")
+    (tmp_path / "site/model/decoder.onnx").unlink()
+    with plainly_served(tmp_path / "site") as address:
         page = opened(address, state="failed")
     assert page.get_by_role("alert").inner_text() == "decoder.onnx must be there, but the server answers 404"
+
+
+def test_a_file_that_changed_since_the_server_started_is_an_error_on_the_page(opened, tmp_path):
+    folder = tiny.write(tmp_path / "tiny")
+    with served(folder) as address:
+        (folder / "decoder.onnx").write_bytes(b"another")
+        page = opened(address, state="failed")
+    fault = page.get_by_role("alert").inner_text()
+    assert fault == "decoder.onnx must be as it was when the server started, but has changed: start it again"
 
 
 @pytest.mark.parametrize("block", ["**/*.wasm", "**/*.mjs"])
@@ -768,9 +785,7 @@ def test_threads_compute_where_the_page_is_isolated(opened, colour_address, deco
 
 def test_any_web_server_can_host_the_folder(opened, colour, decoder, tmp_path):
     write_page(colour, tmp_path / "site" / "page")
-    plain = type("Plain", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    handler = partial(plain, directory=tmp_path / "site")
-    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+    with plainly_served(tmp_path / "site") as address:
         page = opened(f"{address}page/?threads=2")
         assert not page.evaluate("crossOriginIsolated")
         assert "on 1 thread " in page.locator("#provenance").inner_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-FAULTS = Path(__file__).parent / "faults"
+SUMMARY = Path(__file__).with_name("faults_summary.py")
 TESTS = """
 import pytest
 
@@ -29,7 +29,7 @@ def test_loses(): assert {holds}
 def test_the_last_line_says_how_many_were_tried_and_what_was_lost(tmp_path, holds, told):
     folder = tmp_path / "faults"
     folder.mkdir()
-    (folder / "conftest.py").write_text((FAULTS / "conftest.py").read_text())
+    (folder / "conftest.py").write_text(SUMMARY.read_text())
     (folder / "test_some.py").write_text(TESTS.format(holds=holds))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, folder]
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)

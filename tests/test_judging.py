@@ -159,6 +159,7 @@ def test_of_what_it_can_not_find_the_page_says_so(passing):
     assert "not known" in passing.page
 
 
+@pytest.mark.slow
 def test_mirrored_copies_are_found_where_the_generator_may_make_them(new, train, held_out):
     made = np.concatenate([train["images"][:60, :, :, ::-1], new[: COUNT - 60]])
     assert latentmill.judge(made, train, held_out).record["copies"]["exact"] == 0
@@ -168,6 +169,7 @@ def test_mirrored_copies_are_found_where_the_generator_may_make_them(new, train,
     assert statuses(found)[1] == "fail"
 
 
+@pytest.mark.slow
 def test_without_held_out_images_the_result_is_weaker_and_says_so(new, train):
     """Images that were set aside are looked for too."""
     made = np.concatenate([train["images"][:150], new[: COUNT - 150]])
@@ -258,6 +260,7 @@ def test_damage_is_read_off_a_curve_that_rises_or_falls():
     assert found.low < found.damage < found.high
 
 
+@pytest.mark.slow
 def test_blur_and_a_lost_class_are_told_by_their_size(images, train, held_out, monkeypatch):
     monkeypatch.setattr(judging, "damages", assembly.damages)
     new, labels = (each[1300:] for each in images)

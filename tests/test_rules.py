@@ -310,8 +310,8 @@ def test_where_all_images_are_near_duplicates_they_are_copied():
 
 def test_the_pool_is_not_copied_before_it_is_looked_at(data):
     calibrator = calibrator_of(data[0][:300], data[0][300:400], None, seed=0)
-    assert "_new" not in vars(calibrator)
-    assert len(calibrator._new) == calibrator.draws.held_out
+    assert "new" not in vars(calibrator)
+    assert len(calibrator.new) == calibrator.draws.held_out
 
 
 def test_a_share_is_known_to_one_image_of_the_pool_at_best():

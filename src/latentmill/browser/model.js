@@ -149,6 +149,9 @@ async function fetched(folder, name) {
   const answer = await fetch(new URL(name, folder), { cache: "no-cache" }).catch((error) => {
     throw new Error(`${name} must be there, but the server cannot be reached: ${error.message}`);
   });
+  if (answer.status === 409) {
+    throw new Error(`${name} must be as it was when the server started, but has changed: start it again`);
+  }
   if (!answer.ok) throw new Error(`${name} must be there, but the server answers ${answer.status}`);
   return new Uint8Array(await answer.arrayBuffer());
 }

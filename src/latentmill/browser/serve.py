@@ -60,6 +60,7 @@ def write_page(model: Path, to: Path) -> None:
     if to.exists():
         raise InputError(f"an output folder must not be there yet, but {str(to)!r} is")
     try:
+        to.absolute().parent.mkdir(parents=True, exist_ok=True)
         with partial_output(to.absolute(), folder=True) as page:
             for address, read in files.items():
                 target = page / address.lstrip("/")

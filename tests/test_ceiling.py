@@ -158,7 +158,7 @@ def test_too_few_validation_images_leave_it_inconclusive(count, data):
     few = PreparedData(data.train, data.val[:count], data.test, None, None, None)
     found = ceiling(Copier, few, ceiling_judge(few))
     assert found["rule_1"]["status"] == "inconclusive"
-    assert "too few images for controls of at least 20" in found["rule_1"]["evidence"]
+    assert f"a verdict needs at least 20 samples, but there are {count}" in found["rule_1"]["evidence"]
     assert found["metrics"] == {}
 
 

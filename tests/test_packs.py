@@ -274,13 +274,13 @@ def test_the_average_of_weights_is_validated_and_kept(count, setup, together):
 def test_validation_sees_models_as_they_are_used(count, together, monkeypatch):
     """Dropout or the statistics of a batch would falsify what epochs and trials are compared by."""
     kind, seen = registry.find("models", "vae"), []
-    bound = kind.bound
+    posterior = kind.posterior
 
-    def watched(self, batch, noise):
+    def watched(self, x, label=None):
         seen.append((torch.is_grad_enabled(), self.training))
-        return bound(self, batch, noise)
+        return posterior(self, x, label)
 
-    monkeypatch.setattr(kind, "bound", watched)
+    monkeypatch.setattr(kind, "posterior", watched)
     together(rates(*[1e-3, 2e-3][:count], epochs=2))
     assert set(seen) == {(True, True), (False, False)}
 

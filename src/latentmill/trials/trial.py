@@ -40,6 +40,7 @@ NO_EFFECT = {
     "runtime/partial.py": "it names files that are not complete",
     "runtime/text.py": "it prints",
     "trials/code.py": "it computes the digest",
+    "yaml_file.py": "it reads params.yaml; the values of a trial enter its fingerprint",
 }
 
 

@@ -21,8 +21,10 @@ from latentmill.codes import Generator
 from latentmill.config import TrainingConfig
 from latentmill.contract import Generates, HasCodebook, HasCriterion, Model
 from latentmill.data.batches import Batches
+from latentmill.features import perceptual
 from latentmill.training.loop import Fitted, Setup, train
 
+perceptual.STEPS = 10  # of what many tests fit anew
 torch.set_num_threads(1)  # models this small only lose by a second thread, most of all beside another process
 
 # Files that take long start first, so that none is left to one process when the others have nothing more to do.

@@ -18,7 +18,7 @@ from latentmill import registry
 from latentmill.cluster import worker
 from latentmill.cluster.pack_sizes import PackSizes
 from latentmill.cluster.search import PlanSearch, optuna_rounds
-from latentmill.config import Params, Settings, SweepConfig, TrainingConfig
+from latentmill.config import Params, Settings, SweepConfig, TrainingConfig, is_searchable
 from latentmill.contract import HasCriterion, Model, Phase
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, drawn
@@ -156,7 +156,8 @@ def random_trials(name, config, count) -> list[Trial]:
     """Whatever may differ within a pack does."""
     random = np.random.default_rng(0)
     kind = registry.find("models", name)
-    numbers = {key for key, value in kind.Config(**config).model_dump().items() if type(value) is float}
+    values = kind.Config(**config).model_dump().items()
+    numbers = {key for key, value in values if type(value) is float and is_searchable(kind.Config, key)}
     features = None if issubclass(kind, HasCriterion) else "features"
     made = [
         trial(

@@ -8,13 +8,16 @@ from scipy.ndimage import gaussian_filter
 from latentmill import registry
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
+from latentmill.features import perceptual
 from latentmill.features.perceptual import PerceptualDistance
 from latentmill.training.loop import Setup, train
 
 
 @pytest.fixture(scope="module")
 def distance(digits):
-    return fitted(digits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perceptual, "STEPS", 200)
+        yield fitted(digits)
 
 
 def fitted(images):

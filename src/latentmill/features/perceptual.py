@@ -15,7 +15,7 @@ from latentmill.features.self_supervised import trained_encoder
 from latentmill.networks import Shape
 
 LOOKED_AT = 500  # images, for the size of each layer
-SEEDS = 2**31
+SEEDS, STEPS = 2**31, 200  # of the training of the encoder
 
 
 class PerceptualDistance(nn.Module):
@@ -33,7 +33,7 @@ class PerceptualDistance(nn.Module):
     def fit(self, images: Batches, generator: Generator) -> None:
         """Train the encoder, with a seed drawn from `generator`."""
         seed = int(torch.randint(SEEDS, (), generator=generator, device=generator.device))
-        self.encoder.load_state_dict(trained_encoder(images, seed).state_dict())
+        self.encoder.load_state_dict(trained_encoder(images, seed, steps=STEPS).state_dict())
         with torch.no_grad():
             self.sizes.copy_(torch.stack([layer.square().mean() for layer in self._layers(images[:LOOKED_AT])]))
 

@@ -43,7 +43,7 @@ class SelfSupervisedFeatures:
         return apply(self.body, images)
 
 
-def trained_encoder(images: Batches, seed: int, chosen: np.ndarray | None = None) -> nn.Sequential:
+def trained_encoder(images: Batches, seed: int, chosen: np.ndarray | None = None, steps: int = STEPS) -> nn.Sequential:
     """In evaluation mode, on the CPU; the same for the same images, those `chosen`, seed and number of threads."""
     chosen = np.arange(len(images)) if chosen is None else chosen
     with torch.random.fork_rng(devices=[]):
@@ -52,16 +52,18 @@ def trained_encoder(images: Batches, seed: int, chosen: np.ndarray | None = None
         head = nn.Sequential(
             nn.Linear(WIDTH, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)
         )
-    _train(body, head, images, chosen, Generator().manual_seed(seed))
+    _train(body, head, images, chosen, Generator().manual_seed(seed), steps)
     return body.eval()
 
 
-def _train(body: nn.Sequential, head: nn.Module, images: Batches, some: np.ndarray, generator: Generator) -> None:
+def _train(
+    body: nn.Sequential, head: nn.Module, images: Batches, some: np.ndarray, generator: Generator, steps: int
+) -> None:
     """Train on `some` of the images, with a learning rate that falls to zero."""
     optimiser = torch.optim.Adam([*body.parameters(), *head.parameters()], LEARNING_RATE)
     shrink, rest = smaller(images.shape), body[1:]
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, STEPS)
-    for _ in range(STEPS):
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
+    for _ in range(steps):
         index = torch.randint(len(some), (BATCH,), generator=generator)
         rows = images[images.indices(some[index.numpy()])].cpu()
         chosen = shrink(rows)  # the encoder's first layer, so that views have fewer pixels

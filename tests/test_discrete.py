@@ -259,7 +259,7 @@ def test_a_few_rows_may_have_other_indices_than_torchs(rows, is_refused, monkeyp
 # An application
 
 
-@pytest.fixture(scope="module", params=["fsq", "vq"])
+@pytest.fixture(scope="module", params=["fsq", pytest.param("vq", marks=pytest.mark.slow)])
 def folder(request, tmp_path_factory):
     config = {"fsq": FSQ, "vq": VQ}[request.param]
     labelled = {"hidden": 16, "labels": "learned"}

@@ -136,13 +136,16 @@ def test_what_only_one_rule_fails_passes_where_only_the_other_is_required(new, t
             latentmill.judge(made, train, held_out, **wrong)
 
 
+@pytest.mark.slow
 def test_a_generator_without_two_classes_fails_rule_1(images, train, held_out):
     kept = images[0][1300:][np.isin(images[1][1300:], list(COMMON))]
     assert len(kept) >= COUNT
     assert statuses(latentmill.judge(kept[:COUNT], train, held_out))[0] == "fail"
 
 
-@pytest.mark.parametrize("kind", ["with 5 % noise", "brighter or darker by up to 10 %"])
+@pytest.mark.parametrize(
+    "kind", ["with 5 % noise", pytest.param("brighter or darker by up to 10 %", marks=pytest.mark.slow)]
+)
 def test_changed_copies_that_the_search_finds_fail_rule_2(kind, train, held_out):
     made = KINDS[kind](train["images"][:COUNT], np.random.default_rng(0))
     found = latentmill.judge(made, train, held_out)
@@ -189,6 +192,7 @@ def test_few_samples_are_inconclusive_and_told_how_many_there_must_be(new, train
     assert judgement.headline(found.record) == "The judgement is inconclusive on Rule 1 and Rule 2."
 
 
+@pytest.mark.slow
 def test_held_out_images_that_were_trained_on_are_left_out(new, train, held_out):
     both = {name: np.concatenate([train[name][:100], held_out[name]]) for name in train}
     found = latentmill.judge(new[:FEW], train, both)
@@ -198,6 +202,7 @@ def test_held_out_images_that_were_trained_on_are_left_out(new, train, held_out)
         latentmill.judge(new[:FEW], train, train)
 
 
+@pytest.mark.slow
 def test_the_same_input_has_the_same_result(passing, new, train, held_out):
     assert latentmill.judge(new[:COUNT], train, held_out).record == passing.record
 
@@ -305,6 +310,7 @@ def test_any_source_is_read_the_same(new, train, held_out, tmp_path):
     assert distances[0] == pytest.approx(distances[1])
 
 
+@pytest.mark.slow
 def test_a_function_is_called_until_there_are_enough(new, train, held_out):
     asked = []
 

@@ -74,6 +74,7 @@ def test_targets_fall_short_where_ours_never_gets_as_good():
     assert (sixth.figure, sooner.figure) == (1.5, None)
 
 
+@pytest.mark.slow
 def test_a_small_run_trains_judges_and_draws(prepared, tmp_path):
     YAML().dump(PARAMS, tmp_path / "params.yaml")
     command = [sys.executable, "-m", "benchmarks.quality", f"digits={prepared}", "--shares", "0.0001", "1", "--peers"]

@@ -61,7 +61,9 @@ def is_secret(name: str) -> bool:
     return any(name.endswith(each) for each in (*SECRETS, "linked.txt"))
 
 
-@pytest.mark.parametrize("is_repository", [True, False], ids=["repository", "none"])
+@pytest.mark.parametrize(
+    "is_repository", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["repository", "none"]
+)
 def test_no_secret_is_sent_and_all_that_training_imports_is(clone, tmp_path, is_repository, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))  # as in a git hook of another repository
     if is_repository:

@@ -55,6 +55,7 @@ def test_it_learns_what_places_have_in_common():
     assert 0.3 < float((rows[:, 0] > 0).float().mean()) < 0.7, "both kinds are drawn"
 
 
+@pytest.mark.slow
 def test_its_graph_draws_what_torch_draws(tmp_path):
     made = fitted("flow", stripes(100), stripes(20), TrainingConfig(epochs=1), **SMALL)
     graph = Graph("generator", lambda noise: (made.generate(noise),), made, {"noise": (32,)}, ("z",))

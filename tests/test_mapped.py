@@ -62,6 +62,7 @@ def test_another_file_under_the_path_is_refused(path):
         pickle.loads(content)
 
 
+@pytest.mark.slow
 def test_tasks_map_them_and_refuse_others(path):
     with cluster(workers=1):
         shared = share(mapped(path))

@@ -147,6 +147,7 @@ def test_a_sweep_out_of_time_keeps_what_it_has(digits, tmp_path):
     assert list(folder.glob("checkpoint-*")), "it would go on from here"
 
 
+@pytest.mark.slow
 def test_priors_are_trained_on_the_workers_and_go_on_after_an_interruption(digits, tmp_path):
     ladder = {"vae": {"latent": 3, "priors": ["normal", "mixture", "flow"]}, "autoencoder": {"latent": 2}}
     plan, listener = swept(digits, tmp_path, ladder, workers=2)

@@ -156,11 +156,15 @@ class HasPosterior(ABC):
 
     def bound(self, batch: Batch, noise: Noise) -> Terms:
         """The two parts of the negative evidence lower bound, each (B): -E_q log p(x | z), by one draw, and the KL."""
-        x, label = self.observation.observed(batch["image"], noise["x"]), batch.get("label")
-        mean, log_variance = self.posterior(x, label)
-        z = reparameterised(mean, log_variance, noise["z"])
+        x, z, kl = self.observed_and_encoded(batch, noise)
+        return {"reconstruction": -self.log_p_x_given_z(x, z[None], batch.get("label"))[0], "kl": kl}
+
+    def observed_and_encoded(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """The x of the images (B, C, H, W), a draw from q(z | x) (B, …), and the KL of q from N(0, I) (B)."""
+        x = self.observation.observed(batch["image"], noise["x"])
+        mean, log_variance = self.posterior(x, batch.get("label"))
         kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1)
-        return {"reconstruction": -self.log_p_x_given_z(x, z[None], label)[0], "kl": kl}
+        return x, reparameterised(mean, log_variance, noise["z"]), kl
 
 
 class IndexPrior(Model, Generates):

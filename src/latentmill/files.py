@@ -64,6 +64,12 @@ def _alone_in(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def copy_into(folder: Path, source: Path) -> None:
+    """Copy the files of `source` into `folder`; unlike shutil.copytree, a full disk is the OSError that it is."""
+    for path in source.iterdir():
+        shutil.copy2(path, folder)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `path` in one step: a reader sees the old content or the new, never a part, also after a power cut."""
     with partial_output(path) as partial:

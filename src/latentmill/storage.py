@@ -3,12 +3,12 @@
 import errno
 import os
 import shutil
-import stat
 from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError
 from latentmill.files import write_bytes
+from latentmill.runtime.regular_file import open_regular, read_regular
 
 
 class Storage:
@@ -112,16 +112,13 @@ class Storage:
 
 
 def _read_file(path: Path, most: int | None) -> bytes:
-    """Opening a FIFO would wait for its writer, so it is opened without waiting; and a device may have no end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no file", str(path))
-    with os.fdopen(descriptor, "rb") as file:
-        if most is not None and found.st_size > most:
-            raise _too_large(most)
-        return file.read()
+    try:
+        if most is not None:
+            return read_regular(path, most)
+        with open_regular(path) as file:
+            return file.read()
+    except InputError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
 
 
 def _limited(stream: Any, most: int | None) -> bytes:
@@ -129,12 +126,8 @@ def _limited(stream: Any, most: int | None) -> bytes:
         return bytes(stream.read())
     content = bytes(stream.read(most + 1))
     if len(content) > most:
-        raise _too_large(most)
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes")
     return content
-
-
-def _too_large(most: int) -> OSError:
-    return OSError(errno.EFBIG, f"it has more than {most} bytes")
 
 
 def _remove(path: Path) -> None:

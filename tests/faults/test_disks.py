@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+from mounts import mounted
 from sites import Site, require_goes_on
 
 pytestmark = pytest.mark.faults
@@ -14,13 +15,8 @@ LINES = 60  # four trials, each run three times, and less than a hundred epochs 
 @pytest.fixture
 def disk(tmp_path):
     """A file system of its own: (folder, remount)."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a disk")
-    yield folder, lambda option: subprocess.run(["mount", "-o", f"remount,{option}", folder], check=True)
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with mounted(tmp_path / "disk", "size=100m") as folder:
+        yield folder, lambda option: subprocess.run(["mount", "-o", f"remount,{option}", folder], check=True)
 
 
 @pytest.fixture

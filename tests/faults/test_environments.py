@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from mounts import mounted
 from sites import Site, require_goes_on
 from test_pipeline import SMALL, Project
 
@@ -69,15 +69,8 @@ def test_a_user_without_a_name_and_a_home_where_TMPDIR_is_as_long_as_those_of_sl
 
 
 def test_a_home_folder_that_is_read_only(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", home], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a disk")
-    try:
+    with mounted(tmp_path / "home", "ro") as home:
         Elsewhere(tmp_path / "project", HOME=str(home)).require_a_report()
-    finally:
-        subprocess.run(["umount", "--lazy", home], check=True)
 
 
 def test_a_copy_without_git(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mounts import mounted
 from test_pipeline import SMALL, Project
 
 pytestmark = pytest.mark.faults
@@ -149,17 +150,12 @@ def _await(project, script: str) -> psutil.Process:
 @pytest.fixture
 def on_a_small_disk(project, tmp_path):
     """The project on a disk of its own: (project, fill, free)."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a disk")
-    shutil.copytree(project.root, disk / "project", ignore=shutil.ignore_patterns(".git", "cache"))
-    copy = Project.__new__(Project)
-    copy.root = disk / "project"
-    filler = disk / "filler"
-    yield copy, lambda: _fill(filler), filler.unlink
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with mounted(tmp_path / "disk", "size=60m") as disk:
+        shutil.copytree(project.root, disk / "project", ignore=shutil.ignore_patterns(".git", "cache"))
+        copy = Project.__new__(Project)
+        copy.root = disk / "project"
+        filler = disk / "filler"
+        yield copy, lambda: _fill(filler), filler.unlink
 
 
 def _fill(path: Path) -> None:

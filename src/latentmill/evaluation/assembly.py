@@ -35,9 +35,14 @@ def chosen_features(names: list[str] | None, data: PreparedData) -> dict[int, li
     return {1: ["pixels", "self-supervised" if data.known_labels is None else LEARNT], 2: ["pixels"]}
 
 
-def make_judge(data: PreparedData, names: list[str] | None, seed: int, samples: int = SAMPLES) -> Judge:
-    """The judge that `Evaluation` makes, in this process; for models that are judged by so many `samples`."""
-    chosen, pool = chosen_features(names, data), choose_pool(data, seed)
+def make_judge(
+    data: PreparedData, names: list[str] | None, seed: int, samples: int = SAMPLES, pool: Pool | None = None
+) -> Judge:
+    """The judge that `Evaluation` makes, in this process; for models that are judged by so many `samples`.
+
+    `pool` is that of `choose_pool`, if it is known already.
+    """
+    chosen, pool = chosen_features(names, data), choose_pool(data, seed) if pool is None else pool
     draws = pool.draws(samples)
     if draws.few < FEWEST:
         return Judge([], [], [], draws)
@@ -96,9 +101,11 @@ def assemble_ceiling(data: PreparedData, pool: Pool, seed: int, samples: int, *c
     return Judge(spaces, [], found, _calibrator(data, pool, seed, samples).ceiling_draws)
 
 
-def damages(judge: Judge, judgement: Judgement, data: PreparedData, seed: int, samples: int) -> list[EquivalentDamage]:
+def damages(
+    judge: Judge, judgement: Judgement, data: PreparedData, pool: Pool, seed: int, samples: int
+) -> list[EquivalentDamage]:
     """What the judgement on so many `samples` is equivalent to, as damage to some of the new images."""
-    calibrator = _calibrator(data, choose_pool(data, seed), seed, samples)
+    calibrator = _calibrator(data, pool, seed, samples)
     chosen = random_indices(calibrator.new, DAMAGED, seed)
     spaces = judge.fidelity_spaces
     groups = [calibrator.groups(space)[chosen] for space in spaces]

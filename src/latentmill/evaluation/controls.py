@@ -78,7 +78,7 @@ def rule_1_controls(images: np.ndarray, groups: np.ndarray, mode: str, seed: int
         {
             "real": real_images(images),
             "blurred": changed_images(images, blurred),
-            "independent": made_images(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
+            "independent": independent_images(images, seed),
         },
         controls,
     )
@@ -118,7 +118,7 @@ def spoilt_images(images: np.ndarray, groups: np.ndarray, seed: int) -> dict[str
     return {
         "strongly blurred": changed_images(images, lambda some: blurred(some, STRONG)),
         "held-out images with noise": made_images(images, seed, lambda some, rng: noisy(as_float(images[some]), rng)),
-        "independent pixels": made_images(images, seed, lambda some, rng: independent_pixels(images, rng, len(some))),
+        "independent pixels": independent_images(images, seed),
         "mean images": made_images(images, seed, lambda some, rng: means(images, groups, rng, len(some))),
         "blends of two": made_images(images, seed, lambda some, rng: blends(images, some, rng)),
     }
@@ -127,6 +127,11 @@ def spoilt_images(images: np.ndarray, groups: np.ndarray, seed: int) -> dict[str
 def real_images(images: np.ndarray) -> Population:
     """Images uint8 (N, C, H, W) as they are."""
     return changed_images(images, lambda some: some)
+
+
+def independent_images(images: np.ndarray, seed: int) -> Population:
+    """As many, each pixel from another of the images uint8 (N, C, H, W)."""
+    return made_images(images, seed, lambda some, rng: independent_pixels(images, rng, len(some)))
 
 
 def changed_images(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> Population:

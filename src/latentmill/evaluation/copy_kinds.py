@@ -13,7 +13,7 @@ from scipy.ndimage import rotate
 from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import as_float
 from latentmill.data.preparation.fitting import LANCZOS, MODES
-from latentmill.evaluation.corruptions import blurred, noisy
+from latentmill.evaluation.corruptions import NOISE, blurred, noisy
 
 QUALITY = 50  # of a JPEG, of 100
 BRIGHTER = 0.1  # at most, of each channel, of a range of 1
@@ -32,8 +32,7 @@ def _through_jpeg(image: np.ndarray) -> np.ndarray:
     colours = 1 if len(image) < 3 else 3
     file = io.BytesIO()
     _picture(image[:colours]).save(file, "JPEG", quality=QUALITY)
-    read = np.atleast_3d(np.asarray(Image.open(file))).transpose(2, 0, 1)
-    return np.concatenate([read, image[colours:]])
+    return np.concatenate([_pixels(Image.open(file)), image[colours:]])
 
 
 def _lit(images: np.ndarray, rng: Rng) -> np.ndarray:
@@ -49,8 +48,7 @@ def _moved(images: np.ndarray, rng: Rng) -> np.ndarray:
 def _cropped(images: np.ndarray, rng: Rng) -> np.ndarray:
     height, width = images.shape[2:]
     box = (CROPPED * width, CROPPED * height, (1 - CROPPED) * width, (1 - CROPPED) * height)
-    made = [_picture(image).resize((width, height), LANCZOS, box=box) for image in images]
-    return np.stack([np.atleast_3d(np.asarray(each)).transpose(2, 0, 1) for each in made])
+    return np.stack([_pixels(_picture(image).resize((width, height), LANCZOS, box=box)) for image in images])
 
 
 def _rotated(images: np.ndarray, rng: Rng) -> np.ndarray:
@@ -63,10 +61,15 @@ def _picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels, MODES[len(image)])
 
 
+def _pixels(picture: Image.Image) -> np.ndarray:
+    """What `_picture` was made from: (C, H, W)."""
+    return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
+
+
 KINDS: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
     UNCHANGED: lambda images, rng: images,
     f"saved as JPEG, quality {QUALITY}": _jpeg,
-    "with 5 % noise": lambda images, rng: noisy(as_float(images), rng),
+    f"with {100 * NOISE:.0f} % noise": lambda images, rng: noisy(as_float(images), rng),
     "blurred": lambda images, rng: blurred(as_float(images)),
     f"brighter or darker by up to {100 * BRIGHTER:.0f} %": _lit,
     "moved by a pixel": _moved,

@@ -14,8 +14,7 @@ from sklearn.isotonic import isotonic_regression
 
 from latentmill.evaluation.calibration import Choice, Control, Parts
 from latentmill.evaluation.control_draws import ViewedControls
-from latentmill.evaluation.controls import Controls, Population, changed_images, made_images, real_images
-from latentmill.evaluation.corruptions import independent_pixels
+from latentmill.evaluation.controls import Controls, Population, changed_images, independent_images, real_images
 from latentmill.evaluation.judge import Judgement
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.spaces import FidelitySpace
@@ -94,7 +93,7 @@ def damage_curves(
     space: FidelitySpace, images: np.ndarray, groups: np.ndarray, draws: Draws, seed: int
 ) -> Iterator[DamageCurve]:
     """All curves in one space, from real images uint8 (N, C, H, W) in `groups` (N)."""
-    populations = {REAL: real_images(images), NOISE: _noise(images, seed)}
+    populations = {REAL: real_images(images), NOISE: independent_images(images, seed)}
     populations |= {_blurred(level): _blur(images, level) for level in LEVELS[BLUR][1:]}
     for metric, kinds in METRICS.items():
         levels = {kind: _levels(kind, len(images), groups) for kind in kinds}
@@ -122,10 +121,6 @@ def _blurred(level: float) -> str:
 
 def _blur(images: np.ndarray, level: float) -> Population:
     return changed_images(images, lambda some: np.asarray(gaussian_filter(some, (0, 0, level, level))))
-
-
-def _noise(images: np.ndarray, seed: int) -> Population:
-    return made_images(images, seed, lambda some, rng: independent_pixels(images, rng, len(some)))
 
 
 def _levels(kind: str, count: int, groups: np.ndarray) -> list[Control]:

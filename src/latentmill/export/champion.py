@@ -1,7 +1,6 @@
 """The choice of the champion: of the entries that pass both rules, the one nearest to the validation images."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -12,7 +11,7 @@ from latentmill.export.card import as_text, exported_samples
 from latentmill.export.manifest import manifest
 from latentmill.export.outcome import ExportOutcome
 from latentmill.export.refusal import Refused
-from latentmill.files import write_json, write_text
+from latentmill.files import copy_into, write_json, write_text
 from latentmill.runtime.folder import CARD, MANIFEST
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
@@ -62,8 +61,7 @@ def ranked(metrics: dict[str, Json], metric: ChampionMetric) -> list[Candidate]:
 
 def appoint(candidate: Candidate, exports: Path, folder: Path) -> None:
     """Copy the candidate's export into an empty folder; the card there says why it is chosen."""
-    for path in (exports / candidate.entry).iterdir():  # copytree would hide errors, such as a full disk, in a text
-        shutil.copy2(path, folder)
+    copy_into(folder, exports / candidate.entry)
     card = json.loads((folder / CARD).read_text(encoding="utf-8")) | {"chosen": candidate.chosen}
     write_json(folder / CARD, card)
     write_text(folder / "card.md", as_text(card))

@@ -11,7 +11,7 @@ from latentmill.config import DataConfig, checked
 from latentmill.data.collection import OnProgress
 from latentmill.errors import InputError
 from latentmill.evaluation.assembly import SAMPLES as COUNT
-from latentmill.evaluation.assembly import damages, make_judge
+from latentmill.evaluation.assembly import choose_pool, damages, make_judge
 from latentmill.evaluation.copy_search import search_copies
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.verdict import Status
@@ -119,11 +119,12 @@ def _judged(
     order = np.random.default_rng(seed).permutation(len(found.images))  # on disk they may be sorted by class
     made = np.asarray(found.images)[order]
     progress("calibrating the metrics on controls", 0, 0)
-    judge = make_judge(known.data, None, seed, len(made))
+    pool = choose_pool(known.data, seed)
+    judge = make_judge(known.data, None, seed, len(made), pool)
     progress("judging the samples", 0, 0)
     judgement = judge.judge(made)
     progress("measuring equivalent damage", 0, 0)
-    equivalent = damages(judge, judgement, known.data, seed, len(made))
+    equivalent = damages(judge, judgement, known.data, pool, seed, len(made))
     progress("looking for copies", 0, 0)
     copies = search_copies(made, known.train, known.data, seed)
     names = [found.items[row].name for row in order]

@@ -21,7 +21,6 @@ from torch import Tensor
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel, Phase, Terms
 from latentmill.data.batches import Batches
-from latentmill.densities import kl_from_standard_normal, reparameterised
 from latentmill.draws import Draw, Noise
 from latentmill.features.perceptual import PerceptualDistance
 from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
@@ -58,10 +57,8 @@ class Vae(LatentModel, HasPosterior, HasCriterion):
         return (Phase(Vae.loss, self.criterion_draws),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self.observation.observed(batch["image"], noise["x"])
-        mean, log_variance = self.posterior(x)
-        pixels = self.decoder(reparameterised(mean, log_variance, noise["z"]))
-        kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1)
+        x, z, kl = self.observed_and_encoded(batch, noise)
+        pixels = self.decoder(z)  # once, for both terms
         terms = {"reconstruction": -self.observation.log_prob(x, pixels), "kl": kl}
         loss = terms["reconstruction"] + self.beta * kl
         if self.perceptual:

@@ -38,6 +38,7 @@ NO_EFFECT = {
     "cluster/session.py": "it finds a place for the files of Ray",
     "runtime/cores.py": "it counts cores, and each worker has one",
     "runtime/partial.py": "it names files that are not complete",
+    "runtime/regular_file.py": "it reads bytes that are checked by a digest",
     "runtime/text.py": "it prints",
     "trials/code.py": "it computes the digest",
     "yaml_file.py": "it reads params.yaml; the values of a trial enter its fingerprint",

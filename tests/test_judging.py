@@ -66,7 +66,10 @@ def new(images):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_calibration():
-    """Of the same images and numbers of samples, metrics are calibrated once; damage has a test of its own."""
+    """Of the same images and numbers of samples, which also decide the pool, metrics are calibrated once.
+
+    Damage has a test of its own.
+    """
 
     known = {}
 
@@ -74,7 +77,7 @@ def one_calibration():
     def made(key, seed, count):
         return assembly.make_judge(known[key], None, seed, count)
 
-    def make_judge(data, names, seed, count):
+    def make_judge(data, names, seed, count, pool):
         images = [np.array(each) for each in (data.train, data.val, data.test)]
         key = (b"".join(each.tobytes() for each in images), data.flip)
         known[key] = PreparedData(*images, data.train_labels, data.val_labels, data.test_labels, flip=data.flip)

@@ -7,6 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -u))
 
 CLUSTER := $(VENV)/cluster
+MLFLOW := $(VENV)/mlflow
 ORT := $(VENV)/onnxruntime
 PAGE := src/latentmill/browser
 
@@ -37,6 +38,14 @@ $(CLUSTER)/.ready: $(READY)
 	$(VENV)/bin/python -m venv --clear $(CLUSTER)
 	cd $(CLUSTER)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
 	$(CLUSTER)/bin/pip install --quiet --constraint constraints.txt 'ray[default]'
+	touch $@
+
+# mlflow, to whose server the tests log a run: on top of the rest, as it needs an older pyarrow.
+$(MLFLOW)/.ready: $(READY)
+	$(VENV)/bin/python -m venv --clear $(MLFLOW)
+	cd $(MLFLOW)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
+	grep -iv '^pyarrow==' constraints.txt > $(MLFLOW)/constraints.txt
+	$(MLFLOW)/bin/pip install --quiet --constraint $(MLFLOW)/constraints.txt mlflow==3.17.2
 	touch $@
 
 # Of onnxruntime-web, the files that a browser loads for `latentmill serve`.
@@ -80,7 +89,7 @@ test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/no
 	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # servers, whole runs and sweeps a second time
-test-all: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
+test-all: setup $(CLUSTER)/.ready $(MLFLOW)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
 	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not faults'
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265

@@ -16,6 +16,7 @@ from benchmarks.target import Result, Target
 from latentmill.cluster.search import optuna_rounds
 from latentmill.cluster.sweep import Images, run
 from latentmill.config import Params
+from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
 from latentmill.trials.store import TrialStore
 
@@ -34,7 +35,7 @@ LONG = {"epochs": EPOCHS, "patience": EPOCHS, "batch_size": BATCH}
 
 
 @dataclass
-class Watcher:
+class Watcher(Observer):
     """Sees when the first trial starts, and what the driver's memory is as trials end."""
 
     began: float = field(default_factory=time.perf_counter)
@@ -46,10 +47,6 @@ class Watcher:
 
     def ended(self, planned: Any, record: Any) -> None:
         self.memory.append(psutil.Process().memory_info().rss)
-
-    def progressed(self, planned: Any, result: Any) -> None: ...
-
-    def noted(self, sentence: str) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.report.inputs import Places, read_inputs
 from latentmill.report.page import render
 from latentmill.stage import stage_process, steady
+from latentmill.tracking.project_run import log_project
 
 PLACES = Places(
     data=Path("data/prepared"),
@@ -21,10 +22,14 @@ REPORT = Path("report")
 
 
 def main() -> None:
-    with steady("report"), Heartbeat("making the report"), replacing_folder(REPORT) as folder:
-        page = render(read_inputs(load_params(), PLACES))
-        write_text(folder / "index.html", page)
-    print_line(f"{REPORT / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
+    params = load_params()
+    with steady("report"), Heartbeat("making the report"):
+        with replacing_folder(REPORT) as folder:
+            page = render(read_inputs(params, PLACES))
+            write_text(folder / "index.html", page)
+        print_line(f"{REPORT / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
+        if "mlflow" in params.train.loggers:
+            print_line(log_project(params, PLACES.evaluation, PLACES.exports, REPORT))
 
 
 if __name__ == "__main__":

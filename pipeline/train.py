@@ -1,16 +1,21 @@
 """train: every trial of the ladder, then its winners' priors -> models/<entry>/, {trials,curves,parallel}.csv."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from latentmill.cluster.costs import plan_and_forecast
 from latentmill.cluster.display import Display
 from latentmill.cluster.lifetime import exclusive, graceful_shutdown
 from latentmill.cluster.sweep import prepared_images, run
-from latentmill.config import Params, load_params
+from latentmill.config import LoggerName, Params, load_params
 from latentmill.data.dataset import TRAINING, intact_digest, read_split
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import stage_process, steady
+from latentmill.tracking.live import LiveSamples
+from latentmill.tracking.mlflow_trials import MLflowTrials
+from latentmill.tracking.observers import Observers
+from latentmill.tracking.tensorboard import TensorBoard
 from latentmill.trials.auto import with_values_for
 from latentmill.trials.parallel_coordinates import parallel_csv
 from latentmill.trials.plan import Plan
@@ -54,13 +59,21 @@ def sweep(params: Params, store: TrialStore) -> Plan:
     print_line(plan.summary())
     if plan.missing:
         print_line(forecast)
-        with Display(plan) as display:
-            run(plan, prepared_images(DATA), display, features)
+        with observers(plan, params.train.loggers) as watching:
+            run(plan, prepared_images(DATA), watching, features)
     if plan.missing:
         print_line(
             f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here"
         )
     return plan
+
+
+def observers(plan: Plan, loggers: Iterable[LoggerName]) -> Observers:
+    """The display, what `train.loggers` names, and the live samples, which those get too."""
+    display, images = Display(plan), prepared_images(DATA)
+    logging = Observers([TensorBoard() if name == "tensorboard" else MLflowTrials(display.noted) for name in loggers])
+    live = LiveSamples(plan, images.val, images.labels[0], images.classes, logging.pictured)
+    return Observers([display, logging, live])  # the last is closed first, so that its last picture is logged
 
 
 def write(plan: Plan) -> None:

@@ -24,13 +24,13 @@ LAYERS = (
     ("registry",),
     ("training",),
     ("trials",),
-    ("cluster", "evaluation", "export"),
+    ("cluster", "evaluation", "export", "tracking"),
     ("report",),
     ("judging",),
     ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-ONLY_HERE = {"ray": {"cluster"}, "onnx": {"export"}}
+ONLY_HERE = {"ray": {"cluster"}, "onnx": {"export", "tracking"}}
 
 
 def modules() -> list[Path]:

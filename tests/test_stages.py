@@ -1,6 +1,7 @@
 """The stages' own code: who becomes a winner, what is tried again, and that none is silent for long."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from test_results import outcome
@@ -71,7 +72,7 @@ def slow(answer):
 
 def test_a_slow_report_says_that_it_goes_on(stage, monkeypatch, capfd, brief_silence, tmp_path):
     report = stage("report")
-    monkeypatch.setattr(report, "load_params", lambda: None)
+    monkeypatch.setattr(report, "load_params", lambda: SimpleNamespace(train=SimpleNamespace(loggers=[])))
     monkeypatch.setattr(report, "read_inputs", slow(None))
     monkeypatch.setattr(report, "render", slow("<p>"))
     report.main()

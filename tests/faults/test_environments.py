@@ -52,8 +52,12 @@ class Elsewhere(Project):
         assert "exported" in self.run("latentmill", "check")
 
 
-def test_a_path_with_spaces_and_umlauts_and_a_locale_that_has_only_ascii(tmp_path):
-    project = Elsewhere(tmp_path / "Bilder für später/größe 8", **UNLIKE_UTF_8)
+def test_a_path_with_spaces_and_umlauts_in_the_locale_c(tmp_path):
+    Elsewhere(tmp_path / "Bilder für später/größe 8", LC_ALL="C").require_a_report()
+
+
+def test_a_locale_that_has_only_ascii(tmp_path):
+    project = Elsewhere(tmp_path / "project", **UNLIKE_UTF_8)
     project.require_a_report()
     assert "\\xb1" in project.run("dvc", "repro", "--force", "--single-item", "train"), "a ± that ASCII does not have"
 

@@ -126,6 +126,7 @@ def test_after_kill_9_of_dvc_its_stage_ends_and_dvc_repro_goes_on_at_once(projec
     running = _await(project, script)
     time.sleep(random.Random(seed).uniform(0.5, 3))
     dvc.kill()
+    dvc.wait()  # or it stays a zombie of this process, whose locks DVC heeds
     said = project.run("dvc", "repro")
     gone = psutil.wait_procs([running], timeout=5)[0]
     assert gone == [running], "the stage must end with its dvc"

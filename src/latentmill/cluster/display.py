@@ -12,6 +12,7 @@ from rich.text import Text
 
 from latentmill.cluster.pace import Pace
 from latentmill.heartbeat import Heartbeat, TimeLeft, duration, mark_printed
+from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
 from latentmill.trials.record import Record
 from latentmill.trials.study import Planned
@@ -20,7 +21,7 @@ ROWS = 12  # running trials shown: a large pack would fill the terminal
 SECONDS_BETWEEN_LINES = 5.0  # in a log; trials that end in between are counted, failures are printed at once
 
 
-class Display:
+class Display(Observer):
     """Observes a sweep. It is a context manager, so that the terminal is restored."""
 
     def __init__(self, plan: Plan, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
@@ -13,22 +13,13 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from latentmill.cluster.pack_sizes import PackSizes
+from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
-from latentmill.trials.record import Record
 from latentmill.trials.space import Point, Space
 from latentmill.trials.study import Planned, Scores
 
 ROUND = 8  # configurations of an adaptive search that are planned at a time
 CRITERION = "criterion"
-
-
-class Observer(Protocol):
-    """Observes the sweep, as the display does."""
-
-    def started(self, planned: Planned) -> None: ...
-    def progressed(self, planned: Planned, result: dict[str, Any]) -> None: ...
-    def ended(self, planned: Planned, record: Record) -> None: ...
-    def noted(self, sentence: str) -> None: ...
 
 
 class PlanSearch(Searcher):
@@ -66,11 +57,9 @@ class PlanSearch(Searcher):
             {"trial": asdict(planned.trial), "study": planned.study, "fingerprint": planned.fingerprint}
             for planned in pack
         ]
-        flat = {}
         if len(trials) == 1:
             self.single.add(trial_id)
-            flat = trials[0]  # where loggers look for keys
-        return {"trials": trials, "seconds": self._seconds(pack[0])} | flat
+        return {"trials": trials, "seconds": self._seconds(pack[0])}
 
     def _seconds(self, planned: Planned) -> float | None:
         """The time left for a trial of a model; None without a limit, and for priors."""

@@ -23,12 +23,12 @@ from ray.tune.stopper import Stopper
 from latentmill.cluster import worker
 from latentmill.cluster.connection import cluster, on_this_node, require_shared
 from latentmill.cluster.halving import Halving
-from latentmill.cluster.loggers import loggers
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
 from latentmill.cluster.pack_sizes import pack_sizes, slots
-from latentmill.cluster.search import Observer, PlanOrder, PlanSearch
+from latentmill.cluster.search import PlanOrder, PlanSearch
 from latentmill.config import SweepConfig
 from latentmill.data.dataset import read_classes, read_labels, read_split
+from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.trial import libraries
@@ -100,7 +100,7 @@ def _tuner(search: PlanSearch, config: SweepConfig, trainable: Any, changes: "_C
             storage_path=scratch,
             stop=changes,
             verbose=0,
-            callbacks=[_StartCallback(search), *loggers(config.loggers)],
+            callbacks=[_StartCallback(search)],
             failure_config=tune.FailureConfig(max_failures=0),  # the plan decides which trials to retry
         ),
     )

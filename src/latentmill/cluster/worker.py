@@ -183,7 +183,7 @@ class Reports:
         self.rows[row["fingerprint"]] = row
         if time.monotonic() >= self.next:
             if self.trials == 1:
-                self.report(row | {"timesteps_total": row["epoch"]})  # the x axis of loggers
+                self.report(row)
             else:
                 self.report({"trials": list(self.rows.values())})
             self.rows, self.next = {}, time.monotonic() + self.pause

@@ -1,0 +1,1 @@
+"""What can be watched while a sweep runs, and what other tools keep of it: live samples, TensorBoard, MLflow."""

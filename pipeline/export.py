@@ -3,7 +3,6 @@
 Exports from the same inputs stay as they are, and torch is imported only if something is left to write.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from latentmill.export.inputs import inputs_digest
 from latentmill.export.manifest import is_up_to_date, remove_others
 from latentmill.files import clear_leftovers
 from latentmill.heartbeat import Heartbeat, print_line
+from latentmill.runtime.json_file import read_object
 from latentmill.stage import stage_process, steady
 
 DATA, MODELS, METRICS = Path("data/prepared"), Path("models"), Path("evaluation/entries")
@@ -27,7 +27,7 @@ def main() -> None:
 
 def export() -> None:
     params = load_params()
-    metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(METRICS.glob("*.json"))}
+    metrics = {path.stem: read_object(path, "evaluate") for path in sorted(METRICS.glob("*.json"))}
     GRAPHS.mkdir(exist_ok=True)
     clear_leftovers(GRAPHS)
     for folder in (*remove_others(GRAPHS, params.ladder), *remove_others(EXPORTS, {*params.ladder, RESERVED})):
@@ -55,8 +55,8 @@ def write(stale: dict[str, str], params: Params, metrics: dict[str, Any]) -> Non
         from latentmill.export.writer import TrainingData
 
         exporter = Exporter(MODELS, metrics, TrainingData.read(DATA), params.export, print_line)
-        for entry, inputs in stale.items():
-            heartbeat.doing = f"exporting {entry}"
+        for number, (entry, inputs) in enumerate(stale.items(), start=1):
+            heartbeat.doing = f"exporting {entry}, {number} of {len(stale)}"
             try:
                 exporter.write(entry, GRAPHS / entry, inputs)
                 require_same(entry, inputs, digest_of(entry, params, metrics))

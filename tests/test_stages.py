@@ -9,6 +9,8 @@ from test_results import outcome
 from latentmill import heartbeat
 from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.errors import InputError
+from latentmill.evaluation.run import Evaluation
+from latentmill.heartbeat import TimeLeft
 from latentmill.trials.trained_model import Failure, failure
 
 
@@ -80,3 +82,22 @@ def test_a_slow_report_says_that_it_goes_on(stage, monkeypatch, capfd, brief_sil
     assert len([line for line in lines if line.startswith("making the report (0.")]) >= 2
     assert lines[-1] == "report/index.html: 0.0 MB"
     assert (tmp_path / "report/index.html").read_text() == "<p>"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b"[" * 10_000])
+def test_a_damaged_evaluation_ends_the_export_in_a_line(stage, monkeypatch, tmp_path, content):
+    export = stage("export")
+    monkeypatch.setattr(export, "load_params", lambda: None)
+    (tmp_path / "evaluation/entries").mkdir(parents=True)
+    (tmp_path / "evaluation/entries/vae.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"evaluation/entries/vae.json must .*; run the stage evaluate"):
+        export.export()
+
+
+def test_an_evaluation_tells_when_it_will_end_once_enough_is_done():
+    running = Evaluation.__new__(Evaluation)
+    running._started, running._left = time.monotonic() - 30, TimeLeft()
+    running._names, running._ended = dict.fromkeys(range(10), "controls"), {0}
+    assert "left" not in running.status()
+    running._ended = set(range(5))
+    assert running.status() == "[5/10] evaluating for 30 s, about 30 s left: controls; controls"

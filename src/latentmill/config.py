@@ -223,6 +223,7 @@ class EntryConfig(Settings):
 class Params(Settings):
     """The whole of params.yaml."""
 
+    note: str = ""  # of whoever runs this: at the top of the report, and in what `latentmill check` prints
     data: DataConfig
     trial: TrainingConfig
     priors: dict[str, dict[str, Any]] = {"normal": {}}  # what codes are drawn from: name -> its search space

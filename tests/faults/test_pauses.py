@@ -26,7 +26,7 @@ def test_a_process_that_is_stopped_goes_on(site, undisturbed, mark):
     site.wait_for(running, 10, seconds=180)
     process = site.processes(mark)[0]
     process.send_signal(signal.SIGSTOP)
-    time.sleep(15)
+    time.sleep(60)
     process.send_signal(signal.SIGCONT)
     said, _ = running.communicate(timeout=300)
     assert running.returncode == 0, said

@@ -19,9 +19,9 @@ from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL, RECONSTRUCTIONS
 from latentmill.evaluation.sampling import generators
-from latentmill.heartbeat import duration
+from latentmill.heartbeat import TimeLeft, duration
 
-SHOWN = 2  # running tasks in a status line
+SHOWN, SURE = 2, 0.3  # running tasks in a status line; the share of tasks after which the time left is guessed
 
 
 class Evaluation:
@@ -39,7 +39,7 @@ class Evaluation:
         self._entry_tasks: dict[Any, tuple[str, str]] = {}  # entry, and prior, `MODEL` or `RECONSTRUCTIONS`
         for entry, (model, priors) in models.items():
             self._start_entry(entry, model, priors, shared, config)
-        self._ended, self._started = set[Any](), time.monotonic()
+        self._ended, self._started, self._left = set[Any](), time.monotonic(), TimeLeft()
 
     def _start_judge(self, shared: Any, chosen: dict[int, list[str]], config: EvaluationConfig) -> None:
         seed, samples = config.seed, config.samples
@@ -106,6 +106,8 @@ class Evaluation:
 
     def status(self) -> str:
         """The progress, and what runs: the first tasks that have not ended, because they start in order."""
-        so_far = duration(time.monotonic() - self._started)
+        so_far, done, all_tasks = time.monotonic() - self._started, len(self._ended), len(self._names)
         running = [name for task, name in list(self._names.items()) if task not in self._ended][:SHOWN]
-        return f"[{len(self._ended)}/{len(self._names)}] evaluating for {so_far}: {'; '.join(running)}"
+        left = self._left.shown(so_far * (all_tasks - done) / done if done >= SURE * all_tasks else None)
+        about = "" if left is None else f", about {duration(left)} left"
+        return f"[{done}/{all_tasks}] evaluating for {duration(so_far)}{about}: {'; '.join(running)}"

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.config import RESERVED
-from latentmill.errors import InputError
 from latentmill.export.refusal import outcomes
 from latentmill.runtime.folder import CARD, REFUSED
 from latentmill.runtime.format_1 import upgraded
-from latentmill.runtime.json_file import LARGEST, parse_object
-from latentmill.runtime.regular_file import read_regular
+from latentmill.runtime.json_file import read_object
 from latentmill.runtime.text import one_line
 
 Json = dict[str, Any]
@@ -71,10 +69,4 @@ def check(entries: list[str], exports: Path) -> bool:
 
 
 def _read(path: Path, name: str) -> Json:
-    stage = "champion" if name == RESERVED else "export"
-    try:
-        return parse_object(read_regular(path, LARGEST), str(path))
-    except OSError as error:
-        raise InputError(f"{path} must be a readable file, but: {error.strerror}; run the stage {stage}") from None
-    except InputError as error:
-        raise InputError(f"{error}; run the stage {stage}") from None
+    return read_object(path, "champion" if name == RESERVED else "export")

@@ -1,13 +1,29 @@
 """JSON from outside, in bounded memory: the cards, manifests and refusals of exports."""
 
 import json
+from pathlib import Path
 from typing import Any, NoReturn
 
 from latentmill.errors import InputError, escaped, shown
+from latentmill.runtime.regular_file import read_regular
 
 LARGEST = 32 << 20  # bytes; the card of a model with a thousand classes has less than one in 50 of that
 LONGEST_TEXT = 1000  # characters that are shown
 DEEPEST = 50  # levels of objects and lists
+
+
+def read_object(path: Path, stage: str) -> dict[str, Any]:
+    """The JSON object in a file that a stage wrote.
+
+    Raises:
+        InputError: there is none, as of `parse_object`, or it can't be read; it names the stage to run.
+    """
+    try:
+        return parse_object(read_regular(path, LARGEST), str(path))
+    except OSError as error:
+        raise InputError(f"{path} must be a readable file, but: {error.strerror}; run the stage {stage}") from None
+    except InputError as error:
+        raise InputError(f"{error}; run the stage {stage}") from None
 
 
 def parse_object(content: bytes, where: str) -> dict[str, Any]:

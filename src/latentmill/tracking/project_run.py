@@ -4,7 +4,6 @@ The champion's generator is registered with the flavour ONNX, so that `mlflow.py
 """
 
 import importlib.metadata
-import json
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from pathlib import Path
@@ -16,6 +15,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from latentmill.config import Params
 from latentmill.export.outcome import ExportOutcome, read_outcome
+from latentmill.runtime.json_file import read_object
 from latentmill.tracking.mlflow_server import answering, experiment, flat, log_metrics, log_params, package
 
 CHAMPION, REGISTERED = "champion", "latentmill"
@@ -32,7 +32,7 @@ def log_project(params: Params, evaluation: Path, exports: Path, report: Path) -
     own = experiment(mlflow)
     with answering(), mlflow.start_run(experiment_id=own, run_name="project") as run:
         client, name = mlflow.MlflowClient(), run.info.run_id
-        metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_object(evaluation / "metrics.json", "evaluate")
         log_params(client, name, params.model_dump())
         log_metrics(client, name, numbers(metrics))
         outcomes = [read_outcome(exports, entry) for entry in (*params.ladder, CHAMPION)]

@@ -17,7 +17,7 @@ from latentmill.runtime.images import SMALLEST_CELL, grid, png
 
 LARGE = 1 << 16  # bytes of a PNG
 WEBP_SIDE = 16_383  # pixels, the most that the format has
-QUALITY = 90
+QUALITY = 80
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from latentmill.report.standing import axis, strips
 from latentmill.report.verdicts import LIMITS
 from latentmill.runtime.images import grid, png
 
+MANIFEST = {"classes": ["a", "b"], "counts": {"train": 3500, "val": 750, "test": 750}}
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 LOADING = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")  # attributes that may load something
 
@@ -141,7 +142,7 @@ def test_what_a_model_cannot_do_reads_as_a_dash(page):
     assert [row["kind"] for row in (plain, normal)] == ["exact", "bound (1000 samples)"]
     assert "\u2212513\xa0±\xa05" in normal.values()
     assert "19 of 20" in mixture.values()
-    assert "0.4 (0.4 to 0.4)" in plain.values()
+    assert "0.40 (0.36 to 0.44)" in plain.values()
 
 
 def test_each_prior_is_a_row_and_the_exported_one_and_the_champion_are_marked(page):
@@ -526,6 +527,8 @@ def test_a_single_epoch_is_a_curve_too():
         (-513.32, 5.39, "\u2212513\xa0±\xa05"),
         (1234.5, 100.0, "1234\xa0±\xa0100"),
         (0.5, 0.0, "0.500"),
+        (0.998, 9.9e-17, "0.998"),
+        (0.0133, 2e-5, "0.0133"),
         (0.0, None, "0.00"),
     ],
 )
@@ -588,14 +591,17 @@ def test_damaged_inputs_end_in_one_line(ordinary, tmp_path, name, content, expec
         ("distances", samples(ratio=0.1), "too close to be new"),
         ("distances", {}, ""),
         ("codes", drawn(), "over draws from the prior. Dimensions in which they differ: 2."),
-        ("closest", samples(), "no more than the baseline"),
+        ("closest", samples(), "0.40% of 750 test images, which may be as many"),
         ("closest", samples(copies=0.2), "20.0% of all samples are near copies (95% interval 18.0 to 22.0)"),
-        ("closest", samples(copies=0.2), "look for copies"),
+        ("closest", samples(copies=0.2), "0.40% of 750 test images, which is less, so look for copies"),
+        ("closest", samples(copies=0.012), "1.2% of all samples are near copies (95% interval 1.1 to 1.3)"),
+        ("closest", samples(copies=0.012), "look for copies"),
+        ("closest", samples(copies=0.009), "which may be as many"),
         ("closest", {}, "The ten samples closest to a training image"),
     ],
 )
 def test_captions_of_samples_follow_the_numbers(kind, found, expected):
-    assert expected in KINDS[kind].caption(Subject({"samples": {"normal": found}}, "normal", labelled=False))
+    assert expected in KINDS[kind].caption(Subject({"samples": {"normal": found}}, "normal", MANIFEST))
 
 
 @pytest.mark.parametrize(
@@ -614,12 +620,12 @@ def test_captions_of_samples_follow_the_numbers(kind, found, expected):
     ],
 )
 def test_other_captions_follow_the_numbers(kind, expected):
-    assert expected in KINDS[kind].caption(Subject(CODED, "", labelled=True))
+    assert expected in KINDS[kind].caption(Subject(CODED, "", MANIFEST))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_captions_do_without_numbers_that_were_not_found(kind):
-    KINDS[kind].caption(Subject({"samples": {"normal": {}}}, "normal", labelled=False))
+    KINDS[kind].caption(Subject({"samples": {"normal": {}}}, "normal", MANIFEST))
 
 
 def test_a_model_is_introduced_by_its_docstring():

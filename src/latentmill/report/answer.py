@@ -132,7 +132,7 @@ def _copies(verdict: ShownVerdict, samples: Json, drawn: int) -> Fact:
     if "near_copies" in samples:
         details.append(_near_copies(samples["near_copies"], drawn))
     words = UNKNOWN if exact is None else _counted(exact, verdict.status)
-    return Fact("Copies of training images", words, "; ".join(details), verdict.icon, verdict.style)
+    return Fact("Copies", words, "; ".join(details), verdict.icon, verdict.style)
 
 
 def _counted(exact: Found, status: str) -> str:
@@ -143,9 +143,7 @@ def _counted(exact: Found, status: str) -> str:
 
 def _near_copies(near: Json, drawn: int) -> str:
     most = Found(round(near["share"] * drawn), drawn).highest
-    return (
-        f"{share(near['share'])} are nearly one (at most {share(most)}), as are {share(near['held_out'])} of new images"
-    )
+    return f"{share(near['share'])} are nearly one (at most {share(most)}), of new images {share(near['held_out'])}"
 
 
 def _exact_copies(samples: Json, judged: int) -> Found | None:

@@ -15,7 +15,7 @@ NEWER = (
     "`regularised_flow`."
 )
 USE = (
-    "Nothing has to change. `latentmill serve exports/champion` shows it in a browser, `latentmill sample "
+    "The champion is ready: `latentmill serve exports/champion` shows it in a browser, `latentmill sample "
     "exports/champion --n 64 --out samples.png` draws more samples."
 )
 

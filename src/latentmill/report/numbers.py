@@ -29,7 +29,9 @@ def plus_minus(value: float, error: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    """Without its sign: one decimal, or two significant digits of less than one."""
+    percents = 100 * share
+    return f"{percents:.{_decimals(percents, 1) if 0 < percents < 1 else 1}f}"
 
 
 def share(value: float) -> str:

@@ -20,7 +20,7 @@ DISTANCES = (
     (1.5, "farther away than new images"),
     (float("inf"), "outside the data"),
 )
-COMPARED = 5_000  # test images, at most
+COMPARED = 5_000  # test images, at most, with the training images
 HOLES = 0.1  # C2ST accuracy above the baseline from which draws are said to fall into holes between codes
 
 
@@ -37,11 +37,6 @@ class Subject:
         """The numbers of the samples under this prior."""
         found: Json = self.metrics["samples"].get(self.prior, {})
         return found
-
-    @property
-    def test_images(self) -> int:
-        """As many as are compared with the training images."""
-        return min(COMPARED, self.manifest["counts"]["test"])
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,8 @@ def _closest(subject: Subject) -> str:
     if "near_copies" not in subject.samples:
         return what
     found = subject.samples["near_copies"]
-    held_out = Found(round(found["held_out"] * subject.test_images), subject.test_images)
+    tests = min(COMPARED, subject.manifest["counts"]["test"])
+    held_out = Found(round(found["held_out"] * tests), tests)
     is_more = found["low"] > held_out.highest
     comparison = "which is less, so look for copies" if is_more else "which may be as many"
     interval = f"95% interval {percent(found['low'])} to {percent(found['high'])}"

@@ -17,7 +17,7 @@ STAGES = ("scan", "prepare", "train", "evaluate", "export", "publish", "champion
 LAYERS = (
     (
         *("errors", "files", "progress", "stage", "storage", "config", "densities", "draws"),
-        *("heartbeat", "memory", "runtime", "browser", "threads", "yaml_file"),
+        *("heartbeat", "memory", "proportion", "runtime", "browser", "threads", "yaml_file"),
     ),
     ("networks", "observations", "components", "data", "contract", "codes", "features"),
     ("models", "priors"),

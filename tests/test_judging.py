@@ -25,13 +25,14 @@ from latentmill.data.batches import as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import assembly, corruptions
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
-from latentmill.evaluation.copy_search import Found, search_copies
+from latentmill.evaluation.copy_search import search_copies
 from latentmill.evaluation.damage import BLUR, LOST, NOISE, DamageCurve, EquivalentDamage
 from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.verdict import INTERVAL, Estimate
 from latentmill.judging import given, pairs
 from latentmill.judging import judge as judging
+from latentmill.proportion import Found
 from latentmill.report import judgement
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
 if CHROMIUM is None:
     pytest.skip("chromium isn't installed (Debian: apt-get install chromium)", allow_module_level=True)
@@ -73,7 +73,7 @@ def visit(browser, files):
     """Open a page; at the end of the test nothing may have gone wrong or been asked for."""
     contexts, requests, said, dialogs = [], [], [], []
 
-    def visit(name="ordinary", viewport=DESK, **options):
+    def visit(name="ordinary", viewport=DESK, at="", **options):
         context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
@@ -82,7 +82,7 @@ def visit(browser, files):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        page.goto(files[name].as_uri())
+        page.goto(f"{files[name].as_uri()}#{at}")
         return page
 
     yield visit
@@ -172,8 +172,8 @@ def test_columns_are_hidden_without_a_script(visit):
 
 def test_the_keyboard_alone_opens_moves_and_closes(visit):
     page = visit()
-    page.evaluate("document.querySelector('#entry-1').setAttribute('tabindex', -1)")
-    page.locator("#entry-1").focus()
+    page.locator("summary", has=page.locator("#entry-1")).focus()
+    page.keyboard.press("Enter")
     for _ in range(3):  # the objective, then the gallery
         if focused(page) is None:
             page.keyboard.press("Tab")
@@ -194,7 +194,7 @@ def test_the_keyboard_alone_opens_moves_and_closes(visit):
 
 
 def test_the_dialog_shows_five_neighbours_and_their_distances(visit):
-    page = visit()
+    page = visit(at="entry-1")
     page.locator(".gallery button").nth(3).click()
     assert page.locator("#neighbours figcaption").all_inner_texts() == [
         "sample",
@@ -212,7 +212,7 @@ def test_the_dialog_shows_five_neighbours_and_their_distances(visit):
 
 
 def test_the_dialog_has_buttons_for_all_that_its_keys_do(visit):
-    page = visit()
+    page = visit(at="entry-1")
     page.locator(".gallery button").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Previous").click(force=True)
@@ -224,7 +224,7 @@ def test_the_dialog_has_buttons_for_all_that_its_keys_do(visit):
 
 
 def test_arrows_move_within_a_gallery_that_is_one_stop_of_the_tab_key(visit):
-    page = visit()
+    page = visit(at="entry-1")
     gallery = page.locator(".gallery").first
     assert gallery.locator("button[tabindex='0']").count() == 1
     gallery.locator("button").first.focus()
@@ -239,17 +239,38 @@ def test_focus_is_visible(visit):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
-def test_what_went_wrong_is_on_the_first_screen(visit, viewport):
-    page = visit("short", viewport)
+def test_the_answer_and_what_went_wrong_are_on_the_first_screen(visit):
+    page = visit("short")
     for said in (
+        "Looks like the data:",
+        "Copies:",
+        "Exported:",
         "1 of 3 models exported, 1 refused and 1 failed.",
         "copier was refused: its samples",
         "broken failed: ",
+        "What to try next",
     ):
-        box = page.get_by_role("note").get_by_text(said).bounding_box()
-        assert box["y"] + box["height"] < viewport["height"], said
+        box = page.locator("header").get_by_text(said).bounding_box()
+        assert box["y"] + box["height"] < DESK["height"], said
     assert page.get_by_role("note").locator("li").count() == 3
+
+
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_samples_stand_beside_real_images(visit, viewport):
+    page = visit(viewport=viewport)
+    samples, real = (box.bounding_box() for box in page.locator(".answer img").all())
+    assert round(samples["y"]) == round(real["y"])
+    assert round(samples["width"]) == round(real["width"]) > viewport["width"] / 4
+    assert real["y"] + real["height"] < viewport["height"]
+
+
+def test_sections_are_folded_until_a_link_leads_to_them(visit):
+    page = visit()
+    assert page.evaluate("document.documentElement.scrollHeight") < 5_000
+    gallery = page.locator(".gallery").first
+    assert not gallery.is_visible()
+    page.get_by_role("navigation").get_by_text("plain").click()
+    assert gallery.is_visible()
 
 
 @pytest.mark.parametrize("name", ["ordinary", "hostile", "short"])
@@ -288,7 +309,7 @@ def test_motion_is_reduced_where_one_asks_for_it(visit, motion, behaviour):
 
 
 def test_hostile_text_stays_text(visit):
-    page = visit("hostile")
+    page = visit("hostile", at="entry-1")
     page.locator(".gallery button").first.click()
     assert HOSTILE in shown(page)
     page.keyboard.press("Escape")
@@ -302,5 +323,7 @@ def test_pictures_and_verdicts_need_no_script(visit):
     page = visit(java_script_enabled=False)
     assert page.get_by_text("1 of 2 models passes both rules").is_visible()
     tile = page.locator(".gallery button").first
+    assert not tile.is_visible()
+    page.locator("#entry-1").click()
     assert tile.is_visible()
     assert tile.bounding_box()["width"] == 56

@@ -27,6 +27,7 @@ from latentmill.report.standing import axis, strips
 from latentmill.report.verdicts import LIMITS
 from latentmill.runtime.images import grid, png
 
+MANIFEST = {"classes": ["a", "b"], "counts": {"train": 3500, "val": 750, "test": 750}}
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 LOADING = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")  # attributes that may load something
 
@@ -85,6 +86,14 @@ def page(ordinary):
     return Page(render(read_inputs(*ordinary)))
 
 
+def first_screen(page):
+    return page.text[: page.text.index("Verdicts")]  # a link below it
+
+
+def verdicts_section(page):
+    return page.text[page.text.index("of both rules on every entry") : page.text.index("how far the metrics")]
+
+
 def without(metrics, *keys):
     return {key: value for key, value in metrics.items() if key not in keys}
 
@@ -116,7 +125,9 @@ def test_every_picture_is_embedded_once_and_described(ordinary):
     text = render(read_inputs(params, places))
     page = Page(text)
     pictures = list((places.evaluation / "pictures").rglob("*.png"))
-    assert text.count("data:image/png;base64,") == len(pictures) + 1, "and the strip of test images"
+    assert text.count("data:image/png;base64,") == len(pictures) + 3, (
+        "and samples beside test images, and more of these"
+    )
     assert all(image["alt"] for image in page.all("img"))
     assert "new_kind" in page.text
 
@@ -131,7 +142,7 @@ def test_what_a_model_cannot_do_reads_as_a_dash(page):
     assert [row["kind"] for row in (plain, normal)] == ["exact", "bound (1000 samples)"]
     assert "\u2212513\xa0±\xa05" in normal.values()
     assert "19 of 20" in mixture.values()
-    assert "0.4 (0.4 to 0.4)" in plain.values()
+    assert "0.40 (0.36 to 0.44)" in plain.values()
 
 
 def test_each_prior_is_a_row_and_the_exported_one_and_the_champion_are_marked(page):
@@ -147,26 +158,27 @@ def test_metrics_that_are_unknown_here_are_shown_like_any(page):
     assert "Metrics in timm:odd" in page.text
 
 
-@pytest.mark.parametrize(("space", "marked"), [(BINARY, False), (DENSITY, True)])
-def test_likelihoods_are_marked_only_where_they_do_not_compare(write, space, marked):
+@pytest.mark.parametrize("space", [BINARY, DENSITY, f"{BINARY}, given the label"])
+def test_likelihoods_of_different_sample_spaces_are_never_in_one_column(write, space):
     other = CODED | {"likelihood": CODED["likelihood"] | {"sample_space": space}}
     page = Page(render(read_inputs(*write({"plain": ("naive_bayes", PLAIN), "coded": ("vae", other)}))))
-    marks = [attrs for attrs in page.all("sup") if attrs.get("class") == "space"]
-    assert len(marks) == (2 * 3 + 2 if marked else 0), "two numbers a row, and the footnotes"
-    assert ("Not comparable" in page.text) == marked
-    assert space in page.text
+    plain, coded, _ = page.leaderboard()
+    columns = [title for title in plain if BINARY in title or DENSITY in title]
+    assert len(columns) == (2 if space == BINARY else 4)
+    shared = [title for title in columns if plain[title] != "—" and coded[title] != "—"]
+    assert shared == (columns if space == BINARY else [])
 
 
 def test_a_ladder_without_likelihoods_has_no_word_on_them(write):
     silent = without(CODED, "likelihood")
     page = Page(render(read_inputs(*write({"coded": ("autoencoder", silent)}))))
     assert "bound (" not in page.text
-    assert "Not comparable" not in page.text
+    assert "Likelihoods of different" not in page.text
 
 
-def test_verdicts_come_first_with_sign_evidence_and_sample_size(page):
-    first = page.text[page.text.index("Rule 1") : page.text.index("entry by entry")]
-    assert "1 of 2 models passes both rules: coded." in page.text
+def test_verdicts_have_a_sign_evidence_and_sample_size(page):
+    first = verdicts_section(page)
+    assert "1 of 2 models passes both rules: coded." in first_screen(page)
     assert re.findall(r"([✓✗?])\s*(pass|fail|inconclusive)\b", first)[:2] == [("✗", "fail"), ("✓", "pass")]
     assert "precision 0.9 ± 0.1, fails from 0.5" in first
     assert "on 10\u202f000 samples" in first
@@ -178,7 +190,7 @@ def limits(page):
 
 
 def test_the_ceiling_of_the_priors_is_a_row_under_rule_1(page):
-    first = page.text[page.text.index("Rule 1") : page.text.index("entry by entry")]
+    first = verdicts_section(page)
     assert first.count("Reconstructions of validation images") == 1, "one entry has codes"
     assert "on 750\n" in first
     assert "C2ST accuracy 0.5 ± 0.1, passes below 0.7" in first
@@ -260,9 +272,11 @@ def test_a_criterion_that_is_a_distance_is_called_one(ordinary):
     path = places.models / "coded/trial.json"
     record = json.loads(path.read_text())
     put(path, record | {"trial": record["trial"] | {"features": "ab"}})
-    rows = Page(render(read_inputs(params, places))).rows
-    criteria = {row[0]: row[6] for row in rows if row[0] in ("1plain", "2coded") and len(row) == 7 and row[5] == "0.04"}
-    assert criteria == {"1plain": "\u22121.50", "2coded": "\u22121.50distance"}
+    text = Page(render(read_inputs(params, places))).text
+    assert re.findall(r"criterion on validation images(.*)", text) == [
+        "\u22121.50",
+        "\u22121.50, the distance of its samples to them",
+    ], "beside the pictures of each entry, and never in one column"
 
 
 def test_every_sample_is_a_button_with_its_distances(page):
@@ -317,7 +331,7 @@ def test_what_was_refused_is_said_first_and_why(ordinary):
     params, places = ordinary
     pages.refuse(places, "plain", evidence="near copies 0.31 ± 0.02", advice="to export it, name plain in x")
     page = Page(render(read_inputs(params, places)))
-    first = page.text[: page.text.index("passes both rules")]
+    first = first_screen(page)
     assert "1 of 2 models exported, 1 refused." in first
     assert f"plain was refused: {pages.REFUSED}: near copies 0.31 ± 0.02. To export it, name plain in x." in first
     assert page.leaderboard()[0]["prior"] == "no priorrefused"
@@ -420,7 +434,7 @@ def test_the_data_are_shown(ordinary):
     assert ["Componenttoo rare for a direction", "5", "3", "4"] in page.rows
     assert [HOSTILE, "10", "3", "4"] in page.rows
     assert HOSTILE not in text
-    first = page.text[: page.text.index("passes both rules")]
+    first = first_screen(page)
     assert f"Too little data: {small[0]}." in first
     assert len(small) == 3
     assert not [sentence for sentence in small[1:] if sentence in first], "what is of no verdict is a note"
@@ -513,6 +527,8 @@ def test_a_single_epoch_is_a_curve_too():
         (-513.32, 5.39, "\u2212513\xa0±\xa05"),
         (1234.5, 100.0, "1234\xa0±\xa0100"),
         (0.5, 0.0, "0.500"),
+        (0.998, 9.9e-17, "0.998"),
+        (0.0133, 2e-5, "0.0133"),
         (0.0, None, "0.00"),
     ],
 )
@@ -575,14 +591,17 @@ def test_damaged_inputs_end_in_one_line(ordinary, tmp_path, name, content, expec
         ("distances", samples(ratio=0.1), "too close to be new"),
         ("distances", {}, ""),
         ("codes", drawn(), "over draws from the prior. Dimensions in which they differ: 2."),
-        ("closest", samples(), "no more than the baseline"),
+        ("closest", samples(), "0.40% of 750 test images, which may be as many"),
         ("closest", samples(copies=0.2), "20.0% of all samples are near copies (95% interval 18.0 to 22.0)"),
-        ("closest", samples(copies=0.2), "look for copies"),
+        ("closest", samples(copies=0.2), "0.40% of 750 test images, which is less, so look for copies"),
+        ("closest", samples(copies=0.012), "1.2% of all samples are near copies (95% interval 1.1 to 1.3)"),
+        ("closest", samples(copies=0.012), "look for copies"),
+        ("closest", samples(copies=0.009), "which may be as many"),
         ("closest", {}, "The ten samples closest to a training image"),
     ],
 )
 def test_captions_of_samples_follow_the_numbers(kind, found, expected):
-    assert expected in KINDS[kind].caption(Subject({"samples": {"normal": found}}, "normal", labelled=False))
+    assert expected in KINDS[kind].caption(Subject({"samples": {"normal": found}}, "normal", MANIFEST))
 
 
 @pytest.mark.parametrize(
@@ -601,12 +620,12 @@ def test_captions_of_samples_follow_the_numbers(kind, found, expected):
     ],
 )
 def test_other_captions_follow_the_numbers(kind, expected):
-    assert expected in KINDS[kind].caption(Subject(CODED, "", labelled=True))
+    assert expected in KINDS[kind].caption(Subject(CODED, "", MANIFEST))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_captions_do_without_numbers_that_were_not_found(kind):
-    KINDS[kind].caption(Subject({"samples": {"normal": {}}}, "normal", labelled=False))
+    KINDS[kind].caption(Subject({"samples": {"normal": {}}}, "normal", MANIFEST))
 
 
 def test_a_model_is_introduced_by_its_docstring():

@@ -407,6 +407,12 @@ def test_an_estimate_of_several_subsets_by_hand():
     )
 
 
+def test_equal_values_have_no_error():
+    same = Estimate.from_subsets([0.1 + 0.2, 0.3, 0.3, 0.1 + 0.2, 0.3], calibration([(1, 0.1)], [(3, 0.1)]))
+    assert same.standard_error == 0.0, "their deviation is that of rounding"
+    assert "0.3 ± 0, fails" in same.describe("fails", 0.9)
+
+
 # The judge
 
 

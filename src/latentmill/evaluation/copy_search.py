@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from latentmill.evaluation.baseline import compute_baseline
 from latentmill.evaluation.copies import are_exact_copies, are_near_copies, relative_distances
@@ -16,31 +15,9 @@ from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.spaces import random_indices
+from latentmill.proportion import Found
 
 COPIED = 500  # training images, of which copies of each kind are looked for
-CONFIDENCE = 0.95  # of each one-sided bound
-
-
-@dataclass(frozen=True)
-class Found:
-    """How many of some images the search has found."""
-
-    count: int
-    of: int
-
-    @property
-    def share(self) -> float:
-        return self.count / self.of
-
-    @property
-    def highest(self) -> float:
-        """The upper bound of the share among all such images (Clopper & Pearson 1934): for none of N about 3 / N."""
-        return float(binomtest(self.count, self.of, alternative="less").proportion_ci(CONFIDENCE, "exact").high)
-
-    @property
-    def lowest(self) -> float:
-        """The lower bound."""
-        return float(binomtest(self.count, self.of, alternative="greater").proportion_ci(CONFIDENCE, "exact").low)
 
 
 @dataclass(frozen=True, eq=False)

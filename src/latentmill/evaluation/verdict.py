@@ -10,6 +10,7 @@ from latentmill.evaluation.calibration import Calibration
 Status = Literal["pass", "fail", "inconclusive"]
 INTERVAL = 2.0  # standard errors to either side
 KNOWN = 5  # subsets, from which on their spread is known well enough
+ROUNDING = 1e-12  # of a value: equal values deviate by less
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Estimate:
         real = next(each.draw_deviation for each in calibration.controls if each.positive)
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         deviation = spread if len(values) >= KNOWN else max(spread, real)
+        if deviation < ROUNDING * max(map(abs, values)):
+            deviation = 0.0
         return Estimate(float(np.mean(values)), deviation / float(np.sqrt(len(values))), calibration)
 
     def is_beyond(self, threshold: float) -> bool:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from latentmill.evaluation.calibration_record import calibration_record
 from latentmill.evaluation.copies import relative_distances
-from latentmill.evaluation.copy_search import CONFIDENCE, CopySearch, Found
+from latentmill.evaluation.copy_search import CopySearch
 from latentmill.evaluation.damage import EquivalentDamage
 from latentmill.evaluation.judge import Judge, Judgement
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json
 from latentmill.judging.known import Known
 from latentmill.judging.pairs import PAIRS
+from latentmill.proportion import CONFIDENCE, Found
 
 FORMAT = 1
 

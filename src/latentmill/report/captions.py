@@ -7,8 +7,9 @@ out of the line.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from latentmill.proportion import Found
 from latentmill.report.inputs import Json
-from latentmill.report.numbers import percent, plain
+from latentmill.report.numbers import count, percent, plain
 
 PRIORS = {"own": "no prior", "normal": "N(0, I)", "gaussian": "Gaussian"}  # others have their own names
 # The meaning of a median distance below so many times that of test images.
@@ -19,6 +20,7 @@ DISTANCES = (
     (1.5, "farther away than new images"),
     (float("inf"), "outside the data"),
 )
+COMPARED = 5_000  # test images, at most, with the training images
 HOLES = 0.1  # C2ST accuracy above the baseline from which draws are said to fall into holes between codes
 
 
@@ -28,7 +30,7 @@ class Subject:
 
     metrics: Json  # the entry's
     prior: str  # empty for a picture that is not of samples
-    labelled: bool  # whether the images have classes
+    manifest: Json  # of the prepared data set
 
     @property
     def samples(self) -> Json:
@@ -81,12 +83,14 @@ def _closest(subject: Subject) -> str:
     if "near_copies" not in subject.samples:
         return what
     found = subject.samples["near_copies"]
-    is_more = found["low"] > found["held_out"]
-    comparison = "more than the baseline, so look for copies" if is_more else "no more than the baseline"
+    tests = min(COMPARED, subject.manifest["counts"]["test"])
+    held_out = Found(round(found["held_out"] * tests), tests)
+    is_more = found["low"] > held_out.highest
+    comparison = "which is less, so look for copies" if is_more else "which may be as many"
     interval = f"95% interval {percent(found['low'])} to {percent(found['high'])}"
     return (
         f"{what} {percent(found['share'])}% of all samples are near copies ({interval}), as are "
-        f"{percent(found['held_out'])}% of the test images: {comparison}."
+        f"{percent(found['held_out'])}% of {count(held_out.of)} test images, {comparison}."
     )
 
 
@@ -148,7 +152,7 @@ def _active(subject: Subject) -> str:
 
 
 def _codes(subject: Subject) -> str:
-    coloured = ", coloured by class" if subject.labelled else ""
+    coloured = ", coloured by class" if subject.manifest["classes"] else ""
     found = subject.samples.get("prior", {})
     off = f" Dimensions in which they differ: {found['dimensions_off']}." if found else ""
     return f"A map of the test images' codes{coloured}, over draws from the prior.{off}"

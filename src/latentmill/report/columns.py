@@ -19,7 +19,6 @@ class Column:
     unit: str
     better: str  # "higher", "lower", or empty where neither is
     cell: Callable[[Json, Json], Shown]  # of an entry's metrics and those under a prior; KeyError: it has none
-    compares: bool = True  # False: only within one sample space
 
     @property
     def arrow(self) -> str:
@@ -40,9 +39,33 @@ def _near_copies(metrics: Json, samples: Json) -> Shown:
     return f"{percent(found['share'])} ({percent(found['low'])} to {percent(found['high'])})", found["share"]
 
 
-def _nats(metrics: Json, samples: Json) -> Shown:
-    found = metrics["likelihood"]
+def likelihoods(spaces: list[str]) -> Group:
+    """Columns of their own for each sample space, because numbers of two do not compare."""
+    measured = [column for space in spaces for column in _likelihood(space)]
+    return Group("Likelihood of test images", [Column("kind", "", "", partial(_text, "likelihood", "kind")), *measured])
+
+
+def _likelihood(space: str) -> list[Column]:
+    return [
+        Column(f"{MINUS}log p(x)", f"nats per image: {space}", "lower", partial(_nats, space)),
+        Column("bits per dimension", space, "lower", partial(_bits, space)),
+    ]
+
+
+def _nats(space: str, metrics: Json, samples: Json) -> Shown:
+    found = _within(space, metrics)
     return plus_minus(found["nats"], found["standard_error"]), found["nats"]
+
+
+def _bits(space: str, metrics: Json, samples: Json) -> Shown:
+    found = _within(space, metrics)["bits_per_dimension"]
+    return plain(found), found
+
+
+def _within(space: str, metrics: Json) -> Json:
+    """The likelihood, if it is of this sample space."""
+    found: Json = metrics["likelihood"]
+    return found if found["sample_space"] == space else {}
 
 
 def _units(metrics: Json, samples: Json) -> Shown:
@@ -86,23 +109,9 @@ FIXED = [
         [
             Column("C2ST accuracy", "% decoded, 50 is no holes", "lower", partial(_share, "hole", "c2st_accuracy")),
             Column("baseline", "% of training codes", "", partial(_share, "hole", "baseline_c2st_accuracy")),
-            Column("MMD", "", "lower", partial(_samples, "prior", "mmd")),
-            Column("largest KS", "of a dimension", "lower", partial(_samples, "prior", "largest_ks")),
-            Column("dimensions off", "", "lower", partial(_samples, "prior", "dimensions_off")),
-        ],
-    ),
-    Group(
-        "Likelihood of test images",
-        [
-            Column("kind", "", "", partial(_text, "likelihood", "kind")),
-            Column(f"{MINUS}log p(x)", "nats per image", "lower", _nats, compares=False),
-            Column(
-                "bits per dimension",
-                "",
-                "lower",
-                partial(_entry, "likelihood", "bits_per_dimension"),
-                compares=False,
-            ),
+            Column("MMD", "within an entry", "lower", partial(_samples, "prior", "mmd")),
+            Column("largest KS", "of a dimension, within an entry", "lower", partial(_samples, "prior", "largest_ks")),
+            Column("dimensions off", "within an entry", "lower", partial(_samples, "prior", "dimensions_off")),
         ],
     ),
     Group(

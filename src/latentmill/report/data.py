@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from latentmill.data.preparation.sufficiency import RARE
 from latentmill.report.inputs import Inputs, Json
-from latentmill.report.numbers import count
+from latentmill.report.numbers import count, plural
 from latentmill.report.pictures import strip, uri
 from latentmill.runtime.text import one_line
 
@@ -45,6 +45,7 @@ class Data:
 
     picture: str  # a data: URI
     caption: str
+    about: str  # in a line
     facts: list[tuple[str, str]]
     splits: list[str]
     classes: list[ClassRow]  # the first `OPEN`
@@ -63,6 +64,7 @@ def data(inputs: Inputs) -> Data:
     return Data(
         uri(inputs.sheet or strip(inputs.test[: 2 * COLUMNS], COLUMNS)),
         "Training images, drawn at random" if inputs.sheet else "Test images, on which no model was trained",
+        _about(manifest),
         [fact for fact in _facts(manifest, intake) if fact[1]],
         list(manifest["counts"]),
         classes[:OPEN],
@@ -71,6 +73,13 @@ def data(inputs: Inputs) -> Data:
         [*(manifest.get("notes") or []), *slider_notes],
         _dropped(inputs.dropped),
     )
+
+
+def _about(manifest: Json) -> str:
+    channels, height, width = manifest["shape"]
+    counts = ", ".join(f"{count(number)} {split}" for split, number in manifest["counts"].items())
+    classes = plural(len(manifest["classes"]), "class", "es") if manifest["classes"] else "no labels"
+    return f"{counts}; {height} \N{MULTIPLICATION SIGN} {width} pixels, {plural(channels, 'channel')}; {classes}"
 
 
 def _facts(manifest: Json, intake: Json) -> list[tuple[str, str]]:

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 from functools import partial
-from string import ascii_lowercase
 
 from latentmill.export.outcome import ExportOutcome
 from latentmill.report.calibration import directions, informative_metrics
 from latentmill.report.captions import prior_name
-from latentmill.report.columns import FIXED, Column, Group, Shown
+from latentmill.report.columns import FIXED, Column, Group, Shown, likelihoods
 from latentmill.report.inputs import Entry, Inputs, Json
 from latentmill.report.numbers import MISSING, plus_minus
-from latentmill.report.verdicts import ICONS, RULES, limited_by, verdicts
-
-RANKS = {"pass": 0, "inconclusive": 1, "fail": 2}
+from latentmill.report.verdicts import ICONS, RANKS, RULES, limited_by, verdicts
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,6 @@ class Cell:
 
     text: str
     key: float | str  # empty: sorted last in both directions
-    mark: str  # the letter of its sample space, where there are several
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ def groups(inputs: Inputs) -> list[Group]:
     found = [
         Group("Verdicts", [*map(_verdict, RULES), Column("limited by", "under Rule 1", "", _limit)]),
         *_metric_groups(inputs),
+        likelihoods(sample_spaces(inputs.entries)),
         *FIXED,
     ]
     kept = [Group(group.title, _filled(group.columns, inputs.entries), group.shown) for group in found]
@@ -49,41 +46,36 @@ def groups(inputs: Inputs) -> list[Group]:
 
 def rows(inputs: Inputs, columns: list[Group]) -> list[Row]:
     """In the order of the ladder."""
-    spaces = sample_spaces(inputs.entries)
     return [
-        _row(entry, prior, columns, spaces, inputs.champion)
-        for entry in inputs.entries
-        for prior in entry.metrics["samples"]
+        _row(entry, prior, columns, inputs.champion) for entry in inputs.entries for prior in entry.metrics["samples"]
     ]
 
 
-def sample_spaces(entries: list[Entry]) -> dict[str, str]:
-    """Each sample space of the likelihoods with its mark; the mark is empty if there is one space, so all compare."""
+def sample_spaces(entries: list[Entry]) -> list[str]:
+    """The sample spaces of the likelihoods. Numbers compare only within one."""
     found = [entry.metrics["likelihood"]["sample_space"] for entry in entries if "likelihood" in entry.metrics]
-    spaces = list(dict.fromkeys(found))
-    return dict(zip(spaces, ascii_lowercase if len(spaces) > 1 else [""] * len(spaces), strict=False))
+    return list(dict.fromkeys(found))
 
 
-def _row(entry: Entry, prior: str, columns: list[Group], spaces: dict[str, str], champion: ExportOutcome) -> Row:
-    mark = spaces.get(entry.metrics.get("likelihood", {}).get("sample_space"), "")
-    cells = [[_cell(column, entry.metrics, prior, mark) for column in group.columns] for group in columns]
+def _row(entry: Entry, prior: str, columns: list[Group], champion: ExportOutcome) -> Row:
+    cells = [[_cell(column, entry.metrics, prior) for column in group.columns] for group in columns]
     exported = prior == entry.metrics["exported_prior"]
     status = entry.outcome.status if exported else ""
     is_champion = exported and champion.card.get("entry") == entry.name
     return Row(entry.rank, entry.name, prior_name(prior), status, is_champion, cells)
 
 
-def _cell(column: Column, metrics: Json, prior: str, mark: str) -> Cell:
+def _cell(column: Column, metrics: Json, prior: str) -> Cell:
     try:
         text, key = column.cell(metrics, metrics["samples"][prior])
     except KeyError:
-        return Cell(MISSING, "", "")
-    return Cell(text, key, "" if column.compares else mark)
+        return Cell(MISSING, "")
+    return Cell(text, key)
 
 
 def _filled(columns: list[Column], entries: list[Entry]) -> list[Column]:
     rows = [(entry.metrics, prior) for entry in entries for prior in entry.metrics["samples"]]
-    return [column for column in columns if any(_cell(column, *row, "").text != MISSING for row in rows)]
+    return [column for column in columns if any(_cell(column, *row).text != MISSING for row in rows)]
 
 
 def _verdict(rule: str) -> Column:

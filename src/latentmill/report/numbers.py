@@ -18,15 +18,20 @@ def plain(value: float) -> str:
 
 
 def plus_minus(value: float, error: float | None) -> str:
-    """The value and its standard error, to the first digit of the error, or to the second if the first is 1."""
-    if not error:
+    """The value and its standard error, to the first digit of the error, or to the second if the first is 1.
+
+    An error that would read 0 is left out.
+    """
+    if not error or float(f"{error:.{MOST_DECIMALS}f}") == 0:  # also where it is rounding alone
         return plain(value)
     decimals = _decimals(error, int(f"{error:e}".startswith("1")))
     return minus(f"{value:.{decimals}f}") + f"{SPACE}±{SPACE}{error:.{decimals}f}"
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    """Without its sign: one decimal, or two significant digits of less than one."""
+    percents = 100 * share
+    return f"{percents:.{_decimals(percents, 1) if 0 < percents < 1 else 1}f}"
 
 
 def share(value: float) -> str:
@@ -41,8 +46,8 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def plural(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+def plural(number: int, noun: str, ending: str = "s") -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else ending}"
 
 
 def size(number: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 
 from latentmill.report import numbers
+from latentmill.report.answer import answer
 from latentmill.report.calibration import entries, rules
 from latentmill.report.curves import HEIGHT, WIDTH, charts
 from latentmill.report.data import data
@@ -32,6 +33,7 @@ def render(inputs: Inputs) -> str:
         manifest=inputs.manifest,
         samples=inputs.samples,
         data=data(inputs),
+        answer=answer(inputs),
         setbacks=setbacks(inputs),
         failed_entries=inputs.failed,
         shortfall=shortfall(inputs),
@@ -46,7 +48,7 @@ def render(inputs: Inputs) -> str:
         headline=headline(inputs.entries),
         groups=columns,
         rows=rows(inputs, columns),
-        spaces=sample_spaces(inputs.entries),
+        has_likelihoods=bool(sample_spaces(inputs.entries)),
         calibration=inputs.calibration,
         calibrated=[(rule, along, strips(rule, along)) for rule, along in zip(calibrated, axes, strict=True)],
         script=script,

@@ -17,7 +17,7 @@ from latentmill.runtime.images import SMALLEST_CELL, grid, png
 
 LARGE = 1 << 16  # bytes of a PNG
 WEBP_SIDE = 16_383  # pixels, the most that the format has
-QUALITY = 90
+QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _compressed(png: bytes) -> bytes | None:
     return file.getvalue()
 
 
-def pictures(entry: Entry, labelled: bool) -> list[Picture]:
+def pictures(entry: Entry, manifest: Json) -> list[Picture]:
     """In the order of the page: by kind, unknown kinds last, then by prior."""
     kinds, priors = list(KINDS), list(entry.metrics["samples"])
 
@@ -80,7 +80,7 @@ def pictures(entry: Entry, labelled: bool) -> list[Picture]:
         kind, prior = kind_of_picture(path.stem)
         return _index(kinds, kind), _index(priors, prior)
 
-    return [_picture(path, entry, labelled) for path in sorted(entry.pictures, key=place)]
+    return [_picture(path, entry, manifest) for path in sorted(entry.pictures, key=place)]
 
 
 def gallery(sheet: str, picture: Picture, distances: list[list[float]], shape: list[int]) -> Gallery:
@@ -107,8 +107,8 @@ def _index(known: list[str], name: str) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def _picture(path: Path, entry: Entry, labelled: bool) -> Picture:
+def _picture(path: Path, entry: Entry, manifest: Json) -> Picture:
     name, prior = kind_of_picture(path.stem)
     kind = KINDS.get(name, Kind(name, OTHER, chart=True, caption=lambda subject: ""))
-    caption = kind.caption(Subject(entry.metrics, prior, labelled))
+    caption = kind.caption(Subject(entry.metrics, prior, manifest))
     return Picture(kind.title, caption, name, prior, kind.group, kind.chart, path.read_bytes())

@@ -77,7 +77,7 @@ def _style(line: str) -> str:
 def _section(entry: Entry, inputs: Inputs) -> Section:
     trial = entry.record["trial"]
     configuration = trial["config"] | (trial["training"] or {})
-    found = pictures(entry, inputs.manifest["classes"] is not None)
+    found = pictures(entry, inputs.manifest)
     priors = sorted(entry.metrics["samples"], key=lambda prior: prior != entry.metrics["exported_prior"])
     others = [picture for picture in found if picture.prior not in priors]
     return Section(
@@ -112,7 +112,7 @@ def _choice(metrics: Json) -> str:
 def _prior(sheet: str, prior: str, entry: Entry, found: list[Picture], inputs: Inputs) -> PriorSection:
     by_kind = {picture.kind: picture for picture in found if picture.prior == prior}
     shown, samples = by_kind.pop("gallery", None), by_kind.pop("samples", None)
-    subject = Subject(entry.metrics, prior, inputs.manifest["classes"] is not None)
+    subject = Subject(entry.metrics, prior, inputs.manifest)
     return PriorSection(
         prior,
         prior == entry.metrics["exported_prior"],

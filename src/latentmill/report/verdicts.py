@@ -7,6 +7,7 @@ from latentmill.report.inputs import Entry, Inputs, Json
 
 RULES = {"1": "samples look drawn from the data", "2": "samples are suitably different from the training data"}
 ICONS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}  # so that an outcome is not shown by its colour alone
+RANKS = {"pass": 0, "inconclusive": 1, "fail": 2}
 LIMITS = {  # what limits samples by Rule 1, in a sentence
     "decoder": "The decoder is at fault: no prior can pass with it.",
     "prior": "The prior is at fault: the decoder passes with codes of images.",

@@ -25,6 +25,11 @@ def site(prepared, tmp_path, disk):
     return Site(tmp_path / "site", disk[0]).prepare(prepared)
 
 
+def besides_progress(said):
+    """The lines that do not become more on a busier machine."""
+    return [line for line in said.splitlines() if not line.startswith("[")]
+
+
 @pytest.mark.parametrize("size", ["8k", "200k", "400k"])
 def test_a_disk_too_small_for_the_sweep_ends_it_in_lines_and_with_room_it_goes_on(site, disk, undisturbed, size):
     disk[1](f"size={size}")
@@ -32,7 +37,7 @@ def test_a_disk_too_small_for_the_sweep_ends_it_in_lines_and_with_room_it_goes_o
     said, _ = running.communicate(timeout=180)
     assert "No space left on device" in said
     assert "Traceback" not in said
-    assert len(said.splitlines()) < LINES, "a line for each thing, not for each epoch"
+    assert len(besides_progress(said)) < LINES, "a line for each thing, not for each epoch"
     assert len(site.weights()) < 4, "the disk must have been too small for this test to show anything"
     finished = site.finished()
     disk[1]("size=100m")
@@ -80,5 +85,5 @@ def test_a_store_that_becomes_read_only_in_mid_sweep_ends_it_in_lines_and_later_
     assert running.returncode != 0
     assert "Operation not permitted" in said
     assert "Traceback" not in said
-    assert len(said.splitlines()) < LINES
+    assert len(besides_progress(said)) < LINES
     require_goes_on(site, undisturbed, site.finished())

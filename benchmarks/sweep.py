@@ -13,8 +13,9 @@ import numpy as np
 import psutil
 
 from benchmarks.target import Result, Target
-from latentmill.cluster.search import optuna_rounds
-from latentmill.cluster.sweep import Images, run
+from latentmill.cluster.images import Images
+from latentmill.cluster.rounds import optuna_rounds
+from latentmill.cluster.sweep import run
 from latentmill.config import Params
 from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan

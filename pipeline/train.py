@@ -5,8 +5,9 @@ from pathlib import Path
 
 from latentmill.cluster.costs import plan_and_forecast
 from latentmill.cluster.display import Display
+from latentmill.cluster.images import prepared_images
 from latentmill.cluster.lifetime import exclusive, graceful_shutdown
-from latentmill.cluster.sweep import prepared_images, run
+from latentmill.cluster.sweep import run
 from latentmill.config import LoggerName, Params, load_params
 from latentmill.data.dataset import TRAINING, intact_digest, read_split
 from latentmill.files import replacing_folder, write_text

@@ -8,10 +8,10 @@ import pytest
 from conftest import CLASSES
 from test_plan import DIGEST, finish, params_of
 
-from latentmill.cluster import costs as measuring
+from latentmill.cluster import measuring
 from latentmill.cluster.costs import plan_and_forecast
-from latentmill.cluster.search import optuna_rounds
-from latentmill.cluster.sweep import Images
+from latentmill.cluster.images import Images
+from latentmill.cluster.rounds import optuna_rounds
 from latentmill.config import SweepConfig, checked
 from latentmill.errors import InputError
 from latentmill.storage import Storage
@@ -157,7 +157,7 @@ def planned(tmp_path, images, monkeypatch):
     def planned(ladder=LADDER, measure=False, **train):
         return plan_and_forecast(params(ladder, **train), DIGEST, images, TrialStore(tmp_path), measure=measure)
 
-    monkeypatch.setattr(measuring, "_measured", measured)
+    monkeypatch.setattr(measuring, "measured", measured)
     planned.calls = calls
     return planned
 

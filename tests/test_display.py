@@ -9,7 +9,7 @@ from rich.console import Console
 
 from latentmill import heartbeat
 from latentmill.cluster.display import ROWS, SECONDS_BETWEEN_LINES, Display, duration, outcome_of
-from latentmill.cluster.search import optuna_rounds
+from latentmill.cluster.rounds import optuna_rounds
 from latentmill.config import Params
 from latentmill.trials.plan import Plan
 from latentmill.trials.store import TrialStore

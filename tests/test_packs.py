@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from latentmill import registry
 from latentmill.cluster import worker
 from latentmill.cluster.pack_sizes import PackSizes
-from latentmill.cluster.search import PlanSearch, optuna_rounds
+from latentmill.cluster.rounds import optuna_rounds
+from latentmill.cluster.search import PlanSearch
 from latentmill.config import Params, Settings, SweepConfig, TrainingConfig, is_searchable
 from latentmill.contract import HasCriterion, Model, Phase
 from latentmill.data.batches import Batches

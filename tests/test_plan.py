@@ -7,7 +7,7 @@ import pytest
 import torch
 from records import keep
 
-from latentmill.cluster.search import optuna_rounds
+from latentmill.cluster.rounds import optuna_rounds
 from latentmill.config import Params
 from latentmill.errors import InputError
 from latentmill.trials.auto import with_values_for

@@ -7,9 +7,10 @@ from conftest import CLASSES
 from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
+from latentmill.cluster.images import Images
 from latentmill.cluster.mapped import ChangedDataError, placed
-from latentmill.cluster.search import optuna_rounds
-from latentmill.cluster.sweep import Images, run
+from latentmill.cluster.rounds import optuna_rounds
+from latentmill.cluster.sweep import run
 from latentmill.config import Params
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import pinned_features

@@ -2,24 +2,18 @@
 
 import itertools
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from latentmill.cluster.pack_sizes import PackSizes
 from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
-from latentmill.trials.space import Point, Space
-from latentmill.trials.study import Planned, Scores
-
-ROUND = 8  # configurations of an adaptive search that are planned at a time
-CRITERION = "criterion"
+from latentmill.trials.study import Planned
 
 
 class PlanSearch(Searcher):
@@ -128,32 +122,3 @@ class PlanOrder(FIFOScheduler):
         error = Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
         if "node running low on memory" in error:  # Tune keeps only the text
             self.search.starved.add(trial.trial_id)
-
-
-def optuna_rounds(space: Space, count: int, seed: int) -> Generator[list[Point], Scores, None]:
-    """Configurations by Optuna's tree-structured Parzen estimator, over every searched key of `space`.
-
-    They come in rounds, and the sampler sees a round's scores in its order, so that neither the number of workers nor
-    the order in which trials end has an influence.
-    """
-    from optuna.logging import WARNING, set_verbosity
-    from optuna.samplers import TPESampler
-
-    set_verbosity(WARNING)  # the display shows trials
-    sampler = TPESampler(
-        seed=seed, constant_liar=True
-    )  # counts the open members of a round as poor, so that they spread
-    domains = {key: _domain(space.keys[key]) for key in space.searched}
-    search = OptunaSearch(OptunaSearch.convert_search_space(domains), CRITERION, "min", sampler=sampler)
-    for start in range(0, count, ROUND):
-        names = [str(index) for index in range(start, min(start + ROUND, count))]
-        scores = yield [space.keys | (search.suggest(name) or {}) for name in names]
-        for name, score in zip(names, scores, strict=True):
-            search.on_trial_complete(name, None if score is None else {CRITERION: score}, error=score is None)
-
-
-def _domain(value: Any) -> Any:
-    if isinstance(value, list):
-        return tune.choice(value)
-    ((sampler, bounds),) = value.items()
-    return tune.choice(bounds) if sampler == "choice" else getattr(tune, sampler)(*bounds)

@@ -7,11 +7,8 @@ lost with the cluster, and the order in which trials end has no influence.
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray import tune
 from ray.air.execution._internal import actor_manager
@@ -23,11 +20,11 @@ from ray.tune.stopper import Stopper
 from latentmill.cluster import worker
 from latentmill.cluster.connection import cluster, on_this_node, require_shared
 from latentmill.cluster.halving import Halving
+from latentmill.cluster.images import Images
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
 from latentmill.cluster.pack_sizes import pack_sizes, slots
 from latentmill.cluster.search import PlanOrder, PlanSearch
 from latentmill.config import SweepConfig
-from latentmill.data.dataset import read_classes, read_labels, read_split
 from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import PinnedFeatures
@@ -36,22 +33,6 @@ from latentmill.trials.trial import libraries
 # When Ray kills a worker because memory runs low, its error is unknown to Tune (2.60), which would end the sweep.
 for _module in (actor_manager, tune_controller):
     vars(_module)["RayActorError"] = (RayActorError, OutOfMemoryError)
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of a sweep, uint8 (N, C, H, W), and their labels, int64 (N), if any."""
-
-    train: np.ndarray
-    val: np.ndarray
-    labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
-    classes: int = 0
-
-
-def prepared_images(data: Path) -> Images:
-    """Those of a prepared data set."""
-    labels = read_labels(data, "train"), read_labels(data, "val")
-    return Images(read_split(data, "train"), read_split(data, "val"), labels, len(read_classes(data) or []))
 
 
 def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures | None = None) -> None:

@@ -18,6 +18,15 @@ Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -
 
 
 @dataclass(frozen=True)
+class Request:
+    """A trial to measure."""
+
+    trial: Trial
+    parent: Trial | None
+    same: int  # trials of its shape, which may be packed
+
+
+@dataclass(frozen=True)
 class Allowance:
     """How much of what params.yaml allows a study has within `train.budget`."""
 

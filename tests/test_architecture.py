@@ -17,7 +17,7 @@ STAGES = ("scan", "prepare", "train", "evaluate", "export", "publish", "champion
 LAYERS = (
     (
         *("errors", "files", "progress", "stage", "storage", "config", "densities", "draws"),
-        *("heartbeat", "memory", "proportion", "runtime", "browser", "threads", "yaml_file"),
+        *("heartbeat", "installation", "memory", "proportion", "runtime", "browser", "threads", "yaml_file"),
     ),
     ("networks", "observations", "components", "data", "contract", "codes", "features"),
     ("models", "priors"),
@@ -26,7 +26,7 @@ LAYERS = (
     ("trials",),
     ("cluster", "evaluation", "export", "tracking"),
     ("report",),
-    ("judging",),
+    ("judging", "project"),
     ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -9,8 +9,9 @@ import pytest
 from records import keep
 from sites import Site
 
-from latentmill.cli import MEASURING, main
-from latentmill.cluster import costs
+from latentmill.cli import main
+from latentmill.cluster import measuring
+from latentmill.project.commands import MEASURING
 from latentmill.trials.store import TrialStore
 
 LADDER = {"naive_bayes": {}, "vae": {"latent": [2, 3], "epochs": 2}}
@@ -45,7 +46,7 @@ def test_plan_lists_every_trial_before_anything_trains(site):
 def look(site, monkeypatch, capsys):
     """`latentmill plan` without measuring, which takes a Ray cluster: its lines."""
     monkeypatch.chdir(site.root)
-    monkeypatch.setattr(costs, "_measured", lambda missing, *_: {})
+    monkeypatch.setattr(measuring, "measured", lambda missing, *_: {})
 
     def look():
         main(["plan"])

@@ -3,14 +3,11 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from latentmill.errors import InputError, one_line_errors
+from latentmill.errors import one_line_errors
 from latentmill.judging.arguments import add_arguments
+from latentmill.project.commands import Commands, add_commands
 from latentmill.runtime.text import print_anything
-
-MEASURING = "measuring the pace of trials, once"
-Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,7 +23,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "latentmill", description="Use exported generative models of images; judge samples; plan and submit training."
+        "latentmill",
+        description="Train generative models of images; use what is exported of them; judge samples.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
@@ -41,18 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_judge,
     ):
         add(commands)
-    check = commands.add_parser(
-        "check",
-        help="print what was exported of each entry in params.yaml, and why not; fails if nothing was, or is stale",
-    )
-    check.set_defaults(run=_check)
-    plan = commands.add_parser(
-        "plan", help="list the trials of params.yaml, which of them are trained already, and what they take"
-    )
-    plan.set_defaults(run=_plan)
-    submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")
-    submit.add_argument("--address", required=True, help="of the cluster's dashboard, such as http://head:8265")
-    submit.set_defaults(run=_submit)
+    add_commands(commands)
     return parser
 
 
@@ -154,48 +141,3 @@ def _serve(chosen: argparse.Namespace) -> None:
     from latentmill.browser.serve import serve
 
     serve(chosen.model, chosen.host, chosen.port, chosen.to)
-
-
-def _plan(chosen: argparse.Namespace) -> None:
-    from latentmill.cluster.costs import plan_and_forecast
-    from latentmill.cluster.sweep import prepared_images
-    from latentmill.config import load_params
-    from latentmill.data.dataset import TRAINING, intact_digest, read_split
-    from latentmill.heartbeat import Heartbeat
-    from latentmill.trials.auto import with_values_for
-    from latentmill.trials.ranking import features_for
-    from latentmill.trials.store import TrialStore
-
-    data, notes = Path("data/prepared"), list[str]()
-    params = with_values_for(read_split(data, "train"), load_params(), notes.append)
-    store = TrialStore(params.train.storage, note=print)
-    digest = intact_digest(data, TRAINING)
-    features = features_for(params, data, store.storage)
-    with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
-        plan, forecast = plan_and_forecast(params, digest, prepared_images(data), store, features, measure=True)
-    for fingerprint, status, label in plan.rows():
-        print(f"{fingerprint}  {status:<13}  {label}")
-    print(*notes, plan.summary(), *([forecast] if plan.missing else []), sep="\n")
-
-
-def _check(chosen: argparse.Namespace) -> None:
-    from latentmill.config import load_params
-    from latentmill.data.listing import has_changed
-    from latentmill.export.outcome import check
-    from latentmill.stage import stale_stages
-
-    params = load_params()
-    if not check(list(params.ladder), Path("exports")):
-        raise InputError("at least one entry must be exported, but none is")
-    rule = "what is exported must be of the present images, params and code"
-    if has_changed(params.data):
-        raise InputError(f"{rule}, but the images have changed: run `dvc repro`")
-    if stale := stale_stages():
-        raise InputError(f"{rule}, but inputs or outputs of {', '.join(stale)} have changed: run `dvc repro`")
-
-
-def _submit(chosen: argparse.Namespace) -> None:
-    from latentmill.cluster.submit import submit
-
-    submit(chosen.address, Path.cwd())
-    print("trained: `dvc repro` fetches the winners, and does not train them again")

@@ -84,7 +84,7 @@ Colour = Annotated[Rgb, PlainValidator(_colour)]
 class DataConfig(Settings):
     """Where images come from, what is made of them, and how they are split."""
 
-    source: SourceName
+    source: SourceName  # a collection of yours, or one that a package carries
     path: str | None = None  # the user's folder, file or pattern; fashion-mnist: the folder of the IDX files
     image: Annotated[str, Field(min_length=1)] = "image"  # table: the column of images
     label: Column = "auto"  # the column, or the level of folders, that names classes; null: no labels
@@ -120,7 +120,7 @@ class TrainingConfig(Settings):
     max_steps: PositiveInt = 12_000  # batches; the epoch that reaches it is the last, so large data needs fewer epochs
     patience: PositiveInt = 20  # epochs without a better validation loss before the trial stops
     keep: Literal["best", "last"] = "best"  # the epoch whose weights are kept, best by its validation loss
-    batch_size: PositiveInt = 100
+    batch_size: PositiveInt = 100  # images of a step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's, at its highest
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"  # of the learning rate, over all steps allowed
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which the learning rate rises
@@ -128,7 +128,7 @@ class TrainingConfig(Settings):
     clip: Annotated[float, Field(gt=0)] | None = None  # the largest norm of a step's gradient
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the average of weights that is kept for them
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks in training; all else is float32
-    augment: Augmentations = []  # random changes of the training images of a model: data/augmentation.py
+    augment: Augmentations = []  # random changes of a model's training images: mirrored, moved by up to 1/16 of a side
 
 
 class AshaConfig(Settings):
@@ -199,7 +199,7 @@ class EvaluationConfig(Settings):
     features: Annotated[list[str], Field(min_length=1)] | None = (
         None  # pixels, classifier, self-supervised, timm:<model>; null: pixels and a network
     )
-    seed: Seed = 0
+    seed: Seed = 0  # of samples, splits and what is fitted
 
 
 class ExportConfig(Settings):

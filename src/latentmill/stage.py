@@ -22,6 +22,7 @@ from latentmill.yaml_file import parse_yaml
 
 PIPELINE, LOCK, PARAMS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
 CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, times and inode
+ALWAYS = ("scan", "version")  # the stages that run at every `dvc repro`
 SECONDS_TO_NOTICE = 0.5  # that the parent has died
 
 
@@ -94,7 +95,7 @@ def _is_newer(path: Path) -> bool:
 def stale_stages() -> list[str]:
     """The stages whose outputs are of other data, params or code than the present ones; none where DVC never ran.
 
-    The stage scan runs always. What is deleted says nothing: a clone may have fetched only some outputs.
+    What runs always is left out. What is deleted says nothing: a clone may have fetched only some outputs.
 
     Raises:
         InputError: DVC has no answer.
@@ -106,7 +107,7 @@ def stale_stages() -> list[str]:
         reason = (asked.stderr.strip().splitlines() or ["it ended early"])[-1]
         raise InputError(f"`dvc status` must say what has changed, but {reason}")
     changes = json.loads(asked.stdout)
-    return [stage for stage, found in changes.items() if stage != "scan" and set(_leaves(found)) - {"deleted"}]
+    return [stage for stage, found in changes.items() if stage not in ALWAYS and set(_leaves(found)) - {"deleted"}]
 
 
 def _leaves(found: Any) -> Iterator[str]:

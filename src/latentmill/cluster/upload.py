@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from latentmill.config import Params
 from latentmill.errors import InputError
+from latentmill.installation import REPOSITORY
 from latentmill.storage import Storage
 from latentmill.trials.code import SOURCE, digest, imported_files
 
@@ -79,10 +80,11 @@ class Sent:
         Raises:
             InputError: they are larger than Ray accepts.
         """
-        files = package_files(root / STAGE, PACKAGE / "cluster" / "job.py", *_named(params))
+        place = root if (root / STAGE).exists() else REPOSITORY  # a project without a clone has no stages of its own
+        files = package_files(place / STAGE, PACKAGE / "cluster" / "job.py", *_named(params))
         code = digest(path for path in files if path.suffix == ".py")
         made = cls(folder / "project", copy_package(files, folder), code)
-        copy_files({root / STAGE, *tracked_files(root / STAGE.parent)}, root, made.project)
+        copy_files({place / STAGE, *tracked_files(place / STAGE.parent)}, place, made.project)
         yaml = YAML()
         content = yaml.load(root / "params.yaml")
         content["train"]["storage"] = storage.url

@@ -11,10 +11,9 @@ from latentmill.config import DataConfig, checked
 from latentmill.data import sources
 from latentmill.data.collection import Collection, Item, Loaded
 from latentmill.data.dataset import MANIFEST, SPLITS
-from latentmill.data.sources.archive import SUFFIXES as ARCHIVES
 from latentmill.data.sources.arrays import collection
 from latentmill.data.sources.paths import possible_path
-from latentmill.data.sources.table import SUFFIXES as TABLES
+from latentmill.data.sources.recognition import recognised
 from latentmill.errors import InputError
 from latentmill.judging.prepared import prepared_images
 from latentmill.runtime.decoder import Decoder
@@ -25,8 +24,6 @@ Images = str | Path | np.ndarray | Mapping[str, np.ndarray]  # the latter as in 
 Generate = Callable[[int], Any]  # how many -> images, at least one and as many as are needed, or fewer
 Samples = Images | Decoder | Generate
 BATCH = 1_000  # images that a generator makes at a time
-ARRAYS = (".npy", ".npz")
-BUNDLED = ("fashion-mnist", "mnist-5k", "digits")  # sources that need no path
 
 
 def images(given: Images, name: str, label: str | int | None = "auto") -> Collection:
@@ -68,24 +65,11 @@ def _at(given: str, label: str | int | None) -> Collection:
     path = possible_path(given)
     if (path / MANIFEST).is_file() and (path / f"{SPLITS[0]}.npy").is_file():
         return prepared_images(path)
-    if given not in BUNDLED or path.exists():
-        return sources.load(checked(DataConfig, {"source": _source(path), "path": given, "label": label}, given))
-    config = checked(DataConfig, {"source": given, "label": label}, given)
-    sources.files(config)  # raises where a package is missing
+    found = recognised(given)
+    config = checked(DataConfig, found | {"label": label}, given)
+    if "path" not in found:
+        sources.files(config)  # raises where a package is missing
     return sources.load(config)
-
-
-def _source(path: Path) -> str:
-    """Which source reads what is at `path`."""
-    if path.is_dir():
-        has_table = any(next(path.rglob(f"*{suffix}"), None) for suffix in TABLES)
-        return "table" if has_table else "folder"
-    by_suffix = dict.fromkeys(ARCHIVES, "archive") | dict.fromkeys(ARRAYS, "arrays") | dict.fromkeys(TABLES, "table")
-    if path.suffix.lower() not in by_suffix:
-        rule = f"there must be a folder, or a file that ends in {', '.join(by_suffix)}, or one of {', '.join(BUNDLED)}"
-        got = "but there is a file of another kind" if path.exists() else "but there is nothing"
-        raise InputError(f"{rule}, {got}")
-    return by_suffix[path.suffix.lower()]
 
 
 def _export(path: Path) -> Path | None:

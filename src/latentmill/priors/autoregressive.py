@@ -28,6 +28,7 @@ class Autoregressive(IndexPrior, HasCriterion):
     class Config(Settings):
         hidden: PositiveInt = 256  # units
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # share of the units, the same at all places of an image
+        # whether a class can be asked for
         labels: Annotated[Literal["ignored", "learned"], NOT_SEARCHABLE] = "ignored"
 
     share: Tensor  # (), of the units that dropout keeps

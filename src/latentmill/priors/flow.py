@@ -32,10 +32,11 @@ class Flow(Model, Guides, HasCriterion):
     class Config(Settings):
         network: Literal["mlp", "conv"] = "mlp"  # conv is only for codes that are images
         hidden: PositiveInt = 512  # mlp: units
-        channels: PositiveInt = 64  # conv
+        channels: PositiveInt = 64  # conv: of its layers
         depth: PositiveInt = 4  # residual blocks
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the units of a block
-        steps: PositiveInt = 8  # of sampling
+        steps: PositiveInt = 8  # of sampling, each two evaluations of the network
+        # whether a class can be asked for, and how strongly it is followed
         labels: Annotated[Literal["ignored", "learned", "guided"], NOT_SEARCHABLE] = "ignored"
 
     mean: Tensor  # (d), of the codes

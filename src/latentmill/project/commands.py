@@ -1,0 +1,148 @@
+"""The subcommands of `latentmill` that make a project, describe its settings, and plan, run and check its stages."""
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from latentmill.errors import InputError
+
+MEASURING = "measuring the pace of trials, once"
+Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
+
+
+def add_commands(commands: Commands) -> None:
+    """Add them to a parser; each imports what it needs when it runs."""
+    init = commands.add_parser("init", help="make a folder with params.yaml and dvc.yaml, in which `dvc repro` runs")
+    init.set_defaults(run=_init)
+    init.add_argument("folder", type=Path, help="new or empty")
+    init.add_argument("--data", help="a folder, archive, table or array of images; or digits, mnist-5k, fashion-mnist")
+    _add_reference(commands)
+    check = commands.add_parser(
+        "check",
+        help="print what was exported of each entry in params.yaml, and why not; fails if nothing was, or is stale",
+    )
+    check.set_defaults(run=_check)
+    plan = commands.add_parser(
+        "plan", help="list the trials of params.yaml, which of them are trained already, and what they take"
+    )
+    plan.set_defaults(run=_plan)
+    plan.add_argument("--quick", action="store_true", help="without measuring the pace of trials where it is not known")
+    submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")
+    submit.add_argument("--address", required=True, help="of the cluster's dashboard, such as http://head:8265")
+    submit.set_defaults(run=_submit)
+    _add_stages(commands)
+
+
+def _add_reference(commands: Commands) -> None:
+    params = commands.add_parser("params", help="describe the keys of params.yaml, also those of models and priors")
+    params.set_defaults(run=_params)
+    params.add_argument("names", nargs="*", metavar="NAME", help="such as vae, train.asha or learning_rate (all)")
+    models = commands.add_parser("models", help="list models, networks and priors, and what each can do")
+    models.set_defaults(run=_models)
+
+
+def _add_stages(commands: Commands) -> None:
+    """What dvc.yaml of a project without a clone runs."""
+    stage = commands.add_parser("stage", help="run a stage of dvc.yaml")
+    stage.set_defaults(run=_stage)
+    stage.add_argument("name")
+    stage.add_argument("key", nargs="*", help="the entry, of a stage that has one run for each")
+    pipeline = commands.add_parser("pipeline", help="print dvc.yaml of this version, for a project made by `init`")
+    pipeline.set_defaults(run=_pipeline)
+    version = commands.add_parser("version", help="print the versions of latentmill and of the libraries that it uses")
+    version.set_defaults(run=_version)
+    version.add_argument("--out", type=Path, help="write them to this file instead")
+
+
+def _init(chosen: argparse.Namespace) -> None:
+    from latentmill.project.init import init
+
+    init(chosen.folder, chosen.data)
+    print(f"{chosen.folder}: params.yaml has the settings, which `latentmill params` explains; `dvc repro` there runs")
+
+
+def _params(chosen: argparse.Namespace) -> None:
+    from latentmill.project.keys import described
+
+    print(*described(chosen.names), sep="\n")
+
+
+def _models(chosen: argparse.Namespace) -> None:
+    from latentmill.project.catalogue import described
+
+    print(*described(), sep="\n")
+
+
+def _stage(chosen: argparse.Namespace) -> None:
+    from latentmill.installation import stage_file
+
+    path = str(stage_file(chosen.name))
+    sys.argv = [path, *chosen.key]
+    runpy.run_path(path, run_name="__main__")
+
+
+def _pipeline(chosen: argparse.Namespace) -> None:
+    from latentmill.project.pipeline import pipeline_text
+
+    print(pipeline_text(), end="")
+
+
+def _version(chosen: argparse.Namespace) -> None:
+    from latentmill.installation import installed
+    from latentmill.project.pipeline import record_installed
+
+    if chosen.out is None:
+        print(installed(), end="")
+    elif note := record_installed(chosen.out):
+        print(note)
+
+
+def _plan(chosen: argparse.Namespace) -> None:
+    from latentmill.cluster.costs import plan_and_forecast
+    from latentmill.cluster.images import prepared_images
+    from latentmill.config import load_params
+    from latentmill.data.dataset import TRAINING, intact_digest, read_split
+    from latentmill.heartbeat import Heartbeat
+    from latentmill.trials.auto import with_values_for
+    from latentmill.trials.ranking import features_for
+    from latentmill.trials.store import TrialStore
+
+    data, notes = Path("data/prepared"), list[str]()
+    params = with_values_for(read_split(data, "train"), load_params(), notes.append)
+    store = TrialStore(params.train.storage, note=print)
+    digest = intact_digest(data, TRAINING)
+    features = features_for(params, data, store.storage)
+    images, measure = prepared_images(data), not chosen.quick
+    with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
+        plan, forecast = plan_and_forecast(params, digest, images, store, features, measure)
+    for fingerprint, status, label in plan.rows():
+        print(f"{fingerprint}  {status:<13}  {label}")
+    print(*notes, plan.summary(), *([forecast] if plan.missing else []), sep="\n")
+
+
+def _check(chosen: argparse.Namespace) -> None:
+    from latentmill import installation
+    from latentmill.config import load_params
+    from latentmill.data.listing import has_changed
+    from latentmill.export.outcome import check
+    from latentmill.stage import stale_stages
+
+    params = load_params()
+    if not check(list(params.ladder), Path("exports")):
+        raise InputError("at least one entry must be exported, but none is")
+    rule = "what is exported must be of the present images, params and code"
+    if has_changed(params.data):
+        raise InputError(f"{rule}, but the images have changed: run `dvc repro`")
+    if installation.is_another():
+        raise InputError(f"{rule}, but latentmill or a library that it uses has another version: run `dvc repro`")
+    if stale := stale_stages():
+        raise InputError(f"{rule}, but inputs or outputs of {', '.join(stale)} have changed: run `dvc repro`")
+
+
+def _submit(chosen: argparse.Namespace) -> None:
+    from latentmill.cluster.submit import submit
+
+    submit(chosen.address, Path.cwd())
+    print("trained: `dvc repro` fetches the winners, and does not train them again")

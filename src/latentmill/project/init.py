@@ -1,0 +1,130 @@
+"""`latentmill init`: a folder of the user's own with settings and stages, in which `dvc repro` runs."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from latentmill.cluster.upload import ANOTHER_REPOSITORY
+from latentmill.config import DataConfig, checked
+from latentmill.data import sources
+from latentmill.data.sources.recognition import recognised
+from latentmill.errors import InputError
+from latentmill.files import write_text
+from latentmill.installation import REPOSITORY
+from latentmill.project.pipeline import pipeline_text
+from latentmill.stage import PARAMS, PIPELINE
+
+PLOTS = Path(".dvc/plots")
+IGNORED = """.venv/
+.latentmill/
+# outputs of the stages
+/data/
+/models/
+/evaluation/
+/graphs/
+/exports/
+/report/
+/dvc_plots/
+/*.csv
+"""
+
+
+def init(folder: Path, data: str | None) -> None:
+    """Make `folder`, or fill it where it is empty; `data` is what the images come from, or those of params.yaml.
+
+    Raises:
+        InputError: `folder` holds something or can't be made, there are no images at `data`, or git or DVC fails; then
+            nothing is written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"a project must begin in a folder that is new or empty, but {str(folder)!r} is not")
+    texts = {PARAMS: _params(data), PIPELINE: pipeline_text(), Path(".gitignore"): IGNORED}
+    with _removed_on_failure(folder):
+        _initialise(folder)
+        shutil.copytree(REPOSITORY / PLOTS, folder / PLOTS, dirs_exist_ok=True)
+        for name, text in texts.items():
+            write_text(folder / name, text)
+
+
+def _params(data: str | None) -> str:
+    """params.yaml of the repository with its comments, in which the section `data` names the images."""
+    text = (REPOSITORY / PARAMS).read_text(encoding="utf-8")
+    if data is None:
+        return text
+    try:
+        found = recognised(data)
+        if "path" in found:
+            found["path"] = str(Path(data).expanduser().absolute())
+        sources.files(checked(DataConfig, found, "--data"))
+    except InputError as error:
+        raise InputError(f"--data {data}: {str(error).replace('data.path', 'it')}") from None
+    for key, value in found.items():
+        text = _replaced(text, key, value if key == "source" else json.dumps(value, ensure_ascii=False))
+    return text
+
+
+def _replaced(text: str, key: str, value: str) -> str:
+    """`text` with another value for a key of its first section."""
+    return re.sub(rf"^(  {key}: )\S+", lambda found: found[1] + value, text, count=1, flags=re.MULTILINE)
+
+
+@contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    """`folder` within the block, which is as it was before where the block fails."""
+    with ExitStack() as undo:
+        if folder.exists():
+            undo.callback(_empty, folder)
+        else:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            _make(folder)
+        yield
+        undo.pop_all()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir()
+    except OSError as error:
+        rule = "a project must be a folder that can be made in one that is there"
+        raise InputError(f"{rule}, but {str(folder)!r}: {error.strerror}") from None
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _initialise(folder: Path) -> None:
+    """A repository of git, except within one, and of DVC; without git only the latter."""
+    dvc = [sys.executable, "-m", "dvc"]
+    if not shutil.which("git"):
+        _run(folder, *dvc, "init", "--quiet", "--no-scm")
+    elif _is_tracked(folder):
+        _run(folder, *dvc, "init", "--quiet", "--subdir")
+    else:
+        _run(folder, "git", "init", "--quiet")
+        _run(folder, *dvc, "init", "--quiet")
+    _run(folder, *dvc, "config", "core.analytics", "false")
+
+
+def _is_tracked(folder: Path) -> bool:
+    asked = ["git", "rev-parse", "--is-inside-work-tree"]
+    return subprocess.run(asked, cwd=folder, env=_environment(), capture_output=True).returncode == 0
+
+
+def _run(folder: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=folder, env=_environment(), text=True, capture_output=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
+        raise InputError(f"{' '.join(command[-3:])} must succeed in {str(folder)!r}, but {reason}")
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ANOTHER_REPOSITORY}
+    return kept | {"DVC_NO_ANALYTICS": "1"}

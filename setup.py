@@ -1,11 +1,12 @@
 """Puts what `latentmill init` needs of this repository into the package that a wheel carries."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-FILES = ("params.yaml", "dvc.yaml", ".dvc/plots/*.json", "pipeline/*.py")
+FILES = ("params.yaml", "dvc.yaml", ".dvc/plots/*.json", "ladders/*.yaml", "pipeline/*.py")
 PLACE = "latentmill/repository"  # where installation.py looks for them
 
 
@@ -20,4 +21,6 @@ class BuildWithRepository(build_py):
             self.copy_file(str(path), str(target))
 
 
-setup(cmdclass={"build_py": BuildWithRepository})
+# Not in build/, whose files a later wheel would get, also those of modules that are no more.
+with TemporaryDirectory() as folder:
+    setup(cmdclass={"build_py": BuildWithRepository}, options={"build": {"build_base": folder}})

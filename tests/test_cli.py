@@ -75,3 +75,14 @@ def test_plan_needs_prepared_data(site):
     (line,) = plan(site, status=1).splitlines()
     assert line.startswith("error: ")
     assert "prepare" in line
+
+
+SLOW = {"ray", "optuna", "pandas", "matplotlib", "sklearn", "scipy", "onnx", "faiss", "torchmetrics"}
+LOADED = f"import sys; from latentmill.cli import main; main(['plan', '--quick']); print({SLOW} & set(sys.modules))"
+
+
+def test_a_look_at_the_plan_waits_for_nothing_but_torch(site):
+    """Ray takes longer to import than all that a plan computes, and is needed only where a pace is measured."""
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=site.root, text=True, capture_output=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
+    assert "3 trials: 0 already trained, 3 to train" in done.stdout

@@ -18,6 +18,7 @@ def add_commands(commands: Commands) -> None:
     init.set_defaults(run=_init)
     init.add_argument("folder", type=Path, help="new or empty")
     init.add_argument("--data", help="a folder, archive, table or array of images; or digits, mnist-5k, fashion-mnist")
+    init.add_argument("--ladder", help="another params.yaml: budget (ten minutes), colour (64 pixels) or lecture")
     _add_reference(commands)
     check = commands.add_parser(
         "check",
@@ -59,8 +60,8 @@ def _add_stages(commands: Commands) -> None:
 def _init(chosen: argparse.Namespace) -> None:
     from latentmill.project.init import init
 
-    init(chosen.folder, chosen.data)
-    print(f"{chosen.folder}: params.yaml has the settings, which `latentmill params` explains; `dvc repro` there runs")
+    init(chosen.folder, chosen.data, chosen.ladder)
+    print(f"{chosen.folder}: params.yaml has the settings, which `latentmill params` explains; `dvc repro` runs all")
 
 
 def _params(chosen: argparse.Namespace) -> None:

@@ -35,16 +35,18 @@ IGNORED = """.venv/
 """
 
 
-def init(folder: Path, data: str | None) -> None:
-    """Make `folder`, or fill it where it is empty; `data` is what the images come from, or those of params.yaml.
+def init(folder: Path, data: str | None = None, ladder: str | None = None) -> None:
+    """Make `folder`, or fill it where it is empty.
+
+    `data` is what the images come from, by default those of params.yaml; `ladder` is one of `ladders()`.
 
     Raises:
-        InputError: `folder` holds something or can't be made, there are no images at `data`, or git or DVC fails; then
-            nothing is written.
+        InputError: `folder` holds something or can't be made, there are no images at `data` or there is no such ladder,
+            or git or DVC fails; then nothing is written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"a project must begin in a folder that is new or empty, but {str(folder)!r} is not")
-    texts = {PARAMS: _params(data), PIPELINE: pipeline_text(), Path(".gitignore"): IGNORED}
+    texts = {PARAMS: params_text(data, ladder), PIPELINE: pipeline_text(), Path(".gitignore"): IGNORED}
     with _removed_on_failure(folder):
         _initialise(folder)
         shutil.copytree(REPOSITORY / PLOTS, folder / PLOTS, dirs_exist_ok=True)
@@ -52,11 +54,27 @@ def init(folder: Path, data: str | None) -> None:
             write_text(folder / name, text)
 
 
-def _params(data: str | None) -> str:
-    """params.yaml of the repository with its comments, in which the section `data` names the images."""
-    text = (REPOSITORY / PARAMS).read_text(encoding="utf-8")
-    if data is None:
-        return text
+def ladders() -> dict[str, Path]:
+    """Files in place of params.yaml, by name."""
+    return {path.stem: path for path in sorted((REPOSITORY / "ladders").glob("*.yaml"))}
+
+
+def params_text(data: str | None = None, ladder: str | None = None) -> str:
+    """params.yaml of the repository with its comments, in which the section `data` names the images.
+
+    Raises:
+        InputError: there is no such ladder, or there are no images at `data`.
+    """
+    if ladder is not None and ladder not in ladders():
+        raise InputError(f"--ladder must be one of {', '.join(ladders())}, but got {ladder!r}")
+    text = (ladders()[ladder] if ladder else REPOSITORY / PARAMS).read_text(encoding="utf-8")
+    for key, value in _named(data).items() if data is not None else ():
+        text = _replaced(text, key, value if key == "source" else json.dumps(value, ensure_ascii=False))
+    return text
+
+
+def _named(data: str) -> dict[str, str]:
+    """`source`, and `path` where it needs one, which is absolute: it is relative to where the user is."""
     try:
         found = recognised(data)
         if "path" in found:
@@ -64,9 +82,7 @@ def _params(data: str | None) -> str:
         sources.files(checked(DataConfig, found, "--data"))
     except InputError as error:
         raise InputError(f"--data {data}: {str(error).replace('data.path', 'it')}") from None
-    for key, value in found.items():
-        text = _replaced(text, key, value if key == "source" else json.dumps(value, ensure_ascii=False))
-    return text
+    return found
 
 
 def _replaced(text: str, key: str, value: str) -> str:

@@ -86,3 +86,14 @@ def test_a_look_at_the_plan_waits_for_nothing_but_torch(site):
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=site.root, text=True, capture_output=True)
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
     assert "3 trials: 0 already trained, 3 to train" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "told"), [("pydantic", "adds, but pydantic is missing"), ("latentmill.config", None)]
+)
+def test_a_package_that_an_extra_asks_for_is_named(module, told):
+    code = f"import sys; sys.modules[{module!r}] = None; from latentmill.cli import main; main(['params'])"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    assert done.returncode == 1
+    assert ("Traceback" in done.stderr) == (told is None), "a fault of ours keeps its traceback"
+    assert told is None or told in done.stderr

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from latentmill.errors import one_line_errors
+from latentmill.errors import InputError, one_line_errors
 from latentmill.judging.arguments import add_arguments
 from latentmill.project.commands import Commands, add_commands
 from latentmill.runtime.text import print_anything
@@ -18,7 +18,18 @@ def main(arguments: list[str] | None = None) -> None:
     print_anything()
     chosen = _parser().parse_args(arguments)
     with one_line_errors():
-        chosen.run(chosen)
+        try:
+            chosen.run(chosen)
+        except ModuleNotFoundError as error:
+            raise _without_extra(error) from None
+
+
+def _without_extra(error: ModuleNotFoundError) -> Exception:
+    """Of a package that only an extra asks for, what to install; a module of our own that is missing is a fault."""
+    if error.name is None or error.name.partition(".")[0] == "latentmill":
+        return error
+    rule = "this command must have what `pip install 'latentmill[pipeline]'` adds"
+    return InputError(f"{rule}, but {error.name} is missing")
 
 
 def _parser() -> argparse.ArgumentParser:

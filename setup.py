@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 FILES = ("params.yaml", "dvc.yaml", ".dvc/plots/*.json", "ladders/*.yaml", "pipeline/*.py")
-PLACE = "latentmill/repository"  # where installation.py looks for them
+PLACE = "latentmill/repository"  # where stage.py looks for them
 
 
 class BuildWithRepository(build_py):

@@ -17,8 +17,9 @@ from latentmill import installation
 from latentmill.cli import main
 from latentmill.config import Params, Settings, load_params
 from latentmill.errors import InputError
-from latentmill.project.init import init, params_text
+from latentmill.project.init import init, ladders, params_text
 from latentmill.project.pipeline import pipeline_text, record_installed
+from latentmill.stage import REPOSITORY
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_bundled_source_needs_no_path(tmp_path):
         (["mine", "--data", "nothing"], "--data nothing: there must be a folder, or a file that ends in"),
         (["mine", "--data", "photos/a.png"], "but there is a file of another kind"),
         (["mine", "--data", "data"], "it must lie apart from what is written"),
-        (["mine", "--ladder", "short"], "--ladder must be one of budget, colour, lecture, but got 'short'"),
+        (["mine", "--ladder", "short"], f"--ladder must be one of {', '.join(ladders())}, but got 'short'"),
     ],
 )
 def test_what_is_refused_leaves_nothing(photos, arguments, told, capsys):
@@ -194,4 +195,4 @@ def test_a_new_key_has_a_default_so_that_settings_of_an_earlier_version_stay_val
 
 
 def test_a_clone_has_what_a_wheel_carries():
-    assert installation.REPOSITORY == ROOT
+    assert REPOSITORY == ROOT

@@ -1,4 +1,4 @@
-"""What is installed: the version and digest of this package, and the files of its repository that it carries."""
+"""What is installed: the version and digest of this package, its stages, and the libraries that it asks for."""
 
 import hashlib
 import re
@@ -6,10 +6,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from latentmill.errors import InputError
+from latentmill.stage import REPOSITORY
 
 PACKAGE = Path(__file__).parent
-_CARRIED = PACKAGE / "repository"  # in a wheel: setup.py
-REPOSITORY = _CARRIED if _CARRIED.is_dir() else PACKAGE.parents[1]  # the folder of params.yaml, dvc.yaml and pipeline/
 VERSION = Path(".latentmill/version.txt")  # of a project without a clone; its stages depend on it
 CODE = ("*.py", "*.j2")  # what results depend on
 OTHER_EXTRAS = re.compile(r"extra == .(dev|bench|cluster)")  # that add nothing to what stages import

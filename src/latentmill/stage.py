@@ -20,6 +20,9 @@ from latentmill.errors import InputError, one_line_errors
 from latentmill.runtime.text import print_anything
 from latentmill.yaml_file import parse_yaml
 
+PACKAGE = Path(__file__).parent
+_CARRIED = PACKAGE / "repository"  # in a wheel: setup.py
+REPOSITORY = _CARRIED if _CARRIED.is_dir() else PACKAGE.parents[1]  # the folder of params.yaml, dvc.yaml and pipeline/
 PIPELINE, LOCK, PARAMS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
 CODE = (".py", ".j2", ".yaml", ".txt")  # small files, compared by content; others by size, times and inode
 ALWAYS = ("scan", "version")  # the stages that run at every `dvc repro`

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from latentmill.config import Params
 from latentmill.errors import InputError
-from latentmill.installation import REPOSITORY
+from latentmill.stage import REPOSITORY
 from latentmill.storage import Storage
 from latentmill.trials.code import SOURCE, digest, imported_files
 

@@ -16,9 +16,8 @@ from latentmill.data import sources
 from latentmill.data.sources.recognition import recognised
 from latentmill.errors import InputError
 from latentmill.files import write_text
-from latentmill.installation import REPOSITORY
 from latentmill.project.pipeline import pipeline_text
-from latentmill.stage import PARAMS, PIPELINE
+from latentmill.stage import PARAMS, PIPELINE, REPOSITORY
 
 PLOTS = Path(".dvc/plots")
 IGNORED = """.venv/

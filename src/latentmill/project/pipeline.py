@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from latentmill.files import write_text
-from latentmill.installation import REPOSITORY, VERSION, installed
-from latentmill.stage import PIPELINE
+from latentmill.installation import VERSION, installed
+from latentmill.stage import PIPELINE, REPOSITORY
 
 STAGE = f"""stages:
   version:

@@ -6,9 +6,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from latentmill.errors import InputError
-from latentmill.stage import REPOSITORY
+from latentmill.stage import PACKAGE, REPOSITORY
 
-PACKAGE = Path(__file__).parent
 VERSION = Path(".latentmill/version.txt")  # of a project without a clone; its stages depend on it
 CODE = ("*.py", "*.j2")  # what results depend on
 OTHER_EXTRAS = re.compile(r"extra == .(dev|bench|cluster)")  # that add nothing to what stages import

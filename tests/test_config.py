@@ -65,7 +65,7 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
         ("source:", "sorce:", "unknown key 'data.sorce'; the keys here are source, path, image, label"),
         ("source:", "sorce:", "the key 'data.source' must be there, but is missing"),
         ("train: {}", "train: {wrkers: 2}", "unknown key 'train.wrkers'"),
-        ("train: {}", "trains: {}", "unknown key 'trains'; the keys here are data, trial, priors, ladder, train"),
+        ("train: {}", "trains: {}", "unknown key 'trains'; the keys here are note, data, trial, priors, ladder, train"),
         ("export: {}", "export: {forms: {}}", "the key 'export.forms' is now called 'export.formats'"),
         (
             "export: {}",

@@ -17,8 +17,8 @@ def found() -> dict[str, keys.Key]:
 
 def test_every_key_is_there_with_a_description(found):
     assert [name for name, key in found.items() if not key.description or not key.values] == []
-    expected = {"train.asha.grace", "train.asha.reduction", "priors.<name>.model", "priors.<name>.samples"}
-    for section in Params.model_fields.keys() - keys.PLACES.keys():
+    expected = {"train.asha.grace", "train.asha.reduction", "priors.<name>.model", "priors.<name>.samples", "note"}
+    for section in Params.model_fields.keys() - keys.PLACES.keys() - {"note"}:
         expected |= {f"{section}.{name}" for name in Params.model_fields[section].annotation.model_fields}
     for section, family in keys.PLACES.items():
         for model in registry.names(family):
@@ -45,6 +45,7 @@ def test_every_default_is_one_that_its_config_takes(found):
         ("evaluation.features", "evaluation.features: null  # [text, …] | null; pixels, classifier"),
         ("export.formats", "export.formats: {}  # {fp16 | int8 | uint8: number > 0}; more decoders"),
         ("data.size", "data.size: null  # a side or [height, width], each a whole number of pixels from 4 to 4096;"),
+        ("note", 'note: ""  # text; of whoever runs this'),
         ("data.source", "data.source: (must be there)  # folder | archive | table"),
         ("train.asha.reduction", "train.asha.reduction: 3  # whole number >= 2; one in so many"),
         ("ladder.<name>.model", "ladder.<name>.model: <name>  # autoencoder | conditional_vae"),

@@ -170,7 +170,7 @@ def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
     [
         (
             {"modle": {}},
-            "params.yaml: unknown key 'modle'; the keys here are data, trial, priors, ladder, train, evaluation",
+            "params.yaml: unknown key 'modle'; the keys here are note, data, trial, priors, ladder, train, evaluation",
         ),
         ({"trial": {"epoch": 3}}, "params.yaml: unknown key 'trial.epoch'"),
         ({"trial": {"epochs": -1}}, "trial.epochs: Input should be greater than or equal to 1, but got -1"),

@@ -22,6 +22,7 @@ BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 ENTRY = "keys of the model and of `trial`; values, or [1, 2], {uniform: [1, 2]}, {loguniform: [1, 2]}, {choice: [1, 2]}"
 UNBOUNDED = 2**53  # numbers from here on are bounds of the machine, not of the setting
 PLACES: dict[str, Family] = {"ladder": "models", "priors": "priors"}  # sections whose keys depend on a name in them
+PLAIN = [name for name, field in Params.model_fields.items() if field.annotation is str]  # keys beside the sections
 OWN = {"ladder": tuple(EntryConfig.model_fields), "priors": ("model", "samples")}  # what is no hyperparameter
 
 
@@ -70,6 +71,7 @@ def _aligned(keys: list[Key]) -> Iterator[str]:
 
 def _sections() -> Iterator[tuple[str, Iterable[Key]]]:
     """Headings and their keys."""
+    yield "beside the sections", [key for key in _keys("", Params) if key.name in PLAIN]
     for section, field in Params.model_fields.items():
         for config in _settings(field.annotation):
             yield f"{section}: {first_sentence(config.__doc__)}", _keys(section, config)
@@ -98,7 +100,7 @@ def _keys(prefix: str, config: type[Settings], family: Family | None = None) -> 
         if family == "models" and name in (OBSERVATION, LATENT):
             values, default = f"{values} | {AUTO}", AUTO if name == OBSERVATION else default
         once = "" if NOT_SEARCHABLE not in field.metadata else "; not searched"
-        yield Key(f"{prefix}.{name}", "keys | null" if inner else values + once, default, texts[name])
+        yield Key(f"{prefix}.{name}".lstrip("."), "keys | null" if inner else values + once, default, texts[name])
         for each in inner:
             yield from _keys(f"{prefix}.{name}", each)
 
@@ -148,4 +150,4 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "(must be there)"
     value = field.get_default(call_default_factory=True)
-    return str(value) if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value)

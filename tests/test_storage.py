@@ -66,3 +66,13 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_leftover(tmp_path, mon
 def test_a_url_of_no_file_system_is_named(url):
     with pytest.raises(InputError, match=r"train\.storage must be a folder or a URL that pyarrow or fsspec opens"):
         Storage(url)
+
+
+def test_a_folder_has_a_size_and_can_be_deleted(storage):
+    storage.write("a/one", b"123")
+    storage.write("a/two", b"4567")
+    storage.write("b/one", b"x")
+    assert storage.size("a") == 7
+    storage.delete_folder("a")
+    assert (storage.names(), storage.size("a")) == (["b"], 0)
+    storage.delete_folder("a")

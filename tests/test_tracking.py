@@ -8,7 +8,7 @@ from conftest import CLASSES
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from latentmill.cluster.search import optuna_rounds
+from latentmill.cluster.rounds import optuna_rounds
 from latentmill.config import Params
 from latentmill.data.batches import Batches
 from latentmill.tracking.live import CAPTION, COLUMNS, LiveSamples, sheet

@@ -92,6 +92,27 @@ class Storage:
         if system.get_file_info(f"{root}/{name}").type != FileType.NotFound:
             system.delete_file(f"{root}/{name}")
 
+    def size(self, folder: str) -> int:
+        """Of all files below a folder, in bytes."""
+        if self.is_local:
+            return sum(path.lstat().st_size for path in Path(self.url, folder).rglob("*"))
+        from pyarrow.fs import FileSelector
+
+        system, root = _file_system(self.url)
+        found = system.get_file_info(FileSelector(f"{root}/{folder}", allow_not_found=True, recursive=True))
+        return sum(info.size or 0 for info in found)
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder and all below it, if it exists."""
+        if self.is_local:
+            _remove(Path(self.url, name))
+            return
+        from pyarrow.fs import FileType
+
+        system, root = _file_system(self.url)
+        if system.get_file_info(f"{root}/{name}").type != FileType.NotFound:
+            system.delete_dir(f"{root}/{name}")
+
     def clear(self, name: str) -> None:
         """Remove from a local disk what prevents writing a file: a folder in its place, or no folder where one must be.
 

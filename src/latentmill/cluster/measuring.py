@@ -59,6 +59,6 @@ def _measure(trial: Trial, parent: Trial | None, sample: Sample, most: int, work
 
 def _largest_pack(same: int, workers: int, config: SweepConfig) -> int:
     """Of so many trials of a shape."""
-    if config.pack == "off" or config.loggers or same <= workers:
+    if config.pack == "off" or same <= workers:
         return 1
     return min(same, config.pack) if isinstance(config.pack, int) else ceil(same / workers)

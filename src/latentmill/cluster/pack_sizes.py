@@ -76,8 +76,8 @@ def parallel(config: SweepConfig) -> int:
 
 
 def pack_sizes(config: SweepConfig, data: SweepData, waiting: Iterable[Planned]) -> PackSizes | None:
-    """None where no trials are packed: with data-parallel groups, and with loggers, which log one trial at a time."""
-    if config.pack in ("off", 1) or ranks_per_trial(config) > 1 or config.loggers:
+    """None where no trials are packed, as with data-parallel groups."""
+    if config.pack in ("off", 1) or ranks_per_trial(config) > 1:
         return None
     measure = _best_size_on_gpu if has_gpus() and config.gpus_per_trial else _best_size_here
     return PackSizes(config.pack, parallel(config), waiting, partial(measure, data))

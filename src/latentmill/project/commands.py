@@ -3,10 +3,14 @@
 import argparse
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentmill.errors import InputError
+
+if TYPE_CHECKING:
+    from latentmill.trials.plan import Plan
 
 MEASURING = "measuring the pace of trials, once"
 Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
@@ -30,6 +34,9 @@ def add_commands(commands: Commands) -> None:
     )
     plan.set_defaults(run=_plan)
     plan.add_argument("--quick", action="store_true", help="without measuring the pace of trials where it is not known")
+    gc = commands.add_parser("gc", help="say how much of the trial store params.yaml does not need, and free it")
+    gc.set_defaults(run=_gc)
+    gc.add_argument("--free", action="store_true", help="delete the trials that are not needed")
     submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")
     submit.add_argument("--address", required=True, help="of the cluster's dashboard, such as http://head:8265")
     submit.set_defaults(run=_submit)
@@ -101,6 +108,15 @@ def _version(chosen: argparse.Namespace) -> None:
 
 
 def _plan(chosen: argparse.Namespace) -> None:
+    notes = list[str]()
+    plan, forecast = _planned(notes.append, measure=not chosen.quick)
+    for fingerprint, status, label in plan.rows():
+        print(f"{fingerprint}  {status:<13}  {label}")
+    print(*notes, plan.summary(), *([forecast] if plan.missing else []), sep="\n")
+
+
+def _planned(note: Callable[[str], None], measure: bool) -> tuple["Plan", str]:
+    """The plan of params.yaml on the prepared data, and what it takes as far as that is known, or measured."""
     from latentmill.cluster.costs import plan_and_forecast
     from latentmill.cluster.images import prepared_images
     from latentmill.config import load_params
@@ -110,17 +126,30 @@ def _plan(chosen: argparse.Namespace) -> None:
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
-    data, notes = Path("data/prepared"), list[str]()
-    params = with_values_for(read_split(data, "train"), load_params(), notes.append)
+    data = Path("data/prepared")
+    params = with_values_for(read_split(data, "train"), load_params(), note)
     store = TrialStore(params.train.storage, note=print)
     digest = intact_digest(data, TRAINING)
     features = features_for(params, data, store.storage)
-    images, measure = prepared_images(data), not chosen.quick
     with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
-        plan, forecast = plan_and_forecast(params, digest, images, store, features, measure)
-    for fingerprint, status, label in plan.rows():
-        print(f"{fingerprint}  {status:<13}  {label}")
-    print(*notes, plan.summary(), *([forecast] if plan.missing else []), sep="\n")
+        return plan_and_forecast(params, digest, prepared_images(data), store, features, measure)
+
+
+def _gc(chosen: argparse.Namespace) -> None:
+    from latentmill.cluster.lifetime import exclusive
+    from latentmill.config import load_params
+    from latentmill.trials.store import TrialStore
+    from latentmill.trials.unneeded import free, unneeded
+
+    with exclusive(TrialStore(load_params().train.storage)):
+        plan, _ = _planned(lambda note: None, measure=False)
+        found = unneeded(plan.store, plan)
+        print(f"{plan.store.storage}: {found.summary}")
+        if chosen.free:
+            free(plan.store, found)
+            print("they are deleted")
+        elif found.sizes:
+            print("`latentmill gc --free` deletes them; their params, images or code would train them again")
 
 
 def _check(chosen: argparse.Namespace) -> None:

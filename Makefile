@@ -26,6 +26,7 @@ $(READY): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --constraint constraints.txt torch uv
 	$(UV_INSTALL) --editable '.[pipeline,dev]'
+	$(VENV)/bin/python -c 'from latentmill.project.plots import offline_plots; offline_plots()'
 	touch $@
 
 # the hashes of what constraints.txt pins

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
+
+from latentmill.project.plots import offline_plots
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -116,6 +119,14 @@ def test_a_second_run_only_looks_for_changes(project):
     said = project.run("dvc", "repro")
     assert [line for line in said.splitlines() if line.startswith("Running stage")] == ["Running stage 'scan':"]
     assert project.outputs() == before
+
+
+def test_the_page_of_plots_loads_nothing_from_a_network(project):
+    offline_plots(project.root)
+    project.run("dvc", "plots", "show", "--out", "dvc_plots")
+    page = (project.root / "dvc_plots/index.html").read_text()
+    assert page.count("vegaEmbed('#") == 4, "a chart for each table"
+    assert re.findall(r"<(?:script|link|img)[^>]+=.(https?:[^'\"]+)", page) == []
 
 
 def test_the_champion_can_be_had_by_its_name(project):

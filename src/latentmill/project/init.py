@@ -17,6 +17,7 @@ from latentmill.data.sources.recognition import recognised
 from latentmill.errors import InputError
 from latentmill.files import write_text
 from latentmill.project.pipeline import pipeline_text
+from latentmill.project.plots import offline_plots
 from latentmill.stage import PARAMS, PIPELINE, REPOSITORY
 
 PLOTS = Path(".dvc/plots")
@@ -51,6 +52,7 @@ def init(folder: Path, data: str | None = None, ladder: str | None = None) -> No
         shutil.copytree(REPOSITORY / PLOTS, folder / PLOTS, dirs_exist_ok=True)
         for name, text in texts.items():
             write_text(folder / name, text)
+        offline_plots(folder)
 
 
 def ladders() -> dict[str, Path]:

@@ -196,3 +196,9 @@ def test_a_new_key_has_a_default_so_that_settings_of_an_earlier_version_stay_val
 
 def test_a_clone_has_what_a_wheel_carries():
     assert REPOSITORY == ROOT
+
+
+def test_stages_name_only_keys_that_must_be_there():
+    """DVC runs no stage of which one of its `params` is not in params.yaml."""
+    needed = {name for name, field in Params.model_fields.items() if field.is_required()} | {"priors"}
+    assert {name for stage in stages().values() for name in stage.get("params", [])} <= needed

@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make lecture: more models · make submit: the same, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration · make lock
+# make repro: images in, a report and ONNX decoders out · make quick: a first look in a minute · make lecture: more models · make submit: the same, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration · make lock
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -14,7 +14,7 @@ PAGE := src/latentmill/browser
 # Of BLAS in each process of the tests: more would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: setup repro page submit test test-all faults check bench gpu calibration examples lecture lock
+.PHONY: setup repro quick page submit test test-all faults check bench gpu calibration examples lecture lock
 setup: $(READY)
 	@git rev-parse --git-dir > /dev/null 2>&1 || dvc config --local core.no_scm true # a copy without .git, as in an archive
 
@@ -63,12 +63,12 @@ repro: setup
 	dvc repro
 	latentmill check # fails if nothing could be exported
 
-# the ladder of ladders/lecture.yaml, in a clone of this project, so that nothing here is replaced
-lecture: setup
-	test -d .latentmill/lecture || git clone --quiet . .latentmill/lecture
-	git -C .latentmill/lecture checkout --quiet --force && git -C .latentmill/lecture pull --quiet --ff-only
-	cp ladders/lecture.yaml .latentmill/lecture/params.yaml
-	cd .latentmill/lecture && dvc repro && latentmill check
+# the ladder of that name in ladders/, in a clone of this project, so that nothing here is replaced
+lecture quick: setup
+	test -d .latentmill/$@ || git clone --quiet . .latentmill/$@
+	git -C .latentmill/$@ checkout --quiet --force && git -C .latentmill/$@ pull --quiet --ff-only
+	cp ladders/$@.yaml .latentmill/$@/params.yaml
+	cd .latentmill/$@ && dvc repro && latentmill check
 
 # What the examples in Node and C++ need; where it is not there, their tests are skipped and say why.
 examples: examples/node/node_modules/.ready $(ORT)/.ready

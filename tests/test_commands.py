@@ -327,6 +327,13 @@ def test_check_prints_a_line_an_entry_and_one_for_the_champion(ladder, capfd):
     ]
 
 
+def test_check_prints_the_note_first(ladder, capfd):
+    params = json.loads((ladder / "params.yaml").read_text())
+    (ladder / "params.yaml").write_text(json.dumps(params | {"note": "a quick\nlook"}))
+    main(["check"])
+    assert capfd.readouterr().out.splitlines()[0] == "note: a quick look"
+
+
 def test_check_fails_where_nothing_could_be_shipped(ladder, capfd):
     for entry in ("tiny", "champion"):
         shutil.rmtree(ladder / "exports" / entry)

@@ -28,6 +28,7 @@ def test_every_entry_keeps_the_rules_of_its_model_and_of_its_priors(path):
     ("name", "own"),
     [
         ("lecture", {"ladder"}),
+        ("quick", {"ladder", "priors", "evaluation", "note"}),
         ("colour", {"ladder", "priors"}),
         ("budget", {"ladder", "priors", "train.asha", "train.budget"}),
     ],

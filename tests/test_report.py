@@ -98,6 +98,13 @@ def without(metrics, *keys):
     return {key: value for key, value in metrics.items() if key not in keys}
 
 
+def test_a_note_of_params_yaml_stands_on_the_first_screen(ordinary):
+    params, places = ordinary
+    assert "Note:" not in first_screen(Page(render(read_inputs(params, places))))
+    noted = params.model_copy(update={"note": "a <b>quick</b> look"})
+    assert "Note: a <b>quick</b> look" in first_screen(Page(render(read_inputs(noted, places))))
+
+
 def test_the_page_loads_nothing_from_elsewhere(ordinary):
     text = render(read_inputs(*ordinary))
     page = Page(text)

@@ -157,9 +157,12 @@ def _check(chosen: argparse.Namespace) -> None:
     from latentmill.config import load_params
     from latentmill.data.listing import has_changed
     from latentmill.export.outcome import check
+    from latentmill.runtime.text import one_line
     from latentmill.stage import stale_stages
 
     params = load_params()
+    if params.note:
+        print(f"note: {one_line(params.note)}")
     if not check(list(params.ladder), Path("exports")):
         raise InputError("at least one entry must be exported, but none is")
     rule = "what is exported must be of the present images, params and code"

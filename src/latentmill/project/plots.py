@@ -39,7 +39,7 @@ def offline_plots(folder: Path = Path()) -> None:
     page = folder / PAGE
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_text(page, TEMPLATE.replace("%s", vl_convert.javascript_bundle()))
+        write_text(page, TEMPLATE.replace("%s", vl_convert.javascript_bundle()))  # type: ignore[call-arg]  # its stub lacks the default
     except OSError as error:
         raise InputError(f"{page} must be a file that can be written, but: {error.strerror}") from None
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", f"../{PAGE}"]  # from .dvc on

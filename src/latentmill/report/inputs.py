@@ -83,6 +83,7 @@ class Inputs:
     failed: dict[int, ExportOutcome]  # the others, by their rank on the ladder
     champion: ExportOutcome
     samples: int  # drawn from each model under each prior
+    note: str  # of whoever ran this
 
 
 def read_inputs(params: Params, places: Places) -> Inputs:
@@ -108,8 +109,8 @@ def read_inputs(params: Params, places: Places) -> Inputs:
     ]
     sheet, dropped = _read_sheet(places.data / CONTACT_SHEET), _read_dropped(places.data / DROPPED)
     champion = read_outcome(places.exports, RESERVED)
-    samples = params.evaluation.samples
-    return Inputs(manifest, test, sheet, dropped, trials, curves, calibration, entries, failed, champion, samples)
+    samples, note = params.evaluation.samples, params.note
+    return Inputs(manifest, test, sheet, dropped, trials, curves, calibration, entries, failed, champion, samples, note)
 
 
 def _read_entry(

@@ -31,6 +31,7 @@ def render(inputs: Inputs) -> str:
     axes = [axis(rule) for rule in calibrated]
     return environment.get_template("page.html.j2").render(
         manifest=inputs.manifest,
+        note=inputs.note,
         samples=inputs.samples,
         data=data(inputs),
         answer=answer(inputs),

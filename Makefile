@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -u))
 
 CLUSTER := $(VENV)/cluster
-MLFLOW := $(VENV)/mlflow
+SERVERS := $(VENV)/servers
 ORT := $(VENV)/onnxruntime
 PAGE := src/latentmill/browser
 
@@ -41,12 +41,12 @@ $(CLUSTER)/.ready: $(READY)
 	$(CLUSTER)/bin/pip install --quiet --constraint constraints.txt 'ray[default]'
 	touch $@
 
-# mlflow, to whose server the tests log a run: on top of the rest, as it needs an older pyarrow.
-$(MLFLOW)/.ready: $(READY)
-	$(VENV)/bin/python -m venv --clear $(MLFLOW)
-	cd $(MLFLOW)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
-	grep -iv '^pyarrow==' constraints.txt > $(MLFLOW)/constraints.txt
-	$(MLFLOW)/bin/pip install --quiet --constraint $(MLFLOW)/constraints.txt mlflow==3.17.2
+# What the tests have a server of: mlflow, and moto for S3. On top of the rest, as mlflow needs an older pyarrow.
+$(SERVERS)/.ready: $(READY)
+	$(VENV)/bin/python -m venv --clear $(SERVERS)
+	cd $(SERVERS)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
+	grep -iv '^pyarrow==' constraints.txt > $(SERVERS)/constraints.txt
+	$(SERVERS)/bin/pip install --quiet --constraint $(SERVERS)/constraints.txt mlflow==3.17.2 'moto[server]==5.2.5'
 	touch $@
 
 # Of onnxruntime-web, the files that a browser loads for `latentmill serve`.
@@ -90,7 +90,7 @@ test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/no
 	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # servers, whole runs and sweeps a second time
-test-all: setup $(CLUSTER)/.ready $(MLFLOW)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
+test-all: setup $(CLUSTER)/.ready $(SERVERS)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
 	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not faults'
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265

@@ -15,6 +15,7 @@ from latentmill.features.encoder import encoder
 from latentmill.features.self_supervised import SelfSupervisedFeatures
 from latentmill.storage import Storage
 from latentmill.trials import cost
+from latentmill.trials import store as store_module
 from latentmill.trials.cost import Cost
 from latentmill.trials.ranking import pinned_features
 from latentmill.trials.record import digest, record_bytes
@@ -161,9 +162,30 @@ def test_a_store_elsewhere_that_does_not_answer_is_not_redone(tmp_path, notes, m
     store = TrialStore(f"local://{tmp_path}/store", notes.append)
     keep(store, TRIAL)
     monkeypatch.setattr(Storage, "read", no_answer)
+    monkeypatch.setattr(store_module, "PAUSES", (0.01, 0.01))
     with pytest.raises(UnreachableError, match=r"train\.storage must answer, but local://.*: connection refused"):
         store.find(TRIAL)
     assert notes == []
+
+
+@pytest.mark.parametrize(("failures", "found"), [(2, True), (3, False)])
+def test_a_store_elsewhere_is_asked_again_before_it_is_given_up(tmp_path, notes, monkeypatch, failures, found):
+    answers, read = iter([False] * failures), Storage.read
+
+    def at_first_not(*given):
+        if next(answers, True):
+            return read(*given)
+        raise OSError("connection refused")
+
+    store = TrialStore(f"local://{tmp_path}/store", notes.append)
+    keep(store, TRIAL)
+    monkeypatch.setattr(Storage, "read", at_first_not)
+    monkeypatch.setattr(store_module, "PAUSES", (0.01, 0.01))
+    if found:
+        assert store.find(TRIAL)
+    else:
+        with pytest.raises(UnreachableError):
+            store.find(TRIAL)
 
 
 def test_a_winner_that_was_replaced_after_it_was_ranked_is_not_taken(store, tmp_path):

@@ -59,7 +59,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def python():
     """A Python with mlflow, which `make test-all` sets up on top of this one."""
-    found = Path(sys.prefix, "mlflow/bin/python")
+    found = Path(sys.prefix, "servers/bin/python")
     if not found.exists():
         pytest.skip("needs mlflow, which `make test-all` sets up")
     return found
@@ -74,13 +74,14 @@ def server(python, tmp_path_factory):
     with (folder / "log").open("w") as log:
         running = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
-    _await(f"{address}/health", folder / "log")
+    await_answer(f"{address}/health")
     yield address
     running.terminate()
     running.wait(30)
 
 
-def _await(address: str, log: Path) -> None:
+def await_answer(address: str) -> None:
+    """Until a server answers."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
@@ -88,7 +89,7 @@ def _await(address: str, log: Path) -> None:
                 return
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.2)
-    raise AssertionError(log.read_text())
+    raise AssertionError(f"{address} must answer")
 
 
 def run(python, folder: Path, *command: str, status: int = 0, **environment: str) -> str:

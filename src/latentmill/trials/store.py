@@ -6,8 +6,10 @@ file is checked by a digest when it is read; a damaged one is ignored, and its t
 """
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from latentmill.errors import InputError
 from latentmill.files import write_bytes
@@ -26,6 +28,8 @@ from latentmill.trials.trained_model import RECORD, WEIGHTS, TrainedModel, rebui
 
 SETTLED = ("finished", "diverged")  # to train such a trial again would give the same result
 MOST = 2**28  # bytes of a record: the rows of a million epochs
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a store on another machine is asked again
+T = TypeVar("T")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
@@ -47,7 +51,7 @@ class TrialStore:
             InputError: the store can't be read.
         """
         try:
-            return set(self.storage.names())
+            return set(self._patiently(self.storage.names))
         except OSError as error:
             raise InputError(f"train.storage must be readable, but {self.storage}: {_reason(error)}") from None
 
@@ -180,7 +184,7 @@ class TrialStore:
     def _read(self, name: str, most: int) -> bytes:
         """Raises InputError where there is something else than a readable file."""
         try:
-            return self.storage.read(name, most)
+            return self._patiently(lambda: self.storage.read(name, most))
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -190,9 +194,20 @@ class TrialStore:
 
     def _write_result(self, fingerprint: str, record: Record, weights: bytes | None) -> None:
         if weights is not None:
-            self.storage.write(f"{fingerprint}/{WEIGHTS}", weights)
+            self._patiently(lambda: self.storage.write(f"{fingerprint}/{WEIGHTS}", weights))
             record = record | weights_described(weights)
-        self.storage.write(f"{fingerprint}/{RECORD}", record_bytes(record))
+        self._patiently(lambda: self.storage.write(f"{fingerprint}/{RECORD}", record_bytes(record)))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """A result is worth waiting for, where the store is on another machine; a checkpoint is not."""
+        for pause in () if self.storage.is_local else PAUSES:
+            try:
+                return ask()
+            except FileNotFoundError:
+                raise
+            except OSError:
+                time.sleep(pause)
+        return ask()
 
 
 def _reason(error: OSError) -> str:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,14 +28,16 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 ReturnToService=2
-SlurmdTimeout=10
 KillWait=10
+SchedulerParameters=sched_interval=1
 NodeName={nodes} CPUs=1
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE
 """
 # A machine's first process, which collects what others leave. Ray keeps its sockets and its memory where each has a
 # disk of its own.
 MACHINE = """
+set -e
+mkdir -p /tmp/ray
 hostname $name
 mount --bind {folder}/hosts /etc/hosts
 mount --bind /dev/null /etc/resolv.conf
@@ -69,7 +70,11 @@ class SlurmCluster:
         (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, network=NETWORK, nodes=names))
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o600)
-        for name in self.addresses:
+
+    def start_all(self) -> None:
+        self.start("controller")
+        self.wait((self.folder / "munge.socket").exists, 10)
+        for name in list(self.addresses)[1:]:
             self.start(name)
 
     def start(self, name: str) -> None:
@@ -114,10 +119,18 @@ class SlurmCluster:
         return "\n".join(f"{path.name}: {path.read_text()[-2000:]}" for path in sorted(self.folder.glob("*.log")))
 
     def kill(self, name: str) -> None:
-        """As a power cut does."""
+        """As a power cut does: the kernel ends all that its first process has started, and so every process there."""
+        there = [self._first(name), *self._first(name).children(recursive=True)]
         self.machines[name].kill()
-        self.machines[name].wait()
+        self.machines.pop(name).wait()
+        left = psutil.wait_procs(there, timeout=30)[1]
+        assert not left, left
+
+    def processes(self) -> list[str]:
+        """The names of those that run on the nodes, but for the shells that wait for `slurmd`."""
+        nodes = [self._first(name) for name in self.machines if name != "controller"]
+        return sorted(each.name() for first in nodes for each in first.children(recursive=True) if each.name() != "sh")
 
     def close(self) -> None:
-        for name in self.machines:
+        for name in list(self.machines):
             self.kill(name)

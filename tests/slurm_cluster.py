@@ -82,10 +82,22 @@ class SlurmCluster:
         command = (CONTROLLER if name == "controller" else NODE).format(folder=self.folder, network=NETWORK)
         script = MACHINE.format(folder=self.folder, command=f"({command})")
         environment = os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf"), "name": name}
-        apart = ["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net", "--uts"]
+        apart = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount",
+            "--mount-proc",
+            "--net",
+            "--uts",
+        ]
         with (self.folder / f"{name}.log").open("a") as log:
             self.machines[name] = subprocess.Popen(
-                ["unshare", *apart, "sh", "-c", script],
+                [*apart, "sh", "-c", script],
                 env=environment | {"number": str(self.addresses[name])},
                 stdout=log,
                 stderr=log,

@@ -114,7 +114,7 @@ def test_the_slurm_script_is_sound_bash():
 
 def test_the_slurm_script_uses_options_that_this_ray_has():
     script = (DEPLOY / "slurm.sh").read_text().replace("\\\n", " ")
-    (options,) = re.findall(r"^ +ray symmetric-run (.*?) -- ", script, re.M)
+    (options,) = re.findall(r"ray symmetric-run (--.*?) -- ", script)
     used = set(re.findall(r"(--[a-z-]+)", options))
     known = {option for command in (start, symmetric_run) for each in command.params for option in each.opts}
     assert used

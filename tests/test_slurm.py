@@ -15,7 +15,7 @@ from sites import Site
 from slurm_cluster import SlurmCluster
 from test_pipeline import SMALL, Project
 
-NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "unshare", "nsenter", "ip")
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "setpriv", "unshare", "nsenter", "ip")
 LONG = {"epochs": 120, "patience": 120, "batch_size": 20}
 LADDER = {"naive_bayes": {}, "autoencoder": {"latent": 2, **LONG}, "vae": {"latent": [2, 3], **LONG}}
 
@@ -95,13 +95,14 @@ def test_a_job_whose_nodes_die_is_requeued_and_goes_on_from_what_is_stored(slurm
     job = Job(slurm, sweep(tmp_path))
     job.wait_for_epochs(5)
     lose(job, "node2", restarts=1)
-    job.wait_for_epochs(5)
+    job.wait(job.site.finished, 300)
     finished = job.site.finished()
     lose(job, "node1", restarts=2)
     take_over_number(job)
     job.wait(lambda: job["JobState"] == "COMPLETED", 400)
     assert (job["ExitCode"], job["Restarts"]) == ("0:0", "2"), job.log
     assert finished.items() <= job.site.finished().items(), "a finished trial was trained again"
+    assert re.search("4 trials: [1-3] already trained", job.log)
     assert job.site.winners().keys() == LADDER.keys()
     assert "Failed to start Ray" not in job.log, "what the other node says belongs into its own file"
     job.wait(lambda: slurm.processes() == ["slurmd", "slurmd"], 30)

@@ -28,7 +28,16 @@ perceptual.STEPS = 10  # of what many tests fit anew
 torch.set_num_threads(1)  # models this small only lose by a second thread, most of all beside another process
 
 # Files that take long start first, so that none is left to one process when the others have nothing more to do.
-LONGEST = ("test_submit", "test_pipeline", "test_kills", "test_sweep", "test_ranks", "test_rules", "test_browser")
+LONGEST = (
+    "test_slurm",
+    "test_submit",
+    "test_pipeline",
+    "test_kills",
+    "test_sweep",
+    "test_ranks",
+    "test_rules",
+    "test_browser",
+)
 IMAGE_SHAPE = (1, 8, 8)
 SMALL_IMAGES = {"latent": 2, "network": "residual", "channels": 8, "code": "image"}  # as codes, of 2x2
 # One small configuration of each model that the tests loop over: model -> configurations. A model that is not named

@@ -114,18 +114,19 @@ def test_the_slurm_script_is_sound_bash():
 
 def test_the_slurm_script_uses_options_that_this_ray_has():
     script = (DEPLOY / "slurm.sh").read_text().replace("\\\n", " ")
-    (line,) = [line for line in script.splitlines() if line.startswith("srun ")]
-    used = set(re.findall(r"(--[a-z-]+)", line.split(" -- ")[0].partition("ray symmetric-run")[2]))
+    (options,) = re.findall(r"ray symmetric-run (--.*?) -- ", script)
+    used = set(re.findall(r"(--[a-z-]+)", options))
     known = {option for command in (start, symmetric_run) for each in command.params for option in each.opts}
     assert used
     assert used <= known
 
 
 def test_the_slurm_script_runs_the_pipeline_on_the_nodes_of_its_job(tmp_path):
-    """With Slurm's commands replaced: one node, and an `srun` that tells what it was given."""
+    """With Slurm's commands replaced; `srun` runs what one node is given, and `ray` tells what it was given."""
     commands = {
         "scontrol": "echo node7; echo node8",
-        "srun": 'echo "$RAY_ADDRESS" "$RAY_AUTH_MODE" "${#RAY_AUTH_TOKEN}" "$@"',
+        "srun": 'echo "$1"; shift; exec "$@"',
+        "ray": 'echo "$RAY_ADDRESS" "$RAY_AUTH_MODE" "${#RAY_AUTH_TOKEN}" "$@"',
     }
     for name, body in commands.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -134,9 +135,9 @@ def test_the_slurm_script_runs_the_pipeline_on_the_nodes_of_its_job(tmp_path):
     environment = {f"SLURM_JOB_{name}": value for name, value in given.items()}
     environment |= {"SLURM_CPUS_PER_TASK": "8", "PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_SUBMIT_DIR": str(tmp_path)}
     done = subprocess.run(["bash", DEPLOY / "slurm.sh"], env=environment, text=True, capture_output=True, check=True)
-    address, mode, length, *command = done.stdout.split()
-    assert (address, mode, length) == ("node7:20001", "token", "64")
-    assert command[:3] == ["--cpus-per-task=8", "ray", "symmetric-run"]
+    cpus, address, mode, length, *command = done.stdout.split()
+    assert (cpus, address, mode, length) == ("--cpus-per-task=8", "node7:20001", "token", "64")
+    assert command[0] == "symmetric-run"
     assert command[-3:] == ["--", "dvc", "repro"]
 
 

@@ -15,7 +15,20 @@ from typing import Any
 
 import torch
 
-from benchmarks import browser, decoder, intake, memory, neighbours, packing, packs, pipeline, quality, sweep, training
+from benchmarks import (
+    browser,
+    decoder,
+    intake,
+    judge,
+    memory,
+    neighbours,
+    packing,
+    packs,
+    pipeline,
+    quality,
+    sweep,
+    training,
+)
 from benchmarks.target import Result
 from latentmill.files import write_json
 
@@ -26,6 +39,7 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "decoder": decoder.measure,
     "browser": browser.measure,
     "neighbours": neighbours.measure,
+    "judge": judge.measure,
     "intake": intake.measure,
     "sweep": sweep.measure,
     "memory": memory.measure,

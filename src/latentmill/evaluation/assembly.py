@@ -16,6 +16,8 @@ from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.spaces import random_indices, random_subset
 from latentmill.features.spaces import ClassifierFeatures, Features, feature_space
+from latentmill.runtime.cores import cores
+from latentmill.threads import steps_at_a_time
 
 SAMPLES = 10_000  # as in params.yaml
 DAMAGED = 2_000  # new images, at most, that are damaged on purpose
@@ -46,10 +48,16 @@ def make_judge(
     draws = pool.draws(samples)
     if draws.few < FEWEST:
         return Judge([], [], [], draws)
-    copied = {name: fit(name, True, data, pool, seed) for name in chosen[1]}
-    calibrated = [calibrate(rule, copied[name], data, pool, seed, samples) for rule in RULES for name in chosen[rule]]
-    whole = [fit(name, False, data, pool, seed) for name in chosen[2]]
-    return assemble(data, pool, seed, samples, len(chosen[1]), *calibrated, *whole)
+    with steps_at_a_time(cores()) as steps:
+        copied = {name: fit(name, True, data, pool, seed) for name in chosen[1]}  # in turn: torch has one generator
+        whole = [fit(name, False, data, pool, seed) for name in chosen[2]]
+        calibrated = [
+            steps.submit(calibrate, rule, copied[name], data, pool, seed, samples)
+            for rule in RULES
+            for name in chosen[rule]
+        ]
+        found = [each.result() for each in calibrated]
+    return assemble(data, pool, seed, samples, len(chosen[1]), *found, *whole)
 
 
 def choose_pool(data: PreparedData, seed: int) -> Pool:

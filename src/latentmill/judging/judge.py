@@ -22,6 +22,8 @@ from latentmill.judging.known import known_images
 from latentmill.judging.pairs import Pictures, pictures
 from latentmill.judging.record import Facts, record
 from latentmill.report.judgement import render
+from latentmill.runtime.cores import cores
+from latentmill.threads import steps_at_a_time
 
 RECORD, PAGE = "judgement.json", "judgement.html"
 
@@ -123,10 +125,10 @@ def _judged(
     judge = make_judge(known.data, None, seed, len(made), pool)
     progress("judging the samples", 0, 0)
     judgement = judge.judge(made)
-    progress("measuring equivalent damage", 0, 0)
-    equivalent = damages(judge, judgement, known.data, pool, seed, len(made))
-    progress("looking for copies", 0, 0)
-    copies = search_copies(made, known.train, known.data, seed)
+    progress("measuring equivalent damage and looking for copies", 0, 0)
+    with steps_at_a_time(cores()) as steps:
+        equivalent = steps.submit(damages, judge, judgement, known.data, pool, seed, len(made))
+        copies = steps.submit(search_copies, made, known.train, known.data, seed).result()
     names = [found.items[row].name for row in order]
-    facts = Facts(sets, known, judge, judgement, equivalent, copies, names)
+    facts = Facts(sets, known, judge, judgement, equivalent.result(), copies, names)
     return JudgedSamples(record(facts, require, seed), pictures(made, known, copies))

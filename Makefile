@@ -11,8 +11,9 @@ SERVERS := $(VENV)/servers
 ORT := $(VENV)/onnxruntime
 PAGE := src/latentmill/browser
 
-# Of BLAS in each process of the tests: more would wait for one another.
-ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# A thread of BLAS in each process of the tests: more would wait for one another. Ray's workers have the same priority as
+# these, or sweeps would wait for all other tests.
+TOGETHER := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RAY_worker_niceness=0
 
 .PHONY: setup repro quick page submit test test-all faults check bench gpu calibration examples lecture lock
 setup: $(READY)
@@ -87,11 +88,11 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 	touch $@
 
 test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(TOGETHER) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # servers, whole runs and sweeps a second time
 test-all: setup $(CLUSTER)/.ready $(SERVERS)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	$(ONE_THREAD) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not faults'
+	$(TOGETHER) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not faults'
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265
 submit: setup

@@ -32,7 +32,7 @@ def measure() -> Iterator[Result]:
         np.savez(Path(folder, "new.npz"), images=test[held_out], labels=test_labels[held_out])
         np.save(Path(folder, "samples.npy"), np.concatenate([drawn, np.roll(drawn, 1, axis=-1)]))
         command = [
-            Path(sys.executable).with_name("latentmill"),
+            str(Path(sys.executable).with_name("latentmill")),
             "judge",
             "--samples",
             "samples.npy",

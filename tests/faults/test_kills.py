@@ -44,7 +44,7 @@ def test_a_worker_that_dies_is_replaced_within_the_sweep(site, undisturbed, numb
 def test_a_trial_whose_workers_all_die_is_given_up_and_goes_on_with_the_next_run(prepared, tmp_path, undisturbed):
     site = Site(tmp_path).prepare(prepared)
     running = site.start()
-    for epoch in (20, 40, 60):  # each worker that has come so far since the last died
+    for epoch in (10, 25, 40):  # each worker that has come so far since the last died, long before it ends
         site.wait_for(running, epoch)
         finished = site.finished()
         for process in site.processes(WORKER):

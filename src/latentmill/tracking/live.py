@@ -1,5 +1,7 @@
 """Samples of each entry while a sweep runs, in one picture: of its best trial so far, under the last of its priors."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +30,7 @@ from latentmill.trials.study import Planned
 PICTURE = Path(".latentmill/live.png")
 FIRST, EVERY = 15.0, 60.0  # seconds before the first picture, and from one to the next
 SHARE = 0.02  # of the time of a core that may go into pictures
+LOWEST = 19  # priority
 COLUMNS, CAPTION, SEED = 12, 18, 0  # samples of a row; pixels above it
 
 
@@ -73,6 +76,7 @@ class LiveSamples(Observer):
         self.running.pop(planned.fingerprint, None)
 
     def _draw_now_and_then(self) -> None:
+        _yield_to_workers()
         pause = FIRST
         while not self._over.wait(pause):
             started = time.thread_time()
@@ -131,6 +135,13 @@ class LiveSamples(Observer):
             for each, record in zip(planned[1:], records[1:], strict=True)
         ]
         return samples(model, priors[0] if priors else _standard_normal(model), self.labels)
+
+
+def _yield_to_workers() -> None:
+    """This thread computes on one core, and only where Ray's workers, which have a low priority, leave it free."""
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)  # there, of this thread alone
 
 
 @torch.no_grad()

@@ -42,11 +42,11 @@ def test_a_worker_that_dies_is_replaced_within_the_sweep(site, undisturbed, numb
 
 @every
 def test_a_trial_whose_workers_all_die_is_given_up_and_goes_on_with_the_next_run(prepared, tmp_path, undisturbed):
-    site = Site(tmp_path).prepare(prepared)
+    """Of several trials, those that wait go before one whose worker has died, so that the deaths would be of many."""
+    site = Site(tmp_path).prepare(prepared, {"vae": {"latent": 2, **LONG}})
     running = site.start()
-    for epoch in (10, 25, 40):  # each worker that has come so far since the last died, long before it ends
+    for epoch in (10, 30, 50):
         site.wait_for(running, epoch)
-        finished = site.finished()
         for process in site.processes(WORKER):
             process.kill()
         while running.poll() is None and site.processes(WORKER):
@@ -54,7 +54,9 @@ def test_a_trial_whose_workers_all_die_is_given_up_and_goes_on_with_the_next_run
     said, _ = running.communicate(timeout=120)
     assert "failed: 3 times its worker died, or could not keep its result" in said
     assert "Traceback" not in said
-    require_goes_on(site, undisturbed, finished)
+    site.run()
+    assert len(site.weights()) == 1
+    assert site.weights().items() <= undisturbed.weights().items()
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,11 @@ $(ORT)/.ready: examples/cpp/headers.sha256 $(READY)
 	touch $@
 
 test: setup $(CLUSTER)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	$(TOGETHER) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(TOGETHER) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # servers, whole runs and sweeps a second time
 test-all: setup $(CLUSTER)/.ready $(SERVERS)/.ready $(if $(shell command -v npm 2>&1),examples/node/node_modules/.ready page)
-	$(TOGETHER) pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not faults'
+	$(TOGETHER) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not faults'
 
 # the cluster's dashboard: make submit ADDRESS=http://head:8265
 submit: setup

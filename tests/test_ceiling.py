@@ -130,6 +130,7 @@ def test_a_conditional_model_gets_the_label_of_each_image(data):
     assert [row.flat[0] for row in found] == [by_image[row.tobytes()] for row in images]
 
 
+@pytest.mark.slow
 def test_the_verdicts_on_samples_do_not_change(data, judge):
     """What a ceiling needs beside their calibrations has its own draws; the others are shared."""
     usual = make_judge(data, ["pixels"], 0, SAMPLES)
@@ -143,6 +144,7 @@ def test_the_verdicts_on_samples_do_not_change(data, judge):
     assert {each.size for each in pixels if each.metric in other} == {400}
 
 
+@pytest.mark.slow
 def test_few_validation_images_are_judged_by_smaller_draws(data):
     few = PreparedData(data.train, data.val[:90], data.test, None, None, None)
     judge = ceiling_judge(few)

@@ -29,6 +29,7 @@ def plan(site, status=0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_plan_lists_every_trial_before_anything_trains(site):
     lines = [line for line in plan(site).splitlines() if not line.startswith(MEASURING)]
     assert [line.split(maxsplit=3)[1:] for line in lines[:3]] == [

@@ -203,6 +203,7 @@ def test_an_image_drawn_twice_is_no_other_image():
     assert self_supervised._contrastive_loss(rows, torch.tensor([7, 8])) == pytest.approx(np.log(3), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_large_images_are_averaged_down_before_the_network(brief):
     large = random_bytes(12, (3, 64, 64))
     space = SelfSupervisedFeatures.fit(large, seed=0)

@@ -94,6 +94,7 @@ def test_what_has_no_effect_is_imported_and_stands_there_with_a_reason():
     assert all(NO_EFFECT.values())
 
 
+@pytest.mark.slow
 def test_a_constant_changed_in_any_file_is_noticed_or_of_no_effect(tmp_path, monkeypatch):
     shutil.copytree(PACKAGE, tmp_path / "latentmill", ignore=shutil.ignore_patterns("ort", "__pycache__"))
     monkeypatch.setattr(code, "SOURCE", tmp_path)

@@ -474,6 +474,7 @@ def test_every_control_is_named_with_the_metrics_that_fail_it(passing):
 BLOCKED = ("ray", "dvc", "matplotlib", "optuna", "mlxtend", "torchmetrics", "onnx", "onnxscript", "fsspec")
 
 
+@pytest.mark.slow
 def test_it_runs_without_ray_and_dvc(files):
     program = f"""
 import sys

@@ -329,6 +329,7 @@ def test_optuna_plans_rounds_and_the_order_of_results_decides_nothing(plan, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_optuna_learns(plan):
     made = plan({"vae": SPACE | {"samples": 48}}, search="optuna")
     play(made)

@@ -632,6 +632,7 @@ def test_without_labels_an_encoder_that_teaches_itself_finds_what_is_wrong(data,
     assert found.judge(np.concatenate([kept, kept]), [1]).verdicts[1].status == "fail"
 
 
+@pytest.mark.slow
 def test_images_mapped_from_disk_are_judged_as_those_in_memory(data, held_out, tmp_path):
     def mapped(name, images):
         np.save(tmp_path / f"{name}.npy", images)

@@ -127,6 +127,7 @@ def test_a_damaged_reason_is_refused(tmp_path, content):
         trained_model.failure(tmp_path)
 
 
+@pytest.mark.slow
 def test_without_any_model_the_stage_fails_and_the_tables_say_why(tmp_path, site):
     other = site.copied(tmp_path)
     (other.root / "params.yaml").write_text((site.root / "params.yaml").read_text())

@@ -79,7 +79,7 @@ def draw_distances(path: Path, samples: Neighbours, test: Neighbours) -> None:
     for name, found, colour in (("test images", test, REFERENCE_COLOUR), ("samples", samples, SAMPLE_COLOUR)):
         weights = np.full(len(found.distances), 1 / len(found.distances))
         axes.hist(found.distances[:, 0], list(bins), weights=weights, color=colour, alpha=0.6, label=name)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")  # "best" takes seconds on a busy machine, and warns
     _finish(axes, path)
 
 
@@ -164,7 +164,7 @@ def draw_likelihood(path: Path, curve: dict[str, float], elbo: float) -> None:
     axes.set_xscale("log")
     axes.set_xticks(numbers, [f"{number:,}".replace(",", " ") for number in numbers])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left")  # the bound falls from left to right
     _finish(axes, path)
 
 

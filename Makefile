@@ -35,17 +35,21 @@ lock: setup
 	$(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	    --custom-compile-command 'make lock' --constraint constraints.txt --all-extras pyproject.toml --output-file requirements.lock
 
+# An environment on top of the rest, in the folder of a target.
+define ON_TOP
+$(VENV)/bin/python -m venv --clear $(@D)
+cd $(@D)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
+endef
+
 # ray[default], for the cluster that the tests submit to: on top of the rest, where it slows no private Ray down.
 $(CLUSTER)/.ready: $(READY)
-	$(VENV)/bin/python -m venv --clear $(CLUSTER)
-	cd $(CLUSTER)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
+	$(ON_TOP)
 	$(CLUSTER)/bin/pip install --quiet --constraint constraints.txt 'ray[default]'
 	touch $@
 
 # What the tests have a server of: mlflow, and moto for S3. On top of the rest, as mlflow needs an older pyarrow.
 $(SERVERS)/.ready: $(READY)
-	$(VENV)/bin/python -m venv --clear $(SERVERS)
-	cd $(SERVERS)/lib/python*/site-packages && echo "import site; site.addsitedir('$$(realpath ../../../../lib/python*/site-packages)')" > beneath.pth
+	$(ON_TOP)
 	grep -iv '^pyarrow==' constraints.txt > $(SERVERS)/constraints.txt
 	$(SERVERS)/bin/pip install --quiet --constraint $(SERVERS)/constraints.txt mlflow==3.17.2 'moto[server]==5.2.5'
 	touch $@

@@ -73,6 +73,6 @@ def test_a_folder_has_a_size_and_can_be_deleted(storage):
     storage.write("a/two", b"4567")
     storage.write("b/one", b"x")
     assert storage.size("a") == 7
-    storage.delete_folder("a")
+    storage.delete("a")
     assert (storage.names(), storage.size("a")) == (["b"], 0)
-    storage.delete_folder("a")
+    storage.delete("a")

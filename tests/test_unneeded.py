@@ -43,7 +43,7 @@ def trained(digits, tmp_path):
 def test_nothing_that_the_plan_has_is_deleted(trained):
     folder, _ = trained
     plan = planned(folder, [2, 3])
-    found = unneeded(plan.store, plan)
+    found = unneeded(plan)
     assert found.sizes == {}
     assert found.summary == "0 of 4 trials are not needed: 0.0 MB"
 
@@ -51,7 +51,7 @@ def test_nothing_that_the_plan_has_is_deleted(trained):
 def test_what_other_params_have_trained_is_deleted_and_the_rest_is_not_trained_again(trained):
     folder, train_missing = trained
     kept = train_missing(planned(folder, [3], ("mixture", "blend")))
-    found = unneeded(kept.store, kept)
+    found = unneeded(kept)
     assert found.kept == len(kept.planned) == 4
     assert found.sizes
     assert all(size > 1000 for size in found.sizes.values())
@@ -63,14 +63,14 @@ def test_what_other_params_have_trained_is_deleted_and_the_rest_is_not_trained_a
 def test_all_trials_of_other_images_are_not_needed(trained):
     folder, _ = trained
     plan = planned(folder, [2, 3], digest="b" * 64)
-    assert unneeded(plan.store, plan).kept == 0
+    assert unneeded(plan).kept == 0
 
 
 def test_other_folders_stay(trained):
     folder, _ = trained
     (folder / "mine").mkdir()
     plan = planned(folder, [2], digest="b" * 64)
-    free(plan.store, unneeded(plan.store, plan))
+    free(plan.store, unneeded(plan))
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["mine"]
 
 
@@ -81,6 +81,6 @@ def test_what_can_not_be_deleted_ends_it_in_a_line(trained, monkeypatch):
     def refuse(name):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(plan.store.storage, "delete_folder", refuse)
+    monkeypatch.setattr(plan.store.storage, "delete", refuse)
     with pytest.raises(InputError, match=r"must be deletable, but .* Operation not permitted"):
-        free(plan.store, unneeded(plan.store, plan))
+        free(plan.store, unneeded(plan))

@@ -82,36 +82,28 @@ class Storage:
         return sorted(name for name in found if not name.startswith("."))
 
     def delete(self, name: str) -> None:
-        """Remove a file, or what is in its place, if it exists."""
+        """Remove a file, or a folder and all below it, if it exists."""
         if self.is_local:
             _remove(Path(self.url, name))
             return
         from pyarrow.fs import FileType
 
         system, root = _file_system(self.url)
-        if system.get_file_info(f"{root}/{name}").type != FileType.NotFound:
-            system.delete_file(f"{root}/{name}")
+        found = system.get_file_info(f"{root}/{name}")
+        if found.type == FileType.Directory:
+            system.delete_dir(found.path)
+        elif found.type != FileType.NotFound:
+            system.delete_file(found.path)
 
     def size(self, folder: str) -> int:
         """Of all files below a folder, in bytes."""
         if self.is_local:
-            return sum(path.lstat().st_size for path in Path(self.url, folder).rglob("*"))
+            return sum(path.lstat().st_size for path in Path(self.url, folder).rglob("*") if not path.is_dir())
         from pyarrow.fs import FileSelector
 
         system, root = _file_system(self.url)
         found = system.get_file_info(FileSelector(f"{root}/{folder}", allow_not_found=True, recursive=True))
         return sum(info.size or 0 for info in found)
-
-    def delete_folder(self, name: str) -> None:
-        """Remove a folder and all below it, if it exists."""
-        if self.is_local:
-            _remove(Path(self.url, name))
-            return
-        from pyarrow.fs import FileType
-
-        system, root = _file_system(self.url)
-        if system.get_file_info(f"{root}/{name}").type != FileType.NotFound:
-            system.delete_dir(f"{root}/{name}")
 
     def clear(self, name: str) -> None:
         """Remove from a local disk what prevents writing a file: a folder in its place, or no folder where one must be.

@@ -143,7 +143,7 @@ def _gc(chosen: argparse.Namespace) -> None:
 
     with exclusive(TrialStore(load_params().train.storage)):
         plan, _ = _planned(lambda note: None, measure=False)
-        found = unneeded(plan.store, plan)
+        found = unneeded(plan)
         print(f"{plan.store.storage}: {found.summary}")
         if chosen.free:
             free(plan.store, found)

@@ -1,16 +1,13 @@
 """`latentmill init`: a folder of the user's own with settings and stages, in which `dvc repro` runs."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from latentmill.cluster.upload import ANOTHER_REPOSITORY
 from latentmill.config import DataConfig, checked
 from latentmill.data import sources
 from latentmill.data.sources.recognition import recognised
@@ -18,6 +15,7 @@ from latentmill.errors import InputError
 from latentmill.files import write_text
 from latentmill.project.pipeline import pipeline_text
 from latentmill.project.plots import offline_plots
+from latentmill.project.programs import DVC, environment, run
 from latentmill.stage import PARAMS, PIPELINE, REPOSITORY
 
 PLOTS = Path(".dvc/plots")
@@ -119,29 +117,16 @@ def _empty(folder: Path) -> None:
 
 def _initialise(folder: Path) -> None:
     """A repository of git, except within one, and of DVC; without git only the latter."""
-    dvc = [sys.executable, "-m", "dvc"]
     if not shutil.which("git"):
-        _run(folder, *dvc, "init", "--quiet", "--no-scm")
+        run(folder, *DVC, "init", "--quiet", "--no-scm")
     elif _is_tracked(folder):
-        _run(folder, *dvc, "init", "--quiet", "--subdir")
+        run(folder, *DVC, "init", "--quiet", "--subdir")
     else:
-        _run(folder, "git", "init", "--quiet")
-        _run(folder, *dvc, "init", "--quiet")
-    _run(folder, *dvc, "config", "core.analytics", "false")
+        run(folder, "git", "init", "--quiet")
+        run(folder, *DVC, "init", "--quiet")
+    run(folder, *DVC, "config", "core.analytics", "false")
 
 
 def _is_tracked(folder: Path) -> bool:
     asked = ["git", "rev-parse", "--is-inside-work-tree"]
-    return subprocess.run(asked, cwd=folder, env=_environment(), capture_output=True).returncode == 0
-
-
-def _run(folder: Path, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, env=_environment(), text=True, capture_output=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
-        raise InputError(f"{' '.join(command[-3:])} must succeed in {str(folder)!r}, but {reason}")
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ANOTHER_REPOSITORY}
-    return kept | {"DVC_NO_ANALYTICS": "1"}
+    return subprocess.run(asked, cwd=folder, env=environment(), capture_output=True).returncode == 0

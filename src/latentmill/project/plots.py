@@ -1,13 +1,12 @@
 """The page of `dvc plots show`, with Vega within it: by default DVC's loads it from a network."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import vl_convert
 
 from latentmill.errors import InputError
 from latentmill.files import write_text
+from latentmill.project.programs import DVC, run
 
 PAGE = Path(".latentmill/plots.html")
 # DVC replaces what is in braces.
@@ -42,7 +41,4 @@ def offline_plots(folder: Path = Path()) -> None:
         write_text(page, TEMPLATE.replace("%s", vl_convert.javascript_bundle()))  # type: ignore[call-arg]  # its stub lacks the default
     except OSError as error:
         raise InputError(f"{page} must be a file that can be written, but: {error.strerror}") from None
-    command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", f"../{PAGE}"]  # from .dvc on
-    done = subprocess.run(command, cwd=folder, text=True, capture_output=True)
-    if done.returncode:
-        raise InputError(f"{' '.join(command[1:])} must succeed, but {done.stderr.strip()}")
+    run(folder, *DVC, "config", "--local", "plots.html_template", f"../{PAGE}")  # from .dvc on

@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 from PIL import Image
 
+from latentmill.export.card import exported_samples
 from latentmill.proportion import Found
 from latentmill.report.captions import prior_name
 from latentmill.report.inputs import Entry, Inputs, Json
@@ -16,6 +17,7 @@ from latentmill.report.next_steps import next_steps
 from latentmill.report.numbers import count, plain, share, size
 from latentmill.report.pictures import strip, uri
 from latentmill.report.verdicts import RANKS, ShownVerdict, verdicts
+from latentmill.runtime.facts import GENERATOR
 
 SHOWN, COLUMNS = 36, 6  # images of a picture, and in a row of it
 LOOKS = {"pass": "yes", "fail": "no"}
@@ -66,7 +68,7 @@ def answer(inputs: Inputs) -> Answer | None:
     entry = _champion(inputs) or min(inputs.entries, key=_badness, default=None)
     if entry is None:
         return None
-    samples = _exported(entry)
+    samples = exported_samples(entry.metrics)
     rule_1, rule_2 = verdicts(samples)
     tiles = _tiles(entry, inputs.manifest["shape"])[: len(inputs.test)]
     return Answer(
@@ -88,14 +90,9 @@ def _champion(inputs: Inputs) -> Entry | None:
 
 def _badness(entry: Entry) -> tuple[float, ...]:
     """By Rule 2, then by Rule 1, then by the distance to the validation images, then the last on the ladder first."""
-    samples = _exported(entry)
+    samples = exported_samples(entry.metrics)
     rule_1, rule_2 = (RANKS.get(each.status, 1) for each in verdicts(samples))
     return rule_2, rule_1, samples.get("validation", {}).get("frechet_distance", inf), -entry.rank
-
-
-def _exported(entry: Entry) -> Json:
-    found: Json = entry.metrics["samples"][entry.metrics["exported_prior"]]
-    return found
 
 
 def _tiles(entry: Entry, shape: list[int]) -> np.ndarray:
@@ -163,7 +160,7 @@ def _export(entry: Entry) -> Fact:
     outcome = entry.outcome
     if not outcome.exported:
         return Fact("Exported", "no", f"{outcome.status}: {outcome.reason}", "✗", "bad")
-    generator = entry.files.get("generator.onnx", {})
+    generator = entry.files.get(GENERATOR, {})
     words = size(generator["bytes"]) if generator else "yes"
     times = {int(number): float(each) for number, each in generator.get("milliseconds", {}).items()}
     if not times:

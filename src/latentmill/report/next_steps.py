@@ -1,5 +1,6 @@
 """What to try next, from what limits an entry. Words between backticks are settings and commands."""
 
+from latentmill.export.card import exported_samples
 from latentmill.report.inputs import Entry
 from latentmill.report.verdicts import ceiling, limited_by, verdicts
 
@@ -22,7 +23,7 @@ USE = (
 
 def next_steps(entry: Entry) -> list[str]:
     """Sentences about the samples of the exported prior."""
-    samples = entry.metrics["samples"][entry.metrics["exported_prior"]]
+    samples = exported_samples(entry.metrics)
     rule_1, rule_2 = verdicts(samples)
     doubts = [f"Rule {each.rule}: {each.reasons[0]}." for each in (rule_1, rule_2) if each.style == "unsure"]
     steps = [NEWER] if rule_2.status == "fail" else []

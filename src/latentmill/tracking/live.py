@@ -1,4 +1,4 @@
-"""Samples of each entry while a sweep runs, in one picture: of its best trial so far, under the last of its priors."""
+"""Samples of each entry while a sweep runs, in one picture: of its best trial so far, under the best of its priors."""
 
 import os
 import sys
@@ -19,7 +19,6 @@ from latentmill.contract import Decodes, Generates, HasCodebook, Model
 from latentmill.data.batches import as_float
 from latentmill.draws import standard_normal
 from latentmill.files import write_bytes
-from latentmill.networks import Shape
 from latentmill.runtime.images import grid, png
 from latentmill.tracking.observers import Observer
 from latentmill.tracking.so_far import NotYetError, model_so_far
@@ -104,20 +103,18 @@ class LiveSamples(Observer):
             return {}
         priors = [each for each in planned if each.trial.parent == chosen.fingerprint]
         for prior in (self._chosen(priors), None):
-            parts = [each for each in (chosen, prior) if each is not None]
-            caption = ", ".join(self._caption(each) for each in parts)
+            caption = ", ".join(self._caption(each) for each in (chosen, prior) if each is not None)
             try:
-                return {caption: self.rows[caption] if caption in self.rows else self._samples(parts)}
+                return {caption: self.rows[caption] if caption in self.rows else self._samples(chosen, prior)}
             except NotYetError:
                 continue
         return {}
 
     def _chosen(self, planned: list[Planned]) -> Planned | None:
         """The best that has finished, or else the one that has come farthest."""
-        records = {each.fingerprint: self.plan.records.get(each.fingerprint, {}) for each in planned}
-        finished = [each for each in planned if records[each.fingerprint].get("status") == "finished"]
+        finished = [each for each in planned if self._record(each).get("status") == "finished"]
         if finished:
-            return min(finished, key=lambda each: float(records[each.fingerprint]["criterion"]))
+            return min(finished, key=lambda each: float(self._record(each)["criterion"]))
         running = [each for each in planned if each.fingerprint in self.running]
         return max(running, key=lambda each: self.running.get(each.fingerprint, 0), default=None)
 
@@ -125,16 +122,19 @@ class LiveSamples(Observer):
         epoch = self.running.get(planned.fingerprint)
         return planned.label if epoch is None else f"{planned.label} after epoch {epoch} of {planned.epochs}"
 
-    def _samples(self, planned: list[Planned]) -> np.ndarray:
+    def _record(self, planned: Planned) -> Record:
+        """Empty unless the trial has ended."""
+        return self.plan.records.get(planned.fingerprint, {})
+
+    def _samples(self, chosen: Planned, prior: Planned | None) -> np.ndarray:
         """Raises NotYetError where there is nothing to draw from yet."""
-        shape: Shape = self.real.shape[1:]
-        records = [self.plan.records.get(each.fingerprint, {}) for each in planned]
-        model = model_so_far(self.plan.store, planned[0], records[0], shape, self.classes)
-        priors = [
-            model_so_far(self.plan.store, each, record, shape, self.classes, model)
-            for each, record in zip(planned[1:], records[1:], strict=True)
-        ]
-        return samples(model, priors[0] if priors else _standard_normal(model), self.labels)
+        model = self._model(chosen)
+        drawing = _standard_normal(model) if prior is None else self._model(prior, model)
+        return samples(model, drawing, self.labels)
+
+    def _model(self, planned: Planned, parent: Model | None = None) -> Model:
+        shape = self.real.shape[1:]
+        return model_so_far(self.plan.store, planned, self._record(planned), shape, self.classes, parent)
 
 
 def _yield_to_workers() -> None:

@@ -69,8 +69,8 @@ def log_params(client: Any, run: str, nested: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
     found = [Param(name, str(value)[:MOST]) for name, value in flat(nested).items()]
-    for start in range(0, len(found), BATCH):
-        client.log_batch(run, params=found[start : start + BATCH])
+    for some in _batches(found):
+        client.log_batch(run, params=some)
 
 
 def log_metrics(client: Any, run: str, values: Mapping[str, float], step: int = 0) -> None:
@@ -80,5 +80,9 @@ def log_metrics(client: Any, run: str, values: Mapping[str, float], step: int = 
 
     now = get_current_time_millis()
     found = [Metric(name, value, now, step) for name, value in values.items()]
-    for start in range(0, len(found), BATCH):
-        client.log_batch(run, metrics=found[start : start + BATCH])
+    for some in _batches(found):
+        client.log_batch(run, metrics=some)
+
+
+def _batches(found: list[Any]) -> Iterator[list[Any]]:
+    return (found[start : start + BATCH] for start in range(0, len(found), BATCH))

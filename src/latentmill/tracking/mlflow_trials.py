@@ -8,13 +8,12 @@ import numpy as np
 
 from latentmill.errors import InputError
 from latentmill.tracking.mlflow_server import answering, experiment, log_metrics, log_params, package
-from latentmill.tracking.observers import Observer
+from latentmill.tracking.observers import LOSSES, Observer
 from latentmill.trials.record import Record
 from latentmill.trials.study import Planned
 
 FINGERPRINT = "latentmill.fingerprint"
 STATUS = {"finished": "FINISHED", "pruned": "KILLED"}  # others have failed
-LOSSES = ("train_loss", "val_loss")
 
 
 def _unless_lost(method: Callable[..., None]) -> Callable[..., None]:
@@ -71,9 +70,8 @@ class MLflowTrials(Observer):
 
     @_unless_lost
     def progressed(self, planned: Planned, result: dict[str, Any]) -> None:
-        log_metrics(
-            self.client, self.runs[planned.fingerprint], {loss: result[loss] for loss in LOSSES}, result["epoch"]
-        )
+        losses = {loss: result[loss] for loss in LOSSES}
+        log_metrics(self.client, self.runs[planned.fingerprint], losses, result["epoch"])
 
     @_unless_lost
     def ended(self, planned: Planned, record: Record) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 from latentmill.trials.record import Record
 from latentmill.trials.study import Planned
 
+LOSSES = ("train_loss", "val_loss")  # of each epoch
+
 
 class Observer:
     """Hears of each trial of a sweep; a context that is open while it runs."""
@@ -25,7 +27,7 @@ class Observer:
         """It has a worker; where the former one died, again."""
 
     def progressed(self, planned: Planned, result: dict[str, Any]) -> None:
-        """After an epoch: `result` has `epoch`, from 1, `epochs`, `train_loss` and `val_loss`."""
+        """After an epoch: `result` has `epoch`, from 1, `epochs` and `LOSSES`."""
 
     def ended(self, planned: Planned, record: Record) -> None: ...
 

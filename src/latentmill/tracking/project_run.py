@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from latentmill.config import Params
+from latentmill.config import RESERVED, Params
 from latentmill.export.outcome import ExportOutcome, read_outcome
+from latentmill.runtime.facts import GENERATOR
 from latentmill.runtime.json_file import read_object
 from latentmill.tracking.mlflow_server import answering, experiment, flat, log_metrics, log_params, package
 
-CHAMPION, REGISTERED = "champion", "latentmill"
-GENERATOR = "generator.onnx"
+REGISTERED = "latentmill"  # the name of the model
 
 
 def log_project(params: Params, evaluation: Path, exports: Path, report: Path) -> str:
@@ -35,15 +35,15 @@ def log_project(params: Params, evaluation: Path, exports: Path, report: Path) -
         metrics = read_object(evaluation / "metrics.json", "evaluate")
         log_params(client, name, params.model_dump())
         log_metrics(client, name, numbers(metrics))
-        outcomes = [read_outcome(exports, entry) for entry in (*params.ladder, CHAMPION)]
+        outcomes = [read_outcome(exports, entry) for entry in (*params.ladder, RESERVED)]
         for tag, value in verdicts(metrics, outcomes).items():
             client.set_tag(name, tag, value)
         for folder in (evaluation / "pictures", report):
             client.log_artifacts(name, str(folder), folder.name)
         client.log_artifact(name, "params.yaml")
         if outcomes[-1].exported:
-            client.log_artifacts(name, str(exports / CHAMPION), "export")
-            _register(mlflow, exports / CHAMPION)
+            client.log_artifacts(name, str(exports / RESERVED), "export")
+            _register(mlflow, exports / RESERVED)
     return f"MLflow at {mlflow.get_tracking_uri()}: run {name}"
 
 

@@ -1,7 +1,5 @@
 """The model of a trial as it is now: the trained one, or that of its last checkpoint."""
 
-from typing import Any
-
 from safetensors import SafetensorError
 from safetensors.torch import load
 
@@ -9,12 +7,10 @@ from latentmill import registry
 from latentmill.contract import Decodes, HasCodebook, Model
 from latentmill.errors import InputError
 from latentmill.networks import Shape
-from latentmill.training.state import HEADER
+from latentmill.training.state import best_weights, most_bytes
 from latentmill.trials.record import Record
-from latentmill.trials.store import CHECKPOINT, TrialStore
+from latentmill.trials.store import TrialStore
 from latentmill.trials.study import Planned
-
-PARTS = ("best/", "average/", "model/")  # of a checkpoint, the weights that count first
 
 
 class NotYetError(Exception):
@@ -33,11 +29,8 @@ def model_so_far(
         if record.get("status") == "finished":
             return store.load(planned.fingerprint).model
         model = _untrained(planned, shape, classes, parent)
-        content = _checkpoint(store, planned.fingerprint, 5 * sum(each.nbytes for each in model.state_dict().values()))
-        found = load(content)
-        weights = {name: _weight(found, name) for name in model.state_dict()}
-        model.load_state_dict(weights)
-    except (InputError, OSError, SafetensorError, KeyError, RuntimeError) as error:
+        model.load_state_dict(best_weights(load(_checkpoint(store, planned.fingerprint, most_bytes(model)))))
+    except (InputError, OSError, SafetensorError, RuntimeError) as error:
         raise NotYetError(str(error)) from error
     return model.eval()
 
@@ -52,11 +45,7 @@ def _untrained(planned: Planned, shape: Shape, classes: int, parent: Model | Non
 
 def _checkpoint(store: TrialStore, fingerprint: str, most: int) -> bytes:
     """Raises OSError where there is none."""
-    names = [name for name in store.storage.names(fingerprint) if CHECKPOINT.fullmatch(name)]
+    names = store.checkpoint_names(fingerprint)
     if not names:
         raise FileNotFoundError(fingerprint)
-    return store.storage.read(f"{fingerprint}/{max(names)}", most + HEADER)
-
-
-def _weight(found: dict[str, Any], name: str) -> Any:
-    return next(found[f"{part}{name}"] for part in PARTS if f"{part}{name}" in found)
+    return store.storage.read(f"{fingerprint}/{names[-1]}", most)

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from latentmill.tracking.observers import Observer
+from latentmill.tracking.observers import LOSSES, Observer
 from latentmill.trials.record import Record
 from latentmill.trials.study import Planned
 
 FOLDER = Path(".latentmill/tensorboard")  # `tensorboard --logdir .latentmill/tensorboard`
-LOSSES = ("train_loss", "val_loss")
 
 
 class TensorBoard(Observer):

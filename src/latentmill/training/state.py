@@ -94,10 +94,15 @@ def to_bytes(state: TrainingState, owner: str = "") -> bytes:
     return save(copies, {"numbers": json.dumps(numbers, allow_nan=False), "owner": owner})
 
 
-def most_bytes(state: TrainingState) -> int:
-    """More than its checkpoint can have: weights, two moments, averages, the best weights, and a header."""
-    weights = sum(each.nbytes for each in state.model.state_dict().values())
+def most_bytes(model: Model) -> int:
+    """More than a checkpoint of it can have: weights, two moments, averages, the best weights, and a header."""
+    weights = sum(each.nbytes for each in model.state_dict().values())
     return 5 * weights + HEADER
+
+
+def best_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of the tensors of a checkpoint those that would be kept if the trial ended now; the averages, if it has any."""
+    return _with_prefix("best/", tensors) or _with_prefix("model/", tensors) | _with_prefix("average/", tensors)
 
 
 def from_bytes(content: bytes, state: TrainingState, owner: str = "") -> None:
@@ -120,7 +125,7 @@ def from_bytes(content: bytes, state: TrainingState, owner: str = "") -> None:
     state.model.load_state_dict(weights)
     state.moments, state.averages = moments, _with_prefix("average/", tensors)
     state.history, state.best_epoch, state.seconds = numbers
-    state.best_weights = _with_prefix("best/", tensors) or weights | state.averages
+    state.best_weights = best_weights(tensors)
 
 
 def _numbers(content: bytes, owner: str) -> tuple[list[Row], int, float]:

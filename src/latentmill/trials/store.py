@@ -141,9 +141,9 @@ class TrialStore:
 
     def load_checkpoint(self, fingerprint: str, state: TrainingState, owner: str) -> None:
         """Restore the owner's last intact checkpoint into a fresh `state`, if there is one."""
-        for name in reversed(self._checkpoint_names(fingerprint)):
+        for name in reversed(self.checkpoint_names(fingerprint)):
             try:
-                content = self.storage.read(f"{fingerprint}/{name}", checkpoint.most_bytes(state))
+                content = self.storage.read(f"{fingerprint}/{name}", checkpoint.most_bytes(state.model))
                 if not name.endswith(f"-{digest(content)[:16]}.safetensors"):
                     raise InputError("it must have the digest that its name says, but it has another")
                 checkpoint.from_bytes(content, state, owner)
@@ -153,11 +153,12 @@ class TrialStore:
             return
 
     def delete_checkpoints(self, fingerprint: str, excluding: str | None = None) -> None:
-        for name in self._checkpoint_names(fingerprint):
+        for name in self.checkpoint_names(fingerprint):
             if name != excluding:
                 self.storage.delete(f"{fingerprint}/{name}")
 
-    def _checkpoint_names(self, fingerprint: str) -> list[str]:
+    def checkpoint_names(self, fingerprint: str) -> list[str]:
+        """The checkpoints of an unfinished trial, the last one last."""
         return [name for name in self.storage.names(fingerprint) if CHECKPOINT.fullmatch(name)]
 
     def _stored_record(self, fingerprint: str) -> Record:

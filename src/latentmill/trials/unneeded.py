@@ -24,13 +24,13 @@ class Unneeded:
         return f"{number} of {number + self.kept} trials are not needed: {size:,.1f} MB"
 
 
-def unneeded(store: TrialStore, plan: Plan) -> Unneeded:
-    """What of the store the plan of the present params, images and code has not.
+def unneeded(plan: Plan) -> Unneeded:
+    """What the store of a plan holds that the plan, of the present params, images and code, has not.
 
     Raises:
         InputError: the store can't be read.
     """
-    needed = {each.fingerprint for each in plan.planned}
+    store, needed = plan.store, {each.fingerprint for each in plan.planned}
     stored = {name for name in store.fingerprints() if FINGERPRINT.fullmatch(name)}
     try:
         return Unneeded({name: store.storage.size(name) for name in sorted(stored - needed)}, len(stored & needed))
@@ -46,7 +46,7 @@ def free(store: TrialStore, found: Unneeded) -> None:
     """
     for name in found.sizes:
         try:
-            store.storage.delete_folder(name)
+            store.storage.delete(name)
         except OSError as error:
             rule = "what is not needed must be deletable"
             raise InputError(f"{rule}, but {name} in {store.storage}: {error.strerror or error}") from None

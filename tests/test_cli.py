@@ -98,3 +98,11 @@ def test_a_package_that_an_extra_asks_for_is_named(module, told):
     assert done.returncode == 1
     assert ("Traceback" in done.stderr) == (told is None), "a fault of ours keeps its traceback"
     assert told is None or told in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly():
+    """As `latentmill models | head` does."""
+    command = [sys.executable, "-c", "from latentmill.cli import main; main()", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 1)

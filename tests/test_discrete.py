@@ -250,7 +250,7 @@ def test_a_few_rows_may_have_other_indices_than_torchs(rows, is_refused, monkeyp
 
     changed = replace(encoder, function=other)
     if is_refused:
-        with pytest.raises(Refused, match=r"the same code indices as torch for all but 5% of rows, but .* 4 of 68"):
+        with pytest.raises(Refused, match=r"the same choices as torch for all but 5% of rows, but .* 4 of 68"):
             largest_difference(changed, tmp_path / "encoder.onnx")
     else:
         assert largest_difference(changed, tmp_path / "encoder.onnx") == 0

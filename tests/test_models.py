@@ -8,7 +8,16 @@ from conftest import CLASSES, IMAGE_SHAPE, build, each_model, random_codes, setu
 from latentmill import registry
 from latentmill.codes import drawn_codes
 from latentmill.config import EntryConfig, TrainingConfig
-from latentmill.contract import Decodes, Encodes, Generates, HasCriterion, HasLikelihood, HasPosterior, IndexPrior
+from latentmill.contract import (
+    Decodes,
+    Encodes,
+    Generates,
+    HasCriterion,
+    HasEnergy,
+    HasLikelihood,
+    HasPosterior,
+    IndexPrior,
+)
 from latentmill.data.batches import Batches
 from latentmill.draws import drawn
 from latentmill.errors import InputError
@@ -72,10 +81,12 @@ def test_an_objective_is_named_terms_of_each_image_and_its_own(name, config, dig
         terms, again = (phase.objective(model, batch, noise) for _ in range(2))
         fewer = phase.objective(model, rows(batch, slice(5, 9)), rows(noise, slice(5, 9)))
         assert "loss" in terms
-        assert all(term.shape == (20,) and term.isfinite().all() for term in terms.values())
         assert all(torch.equal(term, again[name]) for name, term in terms.items())
-        assert not phase.couples_rows
-        torch.testing.assert_close(fewer["loss"], terms["loss"][5:9], rtol=1e-4, atol=1e-4)
+        new = {name: terms.pop(name) for name in phase.buffers}
+        assert all(value.shape == model.get_buffer(name).shape for name, value in new.items())
+        assert all(term.shape == (20,) and term.isfinite().all() for term in terms.values())
+        if not phase.couples_rows:
+            torch.testing.assert_close(fewer["loss"], terms["loss"][5:9], rtol=1e-4, atol=1e-4)
 
 
 @each_model
@@ -117,6 +128,9 @@ def test_capabilities_keep_their_shapes_and_draw_nothing(name, config, digits, l
             assert_images(model.decode(random_codes(model, 6, generator), label), 6)
         if isinstance(model, HasLikelihood):
             assert model.log_p_x(model.observation.observe(images, generator)).shape == (6,)
+        if isinstance(model, HasEnergy):
+            x = model.observation.observe(images, generator)
+            assert model.log_p_unnormalised(x, generator).shape == (6,)
         if isinstance(model, HasPosterior):
             mean, log_variance = model.posterior(model.observation.observe(images, generator), label)
             assert mean.shape == log_variance.shape == (6, *model.code_shape)

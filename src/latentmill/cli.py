@@ -1,6 +1,7 @@
 """The command `latentmill`. Each subcommand imports what it needs when it runs, so that sampling starts fast."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors():
         try:
             chosen.run(chosen)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads the output, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except ModuleNotFoundError as error:
             raise _without_extra(error) from None
 

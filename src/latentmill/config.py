@@ -195,6 +195,7 @@ class EvaluationConfig(Settings):
 
     samples: PositiveInt = 10_000  # images sampled per model and prior, each with its nearest training image
     importance_samples: PositiveInt = 1_000  # K of the importance-weighted bound
+    temperatures: PositiveInt = 5_000  # of annealed importance sampling, for models with a partition function
     likelihood_images: Annotated[int, Field(ge=2)] = 250  # test images whose likelihood is computed, at most
     features: Annotated[list[str], Field(min_length=1)] | None = (
         None  # pixels, classifier, self-supervised, timm:<model>; null: pixels and a network

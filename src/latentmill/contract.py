@@ -19,11 +19,11 @@ from latentmill.data.batches import Batches
 from latentmill.densities import kl_from_standard_normal, reparameterised
 from latentmill.draws import Draws, Noise
 from latentmill.networks import Shape
+from latentmill.networks.boltzmann import Boltzmann
 from latentmill.observations import Observation
 
-Batch = Mapping[
-    str, Tensor
-]  # `image` (B, C, H, W) in [0, 1] or `code` (B, …), and `label` int64 (B) where there are any
+# `image` (B, C, H, W) in [0, 1] or `code` (B, …), and `label` int64 (B) where there are any
+Batch = Mapping[str, Tensor]
 Terms = dict[str, Tensor]  # `loss` among them, each (B), in nats for a likelihood, summed over pixels
 Reduction = Literal["same", "mean", "sum"]
 
@@ -86,6 +86,7 @@ class Generates(ABC):
 
     noise_width: int
     noise_choices: int = 0  # the first columns of the noise, which select one of several, and no temperature may scale
+    chooses: ClassVar[bool] = False  # whether it chooses on the way: then rounding may lead to another example
 
     @abstractmethod
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
@@ -139,6 +140,18 @@ class HasLikelihood(HasCriterion):
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         return -self.log_p_x(self.observation.observed(batch["image"], noise["x"]))
+
+
+class HasEnergy(ABC):
+    """log p(x) is known but for the partition function of a Boltzmann machine, which can be estimated."""
+
+    observation: Observation
+    machine: Boltzmann
+    is_bounded: ClassVar[bool] = False  # whether only a lower bound on log p(x) is known so
+
+    @abstractmethod
+    def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """log p(x) + log Z, or a lower bound on it, of observed x (B, C, H, W) -> (B), in nats."""
 
 
 class HasPosterior(ABC):

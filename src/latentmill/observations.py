@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentmill.data.batches import Batches
 from latentmill.densities import bernoulli_log_prob, discretized_logistic_log_prob, gaussian_log_prob
 from latentmill.draws import Draw
 
@@ -142,6 +143,17 @@ def binarised(images: Tensor, bits: Tensor) -> Tensor:
     What torch.bernoulli does, from 16 random bits a pixel: in a quarter of its time, and less than 2^-16 off.
     """
     return bits.to(images.dtype).mul_(2**-16).add_(0.5).lt(images).to(images.dtype)
+
+
+def shares_of_ones(examples: Batches, pseudocount: float = 1.0) -> Tensor:
+    """The share of images in which each pixel is 1 if it is binarised at random: float64 (C, H, W), between 0 and 1.
+
+    `pseudocount` black and as many white images are added, so that no share is 0 or 1.
+    """
+    total = torch.zeros(examples.shape, dtype=torch.float64, device=examples.device)
+    for chunk in examples.chunks():
+        total += chunk.sum(0, dtype=torch.float64)
+    return (total + pseudocount) / (len(examples) + 2 * pseudocount)
 
 
 def dequantised(images: Tensor, uniform: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def judge_model(model: Model, data: PreparedData, config: EvaluationConfig) -> E
         if isinstance(model, Encodes) and isinstance(model, Decodes):
             metrics["reconstruction"] = _reconstruction(model, data, config.seed, folder)
             metrics["latent"] = _latent_space(model, data, kl, config.seed, folder)
-        likelihood = evaluate_likelihood(model, some, config.importance_samples, config.seed)
+        likelihood = evaluate_likelihood(model, some, config.importance_samples, config.seed, config.temperatures)
         if likelihood:
             metrics["likelihood"] = likelihood.metrics()
         if likelihood and likelihood.curve and likelihood.elbo:

@@ -1,6 +1,7 @@
 """The likelihood of images that a model has not been trained on.
 
-`exact` is log p(x) itself. `bound` is the importance-weighted lower bound on it,
+`exact` is log p(x) itself. `AIS` has an estimate of the partition function by annealed importance sampling. That is a
+little low, so the likelihood is a little too good. `bound` is the importance-weighted lower bound on it,
     L_K = E log 1/K sum_k w_k,  w_k = p(x | z_k) p(z_k) / q(z_k | x),  z_k ~ q(z | x),
 which rises from the evidence lower bound L_1 to log p(x) as K grows (Burda et al. 2016). How far it still rises shows
 how inexact the posterior is, and whether K is large enough. Shapes: N images, B of them at a time, K codes per image,
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentmill.contract import HasLikelihood, HasPosterior, Model
+from latentmill.contract import HasEnergy, HasLikelihood, HasPosterior, Model
 from latentmill.data.batches import Batches, chunk_size
 from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log_mean_exp, reparameterised
 from latentmill.draws import standard_normal
+from latentmill.evaluation.annealing import Partition, estimate_partition
 from latentmill.observations import Observation
 
 CODES_AT_A_TIME = 250  # that the decoder takes: a core's cache holds most of what it then computes
@@ -43,9 +45,9 @@ class Elbo:
 class Likelihood:
     """Negative log-likelihood of test images, lower is better."""
 
-    kind: str  # "exact", or "bound (K samples)"
+    kind: str  # "exact", "AIS", "bound (K samples)" or "bound (AIS)"
     nats: float  # mean negative log-likelihood, nats per image
-    standard_error: float  # of that mean over the images
+    standard_error: float  # of that mean over the images, and of the partition function
     bits_per_dimension: float  # of 8-bit pixel values for densities, of binary pixels otherwise
     images: int
     sample_space: str  # numbers compare only within one
@@ -77,25 +79,40 @@ def affordable_subset(images: np.ndarray, most: int, samples: int, seed: int) ->
 
 
 @torch.no_grad()
-def evaluate_likelihood(model: Model, images: Batches, samples: int, seed: int) -> Likelihood | None:
-    """The exact likelihood if a model has one, else the bound with K = `samples`, else None.
+def evaluate_likelihood(
+    model: Model, images: Batches, samples: int, seed: int, temperatures: int = 1_000
+) -> Likelihood | None:
+    """The exact likelihood if a model has one, else with an estimated partition function, else the bound, else None.
 
-    The observed x is drawn from the grey values by `seed`: the same draw for every model with the same observation
-    model.
+    The bound has K = `samples`, the estimate so many `temperatures`. The observed x is drawn from the grey values by
+    `seed`: the same draw for every model with the same observation model.
     """
-    if not isinstance(model, HasLikelihood | HasPosterior):
+    if not isinstance(model, HasLikelihood | HasEnergy | HasPosterior):
         return None
     observing, sampling = (torch.Generator(images.device).manual_seed(seed + offset) for offset in (0, 1))
     x = torch.cat([model.observation.observe(chunk, observing) for chunk in images.chunks()])
     if isinstance(model, HasLikelihood):
         log_p = torch.cat([model.log_p_x(chunk) for chunk in x.split(IMAGES_AT_A_TIME)])
         return Likelihood("exact", *_summary(log_p.double(), model.observation, images))
+    if isinstance(model, HasEnergy):
+        partition = estimate_partition(model.machine, temperatures, sampling)
+        return _annealed(model, x, images, partition, sampling)
     labels = images.batch(slice(None)).get("label") if model.is_conditional else None
     found = importance_bound(model, x, samples, sampling, labels)
     summary = _summary(found.curve[samples], model.observation, images)
     curve = {str(number): -float(log_p.mean()) for number, log_p in found.curve.items()}
     bound = Likelihood(f"bound ({samples} samples)", *summary, curve, _elbo(found, curve[str(samples)]))
     return replace(bound, sample_space=f"{bound.sample_space}, given the label") if model.is_conditional else bound
+
+
+def _annealed(
+    model: HasEnergy, x: Tensor, images: Batches, partition: Partition, generator: torch.Generator
+) -> Likelihood:
+    """From the observed x (N, C, H, W) of the images and the partition function, whose errors add up."""
+    log_p = torch.cat([model.log_p_unnormalised(chunk, generator) for chunk in x.split(IMAGES_AT_A_TIME)]).double()
+    kind = "bound (AIS)" if model.is_bounded else "AIS"
+    found = Likelihood(kind, *_summary(log_p - partition.log_z, model.observation, images))
+    return replace(found, standard_error=math.hypot(found.standard_error, partition.standard_error))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from latentmill.codes import Generator
-from latentmill.contract import Decodes, Encodes, HasCodebook, HasPosterior
+from latentmill.contract import Decodes, Encodes, Generates, HasCodebook, HasPosterior
 from latentmill.export.refusal import Refused
 from latentmill.networks import Shape
 
@@ -42,6 +42,7 @@ class Graph:
     output_names: tuple[str, ...]
     classes: int = 0  # of `label`, if that is an input
     entries: int = 0  # of the codebook, if codes are indices
+    chooses: bool = False  # as `Generates.chooses`
 
     def example(self, batch: int, seed: int) -> tuple[Tensor, ...]:
         """Inputs such as an application would give."""
@@ -72,7 +73,8 @@ def graphs(generator: Generator, classes: int = 0) -> list[Graph]:
     noise |= {"label": ()} if generator.is_conditional else {}
     noise |= {"guidance": ()} if generator.is_guided else {}
     sizes = classes, model.entries if isinstance(model, HasCodebook) else 0
-    found = [Graph("generator", generator.forward, generator, noise, outputs, *sizes)]
+    chooses = isinstance(model, Generates) and model.chooses
+    found = [Graph("generator", generator.forward, generator, noise, outputs, *sizes, chooses)]
     label: dict[str, Shape] = {"label": ()} if model.is_conditional else {}
     if isinstance(model, Decodes):
         decode, z = model.decode, {"z": model.code_shape} | label

@@ -18,7 +18,7 @@ from latentmill.config import Settings
 from latentmill.contract import Generates, HasLikelihood, Model
 from latentmill.data.batches import Batches
 from latentmill.networks import Shape
-from latentmill.observations import Bernoulli
+from latentmill.observations import Bernoulli, shares_of_ones
 
 
 class NaiveBayes(Model, Generates, HasLikelihood):
@@ -41,10 +41,7 @@ class NaiveBayes(Model, Generates, HasLikelihood):
         self.register_buffer("thresholds", torch.zeros(shape))
 
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
-        total = torch.zeros(self.shape, dtype=torch.float64, device=examples.device)
-        for chunk in examples.chunks():
-            total += chunk.sum(0, dtype=torch.float64)
-        p = (total + self.pseudocount) / (len(examples) + 2 * self.pseudocount)
+        p = shares_of_ones(examples, self.pseudocount)
         self.logits.copy_(torch.logit(p))
         self.thresholds.copy_(torch.special.ndtri(p))
 

@@ -12,6 +12,7 @@ ABILITIES = {  # by the class that declares it
     contract.Encodes: "encode",
     contract.Decodes: "decode",
     contract.HasLikelihood: "likelihood",
+    contract.HasEnergy: "likelihood by annealed importance sampling",
     contract.HasPosterior: "likelihood by a bound",
 }
 

@@ -1,0 +1,73 @@
+"""Deep Boltzmann machine: pixels, and two layers of hidden units above them, without a direction.
+
+    p(x, h, g) = exp(x'U h + h'V g + biases) / Z
+    log p(x) >= E_q[log p(x, h, g)] + H(q),  q(h, g | x) a product over units, the best one by iteration
+
+As x and g are connected with h alone, it is a Boltzmann machine of two layers, (x, g) and h, of which g is not
+observed. The loss is that of a restricted Boltzmann machine, with the means of q(g | x) for g (Salakhutdinov & Hinton
+2009).
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from latentmill.config import PositiveInt
+from latentmill.contract import Batch, Generates, HasEnergy, Model, Phase, Terms
+from latentmill.data.batches import Batches
+from latentmill.draws import Noise
+from latentmill.networks import Shape
+from latentmill.networks.boltzmann import Boltzmann, BoltzmannConfig
+from latentmill.observations import Bernoulli, shares_of_ones
+
+
+class Dbm(Model, Generates, HasEnergy):
+    """Trials are ranked by their samples: the bound has log Z, which changes from epoch to epoch."""
+
+    noise_choices, chooses, is_bounded = 1, True, True
+
+    class Config(BoltzmannConfig):
+        top: PositiveInt = 500  # units of the layer above it
+        mean_field_steps: PositiveInt = 10  # of the iteration for q
+
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.pixels, self.config, self.observation = prod(shape), config, Bernoulli()
+        self.machine = Boltzmann(self.pixels + config.top, config.hidden, config.chains)
+        self.noise_width = self.machine.noise_width(config.sampling_steps)
+
+    def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
+        p = shares_of_ones(examples).flatten()
+        self.machine.start_from(torch.cat([p, p.new_full((self.config.top,), 0.5)]), generator)
+
+    def phases(self) -> Sequence[Phase]:
+        draws = {"x": self.observation.draw(self.shape), "steps": self.machine.steps(self.config.steps)}
+        return (Phase(Dbm.loss, draws, buffers={"machine.chains": "same"}, couples_rows=True),)
+
+    def loss(self, batch: Batch, noise: Noise) -> Terms:
+        x = self.observation.observed(batch["image"], noise["x"])
+        loss, _, chains = self.machine.contrast(self._completed(x)[0], noise["steps"])
+        return {"loss": loss, "machine.chains": chains}
+
+    def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The bound: of the sum over h, given x and the mean of g, and the entropy of g."""
+        v, logits = self._completed(x)
+        entropy = (softplus(logits) - logits * torch.sigmoid(logits)).sum(1)
+        return self.machine.log_p_unnormalised(v) + entropy
+
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        h = self.machine.sample(noise, self.config.sampling_steps)
+        return torch.sigmoid(self.machine.down(h)[:, : self.pixels]).unflatten(1, self.shape)
+
+    @torch.no_grad()
+    def _completed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) with the mean field of g, as visible units (B, V), and its logits (B, top)."""
+        x = x.flatten(1)
+        logits = x.new_zeros(len(x), self.config.top)
+        for _ in range(self.config.mean_field_steps):
+            h = torch.sigmoid(self.machine.up(torch.cat([x, torch.sigmoid(logits)], 1)))
+            logits = self.machine.down(h)[:, self.pixels :]
+        return torch.cat([x, torch.sigmoid(logits)], 1), logits

@@ -1,0 +1,73 @@
+"""Restricted Boltzmann machine: pixels and hidden units that pull each other, without a direction.
+
+    p(x) = 1/Z sum_h exp(x'W h + b'x + c'h)
+    loss = F(x) - F(y),  F(x) = -log sum_h exp(...),  y drawn by a Markov chain
+
+The gradient of the loss is that of -log p(x) if y is drawn from the model. With `learning: persistent` y comes
+from Markov chains that go on through training (Tieleman 2008), with `contrastive` from one that starts at x (Hinton
+2002), by `steps` of Gibbs sampling. Samples start at the chains, and go `sampling_steps` further.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from latentmill.config import NOT_SEARCHABLE
+from latentmill.contract import Batch, Generates, HasCriterion, HasEnergy, Model, Phase, Terms
+from latentmill.data.batches import Batches
+from latentmill.draws import Draw, Noise
+from latentmill.networks import Shape
+from latentmill.networks.boltzmann import Boltzmann, BoltzmannConfig
+from latentmill.observations import Bernoulli, shares_of_ones
+
+PIXELS = 20  # of each image, for the pseudo-likelihood
+
+
+class Rbm(Model, Generates, HasEnergy, HasCriterion):
+    """The first column of noise selects one of the chains; the rest is for the steps from there."""
+
+    noise_choices, chooses = 1, True
+
+    class Config(BoltzmannConfig):
+        learning: Annotated[Literal["persistent", "contrastive"], NOT_SEARCHABLE] = "persistent"  # where y comes from
+
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.observation, self.machine = Bernoulli(), Boltzmann(prod(shape), config.hidden, config.chains)
+        self.config, self.noise_width = config, self.machine.noise_width(config.sampling_steps)
+        self.criterion_draws = {"x": self.observation.draw(shape), "pixels": Draw("uniform", (PIXELS,))}
+
+    def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
+        self.machine.start_from(shares_of_ones(examples).flatten(), generator)
+
+    def phases(self) -> Sequence[Phase]:
+        draws = {"x": self.observation.draw(self.shape), "steps": self.machine.steps(self.config.steps)}
+        if self.config.learning == "contrastive":
+            return (Phase(Rbm.contrastive_loss, draws),)
+        return (Phase(Rbm.persistent_loss, draws, buffers={"machine.chains": "same"}, couples_rows=True),)
+
+    def contrastive_loss(self, batch: Batch, noise: Noise) -> Terms:
+        x = self._observed(batch, noise)
+        y = self.machine.gibbs(x, noise["steps"]).detach()
+        return {"loss": self.machine.log_p_unnormalised(y) - self.machine.log_p_unnormalised(x)}
+
+    def persistent_loss(self, batch: Batch, noise: Noise) -> Terms:
+        loss, _, chains = self.machine.contrast(self._observed(batch, noise), noise["steps"])
+        return {"loss": loss, "machine.chains": chains}
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        """The negative log-pseudo-likelihood, estimated from some pixels."""
+        return -self.machine.pseudo_likelihood(self._observed(batch, noise), noise["pixels"])
+
+    def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.machine.log_p_unnormalised(x.flatten(1))
+
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        h = self.machine.sample(noise, self.config.sampling_steps)
+        return torch.sigmoid(self.machine.down(h)).unflatten(1, self.shape)
+
+    def _observed(self, batch: Batch, noise: Noise) -> Tensor:
+        return self.observation.observed(batch["image"], noise["x"]).flatten(1)

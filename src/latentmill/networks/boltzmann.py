@@ -1,0 +1,110 @@
+"""Two layers of binary units, each connected with all of the other layer and none of its own, and chains of them.
+
+    p(v, h) = exp(v'W h + b'v + c'h) / Z
+
+Shapes: B rows of a batch, V visible and H hidden units, S steps of Gibbs sampling, C chains; units are 0 or 1, or
+probabilities of 1. A step draws the hidden units, then the visible ones.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
+
+from latentmill.config import PositiveInt, Settings
+from latentmill.draws import Draw
+
+SPREAD = 0.01  # of the initial weights (Hinton 2012, section 8)
+
+
+class BoltzmannConfig(Settings):
+    """What every model of such machines has."""
+
+    hidden: PositiveInt = 500  # units of the layer next to the pixels
+    chains: PositiveInt = 1000  # that go on through training, and that samples start from
+    steps: PositiveInt = 1  # of Gibbs sampling, of each chain in a step of training
+    sampling_steps: PositiveInt = 10  # of Gibbs sampling, from a chain to a sample; each takes noise for all units
+
+
+class Boltzmann(nn.Module):
+    """Restricted Boltzmann machine (Smolensky 1986) with persistent chains (Tieleman 2008)."""
+
+    base: Tensor  # (V), the logits of the visible units before training
+    chains: Tensor  # (C, V), the visible units of each chain; those that are next stand first
+
+    def __init__(self, visible: int, hidden: int, chains: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(SPREAD * torch.randn(visible, hidden))
+        self.visible = nn.Parameter(torch.zeros(visible))  # b
+        self.hidden = nn.Parameter(torch.zeros(hidden))  # c
+        self.register_buffer("base", torch.zeros(visible))
+        self.register_buffer("chains", torch.zeros(chains, visible))
+
+    @torch.no_grad()
+    def start_from(self, p: Tensor, generator: torch.Generator) -> None:
+        """Visible units are 1 with probabilities `p` (V), those of the chains too: no chain starts at an example."""
+        self.base.copy_(torch.logit(p))
+        self.visible.copy_(self.base)
+        self.chains.copy_(torch.rand(self.chains.shape, generator=generator, device=p.device) < p)
+
+    def up(self, v: Tensor) -> Tensor:
+        """The logits of hidden units, given visible ones: (…, V) -> (…, H)."""
+        return v @ self.weights + self.hidden
+
+    def down(self, h: Tensor) -> Tensor:
+        """The logits of visible units, given hidden ones: (…, H) -> (…, V)."""
+        return h @ self.weights.T + self.visible
+
+    def log_p_unnormalised(self, v: Tensor) -> Tensor:
+        """log sum_h exp(v'W h + b'v + c'h), which is log p(v) + log Z: (…, V) -> (…)."""
+        return v @ self.visible + softplus(self.up(v)).sum(-1)
+
+    def steps(self, count: int) -> Draw:
+        """The noise of so many steps."""
+        return Draw("uniform", (count, len(self.hidden) + len(self.visible)))
+
+    def gibbs(self, v: Tensor, uniform: Tensor) -> Tensor:
+        """Steps from v (B, V), each of one row of uniform noise (B, S, H + V) -> (B, V)."""
+        for each in uniform.unbind(1):
+            for_hidden, for_visible = each.split([len(self.hidden), len(self.visible)], dim=1)
+            v = chosen(self.down(chosen(self.up(v), for_hidden)), for_visible)
+        return v
+
+    def contrast(self, v: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A loss (B) whose gradient is that of -log p(v), with the B chains that are next in place of the model.
+
+        These are first advanced by uniform noise (B, S, H + V). The others are their visible units (B, V), and those of
+        all chains then.
+        """
+        following = torch.arange(len(uniform), device=uniform.device) % len(self.chains)
+        drawn = self.gibbs(self.chains[following], uniform).detach()
+        loss = self.log_p_unnormalised(drawn) - self.log_p_unnormalised(v)
+        return loss, drawn, torch.cat([self.chains, drawn])[-len(self.chains) :]
+
+    def noise_width(self, steps: int) -> int:
+        """The columns of noise from which `sample` takes so many steps."""
+        return 1 + steps * (len(self.hidden) + len(self.visible)) - len(self.visible)
+
+    def sample(self, noise: Tensor, steps: int) -> Tensor:
+        """Hidden units (B, H) after some steps from a chain, which the first column of normal noise (B, …) selects."""
+        uniform = torch.special.ndtr(noise)
+        v = self.chains[(uniform[:, 0] * len(self.chains)).long().clamp(max=len(self.chains) - 1)]
+        last = uniform.shape[1] - len(self.hidden)
+        v = self.gibbs(v, uniform[:, 1:last].unflatten(1, (steps - 1, -1))) if steps > 1 else v
+        return chosen(self.up(v), uniform[:, last:])
+
+    def pseudo_likelihood(self, v: Tensor, uniform: Tensor) -> Tensor:
+        """V times the mean log p(v_i | all other units) of some visible units i, by noise from U(0, 1) (B, units): (B).
+
+        The sum over all units is the log-pseudo-likelihood (Besag 1975).
+        """
+        units = (uniform * v.shape[1]).long()  #                                              (B, units)
+        change = 1 - 2 * v.gather(1, units)  # of a unit that flips
+        logits = self.up(v)
+        flipped = logits[:, None] + change[..., None] * self.weights[units]  #                (B, units, H)
+        gain = change * self.visible[units] + softplus(flipped).sum(2) - softplus(logits).sum(1)[:, None]
+        return v.shape[1] * logsigmoid(-gain).mean(1)
+
+
+def chosen(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Units that are 1 with the probability of their logits, by noise from U(0, 1) of the same shape."""
+    return (uniform < torch.sigmoid(logits)).to(logits.dtype)

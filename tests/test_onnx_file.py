@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tiny
-from onnx import TensorProto, external_data_helper, helper, load_from_string, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, external_data_helper, helper, load_from_string, numpy_helper
 
 from latentmill import Decoder
 from latentmill.errors import InputError
@@ -89,13 +89,36 @@ def test_operators_that_are_not_standard_are_refused(place: str) -> None:
         require_standalone(content, "a")
 
 
-@pytest.mark.parametrize("operator", ["Loop", "If", "Scan"])
-def test_a_graph_within_a_node_is_refused(operator: str) -> None:
+def with_body(operator: str, *nodes: NodeProto) -> ModelProto:
+    """A model with a node that has a graph of these nodes."""
     proto = load_from_string(tiny.decoder())
-    inner = helper.make_graph([helper.make_node("Identity", ["more"], ["on"])], "body", [], [])
+    inner = helper.make_graph([helper.make_node("Identity", ["more"], ["on"]), *nodes], "body", [], [])
     proto.graph.node.append(helper.make_node(operator, ["trips", "more"], ["unused"], body=inner))
+    return proto
+
+
+@pytest.mark.parametrize("operator", ["Loop", "If"])
+def test_a_graph_within_a_node_is_refused(operator: str) -> None:
     with pytest.raises(InputError, match=INNER):
-        require_standalone(proto.SerializeToString(), "a")
+        require_standalone(with_body(operator).SerializeToString(), "a")
+
+
+def test_a_scan_may_have_a_graph_without_another_in_it() -> None:
+    require_standalone(with_body("Scan").SerializeToString(), "a")
+    inner = with_body("Loop").graph.node[-1]
+    for operator in ("Loop", "Scan"):
+        inner.op_type = operator
+        with pytest.raises(InputError, match=INNER):
+            require_standalone(with_body("Scan", inner).SerializeToString(), "a")
+
+
+@pytest.mark.parametrize("added", [("Scan", "Loop"), ("Loop", "Scan")], ids=str)
+def test_a_node_that_is_a_scan_and_something_else_is_refused(added: tuple[str, str]) -> None:
+    """Of a field that is there twice, readers may take the first or the last."""
+    first, last = added
+    node = with_body(first).graph.node[-1].SerializeToString() + field(4, last.encode())
+    with pytest.raises(InputError, match=INNER):
+        require_standalone(tiny.decoder() + field(7, field(1, node)), "a")
 
 
 def test_a_function_is_refused() -> None:

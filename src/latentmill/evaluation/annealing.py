@@ -5,8 +5,8 @@ machine. At temperature t, between 0 and 1, and without the hidden units:
 
     log f_t(v) = (1 - t) a'v + t b'v + sum_j log(1 + exp(t (v'W + c)_j)),  a the logits of the independent units
 
-Each chain's product of f_t(v) / f_s(v) over successive temperatures s < t has the mean Z / Z_0. Shapes: N chains, V
-visible and H hidden units.
+with b and c the biases of uncentred units. Each chain's product of f_t(v) / f_s(v) over successive temperatures s < t
+has the mean Z / Z_0. Shapes: N chains, V visible and H hidden units.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def _annealed(machine: Boltzmann, v: Tensor, temperatures: list[float], generato
     for s, t in itertools.pairwise(temperatures):
         logits = machine.up(v)  # (N, H)
         gain = softplus(t * logits) - softplus(s * logits)
-        log_w += ((t - s) * (v @ (machine.visible - machine.base)) + gain.sum(1)).double()
+        log_w += ((t - s) * (v @ (machine.bias - machine.base)) + gain.sum(1)).double()
         h = chosen(t * logits, _uniform(logits.shape, generator))
         v = chosen((1 - t) * machine.base + t * machine.down(h), _uniform(v.shape, generator))
     return log_w

@@ -111,6 +111,7 @@ def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
     onnx.save_model(proto, path)
 
 
+@torch.no_grad()  # with gradients torch translates no `Scan`
 def _translate(graph: Graph) -> onnx.ModelProto:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
     with warnings.catch_warnings():
@@ -155,12 +156,19 @@ class _Function(nn.Module):
 
 def published(proto: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
     """As it goes out: without the exporter's stack traces, which name paths of this machine; with our metadata."""
-    for item in [proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output]:
-        del item.metadata_props[:]
-        item.doc_string = ""
-    for initializer in proto.graph.initializer:
-        del initializer.metadata_props[:]
+    _strip(proto.graph)
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, metadata)
     proto.producer_name, proto.ir_version = "latentmill", IR_VERSION
     return proto
+
+
+def _strip(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter says beside the graph, in the graphs of its nodes too."""
+    for item in [graph, *graph.node, *graph.value_info, *graph.input, *graph.output]:
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for initializer in graph.initializer:
+        del initializer.metadata_props[:]
+    for attribute in [each for node in graph.node for each in node.attribute if each.HasField("g")]:
+        _strip(attribute.g)

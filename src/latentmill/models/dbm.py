@@ -9,6 +9,7 @@ observed. The loss is that of a restricted Boltzmann machine, with the means of 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 import torch
@@ -23,6 +24,8 @@ from latentmill.networks import Shape
 from latentmill.networks.boltzmann import Boltzmann, BoltzmannConfig
 from latentmill.observations import Bernoulli, shares_of_ones
 
+JOINT_RATE = 0.1  # times the learning rate, where both layers learn
+
 
 class Dbm(Model, Generates, HasEnergy):
     """Trials are ranked by their samples: the bound has log Z, which changes from epoch to epoch."""
@@ -31,6 +34,7 @@ class Dbm(Model, Generates, HasEnergy):
 
     class Config(BoltzmannConfig):
         top: PositiveInt = 500  # units of the layer above it
+        greedy: PositiveInt = 30  # epochs in which the lower layer learns alone
         mean_field_steps: PositiveInt = 10  # of the iteration for q
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
@@ -45,11 +49,22 @@ class Dbm(Model, Generates, HasEnergy):
 
     def phases(self) -> Sequence[Phase]:
         draws = {"x": self.observation.draw(self.shape), "steps": self.machine.steps(self.config.steps)}
-        return (Phase(Dbm.loss, draws, buffers={"machine.chains": "same"}, couples_rows=True),)
+        phase = partial(Phase, draws=draws, couples_rows=True)
+        first, last = (0, self.config.greedy), (self.config.greedy, None)
+        return (
+            phase(Dbm.lower_loss, name="lower", epochs=first, buffers={"machine.chains": "same"}),
+            phase(Dbm.loss, name="both", epochs=last, rate=JOINT_RATE, buffers={"machine.chains": "same"}),
+        )
+
+    def lower_loss(self, batch: Batch, noise: Noise) -> Terms:
+        return self._loss(batch, noise, self.pixels)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self.observation.observed(batch["image"], noise["x"])
-        loss, _, chains = self.machine.contrast(self._completed(x)[0], noise["steps"])
+        return self._loss(batch, noise, None)
+
+    def _loss(self, batch: Batch, noise: Noise, first: int | None) -> Terms:
+        v, _ = self._completed(self.observation.observed(batch["image"], noise["x"]))
+        loss, _, chains = self.machine.contrast(v, noise["steps"], first)
         return {"loss": loss, "machine.chains": chains}
 
     def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:

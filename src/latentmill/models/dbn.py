@@ -97,4 +97,4 @@ class Dbn(Model, Generates, HasEnergy):
 
     def _up(self, x: Tensor) -> Tensor:
         """The logits of q(h | x)."""
-        return x @ (self.lower.weights.detach() + self.difference) + self.lower.hidden
+        return (x - self.lower.centre) @ (self.lower.weights.detach() + self.difference) + self.lower.hidden

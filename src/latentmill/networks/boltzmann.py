@@ -1,9 +1,11 @@
 """Two layers of binary units, each connected with all of the other layer and none of its own, and chains of them.
 
-    p(v, h) = exp(v'W h + b'v + c'h) / Z
+    p(v, h) = exp((v - a)'W (h - 1/2) + b'v + c'h) / Z
 
-Shapes: B rows of a batch, V visible and H hidden units, S steps of Gibbs sampling, C chains; units are 0 or 1, or
-probabilities of 1. A step draws the hidden units, then the visible ones.
+The weights are between centred units, a the shares of ones before training. That is the same family of distributions,
+but learned sooner, and of three layers at all (Montavon & Müller 2012). Shapes: B rows of a batch, V visible and H
+hidden units, S steps of Gibbs sampling, C chains; units are 0 or 1, or probabilities of 1. A step draws the hidden
+units, then the visible ones.
 """
 
 import torch
@@ -14,6 +16,7 @@ from latentmill.config import PositiveInt, Settings
 from latentmill.draws import Draw
 
 SPREAD = 0.01  # of the initial weights (Hinton 2012, section 8)
+CENTRE = 0.5  # of hidden units
 
 
 class BoltzmannConfig(Settings):
@@ -34,8 +37,7 @@ class Boltzmann(nn.Module):
     def __init__(self, visible: int, hidden: int, chains: int) -> None:
         super().__init__()
         self.weights = nn.Parameter(SPREAD * torch.randn(visible, hidden))
-        self.visible = nn.Parameter(torch.zeros(visible))  # b
-        self.hidden = nn.Parameter(torch.zeros(hidden))  # c
+        self.visible, self.hidden = nn.Parameter(torch.zeros(visible)), nn.Parameter(torch.zeros(hidden))  # b, c
         self.register_buffer("base", torch.zeros(visible))
         self.register_buffer("chains", torch.zeros(chains, visible))
 
@@ -48,36 +50,54 @@ class Boltzmann(nn.Module):
 
     def up(self, v: Tensor) -> Tensor:
         """The logits of hidden units, given visible ones: (…, V) -> (…, H)."""
-        return v @ self.weights + self.hidden
+        return (v - self.centre) @ self.weights + self.hidden
 
     def down(self, h: Tensor) -> Tensor:
         """The logits of visible units, given hidden ones: (…, H) -> (…, V)."""
-        return h @ self.weights.T + self.visible
+        return (h - CENTRE) @ self.weights.T + self.visible
+
+    @property
+    def centre(self) -> Tensor:
+        """The shares of ones of the visible units before training (V), a."""
+        return torch.sigmoid(self.base)
+
+    @property
+    def bias(self) -> Tensor:
+        """The logits of visible units (V) where all hidden ones are 0."""
+        return self.visible - CENTRE * self.weights.sum(1)
 
     def log_p_unnormalised(self, v: Tensor) -> Tensor:
-        """log sum_h exp(v'W h + b'v + c'h), which is log p(v) + log Z: (…, V) -> (…)."""
-        return v @ self.visible + softplus(self.up(v)).sum(-1)
+        """The log of the sum over all h, which is log p(v) + log Z: (…, V) -> (…)."""
+        return v @ self.bias + softplus(self.up(v)).sum(-1)
 
     def steps(self, count: int) -> Draw:
         """The noise of so many steps."""
         return Draw("uniform", (count, len(self.hidden) + len(self.visible)))
 
-    def gibbs(self, v: Tensor, uniform: Tensor) -> Tensor:
-        """Steps from v (B, V), each of one row of uniform noise (B, S, H + V) -> (B, V)."""
+    def gibbs(self, v: Tensor, uniform: Tensor, first: int | None = None) -> Tensor:
+        """Steps from v (B, V), each of one row of uniform noise (B, S, H + V) -> (B, V).
+
+        Where `first` says of how many visible units, only these are drawn, and the others held at their centre, where
+        they have no influence.
+        """
+        v = self._held(v, first)
         for each in uniform.unbind(1):
             for_hidden, for_visible = each.split([len(self.hidden), len(self.visible)], dim=1)
-            v = chosen(self.down(chosen(self.up(v), for_hidden)), for_visible)
+            v = self._held(chosen(self.down(chosen(self.up(v), for_hidden)), for_visible), first)
         return v
 
-    def contrast(self, v: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _held(self, v: Tensor, first: int | None) -> Tensor:
+        return v if first is None else torch.cat([v[:, :first], self.centre[first:].expand(len(v), -1)], 1)
+
+    def contrast(self, v: Tensor, uniform: Tensor, first: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """A loss (B) whose gradient is that of -log p(v), with the B chains that are next in place of the model.
 
         These are first advanced by uniform noise (B, S, H + V). The others are their visible units (B, V), and those of
         all chains then.
         """
         following = torch.arange(len(uniform), device=uniform.device) % len(self.chains)
-        drawn = self.gibbs(self.chains[following], uniform).detach()
-        loss = self.log_p_unnormalised(drawn) - self.log_p_unnormalised(v)
+        drawn = self.gibbs(self.chains[following], uniform, first).detach()
+        loss = self.log_p_unnormalised(drawn) - self.log_p_unnormalised(self._held(v, first))
         return loss, drawn, torch.cat([self.chains, drawn])[-len(self.chains) :]
 
     def noise_width(self, steps: int) -> int:
@@ -101,7 +121,7 @@ class Boltzmann(nn.Module):
         change = 1 - 2 * v.gather(1, units)  # of a unit that flips
         logits = self.up(v)
         flipped = logits[:, None] + change[..., None] * self.weights[units]  #                (B, units, H)
-        gain = change * self.visible[units] + softplus(flipped).sum(2) - softplus(logits).sum(1)[:, None]
+        gain = change * self.bias[units] + softplus(flipped).sum(2) - softplus(logits).sum(1)[:, None]
         return v.shape[1] * logsigmoid(-gain).mean(1)
 
 

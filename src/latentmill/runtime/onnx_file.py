@@ -2,9 +2,10 @@
 
 onnxruntime would read weights from other files that a model names, and run operators of its own beyond the standard. A
 file that `latentmill` exports has neither, nor a graph within a node, as `Loop` and `If` have: only that runs without
-end. So each message may have only the fields of onnx.proto that an export may have, and what two readers might
-understand differently is refused, too long a tag above all. Time and memory are bounded: messages are nested five
-levels deep at most, and both the fields and the bytes beside the weights are counted.
+end. `Scan` may have one, without another in that: it takes a step for each element of a tensor that is there. So each
+message may have only the fields of onnx.proto that an export may have, and what two readers might understand
+differently is refused, too long a tag above all. Time and memory are bounded: messages are nested seven levels deep at
+most, and both the fields and the bytes beside the weights are counted.
 """
 
 from latentmill.errors import InputError
@@ -15,7 +16,10 @@ NESTED = {
     "model": {7: "graph", 8: "operator set"},
     "graph": {1: "node", 5: "tensor"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 10: "tensor"},
+    "attribute": {5: "tensor", 6: "body", 10: "tensor"},
+    "body": {1: "node of a body", 5: "tensor"},
+    "node of a body": {5: "attribute of a body"},
+    "attribute of a body": {5: "tensor", 10: "tensor"},
 }
 # The others that a message may have: names, numbers, texts and types, which are not looked into.
 PLAIN = {
@@ -26,10 +30,13 @@ PLAIN = {
     "attribute": {1, 2, 3, 4, 7, 8, 9, 13, 20},
     "tensor": {1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16},
 }
+PLAIN |= {f"{kind} of a body": PLAIN[kind] for kind in ("node", "attribute")} | {"body": PLAIN["graph"]}
 WEIGHTS = {("tensor", field) for field in (4, 5, 7, 9, 10, 11)}
-DOMAIN = {("operator set", 1), ("node", 7)}
+DOMAIN = {("operator set", 1), ("node", 7), ("node of a body", 7)}
+OPERATOR, BODY, NODE = ("node", 4), ("attribute", 6), ("graph", 1)
 DATA_LOCATION, EXTERNAL_DATA = ("tensor", 14), ("tensor", 13)
-INNER_GRAPH = {("attribute", 6), ("attribute", 11), ("model", 25)}  # the last is a function
+# The last is a function.
+INNER_GRAPH = {("attribute", 11), ("attribute of a body", 6), ("attribute of a body", 11), ("model", 25)}
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
 LONGEST_TAG, LONGEST_SIZE, LONGEST_NUMBER = 4, 5, 10  # bytes; protobuf cuts a longer tag to 32 bits
 MOST_FIELDS, MOST_BYTES = 500_000, 16 << 20  # of one file; the bytes of weights are not counted
@@ -50,6 +57,7 @@ class _Reader:
     def __init__(self, content: bytes, where: str) -> None:
         self.content, self.where = content, where
         self.fields, self.bytes = MOST_FIELDS, MOST_BYTES  # that may still come
+        self.operators, self.has_body = list[bytes](), False  # of the node that is read
 
     def read(self, kind: str, at: int, end: int) -> None:
         """A message of that kind, which lies from `at` to `end`."""
@@ -61,6 +69,7 @@ class _Reader:
                 if wire != BYTES:
                     raise self._cut_off(kind)
                 self.read(nested[number], start, at)
+                self._after(kind, number)
             elif number not in plain:
                 raise InputError(f"{self.where} must be as exports are, but a {kind} in it has the field {number}")
             elif (kind, number) not in WEIGHTS:
@@ -101,13 +110,28 @@ class _Reader:
             raise InputError(f"{self.where} must use standard operators alone, but has some of {domain!r}")
         if field == EXTERNAL_DATA or (field == DATA_LOCATION and value):
             raise InputError(f"{self.where} must hold all its data, but has some in another file")
+        if field == OPERATOR:
+            self.operators.append(self.content[start:end])
         if field in INNER_GRAPH:
-            raise InputError(f"{self.where} must have no graph within a graph, such as a loop, but a {kind} has one")
+            raise self._inner_graph(kind)
+
+    def _after(self, kind: str, number: int) -> None:
+        """After the message in that field of a kind was read."""
+        if (kind, number) == BODY:
+            self.has_body = True
+        elif (kind, number) == NODE:
+            if self.has_body and set(self.operators) != {b"Scan"}:
+                raise self._inner_graph("node")
+            self.operators, self.has_body = [], False
 
     def _count_bytes(self, size: int) -> None:
         self.bytes -= size
         if self.bytes < 0:
             raise InputError(f"{self.where} must have at most {MOST_BYTES >> 20} MiB beside its weights, but has more")
+
+    def _inner_graph(self, kind: str) -> InputError:
+        rule = "must have no graph within a graph, such as a loop, except in a Scan"
+        return InputError(f"{self.where} {rule}, but a {kind} has one")
 
     def _cut_off(self, kind: str) -> InputError:
         return InputError(f"{self.where} must be an intact ONNX file, but a {kind} in it is cut off")

@@ -1,0 +1,90 @@
+"""PixelCNN: every pixel given those above it and on its left, by masked convolutions.
+
+    log p(x) = sum_i log p(x_i | x_1 … x_{i-1})
+
+The likelihood is exact, by one pass (van den Oord et al. 2016); layers are residual, as a pixel is like its neighbours.
+A sample takes a step for each pixel, row by row, and computes each value of a layer once. It shows probabilities rather
+than pixels, each that of a pixel given those drawn before it. The channels of a pixel do not see one another.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from latentmill.config import PositiveInt, Settings
+from latentmill.contract import Batch, Generates, HasLikelihood, Model, Phase, Terms
+from latentmill.data.batches import Batches
+from latentmill.draws import Noise
+from latentmill.networks import Shape
+from latentmill.networks.raster import RasterConv
+from latentmill.networks.sequential import scanned
+from latentmill.observations import Bernoulli, shares_of_ones
+
+FIRST, REACH = 3, 1  # pixels that the first layer sees in each direction; and the others
+
+
+class PixelCnn(Model, Generates, HasLikelihood):
+    """A column of noise for each pixel and channel, by comparison with the quantile of its probability."""
+
+    chooses = True
+
+    class Config(Settings):
+        channels: PositiveInt = 32  # of each layer
+        depth: PositiveInt = 6  # layers after the first
+
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.noise_width, self.observation = prod(shape), Bernoulli()
+        self.criterion_draws = {"x": self.observation.draw(shape)}
+        self.first = RasterConv(shape[0], config.channels, FIRST, sees_itself=False)
+        self.layers = nn.ModuleList(
+            RasterConv(config.channels, config.channels, REACH, sees_itself=True) for _ in range(config.depth)
+        )
+        self.last = nn.Linear(config.channels, shape[0])
+        self.places = nn.Parameter(torch.zeros(shape))  # the bias of each pixel
+
+    @torch.no_grad()
+    def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
+        """Begin with independent pixels."""
+        self.places.copy_(torch.logit(shares_of_ones(examples)))
+        self.last.weight.zero_()
+        self.last.bias.zero_()
+
+    def phases(self) -> Sequence[Phase]:
+        return (Phase(PixelCnn.loss, self.criterion_draws),)
+
+    def loss(self, batch: Batch, noise: Noise) -> Terms:
+        return {"loss": self.criterion(batch, noise)}
+
+    def log_p_x(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for layer in self.layers:
+            h = h + layer(torch.relu(h))
+        logits = self.last(torch.relu(h).movedim(1, -1)).movedim(-1, 1) + self.places
+        return self.observation.log_prob(x, logits)
+
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        channels, height, width = self.shape
+        layers = [self.first, *self.layers]
+
+        def draw(histories: tuple[Tensor, ...], given: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+            for_pixel, bias, inside_first, inside = given  # (B, C), (C), (taps), (taps)
+            h, drawn = self.first.at(histories[0], torch.zeros_like(for_pixel), inside_first, width)
+            seen = []
+            for layer, history in zip(layers[1:], histories[1:], strict=True):
+                more, known = layer.at(history, torch.relu(h), inside, width)
+                h = h + more
+                seen.append(known)
+            p = torch.sigmoid(self.last(torch.relu(h)) + bias)
+            pixel = (for_pixel < p).to(p.dtype)[..., None]
+            return (torch.cat([drawn[:, :, :-1], pixel], 2), *seen), p
+
+        uniform = torch.special.ndtr(noise).unflatten(1, (channels, -1)).movedim(2, 0).contiguous()  # (H W, B, C)
+        inside = [layer.inside(height, width) for layer in layers[:2]]
+        histories = tuple(
+            noise.new_zeros(noise.shape[0], layer.weights.shape[1], layer.memory(width)) for layer in layers
+        )
+        bias = self.places.flatten(1).T.contiguous()  # (H W, C)
+        return scanned(draw, histories, (uniform, bias, *inside)).movedim(0, 2).unflatten(2, (height, width))

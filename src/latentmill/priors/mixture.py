@@ -7,13 +7,12 @@ With one component it is a Gaussian. Shapes: B batch, d dimensions, M components
 """
 
 import warnings
-from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentmill.config import PositiveInt, Settings
 from latentmill.contract import Batch, Generates, HasCriterion, Model
@@ -22,6 +21,7 @@ from latentmill.densities import gaussian_log_prob
 from latentmill.draws import Noise
 from latentmill.errors import InputError
 from latentmill.networks import Shape
+from latentmill.saved_sizes import take_saved_sizes
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -54,7 +54,7 @@ class Mixture(Model, Generates, HasCriterion):
         self.register_buffer("thresholds", torch.zeros(count - 1))
         self.register_buffer("means", torch.zeros(count, width))
         self.register_buffer("scales", torch.eye(width).repeat(count, 1, 1))
-        self.register_load_state_dict_pre_hook(_make_room)
+        take_saved_sizes(self)
 
     @property
     def components(self) -> int:
@@ -98,17 +98,6 @@ class Mixture(Model, Generates, HasCriterion):
         self.thresholds = torch.special.ndtri(weights.cumsum(0)[:-1]).to(self.means)
         self.scales = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)).to(self.means)
         self.means = torch.from_numpy(fitted.means_).to(self.means)
-
-
-def _make_room(mixture: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Before weights are loaded: as many components as they have, because a chosen number is nowhere else."""
-    saved = state.get(f"{prefix}means")
-    if isinstance(mixture, Mixture) and saved is not None:
-        mixture.log_weights = mixture.log_weights.new_zeros(len(saved))
-        mixture.thresholds = mixture.thresholds.new_zeros(len(saved) - 1)
-        mixture.means, mixture.scales = (
-            buffer[:1].repeat(len(saved), *(1 for _ in buffer.shape[1:])) for buffer in (mixture.means, mixture.scales)
-        )
 
 
 def _chosen(codes: np.ndarray, held_out: np.ndarray, seed: int) -> "GaussianMixture":

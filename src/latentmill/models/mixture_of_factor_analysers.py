@@ -1,0 +1,90 @@
+"""Mixture of factor analysers: several planes through the space of images, each with its own noise.
+
+    p(x) = sum_m w_m N(x; mu_m, W_m W_m' + diag(psi_m))
+
+Unlike one factor analyser it can follow a curved set of images, and does not blend what lies on different planes.
+Fitted by expectation maximisation (Ghahramani & Hinton 1996) from random images as means; the likelihood is exact.
+Samples are without the noise of pixels.
+"""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from latentmill.config import PositiveInt
+from latentmill.contract import Generates, HasLikelihood, LatentConfig, Model
+from latentmill.data.batches import Batches
+from latentmill.errors import InputError
+from latentmill.factors import Factors, improved, log_joint
+from latentmill.networks import Shape
+from latentmill.observations import Gaussian
+
+ITERATIONS, SPREAD, VARIANCE = 30, 0.01, 0.05  # of the loadings and of the noise at the start
+
+
+class MixtureOfFactorAnalysers(Model, Generates, HasLikelihood):
+    """The first column of noise selects the component, by comparison with quantiles of N(0, 1); the rest is z."""
+
+    closed_form = True
+    noise_choices = 1
+    log_weights: Tensor  # (M)
+    borders: Tensor  # (M - 1), cumulative weights as quantiles of the standard normal
+    means: Tensor  # (M, D)
+    loadings: Tensor  # (M, D, d)
+    noise: Tensor  # (M, D), variances
+
+    class Config(LatentConfig):
+        latent: PositiveInt = 10  # factors of each component
+        components: PositiveInt = 20
+        floor: Annotated[float, Field(gt=0)] = 1e-3  # of the variance of a pixel's noise: some never vary in training
+
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.floor, self.observation, self.noise_width = config.floor, Gaussian(linear=True), 1 + config.latent
+        self.criterion_draws = {"x": self.observation.draw(shape)}
+        size = (config.components, prod(shape))
+        self.register_buffer("log_weights", torch.zeros(config.components))
+        self.register_buffer("borders", torch.zeros(config.components - 1))
+        self.register_buffer("means", torch.zeros(size))
+        self.register_buffer("loadings", torch.zeros(*size, config.latent))
+        self.register_buffer("noise", torch.full(size, VARIANCE))
+
+    @property
+    def components(self) -> list[Factors]:
+        return [Factors(*each) for each in zip(self.means, self.loadings, self.noise, strict=True)]
+
+    @torch.no_grad()
+    def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
+        """Raises InputError: there are fewer images than components."""
+        if len(examples) < len(self.means):
+            rule = "a mixture must have at most as many components as images"
+            raise InputError(f"{rule}, but got components={len(self.means)} for {len(examples)} images")
+        device = generator.device
+        first = torch.randperm(len(examples), generator=generator, device=device)[: len(self.means)]
+        self.means.copy_(examples[first].flatten(1))
+        self.loadings.copy_(SPREAD * torch.randn(self.loadings.shape, generator=generator, device=device))
+        state, found, log_weights = generator.get_state(), self.components, self.log_weights
+
+        def observed() -> Iterator[Tensor]:
+            generator.set_state(state)  # at each look at the images the noise is the same
+            return (self.observation.observe(chunk, generator).flatten(1) for chunk in examples.chunks())
+
+        for _ in range(ITERATIONS):
+            found, log_weights = improved(found, log_weights, observed, self.floor)
+        self.log_weights.copy_(log_weights)
+        self.borders.copy_(torch.special.ndtri(log_weights.exp().cumsum(0)[:-1]))
+        self.means.copy_(torch.stack([each.mean for each in found]))
+        self.loadings.copy_(torch.stack([each.loadings for each in found]))
+        self.noise.copy_(torch.stack([each.noise for each in found]))
+
+    def log_p_x(self, x: Tensor) -> Tensor:
+        return torch.logsumexp(log_joint(self.components, self.log_weights, x.flatten(1)), 1)
+
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        component = (noise[:, :1] > self.borders).sum(1)  # (B)
+        x = (self.loadings[component] @ noise[:, 1:, None])[..., 0] + self.means[component]
+        return self.observation.mean(x).unflatten(1, self.shape)

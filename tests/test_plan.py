@@ -439,7 +439,7 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
             "ladder.vae.prior must be auto or one of its priors, but got 'autoregressive'",
         ),
         ({"vae": {"variant": "vae"}}, "ladder.vae: the key 'variant' is now called 'model'"),
-        ({"vae": {"components": 3}}, "the key 'components' is now called 'priors.mixture.components'"),
+        ({"vae": {"components": 3}}, "unknown key 'components'; the keys of vae are latent"),
         ({"gan": {"rank_by": "criterion"}}, "rank_by must be distance for a model without a criterion"),
         (
             {"vae": {"priors": ["normal", "chain"]}},

@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal
 
 from latentmill import registry
 from latentmill.data.batches import Batches
-from latentmill.factors import Factors, improved, log_joint, rotated
+from latentmill.networks.factors import Factors, improved, log_joint, rotated
 
 
 def random_factors(values, width, generator):

@@ -18,8 +18,8 @@ from latentmill.config import PositiveInt, Settings
 from latentmill.contract import Generates, HasLikelihood, Model
 from latentmill.data.batches import Batches
 from latentmill.networks import Shape
+from latentmill.networks.saved_sizes import take_saved_sizes
 from latentmill.observations import Bernoulli, shares_of_ones
-from latentmill.saved_sizes import take_saved_sizes
 
 COMPONENTS = (5, 10, 20, 50, 100)  # numbers of them to choose among
 IMAGES_A_COMPONENT = 10  # at least, for a number to be chosen

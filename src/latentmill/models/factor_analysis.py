@@ -17,8 +17,8 @@ from torch import Tensor
 from latentmill.contract import HasLikelihood, HasPosterior, LatentConfig, LatentModel
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
-from latentmill.factors import Factors, improved, rotated
 from latentmill.networks import Shape
+from latentmill.networks.factors import Factors, improved, rotated
 from latentmill.observations import Gaussian
 
 ITERATIONS = 50

@@ -19,8 +19,8 @@ from latentmill.config import PositiveInt
 from latentmill.contract import Generates, HasLikelihood, LatentConfig, Model
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
-from latentmill.factors import Factors, improved, log_joint
 from latentmill.networks import Shape
+from latentmill.networks.factors import Factors, improved, log_joint
 from latentmill.observations import Gaussian
 
 ITERATIONS, SPREAD, VARIANCE = 30, 0.01, 0.05  # of the loadings and of the noise at the start

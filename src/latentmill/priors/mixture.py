@@ -21,7 +21,7 @@ from latentmill.densities import gaussian_log_prob
 from latentmill.draws import Noise
 from latentmill.errors import InputError
 from latentmill.networks import Shape
-from latentmill.saved_sizes import take_saved_sizes
+from latentmill.networks.saved_sizes import take_saved_sizes
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture

@@ -35,7 +35,7 @@ class Phase:
     objective: Callable[[Any, Batch, Noise], Terms]  # of the model, a batch and noise: a pure function, draws nothing
     draws: Draws = field(default_factory=dict)  # the noise that it is given for each row
     name: str = ""  # stands before those of its terms, where a model has several phases
-    moves: str = ""  # what the names of its parameters begin with
+    moves: str | tuple[str, ...] = ""  # what the names of its parameters begin with
     rate: float = 1.0  # times the learning rate of the trial
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam
     every: int = 1  # steps

@@ -39,7 +39,7 @@ class MixtureOfFactorAnalysers(Model, Generates, HasLikelihood):
 
     class Config(LatentConfig):
         latent: PositiveInt = 10  # factors of each component
-        components: PositiveInt = 20
+        components: PositiveInt = 20  # planes
         floor: Annotated[float, Field(gt=0)] = 1e-3  # of the variance of a pixel's noise: some never vary in training
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:

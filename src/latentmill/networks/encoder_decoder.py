@@ -1,0 +1,48 @@
+"""Models that encode an image as a Gaussian of codes and decode it: variational autoencoders but for their loss."""
+
+from typing import Annotated
+
+from torch import Tensor
+
+from latentmill.config import NOT_SEARCHABLE
+from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel
+from latentmill.draws import Draw, Noise
+from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
+from latentmill.observations import ObservationName, observation
+
+
+class EncoderDecoderConfig(NetworkConfig, LatentConfig):
+    """Of every such model."""
+
+    observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
+
+
+class EncoderDecoder(LatentModel, HasPosterior, HasCriterion):
+    """q(z | x) is a Gaussian of independent dimensions. Trials compare by the evidence lower bound, not by the loss."""
+
+    def __init__(self, config: EncoderDecoderConfig, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.code_shape = code_shape(config, config.latent, shape)
+        self.observation = observation(config.observation)
+        self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}
+        self.encoder = encoder(config, shape, 2 * config.latent)
+        self.decoder = decoder(config, config.latent, shape)
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        """The negative evidence lower bound."""
+        terms = self.bound(batch, noise)
+        return terms["reconstruction"] + terms["kl"]
+
+    def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance
+
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        pixels = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # (K, B, C, H, W)
+        return self.observation.log_prob(x, pixels)
+
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.posterior(images)[0]
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.observation.mean(self.decoder(z))

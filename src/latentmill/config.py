@@ -195,10 +195,10 @@ class LimitsConfig(Settings):
     """The damage to real images from which on samples fail; less is stricter, and needs more images to be told."""
 
     blur: Annotated[float, Field(gt=0)] | None = (
-        None  # pixels of deviation; null: 1/28 of the longer side, at least 0.5
+        None  # its standard deviation in pixels; null: 3/4 of a 28th of the longer side, at least 0.375
     )
-    independent: Share = 1.0  # share of images replaced by independent pixels
-    lost: Share = 1.0  # share of a class, or of a cluster where classes overlap, that is missing
+    independent: Share = 1.0  # share of images whose pixels are independent
+    lost: Share = 1.0  # share of a class, or of a cluster, that is missing
     copies: Share = 0.05  # share of training images among new ones
     noisy_copies: Share = 0.2  # the same, with a little noise
 

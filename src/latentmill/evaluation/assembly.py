@@ -45,7 +45,7 @@ def make_judge(
     chosen, pool = chosen_features(names, data), choose_pool(data, seed)
     draws = pool.draws(samples)
     if draws.few < FEWEST:
-        return Judge([], [], [], draws)
+        return Judge([], [], [], draws, limits=_calibrator(data, pool, seed, samples, limits).limits)
     with steps_at_a_time(cores()) as steps:
         copied = {name: fit(name, True, data, pool, seed) for name in chosen[1]}  # in turn: torch has one generator
         whole = [fit(name, False, data, pool, seed) for name in chosen[2]]

@@ -21,6 +21,7 @@ from latentmill.evaluation.corruptions import (
     means,
     noisy,
     usual_blur,
+    usual_limit,
 )
 from latentmill.evaluation.graded_controls import (
     BLENDS,
@@ -73,27 +74,21 @@ def rule_1_controls(
     """Controls of Rule 1: samples look drawn from the data.
 
     `images` (N, C, H, W), uint8, are the data, each in one of `groups` (N), each of which is a `mode`. A limit that is
-    stricter than the whole damage adds a control of its own: a metric that can't see it goes on failing the latter.
+    stricter than the whole damage adds a control and leaves the others as they are, so no threshold becomes laxer.
     """
-    blurs = _blurred_populations(images, limits.blur)
-    populations = {REAL: real_images(images), INDEPENDENT: independent_images(images, seed)} | blurs
+    usual, limit = usual_blur(images), limits.blur or usual_limit(images)
+    populations = {REAL: real_images(images)}
+    populations |= {BLURRED: blurred_images(images, usual)} if limit <= usual else {}
+    populations[INDEPENDENT] = independent_images(images, seed)
+    whole = [drawn(name, len(images)) for name in populations if name != REAL]
+    strict = [drawn(blurred_by(limit), len(images))] if limit != usual else []
+    populations |= {each.name: blurred_images(images, limit) for each in strict}
     real, independent = ((name, len(images)) for name in (REAL, INDEPENDENT))
-    controls = [
-        drawn(*real, positive=True, repeats=REPEATS_PASSING),
-        *(drawn(name, len(images)) for name in blurs),
-        drawn(*independent),
-        *(mixed(share, independent, real) for share in (limits.independent,) if share < 1),
-    ]
+    strict += [mixed(share, independent, real) for share in (limits.independent,) if share < 1]
     if len(np.unique(groups)) > 1:
-        controls += [dropped_mode(groups, mode, share) for share in sorted({limits.lost, 1.0}, reverse=True)]
-    return Controls(populations, controls)
-
-
-def _blurred_populations(images: np.ndarray, limit: float | None) -> dict[str, Population]:
-    """Blurred as usual, and by a `limit` in pixels that is another; instead of it where that is more."""
-    usual = usual_blur(images)
-    found = {BLURRED: blurred_images(images, usual)} if limit is None or limit <= usual else {}
-    return found if limit in (None, usual) else found | {blurred_by(limit): blurred_images(images, limit)}
+        whole.append(dropped_mode(groups, mode))
+        strict += [dropped_mode(groups, mode, share) for share in (limits.lost,) if share < 1]
+    return Controls(populations, [drawn(*real, positive=True, repeats=REPEATS_PASSING), *whole, *strict])
 
 
 def rule_2_controls(

@@ -1,5 +1,7 @@
 """Scores as damage to real images, read off curves of graded controls; the limits of passing are such damages."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,11 +20,14 @@ from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.verdict import INTERVAL, Estimate
-from latentmill.judging.command import _limit
+from latentmill.judging.command import _limit, _say
 
 SAMPLES = 120
 USUAL, STRICT = LimitsConfig(blur=0.5), LimitsConfig(blur=0.375, independent=0.3, lost=0.8)
-METRICS = ("precision, recall, density, coverage", "C2ST accuracy", "rarest group")  # of rule 1: others take longer
+METRICS = {  # of each rule: the others take longer
+    1: ("precision, recall, density, coverage", "C2ST accuracy", "rarest group"),
+    2: ("near copies", "exact copies"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,8 @@ def made(data):
     pixels = fit("pixels", True, data, pool, 0)
     cases = ((1, USUAL), (1, STRICT), (2, USUAL))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RULES, 1, {name: RULES[1][name] for name in METRICS})
+        for rule, names in METRICS.items():
+            patch.setitem(RULES, rule, {name: RULES[rule][name] for name in names})
         found = {(rule, limits): calibrate(rule, pixels, data, pool, 0, SAMPLES, limits) for rule, limits in cases}
     return SimpleNamespace(draws=pool.draws(SAMPLES), found=found)
 
@@ -249,17 +255,29 @@ def test_a_limit_on_the_command_line_is_a_name_and_a_number(text):
         _limit(text)
 
 
-def test_a_judgement_records_its_limits_and_its_page_tells_them(digits):
-    found = latentmill.judge(digits[0][:18], digits[0][30:230], digits[0][230:330], limits={"blur": 0.3, "lost": 0.8})
-    assert found.record["calibration"]["limits"] == {
+@pytest.fixture(scope="module")
+def judged(digits):
+    """Too few samples for a verdict."""
+    return latentmill.judge(digits[0][:18], digits[0][30:230], digits[0][230:330], limits={"blur": 0.3, "lost": 0.8})
+
+
+def test_the_command_says_what_the_scores_are_equivalent_to(judged, capsys):
+    like = "real images blurred by 0.6 px (0.4 to 0.8)"
+    rule_1 = judged.record["rule_1"] | {"equivalent_damage": like}
+    _say(replace(judged, record=judged.record | {"rule_1": rule_1}), Path("out"))
+    assert capsys.readouterr().out.count(f"  The samples score like {like}.\n") == 1
+
+
+def test_a_judgement_records_its_limits_and_its_page_tells_them(judged):
+    assert judged.record["calibration"]["limits"] == {
         "blur": 0.3,
         "independent": 1.0,
         "lost": 0.8,
         "copies": 0.05,
         "noisy_copies": 0.2,
     }
-    assert "fails from a blur of 0.3 px" in found.page
-    assert "the loss of 80\N{NO-BREAK SPACE}% of a class or cluster" in found.page
+    assert "fails from a blur of 0.3 px" in judged.page
+    assert "the loss of 80\N{NO-BREAK SPACE}% of a class or cluster" in judged.page
 
 
 @pytest.mark.slow

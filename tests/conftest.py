@@ -185,3 +185,12 @@ def build(name: str, config: dict[str, object], seed: int = 0, classes: int = CL
     """An untrained model on 8x8 images."""
     torch.manual_seed(seed)
     return registry.build("models", name, config, IMAGE_SHAPE, classes)
+
+
+@pytest.fixture(scope="module")
+def without_curves():
+    """Equivalent damage has tests of its own, in test_damage.py, and takes a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fidelity_curves", "copy_curves"):
+            patch.setattr(f"latentmill.evaluation.calibrator.{name}", lambda *given: [])
+        yield

@@ -74,6 +74,13 @@ def test_it_says_what_is_known_of_the_champion(write):
     )
 
 
+def test_the_damage_that_scores_the_same_stands_beside_the_outcome(write):
+    found = copies(0.0, 0.0005)
+    found["rule_1"] |= {"equivalent_damage": "real images blurred by 0.6 px (0.4 to 0.8)"}
+    _, detail, _ = facts(write(found))["Looks like the data"]
+    assert detail == "10\u202f000 samples pass Rule 1; they score like real images blurred by 0.6 px (0.4 to 0.8)"
+
+
 def test_copies_that_were_found_are_counted(write):
     words, detail, style = facts(write(copies(0.02, 0.05, "fail")))["Copies"]
     assert (words, style) == ("200 in 10\u202f000 samples", "bad")

@@ -20,6 +20,7 @@ from latentmill.evaluation.corruptions import blurred
 from latentmill.evaluation.entry import EvaluationResult
 from latentmill.evaluation.prepared import PreparedData
 
+pytestmark = pytest.mark.usefixtures("without_curves")
 SAMPLES, SPACES = 2_000, ["pixels", "classifier"]
 
 

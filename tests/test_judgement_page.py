@@ -17,11 +17,10 @@ def page(tmp_path_factory):
     """Of copies, with damage and the controls of another run; its texts from outside are hostile."""
     images = np.rint(load_digits().images / 16 * 255).astype(np.uint8)
     found = latentmill.judge(images[:18], images[:600], images[600:800])
-    curve = {"levels": [0, 4]}
-    damage = {"kind": "blur", "metric": "C2ST accuracy", "space": "pixels", "curve": curve}
+    damage = {"metric": "C2ST accuracy", "space": "pixels", "value": 0.61}
     record = found.record | {
         "calibration": CALIBRATION,
-        "damage": [damage | {"value": 0.61, "damage": 0.43, "low": 0.2, "high": 0.7}],
+        "damage": [damage | {"like": "real images blurred by 0.43 px (0.2 to 0.7)"}],
         "notes": [HOSTILE],
     }
     record["closest"][0]["sample"] = HOSTILE
@@ -46,6 +45,6 @@ def test_it_fits_and_loads_nothing(browser, page, viewport):
     assert said == []
     words = shown.locator("main").inner_text()
     assert "18 of 18 samples" in words.replace("\N{NO-BREAK SPACE}", " ")
-    assert "real images blurred by 0.43 pixels" in words
+    assert "real images blurred by 0.43 px (0.2 to 0.7)" in words
     assert HOSTILE in words
     context.close()

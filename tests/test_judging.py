@@ -15,21 +15,17 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
 import latentmill
 from latentmill import Decoder
 from latentmill.cli import main
-from latentmill.data.batches import as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import assembly, corruptions
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
 from latentmill.evaluation.copy_search import search_copies
-from latentmill.evaluation.damage import BLUR, LOST, NOISE, DamageCurve, EquivalentDamage
 from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.evaluation.verdict import INTERVAL, Estimate
 from latentmill.judging import given, pairs
 from latentmill.judging import judge as judging
 from latentmill.proportion import Found
@@ -66,27 +62,25 @@ def new(images):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_calibration():
+def one_calibration(without_curves):
     """Of the same images and numbers of samples, which also decide the pool, metrics are calibrated once.
 
-    Damage has a test of its own.
+    Damage has tests of its own.
     """
-
     known = {}
 
     @cache
-    def made(key, seed, count):
-        return assembly.make_judge(known[key], None, seed, count)
+    def made(key, seed, count, limits):
+        return assembly.make_judge(known[key], None, seed, count, limits)
 
-    def make_judge(data, names, seed, count, pool):
+    def make_judge(data, names, seed, count, limits):
         images = [np.array(each) for each in (data.train, data.val, data.test)]
         key = (b"".join(each.tobytes() for each in images), data.flip)
         known[key] = PreparedData(*images, data.train_labels, data.val_labels, data.test_labels, flip=data.flip)
-        return made(key, seed, count)
+        return made(key, seed, count, limits)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judging, "make_judge", make_judge)
-        patch.setattr(judging, "damages", lambda *given: [])
         yield
 
 
@@ -252,40 +246,6 @@ def test_every_kind_of_copy_is_seen_to_be_one():
         apart = np.abs(sheet.astype(float) - np.roll(sheet, 1, axis=0)).mean((1, 2, 3))
         assert (difference > 0).all() == (kind != UNCHANGED), kind
         assert (difference < apart).all() or kind == "mirrored", kind
-
-
-# Equivalent damage
-
-
-def test_damage_is_read_off_a_curve_that_rises_or_falls():
-    rising = DamageCurve(BLUR, "C2ST accuracy", "pixels", (0.0, 1.0, 2.0), (0.5, 0.5, 0.9), 0.01)
-    falling = DamageCurve(LOST, "rarest group", "pixels", (0.0, 0.5, 1.0), (0.9, 0.5, 0.1), 0.01)
-    assert [falling.damage(value) for value in (1, 0.9, 0.7, 0.1, 0)] == pytest.approx([0, 0, 0.25, 1, 1])
-    assert [rising.damage(value) for value in (0.4, 0.5, 0.7, 1)] == pytest.approx([0, 0, 1, 2])
-    estimate = Estimate(0.7, 0.03, None)
-    found = EquivalentDamage.read_off(falling, estimate)
-    assert (found.damage, found.value) == (pytest.approx(0.25), 0.7)
-    assert found.high - found.low == pytest.approx(2 * INTERVAL * np.hypot(0.03, 0.01) / 0.8)
-    assert found.low < found.damage < found.high
-
-
-@pytest.mark.slow
-def test_blur_and_a_lost_class_are_told_by_their_size(images, train, held_out, monkeypatch):
-    monkeypatch.setattr(judging, "damages", assembly.damages)
-    new, labels = (each[1300:] for each in images)
-    made = gaussian_filter(as_float(new), (0, 0, 0.75, 0.75))[:COUNT]
-    found = latentmill.judge(made, train, held_out)
-    by_kind = {(each["kind"], each["space"]): each for each in found.record["damage"]}
-    assert {kind for kind, _ in by_kind} == {BLUR, NOISE, LOST}
-    for space in ("pixels", "classifier"):
-        blur = by_kind[BLUR, space]
-        assert blur["low"] <= 0.75 <= blur["high"], blur
-        assert 0 < blur["high"] - blur["low"] < 2, "and it is of use"
-    assert "real images blurred by 0." in found.page
-    some = new[(labels != 3) | (np.arange(len(new)) % 5 == 0)][:COUNT]
-    lost = {(each["kind"], each["space"]): each for each in latentmill.judge(some, train, held_out).record["damage"]}
-    assert lost[LOST, "classifier"]["low"] <= 0.8 <= lost[LOST, "classifier"]["high"]
-    assert lost[LOST, "classifier"]["damage"] > 0.5
 
 
 # Sources

@@ -5,7 +5,7 @@ from ruamel.yaml import YAML
 
 from latentmill import networks, registry
 from latentmill.cli import main
-from latentmill.config import EntryConfig, Params, Settings, checked
+from latentmill.config import EntryConfig, LimitsConfig, Params, Settings, checked
 from latentmill.project import catalogue, keys
 from latentmill.project.comments import descriptions, first_sentence
 
@@ -18,6 +18,7 @@ def found() -> dict[str, keys.Key]:
 def test_every_key_is_there_with_a_description(found):
     assert [name for name, key in found.items() if not key.description or not key.values] == []
     expected = {"train.asha.grace", "train.asha.reduction", "priors.<name>.model", "priors.<name>.samples", "note"}
+    expected |= {f"evaluation.limits.{name}" for name in LimitsConfig.model_fields}
     for section in Params.model_fields.keys() - keys.PLACES.keys() - {"note"}:
         expected |= {f"{section}.{name}" for name in Params.model_fields[section].annotation.model_fields}
     for section, family in keys.PLACES.items():

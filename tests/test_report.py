@@ -192,6 +192,23 @@ def test_verdicts_have_a_sign_evidence_and_sample_size(page):
     assert "N(0, I)" in first, "the other priors too"
 
 
+def test_a_verdict_says_what_the_scores_are_equivalent_to_and_the_limit_of_passing(write):
+    like = "real images blurred by 0.6 px (0.4 to 0.8)"
+    metrics = CODED | {
+        "samples": {"mixture": pages.drawn() | {"rule_1": pages.verdict("fail") | {"equivalent_damage": like}}}
+    }
+    inputs = write({"coded": ("vae", metrics)})
+    found = {"blur": 0.75, "independent": 1.0, "lost": 0.8, "copies": 0.05, "noisy_copies": 0.2}
+    put(inputs[1].evaluation / "calibration.json", CALIBRATION | {"limits": found})
+    first = verdicts_section(Page(render(read_inputs(*inputs))))
+    assert f"Scores like {like}." in first
+    rule_1 = (
+        "a blur of 0.75 px, independent pixels in all of the images, or the loss of 80\N{NO-BREAK SPACE}% of a class"
+    )
+    assert f"fails from {rule_1} or cluster on" in first
+    assert "fails from 5\N{NO-BREAK SPACE}% training images or 20\N{NO-BREAK SPACE}% with noise on" in first
+
+
 def limits(page):
     return [next(text for title, text in row.items() if title.startswith("limited by")) for row in page.leaderboard()]
 
@@ -233,7 +250,7 @@ def test_a_model_without_verdicts_passes_no_rule(write):
 
 
 def test_text_from_outside_is_escaped(write, tmp_path):
-    hostile = {"status": HOSTILE, "evidence": HOSTILE, "samples": 1}
+    hostile = {"status": HOSTILE, "evidence": HOSTILE, "samples": 1, "equivalent_damage": HOSTILE}
     measured = {HOSTILE: {HOSTILE: {"value": 1.0, "standard_error": 0.1}}}
     likelihood = PLAIN["likelihood"] | {"kind": HOSTILE, "sample_space": HOSTILE}
     prior = samples() | {"rule_1": hostile, "metrics": measured}

@@ -33,6 +33,7 @@ MAX_SIDE = 4096  # far beyond what can be trained here; above, a slip of the pen
 PositiveInt = Annotated[int, Field(ge=1, le=2**53)]  # whole numbers that floats hold too
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Settings(BaseModel):
@@ -190,6 +191,18 @@ class SweepConfig(Settings):
         return storage
 
 
+class LimitsConfig(Settings):
+    """The damage to real images from which on samples fail; less is stricter, and needs more images to be told."""
+
+    blur: Annotated[float, Field(gt=0)] | None = (
+        None  # its standard deviation in pixels; null: 3/4 of a 28th of the longer side, at least 0.375
+    )
+    independent: Share = 1.0  # share of images whose pixels are independent
+    lost: Share = 1.0  # share of a class, or of a cluster, that is missing
+    copies: Share = 0.05  # share of training images among new ones
+    noisy_copies: Share = 0.2  # the same, with a little noise
+
+
 class EvaluationConfig(Settings):
     """What the evaluation compares, and how many draws it takes."""
 
@@ -200,6 +213,7 @@ class EvaluationConfig(Settings):
     features: Annotated[list[str], Field(min_length=1)] | None = (
         None  # pixels, classifier, self-supervised, timm:<model>; null: pixels and a network
     )
+    limits: LimitsConfig = LimitsConfig()  # the damage to real images from which on samples fail
     seed: Seed = 0  # of samples, splits and what is fitted
 
 

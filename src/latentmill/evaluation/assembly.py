@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from latentmill.config import LimitsConfig
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
+from latentmill.evaluation.confirmation import confirm
+from latentmill.evaluation.controls import LIMITS
 from latentmill.evaluation.copy_space import CopySpace
-from latentmill.evaluation.damage import EquivalentDamage, equivalent_damages
-from latentmill.evaluation.judge import FEWEST, Judge, Judgement, unavailable_metrics
+from latentmill.evaluation.judge import FEWEST, Judge, unavailable_metrics
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.evaluation.spaces import random_indices, random_subset
+from latentmill.evaluation.spaces import random_subset
 from latentmill.features.spaces import ClassifierFeatures, Features, feature_space
 from latentmill.runtime.cores import cores
 from latentmill.threads import steps_at_a_time
 
 SAMPLES = 10_000  # as in params.yaml
-DAMAGED = 2_000  # new images, at most, that are damaged on purpose
 LEARNT = "learnt"  # features of the classifier, or of a self-supervised encoder where it can't learn the labels
 LEAST_LEARNT = 0.2  # the least balanced recall of the classifier, rescaled to 0 for chance and 1 for certainty
 FITTED = 20_000  # training images: more than a small network sees in its training
@@ -38,26 +39,23 @@ def chosen_features(names: list[str] | None, data: PreparedData) -> dict[int, li
 
 
 def make_judge(
-    data: PreparedData, names: list[str] | None, seed: int, samples: int = SAMPLES, pool: Pool | None = None
+    data: PreparedData, names: list[str] | None, seed: int, samples: int = SAMPLES, limits: LimitsConfig = LIMITS
 ) -> Judge:
-    """The judge that `Evaluation` makes, in this process; for models that are judged by so many `samples`.
-
-    `pool` is that of `choose_pool`, if it is known already.
-    """
-    chosen, pool = chosen_features(names, data), choose_pool(data, seed) if pool is None else pool
+    """The judge that `Evaluation` makes, in this process; for models that are judged by so many `samples`."""
+    chosen, pool = chosen_features(names, data), choose_pool(data, seed)
     draws = pool.draws(samples)
     if draws.few < FEWEST:
-        return Judge([], [], [], draws)
+        return Judge([], [], [], draws, limits=_calibrator(data, pool, seed, samples, limits).limits)
     with steps_at_a_time(cores()) as steps:
         copied = {name: fit(name, True, data, pool, seed) for name in chosen[1]}  # in turn: torch has one generator
         whole = [fit(name, False, data, pool, seed) for name in chosen[2]]
         calibrated = [
-            steps.submit(calibrate, rule, copied[name], data, pool, seed, samples)
+            steps.submit(calibrate, rule, copied[name], data, pool, seed, samples, limits)
             for rule in RULES
             for name in chosen[rule]
         ]
         found = [each.result() for each in calibrated]
-    return assemble(data, pool, seed, samples, len(chosen[1]), *found, *whole)
+    return assemble(data, pool, seed, samples, limits, len(chosen[1]), *found, *whole)
 
 
 def choose_pool(data: PreparedData, seed: int) -> Pool:
@@ -77,48 +75,49 @@ def fit(name: str, copied: bool, data: PreparedData, pool: Pool, seed: int) -> F
     return feature_space("self-supervised", data.train, None, seed, chosen)
 
 
-def calibrate(rule: int, features: Features, data: PreparedData, pool: Pool, seed: int, samples: int) -> Calibrated:
+def calibrate(
+    rule: int,
+    features: Features,
+    data: PreparedData,
+    pool: Pool,
+    seed: int,
+    samples: int,
+    limits: LimitsConfig = LIMITS,
+) -> Calibrated:
     """The calibrations of a rule's metrics in one feature space."""
-    return _calibrator(data, pool, seed, samples).calibrate(rule, features, data.test)
+    return _calibrator(data, pool, seed, samples, limits).calibrate(rule, features, data.test)
 
 
-def assemble(data: PreparedData, pool: Pool, seed: int, samples: int, fidelity: int, *made: Any) -> Judge:
+def assemble(
+    data: PreparedData, pool: Pool, seed: int, samples: int, limits: LimitsConfig, fidelity: int, *made: Any
+) -> Judge:
     """The judge, from the results of the other steps.
 
     `made` are the calibrations, first `fidelity` of rule 1, then those of rule 2, then for each of the latter features
     fitted to all training images. They are positional, because Ray resolves the results of tasks only there.
     """
-    calibrator = _calibrator(data, pool, seed, samples)
+    calibrator = _calibrator(data, pool, seed, samples, limits)
     count = (len(made) - fidelity) // 2
     calibrated_1, calibrated_2, whole = made[:fidelity], made[fidelity : fidelity + count], made[fidelity + count :]
     if not any(each.calibrations for each in made[: fidelity + count]):  # there are too few images, also for spaces
-        return Judge([], [], [], calibrator.draws)
+        return Judge([], [], [], calibrator.draws, limits=calibrator.limits)
     spaces = [CopySpace(features, data.train, data.test, seed, flip=data.flip) for features in whole]
     found = [calibration for each in calibrated_1 for calibration in each.calibrations]
     for each, space in zip(calibrated_2, spaces, strict=True):
-        found += calibrator.confirm(each.calibrations, space)
+        found += confirm(each.calibrations, space, data.val, calibrator.draws, seed)
     fidelity_spaces = [each.space for each in calibrated_1]
     unavailable = unavailable_metrics(fidelity_spaces, spaces, calibrator.draws)
-    return Judge(fidelity_spaces, spaces, found, calibrator.draws, unavailable)
+    curves = [curve for each in (*calibrated_1, *calibrated_2) for curve in each.curves]
+    return Judge(fidelity_spaces, spaces, found, calibrator.draws, unavailable, curves, calibrator.limits)
 
 
 def assemble_ceiling(data: PreparedData, pool: Pool, seed: int, samples: int, *calibrated: Any) -> Judge:
     """The judge of reconstructions by Rule 1, from its calibrations, for as many as there are validation images."""
     spaces = [each.space for each in calibrated if each.space is not None]
     found = [calibration for each in calibrated for calibration in each.ceiling]
-    return Judge(spaces, [], found, _calibrator(data, pool, seed, samples).ceiling_draws)
+    curves = [curve for each in calibrated for curve in each.curves]
+    return Judge(spaces, [], found, _calibrator(data, pool, seed, samples).ceiling_draws, curves=curves)
 
 
-def damages(
-    judge: Judge, judgement: Judgement, data: PreparedData, pool: Pool, seed: int, samples: int
-) -> list[EquivalentDamage]:
-    """What the judgement on so many `samples` is equivalent to, as damage to some of the new images."""
-    calibrator = _calibrator(data, pool, seed, samples)
-    chosen = random_indices(calibrator.new, DAMAGED, seed)
-    spaces = judge.fidelity_spaces
-    groups = [calibrator.groups(space)[chosen] for space in spaces]
-    return equivalent_damages(judgement, spaces, calibrator.new[chosen], groups, judge.draws, seed)
-
-
-def _calibrator(data: PreparedData, pool: Pool, seed: int, samples: int) -> Calibrator:
-    return Calibrator(pool, data.train, data.val, data.known_labels, seed, samples)
+def _calibrator(data: PreparedData, pool: Pool, seed: int, samples: int, limits: LimitsConfig = LIMITS) -> Calibrator:
+    return Calibrator(pool, data.train, data.val, data.known_labels, seed, samples, limits)

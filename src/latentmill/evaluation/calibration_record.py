@@ -11,6 +11,7 @@ def calibration_record(judge: Judge) -> dict[str, Any]:
     return {
         "subset": judge.size,
         "margin": MARGIN,
+        "limits": judge.limits.model_dump() if judge.limits else {},
         "spaces": {space.name: {"digest": space.digest, "features": space.dimensions} for space in judge.spaces[1]},
         "rules": {str(rule): _rule([each for each in judge.calibrations if each.rule == rule]) for rule in (1, 2)},
         "unavailable": judge.unavailable,

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import sqrt
 from typing import Any
 
 import numpy as np
 
+from latentmill.config import LimitsConfig
 from latentmill.evaluation import controls
 from latentmill.evaluation.calibration import (
     Calibration,
@@ -15,9 +15,13 @@ from latentmill.evaluation.calibration import (
     factors_with_replacement,
     factors_without_replacement,
 )
-from latentmill.evaluation.control_draws import ViewedControls, metrics_of_other_size
+from latentmill.evaluation.control_draws import Values, ViewedControls, metrics_of_other_size
 from latentmill.evaluation.controls import Controls
-from latentmill.evaluation.copy_space import CopySpace, CopyView
+from latentmill.evaluation.copy_space import CopySpace
+from latentmill.evaluation.corruptions import usual_limit
+from latentmill.evaluation.damage import DamageCurve
+from latentmill.evaluation.damage_curves import copy_curves, fidelity_curves
+from latentmill.evaluation.graded_controls import is_dropped_mode
 from latentmill.evaluation.groups import Classes, balanced_recall, joined_classes
 from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.metrics import (
@@ -25,16 +29,12 @@ from latentmill.evaluation.metrics import (
     HIGHER_IS_BETTER,
     RULES,
     Metric,
-    all_metrics,
     least_deviation,
 )
 from latentmill.evaluation.pool import POOL, Pool
 from latentmill.evaluation.spaces import FidelitySpace, random_subset
 from latentmill.evaluation.verdict import Draws
 from latentmill.features.spaces import ClassifierFeatures, Features
-
-VALIDATION = "validation images"
-SPOILT = 2_000  # validation images, at most, that are also spoilt
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Calibrated:
     space: FidelitySpace | None  # of rule 1, which the judge uses too
     calibrations: list[Calibration]
     ceiling: list[Calibration] = field(default_factory=list)  # of rule 1, with the `ceiling_draws`
+    curves: list[DamageCurve] = field(default_factory=list)
 
 
 class Calibrator:
@@ -63,12 +64,14 @@ class Calibrator:
         labels: np.ndarray | None,
         seed: int,
         samples: int = 10_000,
+        limits: LimitsConfig = controls.LIMITS,
     ) -> None:
         """The `pool` was chosen of these images, uint8 (N, C, H, W), maybe mapped from disk.
 
         `labels` are those of train, then of val, if any. Models are judged by so many `samples`.
         """
         self.pool, self.seed, self.draws = pool, seed, pool.draws(samples)
+        self.limits = limits.model_copy(update={"blur": limits.blur or usual_limit(train)})
         self.ceiling_draws = pool.draws(min(samples, len(val)))  # of reconstructions: an image each, none repeated
         self._train, self._val = train, val
         self._labels = None if labels is None else pool.labels(labels, len(train))
@@ -91,7 +94,13 @@ class Calibrator:
         values = viewed.values(self.draws, RULES[rule], np.random.default_rng([self.seed, rule]))
         found = [self._calibration(rule, space, name, each, self.draws) for name, each in values.items()]
         ceiling = self._ceiling(space, viewed, found) if isinstance(space, FidelitySpace) else []
-        return Calibrated(space if isinstance(space, FidelitySpace) else None, found, ceiling)
+        curves = self._curves(space, viewed, values)
+        return Calibrated(space if isinstance(space, FidelitySpace) else None, found, ceiling, curves)
+
+    def _curves(self, space: FidelitySpace | CopySpace, viewed: ViewedControls, known: Values) -> list[DamageCurve]:
+        if isinstance(space, FidelitySpace):
+            return fidelity_curves(viewed, known, self.new, self.groups(space), space.mode, self.draws, self.seed)
+        return copy_curves(viewed, known, len(self.new), min(POOL, len(self.pool.copied)), self.draws, self.seed)
 
     def _ceiling(self, space: FidelitySpace, viewed: ViewedControls, known: list[Calibration]) -> list[Calibration]:
         """Those `known` that hold for the `ceiling_draws` too, and the others made again, with smaller draws."""
@@ -126,52 +135,13 @@ class Calibrator:
         each = Classes(features, np.arange(len(features.class_names)))
         return each.assign(rows), each.assign_labels(self._labels)
 
-    def confirm(self, calibrations: list[Calibration], space: CopySpace) -> list[Calibration]:
-        """Calibrations of rule 2 with the validation images as positive controls.
-
-        They are used as they are, blurred and spoilt. `space` has all training images. There is only one draw of the
-        validation images: a further one would differ from it by the deviation of both.
-        """
-        if not len(self._val):
-            return calibrations
-        rng = np.random.default_rng([self.seed, 2])
-        val = random_subset(self._val, POOL, self.seed)
-        steady, few = controls.sharp_and_blurred(VALIDATION, val), val[:SPOILT]
-        spoilt = controls.spoilt_images(few, space.cells.assign(space.features(few)), self.seed)
-        populations = steady | {f"{VALIDATION}: {name}": each for name, each in spoilt.items()}
-        known = dict(zip(populations, [*controls.sharp_and_blurred("held-out images", val), *spoilt], strict=True))
-        values = {name: self._one_draw(space.view_population(each), space, rng) for name, each in populations.items()}
-        return [
-            each.confirmed(
-                {name: (known[name], found[each.metric]) for name, found in values.items()},
-                self._deviation_factor(each),
-                least_deviation(each.metric, each.size, min(POOL, len(self._val))),
-                steady.keys(),
-            )
-            for each in calibrations
-        ]
-
-    def _one_draw(self, view: CopyView, space: CopySpace, rng: np.random.Generator) -> dict[str, float]:
-        """The metrics of rule 2 of one draw from a population."""
-        small = view[controls.without_replacement(rng)(len(view), self.draws.few)]
-        large = view[controls.with_replacement(rng)(len(view), self.draws.many)]
-        return all_metrics(2, small, large, space).values
-
-    def _deviation_factor(self, calibration: Calibration) -> float:
-        """By how much a further draw deviates from one of the validation images, over the known deviation.
-
-        That is the deviation of a draw and of the mean of all new images, as variances 1 / size and 1 / new.
-        """
-        size, val, new = calibration.size, min(POOL, len(self._val)), self.draws.held_out
-        val_variance = 1 / min(size, val) if calibration.max_size is not None else 1 / size + 1 / val
-        return sqrt((1 / size + val_variance) / (1 / size + 1 / new))
-
     def _controls(self, rule: int, space: Any) -> Controls:
         if rule == 2:
             cells = space.cells.assign(space.features(self.new))
             copied = np.sort(random_subset(self.pool.copied, POOL, self.seed))
-            return controls.rule_2_controls(self.new, cells, self.pool.copies(self._train[copied]), self.seed)
-        return controls.rule_1_controls(self.new, self.groups(space), space.mode, self.seed)
+            copies = self.pool.copies(self._train[copied])
+            return controls.rule_2_controls(self.new, cells, copies, self.seed, self.limits)
+        return controls.rule_1_controls(self.new, self.groups(space), space.mode, self.seed, self.limits)
 
     def groups(self, space: FidelitySpace) -> np.ndarray:
         """The group of each new image (N): its class, or its cluster where there are none."""
@@ -189,7 +159,7 @@ class Calibrator:
         higher = name in HIGHER_IS_BETTER
         found = tuple(ControlValues.from_draws(*each, higher, factors, least) for each in values.items())
         excludes = isinstance(space, FidelitySpace) and name not in DETECTS_LOST_MODES
-        only = frozenset(each.name for each in values if excludes and controls.is_dropped_mode(each.name))
+        only = frozenset(each.name for each in values if excludes and is_dropped_mode(each.name))
         return Calibration(rule, name, space.name, higher, found, size, metric.rows, only)
 
     def _factors(self, size: int, metric: Metric, by_class: bool) -> tuple[float, float]:

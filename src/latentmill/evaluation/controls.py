@@ -9,30 +9,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from latentmill.config import LimitsConfig
 from latentmill.data.batches import as_float, chunk_size
-from latentmill.evaluation.calibration import (
-    LEAST_REPEATS_LOST,
-    REPEATS_FAILING,
-    REPEATS_LOST,
-    REPEATS_MIXED,
-    REPEATS_PASSING,
-    REPEATS_SPOILT,
-    Choice,
-    Control,
-    Parts,
+from latentmill.evaluation.calibration import REPEATS_PASSING, REPEATS_SPOILT, Choice, Control
+from latentmill.evaluation.corruptions import (
+    STRONG,
+    blends,
+    blurred,
+    blurred_by_pixels,
+    independent_pixels,
+    means,
+    noisy,
+    usual_blur,
+    usual_limit,
 )
-from latentmill.evaluation.corruptions import STRONG, blends, blurred, independent_pixels, means, noisy, share_count
+from latentmill.evaluation.graded_controls import (
+    BLENDS,
+    BLURRED,
+    COPIES,
+    HELD_OUT,
+    INDEPENDENT,
+    REAL,
+    blurred_by,
+    drawn,
+    dropped_mode,
+    mixed,
+)
 from latentmill.features.encoder import map_chunks
 
-
-def without_one(mode: str) -> str:
-    """The name of the control without one `mode`, such as a class; the modes of another space are another control."""
-    return f"one {mode} dropped"
-
-
-def is_dropped_mode(control: str) -> bool:
-    """Whether it is the name of a control without one mode."""
-    return control.startswith("one ") and control.endswith(" dropped")
+LIMITS = LimitsConfig()
+NOISY_COPIES = f"{COPIES} with noise"
 
 
 @dataclass(frozen=True)
@@ -58,52 +64,55 @@ class Controls:
     def images(self, name: str, rng: np.random.Generator, count: int) -> np.ndarray:
         """One draw of the control called `name`, as images float32 (count, C, H, W)."""
         (control,) = (each for each in self.controls if each.name == name)
-        drawn = control.draw(without_replacement(rng), count, 0)
-        return np.concatenate([self.populations[population].make(indices) for population, indices in drawn])
+        parts = control.draw(without_replacement(rng), count, 0)
+        return np.concatenate([self.populations[population].make(indices) for population, indices in parts])
 
 
-def rule_1_controls(images: np.ndarray, groups: np.ndarray, mode: str, seed: int) -> Controls:
+def rule_1_controls(
+    images: np.ndarray, groups: np.ndarray, mode: str, seed: int, limits: LimitsConfig = LIMITS
+) -> Controls:
     """Controls of Rule 1: samples look drawn from the data.
 
-    `images` (N, C, H, W), uint8, are the data, each in one of `groups` (N), each of which is a `mode`.
+    `images` (N, C, H, W), uint8, are the data, each in one of `groups` (N), each of which is a `mode`. A limit that is
+    stricter than the whole damage adds a control and leaves the others as they are, so no threshold becomes laxer.
     """
-    controls = [
-        _drawn("real images", True, "real", len(images), REPEATS_PASSING),
-        _drawn("blurred", False, "blurred", len(images), REPEATS_FAILING),
-        _drawn("independent pixels", False, "independent", len(images), REPEATS_FAILING),
-    ]
+    usual, limit = usual_blur(images), limits.blur or usual_limit(images)
+    populations = {REAL: real_images(images)}
+    populations |= {BLURRED: blurred_images(images, usual)} if limit <= usual else {}
+    populations[INDEPENDENT] = independent_images(images, seed)
+    whole = [drawn(name, len(images)) for name in populations if name != REAL]
+    strict = [drawn(blurred_by(limit), len(images))] if limit != usual else []
+    populations |= {each.name: blurred_images(images, limit) for each in strict}
+    real, independent = ((name, len(images)) for name in (REAL, INDEPENDENT))
+    strict += [mixed(share, independent, real) for share in (limits.independent,) if share < 1]
     if len(np.unique(groups)) > 1:
-        controls.append(_dropped_mode(groups, without_one(mode)))
-    return Controls(
-        {
-            "real": real_images(images),
-            "blurred": changed_images(images, blurred),
-            "independent": independent_images(images, seed),
-        },
-        controls,
-    )
+        whole.append(dropped_mode(groups, mode))
+        strict += [dropped_mode(groups, mode, share) for share in (limits.lost,) if share < 1]
+    return Controls(populations, [drawn(*real, positive=True, repeats=REPEATS_PASSING), *whole, *strict])
 
 
-def rule_2_controls(held_out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int) -> Controls:
+def rule_2_controls(
+    held_out: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int, limits: LimitsConfig = LIMITS
+) -> Controls:
     """Controls of Rule 2: samples are suitably different from the training data.
 
     Images are uint8 (N, C, H, W), those held out in `groups` (N). Positive are new images, and what a bad model makes
     without copying: blur, noise, means, blends.
     """
-    passing = sharp_and_blurred("held-out images", held_out)
+    passing = sharp_and_blurred(HELD_OUT, held_out)
     spoilt = spoilt_images(held_out, groups, seed)
     copies = {
-        "copies": real_images(train),
-        "noisy copies": made_images(train, seed, lambda some, rng: noisy(as_float(train[some]), rng)),
+        COPIES: real_images(train),
+        NOISY_COPIES: made_images(train, seed, lambda some, rng: noisy(as_float(train[some]), rng)),
     }
-    new, count = "held-out images", len(held_out)
+    new, copied, noisy_copies = (HELD_OUT, len(held_out)), (COPIES, len(train)), (NOISY_COPIES, len(train))
     controls = [
-        *(_drawn(name, True, name, each.count, REPEATS_PASSING) for name, each in passing.items()),
-        *(_drawn(name, True, name, each.count, REPEATS_SPOILT) for name, each in spoilt.items()),
-        _drawn("training images", False, "copies", len(train), REPEATS_FAILING),
-        _drawn("training images with noise", False, "noisy copies", len(train), REPEATS_FAILING),
-        _mixed("5 % training images", new, count, "copies", len(train), 0.05),
-        _mixed("20 % with noise", new, count, "noisy copies", len(train), 0.2),
+        *(drawn(name, each.count, True, REPEATS_PASSING) for name, each in passing.items()),
+        *(drawn(name, each.count, True, REPEATS_SPOILT) for name, each in spoilt.items()),
+        drawn(*copied),
+        drawn(*noisy_copies),
+        mixed(limits.copies, copied, new),
+        mixed(limits.noisy_copies, noisy_copies, new, "with noise"),
     ]
     return Controls(passing | spoilt | copies, controls)
 
@@ -118,10 +127,15 @@ def spoilt_images(images: np.ndarray, groups: np.ndarray, seed: int) -> dict[str
     return {
         "strongly blurred": changed_images(images, lambda some: blurred(some, STRONG)),
         "held-out images with noise": made_images(images, seed, lambda some, rng: noisy(as_float(images[some]), rng)),
-        "independent pixels": independent_images(images, seed),
+        INDEPENDENT: independent_images(images, seed),
         "mean images": made_images(images, seed, lambda some, rng: means(images, groups, rng, len(some))),
-        "blends of two": made_images(images, seed, lambda some, rng: blends(images, some, rng)),
+        BLENDS: blended_images(images, seed),
     }
+
+
+def blurred_images(images: np.ndarray, pixels: float) -> Population:
+    """Images uint8 (N, C, H, W), blurred by so many pixels."""
+    return changed_images(images, lambda some: blurred_by_pixels(some, pixels))
 
 
 def real_images(images: np.ndarray) -> Population:
@@ -132,6 +146,11 @@ def real_images(images: np.ndarray) -> Population:
 def independent_images(images: np.ndarray, seed: int) -> Population:
     """As many, each pixel from another of the images uint8 (N, C, H, W)."""
     return made_images(images, seed, lambda some, rng: independent_pixels(images, rng, len(some)))
+
+
+def blended_images(images: np.ndarray, seed: int) -> Population:
+    """As many, each the mean of two of the images uint8 (N, C, H, W)."""
+    return made_images(images, seed, lambda some, rng: blends(images, some, rng))
 
 
 def changed_images(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> Population:
@@ -158,27 +177,3 @@ def without_replacement(rng: np.random.Generator) -> Choice:
 def with_replacement(rng: np.random.Generator) -> Choice:
     """Any number of indices."""
     return lambda below, count: rng.integers(below, size=count)
-
-
-def _drawn(name: str, positive: bool, population: str, size: int, repeats: int) -> Control:
-    return Control(name, positive, repeats, 1, lambda choose, count, turn: [(population, choose(size, count))])
-
-
-def _mixed(name: str, new: str, size: int, copies: str, copied: int, share: float) -> Control:
-    def draw(choose: Choice, count: int, turn: int) -> Parts:
-        replaced = share_count(count, share)
-        return [(copies, choose(copied, replaced)), (new, choose(size, count - replaced))]
-
-    return Control(name, False, REPEATS_MIXED, 1, draw)
-
-
-def _dropped_mode(groups: np.ndarray, name: str) -> Control:
-    """One of the groups is missing, each in turn, because the absence of some is harder to detect."""
-    names = np.unique(groups)
-
-    def draw(choose: Choice, count: int, turn: int) -> Parts:
-        kept = np.flatnonzero(groups != names[turn % len(names)])
-        return [("real", kept[choose(len(kept), count)])]
-
-    each = max(REPEATS_LOST, round(LEAST_REPEATS_LOST / len(names)))
-    return Control(name, False, each * len(names), len(names), draw)

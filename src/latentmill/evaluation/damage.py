@@ -1,44 +1,46 @@
 """Scores on a scale that people understand: the damage to real images that scores the same.
 
-"C2ST accuracy 0.74: like real images blurred by 0.6 pixels." A kind of damage has several levels. At each, real images
-that no model has seen are damaged and scored like samples; between two levels the curve of scores is a straight line.
+"C2ST accuracy 0.74: like real images blurred by 0.6 px." A curve has the scores of real images that are damaged more
+and more; between two levels it is a straight line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from sklearn.isotonic import isotonic_regression
 
-from latentmill.evaluation.calibration import Choice, Control, Parts
-from latentmill.evaluation.control_draws import ViewedControls
-from latentmill.evaluation.controls import Controls, Population, changed_images, independent_images, real_images
-from latentmill.evaluation.judge import Judgement
-from latentmill.evaluation.metrics import RULES
-from latentmill.evaluation.spaces import FidelitySpace
-from latentmill.evaluation.verdict import INTERVAL, Draws, Estimate
+from latentmill.evaluation.calibration import MARGIN
+from latentmill.evaluation.verdict import INTERVAL, Estimate
 
-REPEATS = 4  # draws of a level
-REAL = "real"
-BLUR, NOISE, LOST = "blur", "share replaced by independent pixels", "share of a class lost"
-LEVELS = {  # of each kind of damage, from none on; blur is the standard deviation in pixels
-    BLUR: (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0),
-    NOISE: (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0),
-    LOST: (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+BLUR, NOISE, BLENDED, LOST, COPIED = (
+    "blur",
+    "share replaced by independent pixels",
+    "share replaced by blends of two",
+    "share of a class lost",
+    "share of copies",
+)
+WORDS = {  # of each kind, what was done to the images that score the same
+    BLUR: "blurred by {}",
+    NOISE: "of which {} are replaced by independent pixels",
+    BLENDED: "of which {} are replaced by blends of two",
+    LOST: "without {} of a class or cluster",
+    COPIED: "with {} copies",
 }
-METRICS = {"C2ST accuracy": (BLUR, NOISE), "rarest group": (LOST,)}  # the kinds of damage that each tells of
+IMAGES = {1: "real images", 2: "new images"}  # of each rule, those that are damaged
+UNDAMAGED = {1: "undamaged real images", 2: "new images without copies"}
+SUMMED_UP = {1: (BLUR, LOST), 2: (COPIED,)}  # of each rule, the kinds that say most
 
 
 @dataclass(frozen=True)
 class DamageCurve:
-    """The values of a metric of rule 1 in one space, at each level of a kind of damage."""
+    """The values of a metric in one space, at each level of a kind of damage."""
 
+    rule: int
     kind: str
     metric: str
     space: str
-    levels: tuple[float, ...]
+    size: int  # images of a draw
+    levels: tuple[float, ...]  # from no damage on: pixels of deviation of a blur, or a share
     values: tuple[float, ...]  # means, made monotone, as damage is
     error: float  # standard error of a mean
 
@@ -48,6 +50,11 @@ class DamageCurve:
         sign = 1 if values[-1] >= values[0] else -1
         rising, firsts = np.unique(sign * values, return_index=True)
         return float(np.interp(sign * value, rising, np.array(self.levels)[firsts]))
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether the greatest damage surely scores otherwise than none."""
+        return abs(self.values[-1] - self.values[0]) > MARGIN * np.sqrt(2) * self.error
 
 
 @dataclass(frozen=True)
@@ -67,84 +74,35 @@ class EquivalentDamage:
         low, high = sorted(curve.damage(estimate.value + side * error) for side in (-1, 1))
         return EquivalentDamage(curve, estimate.value, curve.damage(estimate.value), low, high)
 
-
-def equivalent_damages(
-    judgement: Judgement,
-    spaces: Sequence[FidelitySpace],
-    images: np.ndarray,
-    groups: Sequence[np.ndarray],
-    draws: Draws,
-    seed: int,
-) -> list[EquivalentDamage]:
-    """Of each metric of rule 1 that tells of some kind of damage.
-
-    `images`, uint8 (N, C, H, W), are real and new, and in `groups` (N) of each of the `spaces` of rule 1.
-    """
-    found = []
-    for space, each in zip(spaces, groups, strict=True):
-        for curve in damage_curves(space, images, each, draws, seed):
-            for estimate in judgement.estimates[1]:
-                if (estimate.calibration.metric, estimate.calibration.space) == (curve.metric, curve.space):
-                    found.append(EquivalentDamage.read_off(curve, estimate))
-    return found
+    @property
+    def words(self) -> str:
+        """What was done to the images that score the same: "blurred by 0.6 px (0.4 to 0.8)"."""
+        factor, unit = (1, "px") if self.curve.kind == BLUR else (100, "%")
+        found, low, high = (f"{float(f'{factor * each:.2g}'):g}" for each in (self.damage, self.low, self.high))
+        amount = f"{found} {unit}" if low == high else f"{low} to {high} {unit}"
+        if self.damage >= self.curve.levels[-1]:
+            amount = f"{found} {unit} or more" if self.curve.kind == BLUR else f"{found} {unit}"
+        elif self.damage and low != high:
+            amount = f"{found} {unit} ({low} to {high})"
+        return WORDS[self.curve.kind].format(amount)
 
 
-def damage_curves(
-    space: FidelitySpace, images: np.ndarray, groups: np.ndarray, draws: Draws, seed: int
-) -> Iterator[DamageCurve]:
-    """All curves in one space, from real images uint8 (N, C, H, W) in `groups` (N)."""
-    populations = {REAL: real_images(images), NOISE: independent_images(images, seed)}
-    populations |= {_blurred(level): _blur(images, level) for level in LEVELS[BLUR][1:]}
-    for metric, kinds in METRICS.items():
-        levels = {kind: _levels(kind, len(images), groups) for kind in kinds}
-        controls = [control for each in levels.values() for control in each]
-        needed = populations if BLUR in kinds else {REAL: populations[REAL]}
-        viewed = ViewedControls(1, space, Controls(needed, controls))
-        values = viewed.values(draws, {metric: RULES[1][metric]}, np.random.default_rng([seed, 3]))
-        for kind, each in levels.items():
-            if metric in values:  # else there are too few images
-                yield _curve(kind, metric, space.name, [values[metric][control] for control in each])
+def equivalent_damages(estimates: Iterable[Estimate], curves: Sequence[DamageCurve]) -> list[EquivalentDamage]:
+    """Of each estimate, by the curves of its metric in its space, if any, of draws as large."""
+    return [
+        EquivalentDamage.read_off(curve, each)
+        for each in estimates
+        for curve in curves
+        if (curve.rule, curve.metric, curve.space, curve.size)
+        == (each.calibration.rule, each.calibration.metric, each.calibration.space, each.calibration.size)
+    ]
 
 
-def _curve(kind: str, metric: str, space: str, values: list[list[float]]) -> DamageCurve:
-    """From the values of the draws at each level."""
-    means = np.array([np.mean(each) for each in values])
-    monotone = isotonic_regression(means, increasing=bool(means[-1] >= means[0]))
-    spread = float(np.sqrt(np.mean([np.var(each, ddof=1) for each in values])))
-    error = spread / float(np.sqrt(min(map(len, values))))
-    return DamageCurve(kind, metric, space, LEVELS[kind], tuple(monotone.tolist()), error)
-
-
-def _blurred(level: float) -> str:
-    return f"blurred by {level:g} pixels" if level else REAL
-
-
-def _blur(images: np.ndarray, level: float) -> Population:
-    return changed_images(images, lambda some: np.asarray(gaussian_filter(some, (0, 0, level, level))))
-
-
-def _levels(kind: str, count: int, groups: np.ndarray) -> list[Control]:
-    """The control of each level of a kind of damage to `count` images."""
-    kinds = len(np.unique(groups)) if kind == LOST else 1
-    draw = {BLUR: partial(_draw_blurred, count), NOISE: partial(_draw_mixed, count), LOST: partial(_draw_lost, groups)}
-    repeats = max(REPEATS, kinds)
-    return [Control(f"{kind} {level:g}", False, repeats, kinds, partial(draw[kind], level)) for level in LEVELS[kind]]
-
-
-def _draw_blurred(size: int, level: float, choose: Choice, count: int, turn: int) -> Parts:
-    return [(_blurred(level), choose(size, count))]
-
-
-def _draw_mixed(size: int, share: float, choose: Choice, count: int, turn: int) -> Parts:
-    replaced = round(share * count)
-    return [(NOISE, choose(size, replaced)), (REAL, choose(size, count - replaced))]
-
-
-def _draw_lost(groups: np.ndarray, share: float, choose: Choice, count: int, turn: int) -> Parts:
-    """Each of the groups in turn keeps only 1 - `share` of its images."""
-    names = np.unique(groups)
-    inside = groups == names[turn % len(names)]
-    others, inside = np.flatnonzero(~inside), np.flatnonzero(inside)
-    kept = inside[: round((1 - share) * len(inside))]
-    left = np.concatenate([others, kept])
-    return [(REAL, left[choose(len(left), count)])]
+def phrase(rule: int, found: Iterable[EquivalentDamage]) -> str:
+    """What the scores under a rule are equivalent to, as far as that is sure; empty where it was not measured."""
+    by_damage = sorted(found, key=lambda each: each.damage)
+    worst = {each.curve.kind: each for each in by_damage if each.curve.kind in SUMMED_UP[rule]}
+    sure = [worst[kind].words for kind in SUMMED_UP[rule] if kind in worst and worst[kind].low > 0]
+    if sure:
+        return f"{IMAGES[rule]} {', '.join(sure)}"
+    return UNDAMAGED[rule] if worst else ""

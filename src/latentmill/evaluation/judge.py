@@ -2,14 +2,17 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from latentmill.config import LimitsConfig
 from latentmill.evaluation.calibration import Calibration
-from latentmill.evaluation.controls import is_dropped_mode, without_one
 from latentmill.evaluation.copy_space import CopySpace, CopyView
+from latentmill.evaluation.damage import DamageCurve, EquivalentDamage, equivalent_damages, phrase
+from latentmill.evaluation.graded_controls import is_dropped_mode, without_one
 from latentmill.evaluation.metrics import RULES, all_metrics, named_values
 from latentmill.evaluation.spaces import FidelitySpace, View
 from latentmill.evaluation.verdict import Draws, Estimate, Verdict, verdict
@@ -25,14 +28,23 @@ class Judgement:
 
     estimates: dict[int, list[Estimate]]  # by rule
     verdicts: dict[int, Verdict]  # by rule
+    damages: list[EquivalentDamage] = field(default_factory=list)  # to real images that score the same
 
     def metrics(self) -> dict[str, Any]:
         """The verdicts, and each estimate by its space and metric, as the evaluation writes them."""
         by_space: dict[str, Any] = {}
-        for each in (found for estimates in self.estimates.values() for found in estimates):
+        for each in chain(*self.estimates.values()):
             in_space = by_space.setdefault(each.calibration.space, {})
             in_space[each.calibration.metric] = {"value": each.value, "standard_error": each.standard_error}
-        return {f"rule_{rule}": asdict(verdict) for rule, verdict in self.verdicts.items()} | {"metrics": by_space}
+        for found in self.damages:
+            damage = {"damage": found.damage, "low": found.low, "high": found.high}
+            by_space[found.curve.space][found.curve.metric].setdefault("damage", {})[found.curve.kind] = damage
+        return {f"rule_{rule}": self._rule(rule) for rule in self.verdicts} | {"metrics": by_space}
+
+    def _rule(self, rule: int) -> dict[str, Any]:
+        """The verdict, and the equivalent damage in a phrase, if it was measured."""
+        words = phrase(rule, (each for each in self.damages if each.curve.rule == rule))
+        return asdict(self.verdicts[rule]) | ({"equivalent_damage": words} if words else {})
 
 
 class Judge:
@@ -45,14 +57,16 @@ class Judge:
         calibrations: list[Calibration],
         draws: Draws,
         unavailable: Sequence[str] = (),
+        curves: Sequence[DamageCurve] = (),
+        limits: LimitsConfig | None = None,
     ) -> None:
         """Spaces of rule 1, and of rule 2 with all training images. The `calibrations` were made with such `draws`.
 
-        `unavailable` are `unavailable_metrics`.
+        `unavailable` are `unavailable_metrics`, `curves` say what scores mean, and controls were made by the `limits`.
         """
         self.fidelity_spaces, self.calibrations, self.draws = fidelity_spaces, calibrations, draws
         self.spaces: dict[int, list[Any]] = {1: fidelity_spaces, 2: copy_spaces}
-        self.unavailable = unavailable
+        self.unavailable, self.curves, self.limits = unavailable, curves, limits
 
     @property
     def size(self) -> int:
@@ -63,7 +77,8 @@ class Judge:
         """The verdicts on the model that made `samples`, float32 (N, C, H, W) in [0, 1], under one rule or both."""
         count = len(samples) // self.size * self.size if self.calibrations else 0
         estimates = {rule: self._estimates(rule, samples[:count]) if count else [] for rule in rules}
-        return Judgement(estimates, {rule: self._verdict(rule, found, count) for rule, found in estimates.items()})
+        verdicts = {rule: self._verdict(rule, found, count) for rule, found in estimates.items()}
+        return Judgement(estimates, verdicts, equivalent_damages(chain(*estimates.values()), self.curves))
 
     def _estimates(self, rule: int, samples: np.ndarray) -> list[Estimate]:
         calibrated = {(each.metric, each.space): each for each in self.calibrations if each.rule == rule}

@@ -42,15 +42,17 @@ class Evaluation:
         self._ended, self._started, self._left = set[Any](), time.monotonic(), TimeLeft()
 
     def _start_judge(self, shared: Any, chosen: dict[int, list[str]], config: EvaluationConfig) -> None:
-        seed, samples = config.seed, config.samples
+        seed, samples, limits = config.seed, config.samples, config.limits
         pool = start(choose_pool, shared, seed)
         copied = {name: start(fit, name, True, shared, pool, seed) for name in chosen[1]}
         calibrated = [
-            start(calibrate, rule, copied[name], shared, pool, seed, samples) for rule in RULES for name in chosen[rule]
+            start(calibrate, rule, copied[name], shared, pool, seed, samples, limits)
+            for rule in RULES
+            for name in chosen[rule]
         ]
         whole = [start(fit, name, False, shared, pool, seed) for name in chosen[2]]
         self._baseline = start(compute_baseline, shared, seed)
-        self._judge = start(assemble, shared, pool, seed, samples, len(chosen[1]), *calibrated, *whole)
+        self._judge = start(assemble, shared, pool, seed, samples, limits, len(chosen[1]), *calibrated, *whole)
         self._ceiling = start(assemble_ceiling, shared, pool, seed, samples, *calibrated[: len(chosen[1])])
         self._names |= {pool: "the choice of control images"} | dict.fromkeys(copied.values(), "features")
         self._names |= dict.fromkeys(calibrated, "controls") | dict.fromkeys(whole, "features")

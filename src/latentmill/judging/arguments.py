@@ -17,5 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=10_000, help="samples that are drawn from an export (10000)")
     parser.add_argument("--flip", action="store_true", help="the generator was trained with mirrored images too")
     parser.add_argument("--require", choices=REQUIRED, default="both", help="the rules that must pass (both)")
+    parser.add_argument(
+        "--limit", action="append", default=[], help="the damage from which on samples fail, such as blur=0.5, in px"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of all draws (0)")
     parser.add_argument("--out", type=Path, default=Path("judgement"), help="a folder (judgement)")

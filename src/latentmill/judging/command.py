@@ -1,7 +1,9 @@
 """`latentmill judge`: prints the verdicts, writes a record and a page, and ends with a status for programs."""
 
+from contextlib import suppress
 from pathlib import Path
 
+from latentmill.errors import InputError
 from latentmill.judging.arguments import REQUIRED
 from latentmill.judging.judge import PAGE, RECORD, JudgedSamples, judge
 from latentmill.progress import Progress
@@ -21,6 +23,7 @@ def run(
     count: int,
     flip: bool,
     require: str,
+    limit: list[str],
     seed: int,
     out: Path,
 ) -> int:
@@ -40,6 +43,7 @@ def run(
             count=count,
             flip=flip,
             require=REQUIRED[require],
+            limits=dict(map(_limit, limit)),
             seed=seed,
             processes=cores(),
             progress=progress.update,
@@ -49,11 +53,21 @@ def run(
     return STATUS[found.status]
 
 
+def _limit(text: str) -> tuple[str, float]:
+    """The name and the number in "blur=0.5"."""
+    name, _, number = text.partition("=")
+    with suppress(ValueError):
+        return name, float(number)
+    raise InputError(f"a limit must be a name and a number, such as blur=0.5, but got {text!r}")
+
+
 def _say(found: JudgedSamples, out: Path) -> None:
     for each in outcomes(found.record):
         print(f"Rule {each.verdict.rule}, {each.title}: {each.verdict.status}")
         for reason in each.verdict.reasons:
             print(f"  {one_line(reason)}")
+        if each.verdict.damage:
+            print(f"  The samples score like {each.verdict.damage}.")
     print(f"Copies: {one_line(copies_found(found.record['copies']))}")
     for note in found.record["notes"]:
         print(f"Note: {one_line(note)}")

@@ -1,17 +1,17 @@
 """Samples of anyone's generator, judged by both rules: `latentmill.judge` and the command of the same name."""
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from latentmill.config import DataConfig, checked
+from latentmill.config import DataConfig, LimitsConfig, checked
 from latentmill.data.collection import OnProgress
 from latentmill.errors import InputError
 from latentmill.evaluation.assembly import SAMPLES as COUNT
-from latentmill.evaluation.assembly import choose_pool, damages, make_judge
+from latentmill.evaluation.assembly import make_judge
 from latentmill.evaluation.copy_search import search_copies
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.verdict import Status
@@ -22,8 +22,6 @@ from latentmill.judging.known import known_images
 from latentmill.judging.pairs import Pictures, pictures
 from latentmill.judging.record import Facts, record
 from latentmill.report.judgement import render
-from latentmill.runtime.cores import cores
-from latentmill.threads import steps_at_a_time
 
 RECORD, PAGE = "judgement.json", "judgement.html"
 
@@ -71,6 +69,7 @@ def judge(
     count: int = COUNT,
     flip: bool = False,
     require: Collection[int] = tuple(RULES),
+    limits: Mapping[str, float] | None = None,
     seed: int = 0,
     processes: int = 0,
     progress: OnProgress = lambda *of: None,
@@ -89,6 +88,8 @@ def judge(
         count: how many images a generator makes.
         flip: the generator saw mirrored images too, and may have copied them.
         require: the rules that `status` is about.
+        limits: the damage to real images from which on samples fail, as `evaluation.limits` of params.yaml; those that
+            are left out have their defaults.
         seed: of all draws: the same input has the same result.
         processes: that decode files at a time; 0: this one.
         progress: called now and then with what is done, how much of it, and the total.
@@ -101,6 +102,7 @@ def judge(
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"{name} must be at least {least}, but got {value}")
+    chosen = checked(LimitsConfig, dict(limits or {}), "limits")
     config = checked(DataConfig, {"source": "arrays", "size": list(size) if isinstance(size, tuple) else size}, "size")
     collections = {
         SAMPLES: given.samples(samples, SAMPLES, count, seed),
@@ -110,25 +112,28 @@ def judge(
         collections[HELD_OUT] = given.images(held_out, HELD_OUT, labels)
     with tempfile.TemporaryDirectory(prefix="latentmill-judge-") as scratch:
         sets = read_sets(collections, config, Path(scratch), processes, progress)
-        return _judged(sets, flip, require, seed, Path(scratch), progress)
+        return _judged(sets, flip, require, chosen, seed, Path(scratch), progress)
 
 
 def _judged(
-    sets: dict[str, ImageSet], flip: bool, require: Collection[int], seed: int, folder: Path, progress: OnProgress
+    sets: dict[str, ImageSet],
+    flip: bool,
+    require: Collection[int],
+    limits: LimitsConfig,
+    seed: int,
+    folder: Path,
+    progress: OnProgress,
 ) -> JudgedSamples:
     known = known_images(sets[TRAIN], sets.get(HELD_OUT), flip, seed, folder, progress)
     found = sets[SAMPLES]
     order = np.random.default_rng(seed).permutation(len(found.images))  # on disk they may be sorted by class
     made = np.asarray(found.images)[order]
     progress("calibrating the metrics on controls", 0, 0)
-    pool = choose_pool(known.data, seed)
-    judge = make_judge(known.data, None, seed, len(made), pool)
+    judge = make_judge(known.data, None, seed, len(made), limits)
     progress("judging the samples", 0, 0)
     judgement = judge.judge(made)
-    progress("measuring equivalent damage and looking for copies", 0, 0)
-    with steps_at_a_time(cores()) as steps:
-        equivalent = steps.submit(damages, judge, judgement, known.data, pool, seed, len(made))
-        copies = steps.submit(search_copies, made, known.train, known.data, seed).result()
+    progress("looking for copies", 0, 0)
+    copies = search_copies(made, known.train, known.data, seed)
     names = [found.items[row].name for row in order]
-    facts = Facts(sets, known, judge, judgement, equivalent.result(), copies, names)
+    facts = Facts(sets, known, judge, judgement, copies, names)
     return JudgedSamples(record(facts, require, seed), pictures(made, known, copies))

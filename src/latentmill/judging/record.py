@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from latentmill.evaluation.calibration_record import calibration_record
 from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.copy_search import CopySearch
-from latentmill.evaluation.damage import EquivalentDamage
+from latentmill.evaluation.damage import IMAGES, EquivalentDamage
 from latentmill.evaluation.judge import Judge, Judgement
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json
 from latentmill.judging.known import Known
@@ -24,7 +24,6 @@ class Facts:
     known: Known
     judge: Judge
     judgement: Judgement
-    damages: list[EquivalentDamage]
     copies: CopySearch
     names: list[str]  # of the samples, in the order in which they were judged
 
@@ -44,7 +43,7 @@ def record(facts: Facts, require: Collection[int], seed: int) -> Json:
         "images": {name: _described(each) for name, each in facts.sets.items()},
         "known": _known(facts),
         "notes": list(_notes(facts)),
-        "damage": [_damage(each) for each in facts.damages],
+        "damage": [_damage(each) for each in facts.judgement.damages],
         "copies": _copies(facts.copies),
         "closest": _closest(facts),
         "metrics": metrics,
@@ -130,6 +129,7 @@ def _damage(found: EquivalentDamage) -> Json:
         "damage": found.damage,
         "low": found.low,
         "high": found.high,
+        "like": f"{IMAGES[curve.rule]} {found.words}",
         "curve": {"levels": list(curve.levels), "values": list(curve.values), "standard_error": curve.error},
     }
 

@@ -100,7 +100,8 @@ def _keys(prefix: str, config: type[Settings], family: Family | None = None) -> 
         if family == "models" and name in (OBSERVATION, LATENT):
             values, default = f"{values} | {AUTO}", AUTO if name == OBSERVATION else default
         once = "" if NOT_SEARCHABLE not in field.metadata else "; not searched"
-        yield Key(f"{prefix}.{name}".lstrip("."), "keys | null" if inner else values + once, default, texts[name])
+        keys = "keys | null" if field.default is None else "keys"
+        yield Key(f"{prefix}.{name}".lstrip("."), keys if inner else values + once, default, texts[name])
         for each in inner:
             yield from _keys(f"{prefix}.{name}", each)
 
@@ -150,4 +151,6 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "(must be there)"
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, Settings):
+        return "{}"  # its own keys say theirs
     return value if isinstance(value, str) and value else json.dumps(value)

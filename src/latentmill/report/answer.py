@@ -117,6 +117,7 @@ def _looks(verdict: ShownVerdict) -> Fact:
     words, reason = LOOKS.get(verdict.status, UNKNOWN), verdict.reasons[0]
     meaning = next((f"{words}: " for metric, words in MEANINGS.items() if reason.startswith(metric)), "")
     detail = f"{count(verdict.samples)} samples pass Rule 1" if verdict.status == "pass" else f"{meaning}{reason}"
+    detail += f"; they score like {verdict.damage}" if verdict.damage else ""
     return Fact("Looks like the data", words, detail, verdict.icon, verdict.style)
 
 

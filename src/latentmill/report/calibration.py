@@ -6,7 +6,7 @@ A metric that detects no negative control is uninformative here, however well kn
 from dataclasses import dataclass
 
 from latentmill.report.inputs import Entry, Inputs, Json
-from latentmill.report.numbers import MISSING, plain, plus_minus
+from latentmill.report.numbers import MISSING, plain, plus_minus, share
 from latentmill.report.verdicts import RULES
 
 
@@ -93,6 +93,21 @@ def entries(inputs: Inputs) -> list[Judged]:
 def rules(calibration: Json, judged: list[Judged]) -> list[Rule]:
     """The rules that were calibrated, with what was judged by them."""
     return [_rule(number, found, judged) for number, found in calibration.get("rules", {}).items()]
+
+
+def limits(calibration: Json) -> dict[str, str]:
+    """By rule: the least damage to real images that fails surely, in words."""
+    found = calibration.get("limits")
+    if not found:
+        return {}
+    independent, lost = found["independent"], found["lost"]
+    rule_1 = (
+        f"a blur of {found['blur']:.2g} px",
+        f"independent pixels in {share(independent) if independent < 1 else 'all'} of the images",
+        f"the loss of {share(lost) if lost < 1 else 'all'} of a class or cluster",
+    )
+    rule_2 = f"{share(found['copies'])} training images", f"{share(found['noisy_copies'])} with noise"
+    return {"1": f"{rule_1[0]}, {rule_1[1]}, or {rule_1[2]}", "2": " or ".join(rule_2)}
 
 
 def directions(calibration: Json) -> dict[tuple[str, str], str]:

@@ -1,10 +1,10 @@
 """The page of a judgement of anyone's samples: one file to mail, in plain words, from the record that was written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from latentmill.report.calibration import Judged, rules
+from latentmill.report.calibration import Judged, limits, rules
 from latentmill.report.inputs import Json
 from latentmill.report.numbers import count, share
 from latentmill.report.page import templates
@@ -23,11 +23,6 @@ WORDS = {  # of each rule, by the status
         "fail": "The samples are too close to the training images.",
         "inconclusive": "Whether the samples are new or copied can't be said.",
     },
-}
-DAMAGE: dict[str, tuple[str, Callable[[float], str]]] = {  # kind -> what scores the same, and a level in words
-    "blur": ("real images blurred by {}", lambda level: f"{level:.2g} pixels"),
-    "share replaced by independent pixels": ("real images, of which {} are replaced by independent pixels", share),
-    "share of a class lost": ("real images without {} of a class or cluster", share),
 }
 MISSED = 0.5  # share of copies of a kind, below which most are missed
 
@@ -83,7 +78,6 @@ class Damage:
 
     metric: str
     words: str
-    interval: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +105,7 @@ def render(record: Json, pictures: Pictures) -> str:
             kinds=kinds(record["copies"]),
             controls=controls(record),
             damages=damages(record),
+            limits=limits(record["calibration"]),
             samples=uri(pictures.samples),
             real=uri(pictures.real),
             pairs=_pairs(record, pictures.pairs),
@@ -181,15 +176,9 @@ def controls(record: Json) -> list[ControlOutcome]:
 
 def damages(record: Json) -> list[Damage]:
     """What each score is equivalent to."""
-    made = []
-    for each in record["damage"]:
-        pattern, unit = DAMAGE[each["kind"]]
-        is_beyond = each["damage"] >= each["curve"]["levels"][-1]
-        words = pattern.format(unit(each["damage"])) if each["damage"] else "undamaged real images"
-        interval = f"{unit(each['low'])} to {unit(each['high'])}"
-        metric = f"{each['metric']} {each['value']:.3g} ({each['space']})"
-        made.append(Damage(metric, f"{words} or worse" if is_beyond else words, interval))
-    return made
+    return [
+        Damage(f"{each['metric']} {each['value']:.3g} ({each['space']})", each["like"]) for each in record["damage"]
+    ]
 
 
 def _pairs(record: Json, shown: Sequence[bytes]) -> list[Pair]:

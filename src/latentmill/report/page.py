@@ -12,7 +12,7 @@ import jinja2
 
 from latentmill.report import numbers
 from latentmill.report.answer import answer
-from latentmill.report.calibration import entries, rules
+from latentmill.report.calibration import entries, limits, rules
 from latentmill.report.curves import HEIGHT, WIDTH, charts
 from latentmill.report.data import data
 from latentmill.report.inputs import Inputs
@@ -46,6 +46,7 @@ def render(inputs: Inputs) -> str:
         charts=charts(inputs.curves),
         chart_size=(WIDTH, HEIGHT),
         rule_titles=RULES,
+        limits=limits(inputs.calibration),
         headline=headline(inputs.entries),
         groups=columns,
         rows=rows(inputs, columns),

@@ -23,6 +23,7 @@ class ShownVerdict:
     status: str
     evidence: str
     samples: int
+    damage: str = ""  # to real images that scores the same; empty where it is not known
 
     @property
     def icon(self) -> str:
@@ -65,7 +66,7 @@ def limited_by(metrics: Json, samples: Json) -> str:
 
 
 def _shown(rule: str, found: Json) -> ShownVerdict:
-    return ShownVerdict(rule, found["status"], found["evidence"], found["samples"])
+    return ShownVerdict(rule, found["status"], found["evidence"], found["samples"], found.get("equivalent_damage", ""))
 
 
 def headline(entries: list[Entry]) -> str:

@@ -82,7 +82,7 @@ def weights(store, record):
     ids=["vae", "fsq", "vq", "perceptual"],
 )
 def test_a_warm_trial_begins_below_a_cold_one(name, config, earlier_run, train):
-    before = trial(name, config, epochs=12, learning_rate=3e-3)
+    before = trial(name, config, epochs=6, learning_rate=3e-3)
     warm_start, now = earlier_run(**{name: before}), trial(name, config, epochs=1)
     (_, cold), (_, warm) = train(now), train(warmed(now, warm_start, name), warm_start=warm_start)
     assert warm["history"][0]["val_loss"] < cold["history"][0]["val_loss"] - 0.5

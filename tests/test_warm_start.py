@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import CLASSES, CONFIGS, IMAGE_SHAPE
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from sites import LADDER, SECTIONS
 from test_plan import params_of
 from test_sweep import swept
 
@@ -82,7 +84,7 @@ def weights(store, record):
     ids=["vae", "fsq", "vq", "perceptual"],
 )
 def test_a_warm_trial_begins_below_a_cold_one(name, config, earlier_run, train):
-    before = trial(name, config, epochs=6, learning_rate=3e-3)
+    before = trial(name, config, epochs=4, learning_rate=3e-3)
     warm_start, now = earlier_run(**{name: before}), trial(name, config, epochs=1)
     (_, cold), (_, warm) = train(now), train(warmed(now, warm_start, name), warm_start=warm_start)
     assert warm["history"][0]["val_loss"] < cold["history"][0]["val_loss"] - 0.5
@@ -132,7 +134,7 @@ def test_an_interrupted_warm_trial_ends_as_an_undisturbed_one(earlier_run, train
 def test_a_prior_starts_warm_only_if_its_model_starts_with_the_weights_whose_codes_it_learned(earlier_run, train):
     model = trial()
     config = registry.find("priors", "flow").Config(hidden=8).model_dump()
-    prior = replace(trial(), model="flow", config=config, parent=model.fingerprint(DIGEST))
+    prior = replace(trial(epochs=2, batch_size=200), model="flow", config=config, parent=model.fingerprint(DIGEST))
     warm_start = earlier_run(**{"vae": model, "vae/flow": prior})
     parent = warmed(model, warm_start)
     train(parent, warm_start=warm_start)
@@ -232,6 +234,19 @@ def test_the_listing_changes_with_the_models(earlier_run, tmp_path, monkeypatch)
     assert earlier.listing("earlier") != listed
     with pytest.raises(InputError, match="must stay the same while trials begin with them, but changed: run again"):
         earlier.require_as_listed("earlier")
+
+
+def test_the_stage_scan_lists_them(stage, earlier_run, tmp_path):
+    scan = stage("scan")
+    YAML().dump(SECTIONS | {"ladder": LADDER, "train": {"warm_start": "earlier"}}, tmp_path / "params.yaml")
+    with pytest.raises(InputError, match=r"train\.warm_start must be a folder with models"):
+        scan.main()
+    earlier_run(vae=trial())
+    scan.main()
+    assert (tmp_path / "data/warm_start.txt").read_text() == earlier.listing("earlier")
+    YAML().dump(SECTIONS | {"ladder": LADDER, "train": {}}, tmp_path / "params.yaml")
+    scan.main()
+    assert (tmp_path / "data/warm_start.txt").read_text() == ""
 
 
 def test_a_folder_that_a_stage_replaces_is_refused(tmp_path, monkeypatch):

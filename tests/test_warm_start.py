@@ -141,9 +141,10 @@ def test_a_prior_starts_warm_only_if_its_model_starts_with_the_weights_whose_cod
     cold = replace(prior, parent=parent.fingerprint(MORE))
     assert warm_start.start("vae/flow", cold, parent=model)[0] is None
     start, _ = warm_start.start("vae/flow", cold, parent=parent)
-    _, begun = train(replace(cold, start=start), warm_start=warm_start)
-    _, anew = train(cold)
+    (store, begun), (_, anew) = train(replace(cold, start=start), warm_start=warm_start), train(cold)
     assert begun["history"][0]["val_loss"] < anew["history"][0]["val_loss"]
+    scales = [weights(store, record)["deviation"] for record in (begun, anew)]
+    assert torch.equal(*scales), "losses compare only on the scale of the same codes"
 
 
 @pytest.mark.parametrize(

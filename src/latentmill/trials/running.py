@@ -67,7 +67,7 @@ class Context:
         if trial.start is None:
             return None
         assert self.warm_start
-        return Start.of(self.warm_start.weights(trial.start), model)
+        return Start.of(self.warm_start.weights(trial.start), trial, model)
 
     def _codes(self, parent: TrainedModel, seed: int) -> tuple[Batches, Batches]:
         """Codes of the training and validation images, several draws of each where there are few images.

@@ -122,19 +122,25 @@ class Start:
 
     weights: Mapping[str, Tensor]
     built: Mapping[str, Tensor]  # the buffers of its model before it was fitted
+    fitted: bool  # whether to replace what `fit` makes, too
 
     @classmethod
-    def of(cls, weights: Mapping[str, Tensor], model: Model) -> Self:
-        """`model` is the trial's, before `fit`."""
-        return cls(weights, {name: value.clone() for name, value in model.named_buffers()})
+    def of(cls, weights: Mapping[str, Tensor], trial: Trial, model: Model) -> Self:
+        """`model` is the trial's, before `fit`.
+
+        That of a prior finds the scale of the present codes, in which its trials are compared; that of a model may draw
+        what its parameters then build on, such as the codebook of `vq`.
+        """
+        return cls(weights, {name: value.clone() for name, value in model.named_buffers()}, trial.family == "models")
 
     @torch.no_grad()
     def load_into(self, model: Model) -> None:
         """Replace all that is learned in a model that `fit` has prepared for its first step.
 
-        A buffer that `fit` has left alone and no step changes is a hyperparameter, and keeps the trial's own value.
+        A buffer that `fit` leaves alone and no step changes is a hyperparameter, and keeps the trial's own value.
         """
         learned = {name for phase in model.phases() for name in phase.buffers}
         for name, value in model.state_dict().items():
-            if name in learned or name not in self.built or not torch.equal(value, self.built[name]):
+            is_parameter = name not in self.built
+            if is_parameter or name in learned or (self.fitted and not torch.equal(value, self.built[name])):
                 value.copy_(self.weights[name])

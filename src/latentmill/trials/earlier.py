@@ -35,12 +35,14 @@ def _folders(storage: Storage) -> Iterator[str]:
 
 
 def listing(url: str | None) -> str:
-    """A line for each model: the digest of its record, which names that of its weights, and its folder.
+    """A line for each model: the digest of its record, which names that of its weights, and its folder; or `none`.
 
     Raises:
         InputError: as `records`.
     """
-    found = {} if url is None else records(Storage(url))
+    if url is None:
+        return "none\n"  # because DVC warns of an empty file
+    found = records(Storage(url))
     return "".join(f"{digest(content)} {folder}\n" for folder, content in found.items())
 
 

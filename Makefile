@@ -1,4 +1,4 @@
-# make repro: images in, a report and ONNX decoders out · make quick: a first look in two minutes · make lecture: more models · make submit: the same, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration · make lock
+# make repro: images in, a report and ONNX decoders out · make quick: a first look in less than two minutes · make lecture: more models · make submit: the same, trained on a cluster · make page: what latentmill serve needs · make test · make test-all · make check · make faults · make bench · make gpu · make calibration · make lock
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready

@@ -14,15 +14,8 @@ from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import stage_process, steady
-from latentmill.trials.trained_model import (
-    PRIORS,
-    Failure,
-    failure,
-    load,
-    load_priors,
-    require_trained_on,
-    weights_digest,
-)
+from latentmill.trials.record import PRIORS
+from latentmill.trials.trained_model import Failure, failure, load, load_priors, require_trained_on, weights_digest
 
 DATA, MODELS, EVALUATION = Path("data/prepared"), Path("models"), Path("evaluation")
 TRY_AGAIN = "to try again, run `dvc repro -f evaluate`"

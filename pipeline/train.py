@@ -18,6 +18,7 @@ from latentmill.tracking.mlflow_trials import MLflowTrials
 from latentmill.tracking.observers import Observers
 from latentmill.tracking.tensorboard import TensorBoard
 from latentmill.trials.auto import with_values_for
+from latentmill.trials.earlier import require_as_listed
 from latentmill.trials.parallel_coordinates import parallel_csv
 from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import features_for
@@ -34,7 +35,8 @@ from latentmill.trials.results import (
     without_winner,
 )
 from latentmill.trials.store import TrialStore
-from latentmill.trials.trained_model import PRIORS, save_failure, save_untrained_prior
+from latentmill.trials.study import folder as where
+from latentmill.trials.trained_model import save_failure, save_untrained_prior
 from latentmill.trials.trial import identity
 
 DATA, MODELS = Path("data/prepared"), Path("models")
@@ -44,6 +46,7 @@ def main() -> None:
     params = with_values_for(read_split(DATA, "train"), load_params(), print_line)
     store = TrialStore(params.train.storage, note=print_line)
     with graceful_shutdown(), exclusive(store), steady("train"):
+        require_as_listed(params.train.warm_start)
         write(sweep(params, store))
 
 
@@ -104,12 +107,6 @@ def write_winner(folder: Path, found: list[Ranked], plan: Plan) -> None:
     for each in plan.untrained_priors(winner) if winner.prior is None else []:
         save_untrained_prior(folder, str(each.prior), identity(each.trial, each.fingerprint, plan.data_digest))
     print_line(f"models/{where(winner.study)}: {winner.label}, {result(found[0])}")
-
-
-def where(study: str) -> str:
-    """The folder of an entry, or of a prior of one."""
-    entry, _, prior = study.partition("/")
-    return f"{entry}/{PRIORS}/{prior}" if prior else entry
 
 
 def write_tables(tried: list[Outcome], ranked: dict[str, list[Ranked]]) -> None:

@@ -16,6 +16,7 @@ from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import pinned_features
 from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.store import TrialStore
+from latentmill.trials.warm_start import WarmStart
 
 DIGEST = "a" * 64
 LADDER = {
@@ -56,7 +57,9 @@ def swept(digits, folder, ladder=LADDER, trial=None, **train):
     params = Params.model_validate(content | {"ladder": ladder, "train": {"storage": str(folder)} | train})
     store = TrialStore(folder)
     features = pinned_features(digits[:500], DIGEST, store.storage) if "gan" in ladder else None
-    plan, listener = Plan(params, DIGEST, store, optuna_rounds, features and features.digest), Listener()
+    warm_start = WarmStart(params.train.warm_start, digits.shape[1:], CLASSES) if params.train.warm_start else None
+    pinned, listener = features and features.digest, Listener()
+    plan = Plan(params, DIGEST, store, optuna_rounds, pinned, warm_start=warm_start)
     plan.features = features
     if plan.missing:
         labels = load_digits().target[:600]

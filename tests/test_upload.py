@@ -116,6 +116,7 @@ def test_what_is_auto_is_decided_here(clone, tmp_path, monkeypatch, digits):
     """A cluster with other processors would train other trials than those that `dvc repro` looks for."""
     ladder = {"vae": {"observation": "auto", "latent": "auto", "precision": "auto"}}
     sections = {"ladder": ladder, "priors": {"flow": {"precision": "auto"}}, "train": {"storage": str(tmp_path / "s")}}
+    sections["train"]["warm_start"] = "earlier"
     YAML().dump(SECTIONS | sections, clone / "params.yaml")
     prepared_sets.write(clone / "data/prepared", {"train": digits[:40], "val": digits[40:60], "test": digits[60:]})
     sent = []
@@ -133,6 +134,7 @@ def test_what_is_auto_is_decided_here(clone, tmp_path, monkeypatch, digits):
     assert (sent[0].ladder, sent[0].priors) == (here.ladder, here.priors)
     assert sent[0].ladder["vae"]["latent"] == 16
     assert "auto" not in str((sent[0].ladder, sent[0].priors))
+    assert sent[0].train.warm_start == str(clone / "earlier"), "the job runs in another folder"
 
 
 # The data

@@ -171,6 +171,9 @@ class SweepConfig(Settings):
     pack: PackSize = "auto"  # trials that a worker packs: their steps are computed together
     compile: bool = False  # torch.compile: faster steps, after seconds of compiling in each worker and for each shape
     storage: Annotated[str, Field(min_length=1)] = ".latentmill/trials"  # the trial store: a folder or a URL
+    warm_start: Annotated[str, Field(min_length=1)] | None = (
+        None  # models of an earlier run, a folder or a URL, to go on from
+    )
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed
     search: Literal["random", "optuna"] = "random"  # how the entries with `samples` choose their configurations
     sampling_seed: Seed = 0  # of `uniform`, `loguniform` and `choice`
@@ -180,10 +183,12 @@ class SweepConfig(Settings):
     max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; a later run goes on from there
     loggers: list[LoggerName] = []  # that get every trial, beside our own records
 
-    @field_validator("storage")
+    @field_validator("storage", "warm_start")
     @classmethod
-    def _require_apart(cls, storage: str) -> str:
-        """A store below an output would be deleted with it."""
+    def _require_apart(cls, storage: str | None) -> str | None:
+        """What lies below an output would be deleted with it."""
+        if storage is None:
+            return None
         place = Path(os.path.realpath(storage.removeprefix("file://")))
         below = [output for output in OUTPUTS if place.is_relative_to(os.path.realpath(output))]
         if below and ("://" not in storage or storage.startswith("file://")):

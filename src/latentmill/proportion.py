@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 CONFIDENCE = 0.95  # of each one-sided bound
 
@@ -21,9 +21,11 @@ class Found:
     @property
     def highest(self) -> float:
         """The upper bound of the share among all such images (Clopper & Pearson 1934): for none of N about 3 / N."""
-        return float(binomtest(self.count, self.of, alternative="less").proportion_ci(CONFIDENCE, "exact").high)
+        others = self.of - self.count
+        return float(betaincinv(self.count + 1, others, CONFIDENCE)) if others else 1.0
 
     @property
     def lowest(self) -> float:
         """The lower bound."""
-        return float(binomtest(self.count, self.of, alternative="greater").proportion_ci(CONFIDENCE, "exact").low)
+        others = self.of - self.count
+        return float(betaincinv(self.count, others + 1, 1 - CONFIDENCE)) if self.count else 0.0

@@ -6,6 +6,7 @@ Ray takes longer to import than all else here, so it is imported only where some
 import json
 import os
 import platform
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from latentmill.trials.plan import Plan
 from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.store import TrialStore
 from latentmill.trials.study import Request
+from latentmill.trials.warm_start import WarmStart
 
 
 def plan_and_forecast(
@@ -37,18 +39,21 @@ def plan_and_forecast(
     Costs that are not stored are measured if `measure` is set or `train.budget` depends on them.
 
     Raises:
-        InputError: as `Ladder`; or several workers share a trial under `train.budget`.
+        InputError: as `Ladder` and `WarmStart`; or several workers share a trial under `train.budget`.
     """
     config, pinned = params.train, features.digest if features else None
     if config.budget and max(config.workers_per_trial, config.gpus_per_trial) > 1:
         rule = "must be null where several workers share a trial, whose pace is not measured"
         raise InputError(f"params.yaml: train.budget {rule}, but got {config.budget:g} s")
+    shape, classes = images.train.shape[1:], images.classes
+    earlier = WarmStart(config.warm_start, shape, classes) if config.warm_start else None
     studies = expected_studies(Ladder(params, optuna_rounds, pinned), len(images.train))
     names = {each.name: _requests(each, digest, config) for each in studies}
     wanted = {name: request for requests in names.values() for name, request in requests}
     costs = {name: cost.load(name, store.storage) for name in wanted}
     missing = {name: wanted[name] for name, found in costs.items() if found is None}
-    if missing and (config.budget or (measure and Plan(params, digest, store, optuna_rounds, pinned).missing)):
+    planned = partial(Plan, params, digest, store, optuna_rounds, pinned, warm_start=earlier)
+    if missing and (config.budget or (measure and planned().missing)):
         from latentmill.cluster import measuring
 
         costs |= measuring.measured(missing, images, features, store.storage, config)
@@ -57,7 +62,7 @@ def plan_and_forecast(
     forecast = Forecast(studies, known, config.asha, workers)
     allowed = forecast.allowances(config.budget) if config.budget else {}
     lengths = {each.name: max(forecast.lengths(each, allowed.get(each.name, each.all))) for each in studies}
-    plan = Plan(params, digest, store, optuna_rounds, pinned, allowed, lengths)
+    plan = planned(allowances=allowed, lengths=lengths)
     return plan, forecast.summary(plan.missing_by_study, allowed, config.budget)
 
 

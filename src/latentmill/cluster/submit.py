@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from latentmill.cluster.job import DATA, data_folder
-from latentmill.cluster.upload import STAGE, Sent
+from latentmill.cluster.upload import STAGE, Sent, storage_in
 from latentmill.config import load_params
 from latentmill.data.dataset import TRAINING, intact_digest, read_split
 from latentmill.errors import InputError
@@ -40,7 +40,7 @@ def submit(address: str, root: Path) -> None:
     digest = intact_digest(root / "data/prepared", TRAINING)  # fails early where the data is not prepared
     params = with_values_for(read_split(root / "data/prepared", "train"), load_params(root / "params.yaml"), print)
     client = _client(address)
-    storage = Storage(root / params.train.storage if "://" not in params.train.storage else params.train.storage)
+    storage = storage_in(root, params.train.storage)
     send_data(root / "data/prepared", digest, storage)
     with tempfile.TemporaryDirectory() as folder:
         sent = Sent.of(root, params, storage, Path(folder))

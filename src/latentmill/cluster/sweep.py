@@ -53,7 +53,15 @@ def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures
         arrays = placed(images.train), placed(images.val)
         shared = ray.put(arrays[0]), ray.put(arrays[1])
         data = worker.SweepData(
-            *shared, images.labels, images.classes, plan.data_digest, config, libraries(), features, halving
+            *shared,
+            images.labels,
+            images.classes,
+            plan.data_digest,
+            config,
+            libraries(),
+            features,
+            halving,
+            plan.warm_start,
         )
         changes = _Changes([each for each in arrays if isinstance(each, Mapped)])
         del images, arrays  # frees the driver's copy

@@ -26,6 +26,11 @@ LIMIT = 100 * 2**20  # bytes that a dashboard accepts; other ways allow 512 MiB
 ANOTHER_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # variables that a git hook sets
 
 
+def storage_in(root: Path, url: str) -> Storage:
+    """A folder or URL that params.yaml in `root` names."""
+    return Storage(url if "://" in url else root / url)
+
+
 def tracked_files(folder: Path) -> list[Path]:
     """The files below a folder that git tracks, links left out; none where there is no repository, or no git."""
     environment = {name: value for name, value in os.environ.items() if name not in ANOTHER_REPOSITORY}
@@ -73,7 +78,7 @@ class Sent:
 
     @classmethod
     def of(cls, root: Path, params: Params, storage: Storage, folder: Path) -> Self:
-        """Copy them into `folder`; `train.storage` is absolute there, and what is `auto` in `params` has its value.
+        """Copy them into `folder`; paths of `train` are absolute there, and what is `auto` in `params` has its value.
 
         A cluster with other processors would decide otherwise, and `dvc repro` would look for other trials here.
 
@@ -88,6 +93,8 @@ class Sent:
         yaml = YAML()
         content = yaml.load(root / "params.yaml")
         content["train"]["storage"] = storage.url
+        if params.train.warm_start:
+            content["train"]["warm_start"] = storage_in(root, params.train.warm_start).url
         content.update(ladder=params.ladder, priors=params.priors)
         yaml.dump(content, made.project / "params.yaml")
         for parts, sent in ((f"{STAGE.parent} and params.yaml", made.project), (str(PACKAGE), made.package)):

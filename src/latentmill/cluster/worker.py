@@ -28,6 +28,7 @@ from latentmill.trials.ranking import PinnedFeatures
 from latentmill.trials.running import Context, Watch
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trial import Trial, identity, import_code, libraries
+from latentmill.trials.warm_start import WarmStart
 
 SECONDS_BETWEEN_REPORTS = 2.0  # a report waits for the driver, so short epochs must not send one each
 Report = Callable[[dict[str, Any]], None]
@@ -46,6 +47,7 @@ class SweepData:
     libraries: dict[str, str]  # the driver's versions
     features: PinnedFeatures | None = None  # where trials are ranked by distance
     halving: Any = None  # the actor that prunes trials
+    warm_start: WarmStart | None = None
 
     def context(self, device: str, store: TrialStore) -> Context:
         """Raises ChangedDataError where the images are not those of the driver."""
@@ -54,7 +56,8 @@ class SweepData:
         except RaySystemError as error:
             raise refusal(error) or error from None
         images, val = (Batches(array, device, labels) for array, labels in zip(arrays, self.labels, strict=True))
-        return Context(images, val, self.digest, store, self.classes, self.features, self.settings.compile)
+        settled = self.classes, self.features, self.settings.compile, self.warm_start
+        return Context(images, val, self.digest, store, *settled)
 
 
 def ranks_per_trial(settings: SweepConfig) -> int:

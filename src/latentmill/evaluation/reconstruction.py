@@ -9,10 +9,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    structural_similarity_index_measure,
-)
 
 from latentmill.codes import float_array, require_finite
 from latentmill.contract import Decodes, Encodes
@@ -126,6 +122,8 @@ def _pairs(images: np.ndarray, others: np.ndarray) -> Iterator[tuple[Tensor, Ten
 
 def _ssim(images: Tensor, others: Tensor) -> Tensor:
     """(B, C, H, W), (B, C, H, W) -> (B)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure  # here, because it loads slowly
+
     side = window(*images.shape[2:])
     found = structural_similarity_index_measure(
         others, images, gaussian_kernel=False, kernel_size=side, data_range=1.0, reduction="none"
@@ -139,6 +137,8 @@ def _ms_ssim(images: Tensor, others: Tensor) -> Tensor:
     weights = scale_weights(*images.shape[2:])
     if len(weights) == 1:
         return _ssim(images, others).relu()
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
     side = window(*images.shape[2:])
     return multiscale_structural_similarity_index_measure(
         others,

@@ -1,11 +1,13 @@
 """The section of one entry: its introduction, its winner, and its pictures."""
 
+import ast
 import inspect
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from latentmill import registry
+from latentmill import models
 from latentmill.export.outcome import ExportOutcome
 from latentmill.report.captions import Subject, holes, prior_name
 from latentmill.report.inputs import Entry, Inputs, Json
@@ -64,8 +66,9 @@ def sections(inputs: Inputs) -> list[Section]:
 
 
 def introduction(model: str) -> Blocks:
-    """The docstring of a model's module, so that a new model brings its own introduction."""
-    lines = (inspect.getdoc(inspect.getmodule(registry.find("models", model))) or "").splitlines()
+    """The docstring of a model's module, so that a new model brings its own; read, because to import it takes torch."""
+    source = Path(models.__path__[0], f"{model}.py").read_text(encoding="utf-8")
+    lines = (ast.get_docstring(ast.parse(source)) or "").splitlines()
     blocks = [(style, list(block)) for style, block in groupby(lines, key=_style)]
     return [(style, inspect.cleandoc("\n".join(["", *block]))) for style, block in blocks if style != "blank"]
 

@@ -1,6 +1,7 @@
 """The studies of params.yaml: one for each entry of the ladder, then one for each prior of an entry's winner."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from latentmill import registry
 from latentmill.config import AUTO, EntryConfig, Params
@@ -8,7 +9,9 @@ from latentmill.contract import Decodes, Encodes, HasCodebook, IndexPrior, Model
 from latentmill.errors import InputError
 from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
-from latentmill.trials.study import Allowance, Planned, Rounds, Study, Suggest
+from latentmill.trials.study import Allowance, Planned, Rounds, Start, Study, Suggest, cold
+from latentmill.trials.trial import Trial
+from latentmill.trials.warm_start import WarmStart
 
 DEFAULT_PRIORS = ("normal", "autoregressive")  # of an entry that lists none: where codes are real numbers, or indices
 
@@ -17,7 +20,12 @@ class Ladder:
     """Makes studies. Priors that learn nothing, such as `normal`, need no trial and are kept apart."""
 
     def __init__(
-        self, params: Params, suggest: Suggest, features: str | None, allowances: Mapping[str, Allowance] | None = None
+        self,
+        params: Params,
+        suggest: Suggest,
+        features: str | None,
+        allowances: Mapping[str, Allowance] | None = None,
+        warm_start: WarmStart | None = None,
     ) -> None:
         """`suggest` makes the rounds of an adaptive search. `allowances`, by study, are those of `train.budget`.
 
@@ -27,7 +35,7 @@ class Ladder:
             InputError: an entry names an unknown model, prior or key, or a search space breaks a rule.
         """
         self.params, self.config, self.defaults, self._suggest = params, params.train, params.trial, suggest
-        self._allowances = allowances or {}
+        self._allowances, self._warm_start = allowances or {}, warm_start
         entries = {name: params.entry(name) for name in params.ladder}
         self._spaces = {name: space(name, content) for name, content in params.ladder.items()}
         self._features = {
@@ -41,9 +49,17 @@ class Ladder:
         sizes = [self._size(each, name) for name, each in self._spaces.items()]
         counts = quotas(sizes, None if limit is None else limit // len(seeds))
         return [
-            Study(name, each, self._rounds(each, count), count, seeds, self._features[name], None, allowance)
+            Study(
+                name,
+                each,
+                self._rounds(each, count),
+                count,
+                seeds,
+                self._features[name],
+                allowance=self._allowances.get(name),
+                start=self._start(name),
+            )
             for (name, each), count in zip(self._spaces.items(), counts, strict=True)
-            for allowance in [self._allowances.get(name)]
         ]
 
     def prior_studies(self, winner: Planned, learn: bool = True) -> list[Study]:
@@ -52,13 +68,17 @@ class Ladder:
         for each in self._select_priors(winner.entry, learn):
             name, seeds = f"{winner.entry}/{each.name}", [winner.trial.seed]
             count, own = self._size(each, name), self._allowances.get(name)
-            studies.append(Study(name, each, self._rounds(each, count), count, seeds, None, winner.fingerprint, own))
+            rounds, start = self._rounds(each, count), self._start(name, winner.trial)
+            studies.append(Study(name, each, rounds, count, seeds, None, winner.fingerprint, own, start))
         return studies
 
     def prior_trials(self, entry: str) -> dict[str, int]:
         """How many trials the priors of an entry's winner will have, by study."""
         names = {f"{entry}/{each.name}": each for each in self._select_priors(entry, learn=True)}
         return {name: self._size(each, name) for name, each in names.items()}
+
+    def _start(self, study: str, parent: Trial | None = None) -> Start:
+        return partial(self._warm_start.start, study, parent=parent) if self._warm_start else cold
 
     def _select_priors(self, entry: str, learn: bool) -> list[Space]:
         return [each for each in self._priors[entry] if _class(each).learns == learn]

@@ -61,8 +61,9 @@ def _train(trials: Sequence[Trial], context: Context, watches: Sequence[Watch]) 
     records = [new_record(trial, context) | parent_weights(parent) for trial in trials]
     members, throttle = [], CheckpointThrottle()
     for trial, record, watch in zip(trials, records, watches, strict=True):
-        checkpoints = StoredCheckpoints(store, record, watch, SingleRank(), throttle)
         model, config = trial.build_model(setup.examples, context.classes), trial.training_config
+        start = context.start(trial, model)
+        checkpoints = StoredCheckpoints(store, record, watch, SingleRank(), throttle, start)
         members.append(begin(model, setup, config, trial.seed, checkpoints))
     for member in optimise(members, setup):
         row = members.index(member)

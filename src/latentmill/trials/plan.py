@@ -16,6 +16,7 @@ from latentmill.trials.results import outcomes, ranking
 from latentmill.trials.store import SETTLED, TrialStore
 from latentmill.trials.study import Allowance, Planned, Study, Suggest
 from latentmill.trials.trial import identity
+from latentmill.trials.warm_start import WarmStart
 
 RESERVED = 0.2  # of `max_seconds`, for priors
 ATTEMPTS = 3  # of a trial whose worker dies
@@ -35,17 +36,18 @@ class Plan:
         features: str | None = None,
         allowances: Mapping[str, Allowance] | None = None,
         lengths: Mapping[str, float] | None = None,
+        warm_start: WarmStart | None = None,
     ) -> None:
         """Arguments and errors are those of `Ladder`; `data_digest` is that of the prepared data set.
 
         `lengths` are the seconds of the trials of each study, as far as they are known: long ones start first.
         """
-        self.config, self.data_digest, self.store = params.train, data_digest, store
+        self.config, self.data_digest, self.store, self.warm_start = params.train, data_digest, store, warm_start
         self.planned: list[Planned] = []  # every trial known so far, in the ladder's order within a round
         self.records: dict[str, Record] = {}  # of settled trials, as this run sees them
         self.waiting: list[Planned] = []  # the next to start is the last
         self.replays: list[Planned] = []  # settled trials that ASHA does not know yet
-        self._ladder, self._lengths = Ladder(params, suggest, features, allowances), lengths or {}
+        self._ladder, self._lengths = Ladder(params, suggest, features, allowances, warm_start), lengths or {}
         self._by_fingerprint: dict[str, Planned] = {}
         self._deaths: dict[str, int] = {}  # of workers, by trial
         self._stored = store.fingerprints()
@@ -91,13 +93,15 @@ class Plan:
         """`12 trials: 9 already trained, 3 to train`."""
         total = len(self._by_fingerprint)
         more = f", up to {self.unplanned} more when their results are known" if self.unplanned else ""
-        return f"{total} trials: {total - self.missing} already trained, {self.missing} to train{more}"
+        warm = f"; {sum(each.trial.start is not None for each in self.planned)} start warm" if self.warm_start else ""
+        return f"{total} trials: {total - self.missing} already trained, {self.missing} to train{more}{warm}"
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """The fingerprint, status and label of each trial."""
+        """The fingerprint, status and label of each trial, with a note how it starts."""
         for planned in self.planned:
             record = self.records.get(planned.fingerprint) or self._stored_record(planned)
-            yield planned.fingerprint, record["status"] if record else "to train", planned.label
+            label = f"{planned.label} ({planned.note})" if planned.note else planned.label
+            yield planned.fingerprint, record["status"] if record else "to train", label
 
     def pop_pack(self, limit: PackLimit | None = None) -> list[Planned]:
         """The trial to start next, long ones first, and those to pack with it; empty while none waits."""

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from latentmill.errors import InputError
 
 Record = dict[str, Any]  # JSON
+RECORD = "trial.json"  # the file of one, beside the weights of a trained model
+PRIORS = "priors"  # the folder of an entry's priors, beside these two files, each with the same two
 
 
 class _Trial(BaseModel):
@@ -22,6 +24,7 @@ class _Trial(BaseModel):
     seed: int
     features: str | None
     parent: str | None
+    start: str | None = None
 
 
 class _Ended(BaseModel):

@@ -21,6 +21,7 @@ from latentmill.trials.record import Record
 from latentmill.trials.store import TrialStore
 from latentmill.trials.trained_model import TrainedModel, weights_bytes
 from latentmill.trials.trial import Trial, identity
+from latentmill.trials.warm_start import Start, WarmStart
 
 CODES, MOST_DRAWS = 50_000, 8  # to train a prior: codes in all, and draws of each image, at most
 
@@ -36,6 +37,7 @@ class Context:
     classes: int = 0  # of the labels
     features: PinnedFeatures | None = None  # where trials are ranked by the distance of their samples
     compiled: bool = False  # whether steps are compiled
+    warm_start: WarmStart | None = None
 
     def parent(self, trial: Trial) -> TrainedModel | None:
         """The model whose codes a prior learns; None for a model.
@@ -55,6 +57,17 @@ class Context:
         examples, val = self._codes(parent, trial.seed) if parent else (self.images, self.val)
         distance = self.features.distance(self.images, self.val) if trial.features and self.features else None
         return Setup(examples, val, distance, ranks or SingleRank(), self.compiled)
+
+    def start(self, trial: Trial, model: Model) -> Start | None:
+        """The earlier weights with which `trial` begins; None where its model, here as it was built, has its own.
+
+        Raises:
+            InputError: they are not there any more, or damaged.
+        """
+        if trial.start is None:
+            return None
+        assert self.warm_start
+        return Start.of(self.warm_start.weights(trial.start), trial, model)
 
     def _codes(self, parent: TrainedModel, seed: int) -> tuple[Batches, Batches]:
         """Codes of the training and validation images, several draws of each where there are few images.
@@ -105,14 +118,17 @@ class StoredCheckpoints(Checkpoints):
         watch: Watch,
         ranks: Ranks,
         throttle: Throttle = lambda epoch, save: save(),
+        start: Start | None = None,
     ) -> None:
-        """`record` is what is known of the trial before it is trained."""
-        self.store, self.watch, self.ranks, self.throttle = store, watch, ranks, throttle
+        """`record` is what is known of the trial before it is trained; `start` is of use where nothing is stored."""
+        self.store, self.watch, self.ranks, self.throttle, self.start = store, watch, ranks, throttle, start
         self.fingerprint: str = record["fingerprint"]
         # A prior's fingerprint names the trial of its parent, which may have been redone and have other weights.
         self.owner = f"{self.fingerprint} {record.get('parent_weights_sha256', '')}".rstrip()
 
     def restore(self, state: TrainingState) -> None:
+        if self.start:
+            self.start.load_into(state.model)
         self.store.load_checkpoint(self.fingerprint, state, self.owner)
 
     def after_epoch(self, state: TrainingState) -> None:
@@ -134,8 +150,9 @@ def run(trial: Trial, context: Context, watch: Watch = UNWATCHED, ranks: Ranks |
     try:
         parent = context.parent(trial)
         record |= parent_weights(parent)
-        setup, checkpoints = context.setup(trial, ranks, parent), StoredCheckpoints(store, record, watch, ranks)
+        setup = context.setup(trial, ranks, parent)
         model = trial.build_model(setup.examples, context.classes)
+        checkpoints = StoredCheckpoints(store, record, watch, ranks, start=context.start(trial, model))
         config = trial.training_config if trial.training else None
         found = train(model, setup, config, trial.seed, checkpoints)
         result, weights = finished_record(model, found), weights_bytes(model)

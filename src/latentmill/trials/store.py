@@ -17,6 +17,7 @@ from latentmill.storage import Storage
 from latentmill.training import state as checkpoint
 from latentmill.training.state import TrainingState
 from latentmill.trials.record import (
+    RECORD,
     Record,
     digest,
     parse_trial_record,
@@ -24,7 +25,7 @@ from latentmill.trials.record import (
     require_digest,
     weights_described,
 )
-from latentmill.trials.trained_model import RECORD, WEIGHTS, TrainedModel, rebuilt
+from latentmill.trials.trained_model import WEIGHTS, TrainedModel, rebuilt
 
 SETTLED = ("finished", "diverged")  # to train such a trial again would give the same result
 MOST = 2**28  # bytes of a record: the rows of a million epochs

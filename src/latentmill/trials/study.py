@@ -8,13 +8,19 @@ from math import floor, prod
 
 from latentmill.config import TrainingConfig
 from latentmill.training.schedule import epochs_allowed, steps_an_epoch
-from latentmill.trials.record import Record
+from latentmill.trials.record import PRIORS, Record
 from latentmill.trials.space import Point, Space
 from latentmill.trials.trial import Trial
 
 Scores = list[float | None]  # of a round's configurations, lower is better; None where a trial failed
 Rounds = Generator[list[Point], Scores, None]
 Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -> rounds
+Start = Callable[[Trial], tuple[str | None, str]]  # trial -> its `start`, and a note why
+
+
+def cold(trial: Trial) -> tuple[None, str]:
+    """The start of every trial without train.warm_start."""
+    return None, ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Planned:
     trial: Trial
     fingerprint: str
     label: str  # for logs
+    note: str = ""  # with train.warm_start: what it begins with, and why
 
     @property
     def entry(self) -> str:
@@ -92,6 +99,7 @@ class Study:
     features: str | None = None  # the digest of those that rank its trials
     parent: str | None = None  # for a prior: the fingerprint of the winner
     allowance: Allowance | None = None  # None: all that params.yaml allows
+    start: Start = cold
     configurations: list[list[Planned]] = field(default_factory=list)  # of the open round, a trial for each seed
     open: set[str] = field(default_factory=set)  # fingerprints of the round's trials that are not settled
 
@@ -100,12 +108,14 @@ class Study:
         configuration = self.space.configuration(point, defaults)
         trials = [configuration.trial(seed, self.features, self.parent) for seed in self.seeds]
         trials = [self.allowance.limited(trial) for trial in trials] if self.allowance else trials
+        starts, notes = zip(*map(self.start, trials), strict=True)
+        trials = [replace(trial, start=start) for trial, start in zip(trials, starts, strict=True)]
         fingerprints = [trial.fingerprint(data_digest) for trial in trials]
         label = f"{self.name} {configuration.label}".rstrip()
         labels = [f"{label} seed={seed}" if len(trials) > 1 else label for seed in self.seeds]
         return [
-            Planned(self.name, fingerprints[0], trial, fingerprint, each)
-            for trial, fingerprint, each in zip(trials, fingerprints, labels, strict=True)
+            Planned(self.name, fingerprints[0], trial, fingerprint, each, note)
+            for trial, fingerprint, each, note in zip(trials, fingerprints, labels, notes, strict=True)
         ]
 
     def next_points(self, scores: Scores) -> list[Point] | None:
@@ -125,6 +135,12 @@ class Study:
     def scores(self, records: dict[str, Record]) -> Scores:
         """The scores of the open round; `records` may still lack some."""
         return [_score([records.get(each.fingerprint) for each in trials]) for trials in self.configurations]
+
+
+def folder(study: str) -> str:
+    """The folder of an entry among trained models, or that of a prior of one."""
+    entry, _, prior = study.partition("/")
+    return f"{entry}/{PRIORS}/{prior}" if prior else entry
 
 
 def _score(records: list[Record | None]) -> float | None:

@@ -17,10 +17,18 @@ from latentmill.contract import Decodes, Model
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json
 from latentmill.registry import Family
-from latentmill.trials.record import Record, digest, parse_record, record_bytes, require_digest, weights_described
+from latentmill.trials.record import (
+    PRIORS,
+    RECORD,
+    Record,
+    digest,
+    parse_record,
+    record_bytes,
+    require_digest,
+    weights_described,
+)
 
-WEIGHTS, RECORD, FAILED = "model.safetensors", "trial.json", "failed.json"
-PRIORS = "priors"  # the folder of the priors beside them, each with the same two files
+WEIGHTS, FAILED = "model.safetensors", "failed.json"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ NO_EFFECT = {
     "runtime/regular_file.py": "it reads bytes that are checked by a digest",
     "runtime/text.py": "it prints",
     "trials/code.py": "it computes the digest",
+    "trials/earlier.py": "it reads bytes that are checked by a digest",
     "yaml_file.py": "it reads params.yaml; the values of a trial enter its fingerprint",
 }
 
@@ -55,6 +56,7 @@ class Trial:
     seed: int
     features: str | None = None  # the digest of those that rank it; None: it is ranked by its criterion
     parent: str | None = None  # for a prior: the fingerprint of the model's trial
+    start: str | None = None  # the digest of the weights that it begins with; None: those that its seed draws
 
     @property
     def family(self) -> Family:

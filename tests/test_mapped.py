@@ -3,7 +3,6 @@
 import pickle
 
 import numpy as np
-import psutil
 import pytest
 from ray.exceptions import WorkerCrashedError
 
@@ -77,12 +76,8 @@ def test_tasks_map_them_and_refuse_others(path):
 @pytest.mark.slow
 def test_a_task_without_memory_says_so_in_a_line():
     said = "a task must fit into memory, but Unable to allocate"
-    with cluster(workers=1):
-        with pytest.raises(TooLittleMemoryError, match=said):
-            result(start(np.empty, 10**15))
-        running = " ".join(word for each in psutil.Process().children(recursive=True) for word in each.cmdline())
-    assert "raylet" in running
-    assert "monitor.py" not in running, "which only take time: of the autoscaler and of logs"
+    with cluster(workers=1), pytest.raises(TooLittleMemoryError, match=said):
+        result(start(np.empty, 10**15))
 
 
 def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):

@@ -7,13 +7,11 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import parameter
 from ray.exceptions import OutOfDiskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -61,8 +59,7 @@ def _connected(settings: dict[str, Any]) -> Any:
         _require_open_port(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with nullcontext() if address else _fewer_processes():
-            context = ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+        context = ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address is None:
             raise
@@ -74,20 +71,6 @@ def _connected(settings: dict[str, Any]) -> Any:
         raise InputError("Ray must start within 30 s, but this machine has too much to do: run again") from None
     signal.signal(signal.SIGTERM, on_sigterm)  # ray.init sets a handler that prints a stack trace
     return context
-
-
-@contextmanager
-def _fewer_processes() -> Iterator[None]:
-    """Within the block Ray starts without its autoscaler and its log monitor, of which a private one has no use.
-
-    They would take a second of a core to start, and another until they have ended.
-    """
-    complete, without = parameter.RayParams, dict[str, Any](no_monitor=True, include_log_monitor=False)
-    vars(parameter)["RayParams"] = partial(complete, **without)
-    try:
-        yield
-    finally:
-        vars(parameter)["RayParams"] = complete
 
 
 def _private(workers: int | None, for_tasks: bool, folder: str) -> dict[str, Any]:

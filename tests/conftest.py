@@ -56,6 +56,8 @@ CONFIGS = {
     "dip_vae": [{"latent": 3, "hidden": 50}, {"latent": 3, "hidden": 50, "covariance": "means"}],
     "info_vae": [{"latent": 3, "hidden": 50}, {"latent": 3, "hidden": 50, "kl": 0, "draws": False}],
     "rae": [{"latent": 3, "hidden": 50}],
+    "factor_vae": [{"latent": 3, "hidden": 50, "critic": 20}],
+    "aae": [{"latent": 3, "hidden": 50, "critic": 20}],
     "conditional_vae": [{"latent": 3, "hidden": 50}, SMALL_IMAGES],
     "rbm": [{"hidden": 20, "chains": 70}, {"hidden": 20, "learning": "contrastive", "steps": 2, "sampling_steps": 1}],
     "dbn": [{"hidden": 20, "top": 10, "greedy": 1, "sampling_steps": 3}],

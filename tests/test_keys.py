@@ -49,7 +49,7 @@ def test_every_default_is_one_that_its_config_takes(found):
         ("note", 'note: ""  # text; of whoever runs this'),
         ("data.source", "data.source: (must be there)  # folder | archive | table"),
         ("train.asha.reduction", "train.asha.reduction: 3  # whole number >= 2; one in so many"),
-        ("ladder.<name>.model", "ladder.<name>.model: <name>  # autoencoder | bernoulli_mixture"),
+        ("ladder.<name>.model", "ladder.<name>.model: <name>  # aae | autoencoder | bernoulli_mixture"),
     ],
 )  # fmt: skip
 def test_a_line_says_what_a_key_may_be(name, line):

@@ -13,25 +13,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from latentmill.contract import Batch, HasCriterion, LatentConfig, LatentModel, Phase, Terms
+from latentmill.contract import Batch, Phase, Terms
 from latentmill.draws import Draw, Noise
-from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
+from latentmill.networks import Shape
+from latentmill.networks.encoder_decoder import PlainAutoencoder, PlainConfig
 
 
-class Autoencoder(LatentModel, HasCriterion):
+class Autoencoder(PlainAutoencoder):
     """Encoder f and decoder g trained on the squared error."""
 
-    class Config(NetworkConfig, LatentConfig):
+    class Config(PlainConfig):
         corruption: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of pixels set to 0 before encoding
 
     kept: Tensor  # (), the share of pixels that the encoder sees in training
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.code_shape = code_shape(config, config.latent, shape)
-        self.encoder = encoder(config, shape, config.latent)
-        self.decoder = decoder(config, config.latent, shape)
-        self.criterion_draws = {}
         self.register_buffer("kept", torch.tensor(1 - config.corruption))
 
     def phases(self) -> Sequence[Phase]:
@@ -39,17 +36,4 @@ class Autoencoder(LatentModel, HasCriterion):
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         images = batch["image"]
-        return {"loss": self._reconstruction_error(images, images * (noise["mask"] < self.kept))}
-
-    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
-        """The loss on clean images, which does not depend on the corruption."""
-        return self._reconstruction_error(batch["image"], batch["image"])
-
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.encoder(images)
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(z))
-
-    def _reconstruction_error(self, images: Tensor, seen: Tensor) -> Tensor:
-        return 0.5 * (images - self.decode(self.encode(seen))).square().flatten(1).sum(1)
+        return {"loss": self.error(images, self.encode(images * (noise["mask"] < self.kept)))}

@@ -13,15 +13,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from latentmill.contract import Batch, HasCriterion, LatentConfig, LatentModel, Phase, Terms
+from latentmill.contract import Batch, Phase, Terms
 from latentmill.draws import Noise
-from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
+from latentmill.networks import Shape
+from latentmill.networks.encoder_decoder import PlainAutoencoder, PlainConfig
 
 
-class Rae(LatentModel, HasCriterion):
+class Rae(PlainAutoencoder):
     """RAE-L2."""
 
-    class Config(NetworkConfig, LatentConfig):
+    class Config(PlainConfig):
         beta: Annotated[float, Field(ge=0)] = 1e-2  # weight of the squared code
         smoothness: Annotated[float, Field(ge=0)] = 1e-4  # weight of the decoder's squared weights
 
@@ -29,9 +30,6 @@ class Rae(LatentModel, HasCriterion):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.code_shape = code_shape(config, config.latent, shape)
-        self.encoder, self.decoder = encoder(config, shape, config.latent), decoder(config, config.latent, shape)
-        self.criterion_draws = {}
         self.register_buffer("weights", torch.tensor([config.beta, config.smoothness]))
 
     def phases(self) -> Sequence[Phase]:
@@ -39,20 +37,7 @@ class Rae(LatentModel, HasCriterion):
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         z = self.encode(batch["image"])
-        reconstruction, size = self._error(batch["image"], z), z.flatten(1).square().sum(1)
+        reconstruction, size = self.error(batch["image"], z), z.flatten(1).square().sum(1)
         smoothness = torch.stack([weight.square().sum() for weight in self.decoder.parameters()]).sum()
         loss = reconstruction + 0.5 * self.weights[0] * size + self.weights[1] * smoothness
         return {"loss": loss, "reconstruction": reconstruction, "size": size}
-
-    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
-        """The error of reconstruction alone."""
-        return self._error(batch["image"], self.encode(batch["image"]))
-
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.encoder(images)
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(z))
-
-    def _error(self, images: Tensor, z: Tensor) -> Tensor:
-        return 0.5 * (images - self.decode(z)).square().flatten(1).sum(1)

@@ -1,7 +1,8 @@
-"""Models that encode an image as a Gaussian of codes and decode it: variational autoencoders but for their loss."""
+"""Models that encode images and decode their codes, but for their loss: variational autoencoders, and plain ones."""
 
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
@@ -11,8 +12,12 @@ from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encod
 from latentmill.observations import ObservationName, observation
 
 
-class EncoderDecoderConfig(NetworkConfig, LatentConfig):
+class PlainConfig(NetworkConfig, LatentConfig):
     """Of every such model."""
+
+
+class EncoderDecoderConfig(PlainConfig):
+    """Of those with a posterior."""
 
     observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
 
@@ -46,3 +51,27 @@ class EncoderDecoder(LatentModel, HasPosterior, HasCriterion):
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.observation.mean(self.decoder(z))
+
+
+class PlainAutoencoder(LatentModel, HasCriterion):
+    """Codes are without noise. Trials compare by the error of reconstruction alone, not by the loss."""
+
+    def __init__(self, config: PlainConfig, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        self.code_shape = code_shape(config, config.latent, shape)
+        self.encoder, self.decoder = encoder(config, shape, config.latent), decoder(config, config.latent, shape)
+        self.criterion_draws = {}
+
+    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
+        """Half the squared error, summed over pixels: -log N(x; g(f(x)), I) up to a constant."""
+        return self.error(batch["image"], self.encode(batch["image"]))
+
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.encoder(images)
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.decoder(z))
+
+    def error(self, images: Tensor, z: Tensor) -> Tensor:
+        """Of images (B, C, H, W) from what is decoded of codes (B, …): (B)."""
+        return 0.5 * (images - self.decode(z)).square().flatten(1).sum(1)

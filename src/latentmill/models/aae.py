@@ -1,0 +1,58 @@
+"""Adversarial autoencoder: a critic makes the codes of all images together follow the prior.
+
+    autoencoder  1/2 |x - g(f(x))|^2
+    critic       softplus(-D(z)) + softplus(D(f(x))),  z ~ N(0, I)
+    encoder      softplus(-D(f(x)))
+
+In place of the KL of a variational autoencoder, which is about each image, or of a discrepancy by kernels, as in a
+Wasserstein autoencoder (Makhzani et al. 2016).
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from latentmill.config import PositiveInt
+from latentmill.contract import Batch, Phase, Terms
+from latentmill.draws import Draw, Noise
+from latentmill.networks import Shape
+from latentmill.networks.encoder_decoder import PlainAutoencoder, PlainConfig
+
+BETAS = (0.5, 0.99)  # of Adam, in the game between encoder and critic
+
+
+class Aae(PlainAutoencoder):
+    """Codes are without noise."""
+
+    class Config(PlainConfig):
+        critic: PositiveInt = 200  # units of each of the critic's two layers
+
+    def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        units = config.critic
+        layers = nn.Linear(prod(self.code_shape), units), nn.LeakyReLU(), nn.Linear(units, units), nn.LeakyReLU()
+        self.critic = nn.Sequential(*layers, nn.Linear(units, 1))
+
+    def phases(self) -> Sequence[Phase]:
+        z = {"z": Draw("normal", self.code_shape)}
+        return (
+            Phase(Aae.loss, moves=("encoder.", "decoder."), name="autoencoder"),
+            Phase(Aae.critic_loss, z, "critic", moves="critic.", betas=BETAS),
+            Phase(Aae.encoder_loss, name="encoder", moves="encoder.", betas=BETAS),
+        )
+
+    def loss(self, batch: Batch, noise: Noise) -> Terms:
+        return {"loss": self.criterion(batch, noise)}
+
+    def critic_loss(self, batch: Batch, noise: Noise) -> Terms:
+        code = self.encode(batch["image"]).detach()
+        return {"loss": softplus(-self._score(noise["z"])) + softplus(self._score(code))}
+
+    def encoder_loss(self, batch: Batch, noise: Noise) -> Terms:
+        return {"loss": softplus(-self._score(self.encode(batch["image"])))}
+
+    def _score(self, z: Tensor) -> Tensor:
+        """The logit of D: (B)."""
+        return self.critic(z.flatten(1))[:, 0]

@@ -1,0 +1,158 @@
+"""Generators whose verdict follows from how they are made, not from what the judge says of them.
+
+Each makes a pool of samples, uint8 (POOL, C, H, W), from the training images and a seed, which also sets its weights.
+Pools of trained generators are kept, because training takes minutes. Shapes: N images.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from latentmill.codes import Generator
+from latentmill.config import TrainingConfig
+from latentmill.data.batches import Batches
+from latentmill.evaluation.copy_kinds import KINDS as COPIES
+from latentmill.evaluation.copy_kinds import UNCHANGED
+from latentmill.evaluation.sampling import as_bytes, sample
+from latentmill.features.spaces import ClassifierFeatures
+from latentmill.registry import build
+from latentmill.training.loop import Setup, train
+
+POOL, TRAIN, RESERVED = 2_000, 10_000, 4_000
+FEW = 200  # images that a diffusion model learns by heart
+SEEDS = (0, 1, 2)
+MIXED = 0.2  # share of copies among new images
+PYTHAE_SECONDS, DIFFUSION_STEPS, SAMPLER_STEPS, GAN_EPOCHS = 20, 2_000, 20, 6
+COMPARED, UNSEEN = 2_000, 500  # samples, and as many images, that a classifier tells apart; those it has not seen
+POOLS = Path(".latentmill/proofs")
+NEAR = (UNCHANGED, "with 5 % noise")  # kinds of copies that Rule 2 must find
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Real images, uint8 (N, C, H, W), and their labels (N), in one random order.
+
+    The first `TRAIN` are those that generators are trained on, the next `RESERVED` are new ones for them to mix with
+    copies and for a classifier to tell samples from; the judge sees only the rest.
+    """
+
+    every: np.ndarray
+    labels: np.ndarray
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        return self.every[:TRAIN]
+
+    @cached_property
+    def reserved(self) -> np.ndarray:
+        return self.every[TRAIN : TRAIN + RESERVED]
+
+    def seen_by(self, seed: int | None) -> np.ndarray:
+        """The indices of what a generator is trained on: all training images, or of that seed `FEW` of its own."""
+        return np.arange(TRAIN) if seed is None else np.arange(FEW) + FEW * seed
+
+
+Make = Callable[[Images, int], np.ndarray]
+
+
+def pythae(name: str, mixture: bool, images: Images, seed: int) -> np.ndarray:
+    """A model of pythae with our convolutions, and codes from N(0, I) or from a Gaussian mixture."""
+    from benchmarks import pythae_models  # which needs the extra `bench`
+    from benchmarks.peers import as_pythae
+
+    pythae_models.set_seed(seed)
+    data, model = as_pythae(images.train), pythae_models.build(name, "conv", images.train.shape[1:])
+    ((_, found),) = pythae_models.trained(model, data, [PYTHAE_SECONDS])
+    if mixture:
+        return pythae_models.sampled(found, data.data, POOL, seed)[0]
+    return pythae_models.sampled_from_normal(found, POOL, seed)
+
+
+def diffusion(few: bool, images: Images, seed: int) -> np.ndarray:
+    """A diffusion model of smalldiffusion, trained for the same number of steps on few images or on all."""
+    from benchmarks import diffusion_models  # which needs smalldiffusion
+
+    chosen = images.every[images.seen_by(seed if few else None)]
+    model = diffusion_models.trained(chosen, DIFFUSION_STEPS, seed)
+    return diffusion_models.sampled(model, chosen.shape[1:], POOL, SAMPLER_STEPS, seed)
+
+
+def gan(images: Images, seed: int) -> np.ndarray:
+    """The GAN of this project, which has never seen an image of two classes."""
+    lost = np.random.default_rng(seed).choice(np.unique(images.labels), 2, replace=False)
+    kept = Batches(images.train[~np.isin(images.labels[:TRAIN], lost)])
+    model = build("models", "gan", {"latent": 20, "network": "conv"}, images.train.shape[1:])
+    config = TrainingConfig(epochs=GAN_EPOCHS, ema=0.99, keep="last", patience=GAN_EPOCHS)
+    train(model, Setup(kept, kept, distance=lambda model: 0.0), config, seed)
+    return sample(Generator(model), POOL, seed).images
+
+
+def copies(kind: str, share: float, images: Images, seed: int) -> np.ndarray:
+    """Copies of training images of a kind, and new images if `share` is below 1."""
+    rng = np.random.default_rng([seed, 1])
+    count = round(share * POOL)
+    copied = COPIES[kind](images.train[rng.integers(TRAIN, size=count)], rng)
+    made = copied if copied.dtype == np.uint8 else as_bytes(copied)
+    return np.concatenate([made, images.reserved[rng.permutation(RESERVED)[: POOL - count]]])
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Samples, uint8 (POOL, C, H, W), and the accuracy of a classifier that tells them from new images, if measured."""
+
+    samples: np.ndarray
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Generators of one kind, one of each of `SEEDS`."""
+
+    name: str
+    make: Make
+    rules: tuple[int, ...] = (1, 2)  # by which they are judged
+    few: bool = False  # whether trained on few images
+    lacks_classes: bool = False
+    copied: str | None = None  # kind of copy that they make; None: they are trained
+    needs: str | None = None  # a package
+
+    def generator(self, seed: int) -> str:
+        return f"{self.name}, seed {seed}"
+
+    def pool(self, images: Images, seed: int) -> Pool:
+        """The pool of the generator of that seed, trained unless it is known."""
+        if self.copied is not None:
+            return Pool(self.make(images, seed))
+        path = POOLS / f"{self.name} {seed}.npz"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            samples = self.make(images, seed)
+            np.savez(path, samples=samples, accuracy=told_apart(samples, images.reserved, seed))
+        with np.load(path) as found:
+            return Pool(found["samples"], round(float(found["accuracy"]), 3))
+
+
+def told_apart(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
+    """The accuracy, on unseen ones, of a convolutional network that was trained to tell samples from real images."""
+    rng = np.random.default_rng(seed)
+    both = np.concatenate([each[rng.permutation(len(each))[:COMPARED]] for each in (samples, real)])
+    labels = np.repeat([0, 1], COMPARED)
+    unseen = np.isin(np.arange(len(both)) % COMPARED, np.arange(UNSEEN))
+    classifier = ClassifierFeatures.fit(both, labels, seed, np.flatnonzero(~unseen))
+    return float((classifier.classes(classifier(both[unseen])) == labels[unseen]).mean())
+
+
+def kinds() -> Iterator[Kind]:
+    """All of them."""
+    for name, mixture in (("AE", False), ("VAE", False), ("RAE", True)):
+        prior = "a mixture" if mixture else "N(0, I)"
+        yield Kind(f"pythae's {name}, codes from {prior}", partial(pythae, name, mixture), needs="pythae")
+    yield Kind(f"diffusion, {TRAIN:,} images", partial(diffusion, False), needs="smalldiffusion")
+    yield Kind(f"diffusion, {FEW} images", partial(diffusion, True), (2,), few=True, needs="smalldiffusion")
+    yield Kind("GAN without two classes", gan, lacks_classes=True)
+    for share in (1.0, MIXED):
+        for kind in COPIES:
+            yield Kind(f"{100 * share:.0f} % copies, {kind}", partial(copies, kind, share), (2,), copied=kind)

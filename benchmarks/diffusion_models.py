@@ -35,7 +35,7 @@ def trained(images: np.ndarray, steps: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     examples = torch.from_numpy(as_float(images)).flatten(1) * 2 - 1
     model: nn.Module = PredX0(Scaled(TimeInputMLP))(examples.shape[1], hidden_dims=HIDDEN)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # or the first weights would be used throughout
         for step, state in enumerate(training_loop(Shuffled(examples, steps), model, SCHEDULE, epochs=1, lr=RATE)):
             state.optimizer.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
     return model

@@ -9,9 +9,17 @@ from benchmarks.proof_judges import Split, copy_judge
 from benchmarks.verdicts import Journal, Requirement, code_digest
 
 from latentmill.data.batches import as_float
-from latentmill.features import spaces
 
-SIZES = {"TRAIN": 700, "RESERVED": 300, "POOL": 400, "JUDGED": 200, "HELD_OUT": 300, "COMPARED": 300, "UNSEEN": 100}
+SIZES = {
+    "TRAIN": 700,
+    "RESERVED": 300,
+    "POOL": 400,
+    "JUDGED": 200,
+    "HELD_OUT": 300,
+    "COMPARED": 300,
+    "UNSEEN": 100,
+    "CLASSIFIER_STEPS": 60,
+}
 
 
 @pytest.fixture
@@ -21,7 +29,6 @@ def images(monkeypatch):
         for name, size in SIZES.items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, size)
-    monkeypatch.setattr(spaces, "STEPS", 60)
     source = bundled("digits")
     order = np.random.default_rng(0).permutation(len(source.images))
     return Images(source.images[order], source.labels[order])

@@ -62,8 +62,8 @@ class Images:
 Make = Callable[[Images, int], np.ndarray]
 
 
-def pythae(name: str, mixture: bool, images: Images, seed: int) -> np.ndarray:
-    """A model of pythae with our convolutions, and codes from N(0, I) or from a Gaussian mixture."""
+def pythae(name: str, images: Images, seed: int) -> np.ndarray:
+    """A model of pythae with our convolutions, and codes from N(0, I)."""
     from pythae.trainers.trainer_utils import set_seed  # of the extra `bench`
 
     from benchmarks import pythae_models
@@ -72,8 +72,6 @@ def pythae(name: str, mixture: bool, images: Images, seed: int) -> np.ndarray:
     set_seed(seed)
     data, model = as_pythae(images.train), pythae_models.build(name, "conv", images.train.shape[1:])
     ((_, found),) = pythae_models.trained(model, data, [PYTHAE_SECONDS])
-    if mixture:
-        return pythae_models.sampled(found, data.data, POOL, seed)[0]
     return pythae_models.sampled_from_normal(found, POOL, seed)
 
 
@@ -163,9 +161,8 @@ def told_apart(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
 
 def kinds() -> Iterator[Kind]:
     """All of them."""
-    for name, mixture in (("AE", False), ("VAE", False), ("RAE", True)):
-        prior = "a mixture" if mixture else "N(0, I)"
-        yield Kind(f"pythae's {name}, codes from {prior}", partial(pythae, name, mixture), needs="pythae")
+    for name in ("AE", "VAE"):
+        yield Kind(f"pythae's {name}, codes from N(0, I)", partial(pythae, name), needs="pythae")
     yield Kind(f"diffusion, {TRAIN:,} images", partial(diffusion, False), needs="smalldiffusion")
     yield Kind(f"diffusion, {FEW} images", partial(diffusion, True), (2,), few=True, needs="smalldiffusion")
     yield Kind("GAN without two classes", gan, lacks_classes=True)

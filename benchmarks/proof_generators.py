@@ -86,12 +86,25 @@ def diffusion(few: bool, images: Images, seed: int) -> np.ndarray:
 
 def gan(images: Images, seed: int) -> np.ndarray:
     """The GAN of this project, which has never seen an image of two classes."""
-    lost = np.random.default_rng(seed).choice(np.unique(images.labels), 2, replace=False)
-    kept = Batches(images.train[~np.isin(images.labels[:TRAIN], lost)])
+    kept = Batches(images.train[keeps_classes(images.labels[:TRAIN], seed)])
     model = build("models", "gan", {"latent": 20, "network": "mlp"}, images.train.shape[1:])
     config = TrainingConfig(epochs=GAN_EPOCHS, ema=0.99, keep="last", patience=GAN_EPOCHS)
     train(model, Setup(kept, kept, distance=lambda model: 0.0), config, seed)
     return sample(Generator(model), POOL, seed).images
+
+
+def keeps_classes(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Which labels (N) are of the classes that are left without two of them: bool (N)."""
+    lost = np.random.default_rng(seed).choice(np.unique(labels), 2, replace=False)
+    return ~np.isin(labels, lost)
+
+
+def new_images(lacks_classes: bool, images: Images, seed: int) -> np.ndarray:
+    """What a perfect generator makes, or one that is perfect but for two classes."""
+    rows = np.random.default_rng([seed, 4]).permutation(RESERVED)
+    if lacks_classes:
+        rows = rows[keeps_classes(images.labels[TRAIN + rows], seed)]
+    return images.reserved[rows[:POOL]]
 
 
 def copies(kind: str, share: float, images: Images, seed: int) -> np.ndarray:
@@ -120,7 +133,8 @@ class Kind:
     rules: tuple[int, ...] = (1, 2)  # by which they are judged
     few: bool = False  # whether trained on few images
     lacks_classes: bool = False
-    copied: str | None = None  # kind of copy that they make; None: they are trained
+    is_trained: bool = True
+    copied: str | None = None  # kind of copy that they make
     needs: str | None = None  # a package
 
     def generator(self, seed: int) -> str:
@@ -128,7 +142,7 @@ class Kind:
 
     def pool(self, images: Images, seed: int) -> Pool:
         """The pool of the generator of that seed, trained unless it is known."""
-        if self.copied is not None:
+        if not self.is_trained:
             return Pool(self.make(images, seed))
         path = POOLS / f"{self.name} {seed}.npz"
         if not path.exists():
@@ -161,6 +175,8 @@ def told_apart(samples: np.ndarray, real: np.ndarray, seed: int) -> float:
 
 def kinds() -> Iterator[Kind]:
     """All of them."""
+    yield Kind("new images", partial(new_images, False), is_trained=False)
+    yield Kind("new images without two classes", partial(new_images, True), lacks_classes=True, is_trained=False)
     for name in ("AE", "VAE"):
         yield Kind(f"pythae's {name}, codes from N(0, I)", partial(pythae, name), needs="pythae")
     yield Kind(f"diffusion, {TRAIN:,} images", partial(diffusion, False), needs="smalldiffusion")
@@ -168,4 +184,5 @@ def kinds() -> Iterator[Kind]:
     yield Kind("GAN without two classes", gan, lacks_classes=True)
     for share in (1.0, MIXED):
         for kind in COPIES:
-            yield Kind(f"{100 * share:.0f} % copies, {kind}", partial(copies, kind, share), (2,), copied=kind)
+            name = f"{100 * share:.0f} % copies, {kind}"
+            yield Kind(name, partial(copies, kind, share), (2,), is_trained=False, copied=kind)

@@ -60,6 +60,17 @@ def test_new_images_do_not_fail_and_both_judges_of_rule_2_agree(images):
     assert alone == both
 
 
+def test_a_perfect_generator_may_lack_two_classes(images):
+    known = dict(zip(rows(images.every), images.labels, strict=True))
+    classes = [
+        {known[row] for row in rows(named("new images without two classes").pool(images, seed).samples)}
+        for seed in (0, 1)
+    ]
+    assert [len(each) for each in classes] == [8, 8]
+    assert classes[0] != classes[1]
+    assert {known[row] for row in rows(named("new images").pool(images, 0).samples)} == set(range(10))
+
+
 def test_splits_hold_out_other_images_that_no_generator_has_seen(images):
     first, second = (Split(images, images.seen_by(None), seed, {2}).data for seed in (0, 1))
     assert not np.array_equal(first.test, second.test)
@@ -98,7 +109,12 @@ def test_results_count_what_each_kind_must_be(images):
     assert (line.figure, line.holds) == (66.667, False)
     assert "4 of 6" in line.note
     (_, __, row) = proofs.table({kind.name: proofs.summary({"accuracy": [None] * 3, "verdicts": rows})})
-    assert "| 2 | 0 / 2 / 0 (34 to 100 %) | 2 / 0 / 0 (0 to 66 %) |" in row
+    assert "| 0.1 % | 2 | 0 / 2 / 0 (34 to 100 %) | 2 / 0 / 0 (0 to 66 %) |" in row
+
+
+def test_the_lowest_bound_on_the_share_of_copies_is_kept():
+    rows = [[{"2": ["fail", ""], "near": 1, "highest_share": share}] for share in (0.3, 0.2, 0.4)]
+    assert proofs.summary({"accuracy": [], "verdicts": rows})["search"] == {"near": 1, "highest_share": 0.2}
 
 
 def test_only_samples_that_are_told_apart_must_not_pass(images):

@@ -48,13 +48,14 @@ def main() -> int:
     use_one_core()
     chosen = available(options.kinds)
     found = measured(chosen, {1: options.splits_1, 2: options.splits_2})
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"kinds": {}, "requirements": []}
-    known["kinds"] |= {name: summary(each) for name, each in found.items()}
-    lines = [each for kind in chosen for each in results(kind, found[kind.name])]
-    kept = {each["name"]: each for each in known["requirements"]} | {each.name: asdict(each) for each in lines}
-    write_json(RESULTS, known | {"requirements": list(kept.values())})
-    print(*(f"{each}  {each.note}" for each in lines), *table(known["kinds"]), sep="\n")
-    return 0 if all(each.holds for each in lines) else 1
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    lines = {kind.name: list(results(kind, found[kind.name])) for kind in chosen}
+    for name, each in found.items():
+        known[name] = summary(each) | {"requirements": [asdict(line) for line in lines[name]]}
+    write_json(RESULTS, {kind.name: known[kind.name] for kind in kinds() if kind.name in known})
+    every = [line for each in lines.values() for line in each]
+    print(*(f"{line}  {line.note}" for line in every), *table(known), sep="\n")
+    return 0 if all(line.holds for line in every) else 1
 
 
 def available(words: list[str]) -> list[Kind]:
@@ -129,7 +130,7 @@ def results(kind: Kind, found: Json) -> Iterator[Result]:
             if str(rule) in row and (is_apart or each.status != "pass")
         ]
         if verdicts:
-            yield each.result("fashion-mnist", verdicts)
+            yield each.result(kind.name, verdicts)
 
 
 def summary(found: Json) -> Json:

@@ -8,19 +8,17 @@ Each repetition is written to a journal as soon as it has ended, so that an inte
 """
 
 import argparse
-import hashlib
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
-from benchmarks.target import Result, Target
+from benchmarks.target import Result
+from benchmarks.verdicts import Journal, Requirement, Row, Verdicts, code_digest
 from latentmill.cluster.connection import cluster
 from latentmill.cluster.tasks import in_order_of_end, result, share, start
 from latentmill.config import DataConfig, checked
@@ -35,7 +33,6 @@ from latentmill.evaluation.groups import Classes
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.files import write_json
-from latentmill.trials.code import digest, imported_files
 
 RESULTS = Path(__file__).with_name("calibration.json")
 JOURNAL = Path(".latentmill/calibration.jsonl")
@@ -53,23 +50,6 @@ HELD_OUT, BLURRED, COPIES, NEAR, DROPPED = (
 )
 SPOILT = ("strongly blurred", "held-out images with noise", "independent pixels", "mean images", "blends of two")
 RULES = {HELD_OUT: (1, 2), BLURRED: (1, 2), DROPPED: (1,)} | dict.fromkeys((COPIES, NEAR, *SPOILT), (2,))
-Verdicts = dict[tuple[str, int], tuple[str, str]]  # by generator and rule: status and evidence
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """How often the verdict on a generator may, or must, have this outcome, in percent."""
-
-    words: str
-    generator: str
-    rules: tuple[int, ...]  # all of them must have the outcome
-    status: str
-    at_most: float = float("inf")
-    at_least: float = float("-inf")
-
-    def is_met(self, verdicts: Verdicts) -> bool:
-        return all(verdicts[self.generator, rule][0] == self.status for rule in self.rules)
-
 
 REQUIREMENTS = (
     Requirement("held-out images called copies", HELD_OUT, (2,), "fail", at_most=2),
@@ -153,61 +133,37 @@ def measure(source: Source, options: argparse.Namespace) -> Iterator[Result]:
     verdicts = list(repeated(source, range(count), options.workers, options.journal))
     results = []
     for each in REQUIREMENTS:
-        met = sum(each.is_met(found) for found in verdicts)
-        interval = binomtest(met, count).proportion_ci(method="wilson")
-        target = Target(f"{source.name}, {count} times: {each.words}", "%", each.at_least, each.at_most)
-        note = f"{met} of {count}, 95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f} %"
-        results.append(target.result(100 * met / count, note))
-        statuses = Counter(" and ".join(found[each.generator, rule][0] for rule in each.rules) for found in verdicts)
-        print(f"{results[-1]}  {note}  {dict(statuses)}", flush=True)
+        results.append(each.result(source.name, verdicts))
+        print(f"{results[-1]}  {results[-1].note}  {each.statuses(verdicts)}", flush=True)
         yield results[-1]
     keep(source.name, results)
 
 
-def repeated(source: Source, seeds: Iterable[int], workers: int | None, journal: Path) -> Iterator[Verdicts]:
+def repeated(source: Source, seeds: Iterable[int], workers: int | None, path: Path) -> Iterator[Verdicts]:
     """The verdicts of each repetition, computed on all cores; wrong ones are printed with their evidence."""
-    code = code_digest()
-    known = dict(journal_verdicts(journal, source.name, code))
-    yield from (known[seed] for seed in seeds if seed in known)
+    journal = Journal(path, code_digest(Path(__file__)))
+    known = journal.known(source.name)
+    yield from (from_rows(known[seed]) for seed in seeds if seed in known)
     missing = [seed for seed in seeds if seed not in known]
     if not missing:
         return
     started = time.perf_counter()
-    journal.parent.mkdir(parents=True, exist_ok=True)
     with cluster(workers):
         shared = share(source)
         running = {start(repetition, shared, seed): seed for seed in missing}
         for done, ended in enumerate(in_order_of_end(list(running)), start=1):
             found: Verdicts = result(ended)
-            line = [source.name, code, running[ended], [[*key, *verdict] for key, verdict in found.items()]]
-            with journal.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print_wrong(running[ended], found)
+            journal.add(source.name, running[ended], [(*key, *verdict) for key, verdict in found.items()])
+            for each in REQUIREMENTS:
+                each.print_if_wrong(running[ended], found)
             if done % 10 == 0:
                 print(f"  {done} of {len(missing)} in {time.perf_counter() - started:.0f} s", flush=True)
             yield found
 
 
-def code_digest() -> str:
-    """The digest of all code on which a verdict depends."""
-    here = Path(__file__)
-    return hashlib.sha256(here.read_bytes() + digest(imported_files(here) - {here}).encode()).hexdigest()[:16]
-
-
-def print_wrong(seed: int, found: Verdicts) -> None:
-    """Print the verdicts that are wrong."""
-    for each in REQUIREMENTS:
-        if each.is_met(found) != (each.at_least > 0):
-            verdicts = "; ".join(f"{found[each.generator, rule]}" for rule in each.rules)
-            print(f"  seed {seed}, {each.words}: {verdicts}", flush=True)
-
-
-def journal_verdicts(journal: Path, source: str, code: str) -> Iterator[tuple[int, Verdicts]]:
-    """The verdicts of the same code on the source, by seed."""
-    for line in journal.read_text().splitlines() if journal.exists() else []:
-        name, known_code, seed, verdicts = json.loads(line)
-        if (name, known_code) == (source, code):
-            yield seed, {(generator, rule): (status, evidence) for generator, rule, status, evidence in verdicts}
+def from_rows(rows: Iterable[Row]) -> Verdicts:
+    """Verdicts, from the rows of the journal."""
+    return {(generator, rule): (status, evidence) for generator, rule, status, evidence in rows}
 
 
 def repetition(source: Source, seed: int) -> Verdicts:

@@ -1,4 +1,4 @@
-"""Five of pythae's models and its Gaussian mixture sampler, as peers of our samples.
+"""Five of pythae's models and two of its samplers, as peers of our samples.
 
 Hyperparameters are those that pythae's repository has for MNIST (examples/scripts/configs/mnist); what these leave open
 is pythae's default. Networks are pythae's own for 28-pixel images, `resnet`, or our `conv`, which is several times as
@@ -22,7 +22,7 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.models.nn.benchmarks.mnist import Decoder_ResNet_AE_MNIST as ResNetDecoder
 from pythae.models.nn.benchmarks.mnist import Encoder_ResNet_AE_MNIST as ResNetEncoder
 from pythae.models.nn.benchmarks.mnist import Encoder_ResNet_VAE_MNIST as ResNetVaeEncoder
-from pythae.samplers import GaussianMixtureSampler
+from pythae.samplers import GaussianMixtureSampler, NormalSampler
 from pythae.trainers import BaseTrainer, BaseTrainerConfig, CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
 from pythae.trainers.trainer_utils import set_seed
 from pythae.trainers.training_callbacks import CallbackHandler, TrainingCallback
@@ -137,6 +137,13 @@ def sampled(model: Any, images: Tensor, count: int, seed: int) -> tuple[np.ndarr
     sampler.fit(images)
     seconds = time.process_time() - started
     return as_bytes(sampler.sample(count).numpy()), seconds
+
+
+@torch.no_grad()
+def sampled_from_normal(model: Any, count: int, seed: int) -> np.ndarray:
+    """Samples of codes from N(0, I), uint8 (count, C, H, W)."""
+    set_seed(seed)
+    return as_bytes(NormalSampler(model).sample(count).numpy())
 
 
 @torch.no_grad()

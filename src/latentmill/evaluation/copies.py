@@ -6,7 +6,7 @@ has copied: training images compared with one another, and held-out ones.
 
 import numpy as np
 from scipy.special import logsumexp, softmax
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.stats import binomtest, rankdata
 from sklearn.metrics.pairwise import euclidean_distances
 
 from latentmill.evaluation.neighbours import Neighbours
@@ -106,9 +106,13 @@ def c_t(samples: Neighbours, sample_cells: np.ndarray, test: Neighbours, test_ce
 
 
 def _z(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Mann-Whitney U, standardised: below 0 where `ours` are smaller."""
+    """Mann-Whitney U, standardised: below 0 where `ours` are smaller.
+
+    From the ranks: with the p-value, which scipy's test also computes, it takes ten times as long.
+    """
     n, m = len(ours), len(theirs)
-    return float((mannwhitneyu(ours, theirs).statistic - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
+    u = rankdata(np.concatenate([ours, theirs]))[:n].sum() - n * (n + 1) / 2
+    return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
 
 
 def likelihood_gap(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:

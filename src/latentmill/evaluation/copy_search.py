@@ -4,7 +4,6 @@ A sample counts as found where it is a training image, except for rounding, or m
 is measured on copies of every kind, made from the training images themselves, and on held-out images, which are none.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,14 +31,54 @@ class CopySearch:
     neighbours: Neighbours  # of the samples, among the training images
 
     def highest_share(self, kind: str) -> float:
-        """The largest share of such copies among the samples that agrees with what was found; 1 where it is unknown.
+        """`highest_share` of such copies among the samples."""
+        return highest_share(self.exact if kind == UNCHANGED else self.near, self.kinds[kind])
 
-        From the upper bound of what was found, all of which may be such copies, over the lower bound of the rate at
-        which they are found.
-        """
-        found = self.exact if kind == UNCHANGED else self.near
-        rate = self.kinds[kind].lowest
-        return min(1.0, found.highest / rate) if rate > 0 else 1.0
+
+def highest_share(found: Found, of_copies: Found) -> float:
+    """The largest share of copies of a kind that agrees with what was found among samples; 1 where it is unknown.
+
+    From the upper bound of what was found, all of which may be such copies, over the lower bound of the rate at which
+    they are found, which is known `of_copies` made on purpose.
+    """
+    rate = of_copies.lowest
+    return min(1.0, found.highest / rate) if rate > 0 else 1.0
+
+
+class CopyFinder:
+    """Tells which images are copies of training images: exact ones, or much nearer to one than to the rest.
+
+    Images are uint8 (N, C, H, W), or float32 in [0, 1].
+    """
+
+    def __init__(self, train: np.ndarray, data: PreparedData, seed: int) -> None:
+        """`train` are the training images of `data`, or these and others, which its held-out images may be among."""
+        self._train, self._data, self._seed = train, data, seed
+        self._baseline = compute_baseline(data, seed)
+        self._index = TrainingSet(train, self._baseline.reduced if train is data.train else None)
+
+    def neighbours(self, images: np.ndarray) -> Neighbours:
+        """The nearest training images of each image."""
+        return self._index.nearest(images, self._data.mirrored(images))
+
+    def are_exact(self, neighbours: Neighbours) -> np.ndarray:
+        """Which images are training images, except for rounding: bool (N)."""
+        return are_exact_copies(neighbours, self._baseline.exact)
+
+    def are_found(self, neighbours: Neighbours) -> np.ndarray:
+        """Which images are these, or nearly one: bool (N)."""
+        return self.are_exact(neighbours) | are_near_copies(neighbours, self._baseline.near)
+
+    @property
+    def held_out(self) -> Found:
+        """Of held-out images, which are no copies."""
+        return _counted(self.are_found(self._baseline.test))
+
+    def kinds(self) -> dict[str, Found]:
+        """Of copies of training images, `COPIED` of each kind."""
+        rng = np.random.default_rng(self._seed)
+        copied = np.asarray(self._train[np.sort(random_indices(self._train, COPIED, self._seed))])
+        return {kind: _counted(self.are_found(self.neighbours(make(copied, rng)))) for kind, make in KINDS.items()}
 
 
 def search_copies(samples: np.ndarray, train: np.ndarray, data: PreparedData, seed: int) -> CopySearch:
@@ -47,33 +86,12 @@ def search_copies(samples: np.ndarray, train: np.ndarray, data: PreparedData, se
 
     `train` are the training images of `data`, or these and others, which its held-out images may be among.
     """
-    baseline = compute_baseline(data, seed)
-    index = TrainingSet(train, baseline.reduced if train is data.train else None)
-
-    def look(images: np.ndarray) -> Neighbours:
-        return index.nearest(images, data.mirrored(images))
-
-    def found(neighbours: Neighbours) -> np.ndarray:
-        return are_exact_copies(neighbours, baseline.exact) | are_near_copies(neighbours, baseline.near)
-
-    nearest = look(samples)
-    exact = are_exact_copies(nearest, baseline.exact)
+    finder = CopyFinder(train, data, seed)
+    nearest = finder.neighbours(samples)
+    exact = finder.are_exact(nearest)
     order = np.lexsort((nearest.distances[:, 0], relative_distances(nearest), ~exact))
-    copied = np.asarray(train[np.sort(random_indices(train, COPIED, seed))])
-    return CopySearch(
-        _counted(exact),
-        _counted(found(nearest)),
-        _counted(found(baseline.test)),
-        _found_of_each_kind(copied, lambda images: found(look(images)), seed),
-        order,
-        nearest,
-    )
-
-
-def _found_of_each_kind(copied: np.ndarray, found: Callable[[np.ndarray], np.ndarray], seed: int) -> dict[str, Found]:
-    """Of copies of the images `copied` (n, C, H, W) of each kind."""
-    rng = np.random.default_rng(seed)
-    return {kind: _counted(found(make(copied, rng))) for kind, make in KINDS.items()}
+    found = _counted(finder.are_found(nearest))
+    return CopySearch(_counted(exact), found, finder.held_out, finder.kinds(), order, nearest)
 
 
 def _counted(found: np.ndarray) -> Found:

@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.proof_generators import RESERVED, TRAIN, Images, Kind
 from latentmill.data.batches import as_float
 from latentmill.evaluation.assembly import assemble, calibrate, choose_pool, fit, make_judge
+from latentmill.evaluation.controls import LIMITS
 from latentmill.evaluation.copy_kinds import UNCHANGED
 from latentmill.evaluation.copy_search import CopyFinder, highest_share
 from latentmill.evaluation.judge import Judge
@@ -73,4 +74,4 @@ def copy_judge(data: PreparedData, seed: int) -> Judge:
     """The judge that `make_judge` makes, but of Rule 2 alone, which takes a fraction of the time."""
     pool = choose_pool(data, seed)
     copied, every = (fit("pixels", each, data, pool, seed) for each in (True, False))
-    return assemble(data, pool, seed, JUDGED, 0, calibrate(2, copied, data, pool, seed, JUDGED), every)
+    return assemble(data, pool, seed, JUDGED, LIMITS, 0, calibrate(2, copied, data, pool, seed, JUDGED), every)

@@ -5,6 +5,7 @@ Ray's processes outlive and leave their parent, so they are found by a mark in t
 
 import itertools
 import os
+import re
 import subprocess
 import threading
 import time
@@ -19,6 +20,15 @@ MARK = "LATENTMILL_BENCHMARK"
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Of a process, in bytes."""
+
+    proportional: int  # its own pages, and its share of those that others map too
+    own: int  # anonymous and shared memory, Ray's object store too, without the pages of mapped files
+    resident: int  # with these
+
+
+@dataclass(frozen=True)
 class Run:
     """What a command did."""
 
@@ -26,6 +36,8 @@ class Run:
     seconds: float
     peak_bytes: int  # of all its processes together: proportional set sizes, which count shared pages once
     silence: float  # the longest time without a line, in seconds
+    largest_own: int  # bytes of its largest process, without the pages of mapped files
+    largest_resident: int  # the same with them
 
 
 def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Run:
@@ -34,7 +46,7 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Run
     Raises:
         CalledProcessError: the exit status is not 0.
     """
-    mark, peak = uuid.uuid4().hex, 0
+    mark, peak, own, resident = uuid.uuid4().hex, 0, 0, 0
     started = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -48,14 +60,17 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> Run
     listener.start()
     while not ended(process):
         # Ray's object store is mapped by its daemon, and so counted among the pages of that.
-        peak = max(peak, sum(proportional_bytes(mark)))
+        found = list(memory_of(mark))
+        peak = max(peak, sum(each.proportional for each in found))
+        own, resident = max([own, *(each.own for each in found)]), max([resident, *(each.resident for each in found)])
     seconds = time.perf_counter() - started
     listener.join()
     said = "".join(listener.lines)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output=said[-4000:])
     times = [0.0, *listener.times, seconds]
-    return Run(said, seconds, peak, max(later - earlier for earlier, later in itertools.pairwise(times)))
+    silence = max(later - earlier for earlier, later in itertools.pairwise(times))
+    return Run(said, seconds, peak, silence, own, resident)
 
 
 class Listener(threading.Thread):
@@ -82,13 +97,18 @@ def ended(process: "subprocess.Popen[str]") -> bool:
     return True
 
 
-def proportional_bytes(mark: str) -> Iterator[int]:
-    """Of each process with `mark`: its own pages, and its share of those that others map too."""
+def memory_of(mark: str) -> Iterator[Memory]:
+    """Of each process with `mark`."""
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark:
-                yield process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+                found = process.memory_full_info()
+                text = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                kib = {
+                    name: int(size) for name, size in re.findall(r"^(Rss\w+|VmRSS):\s*(\d+) kB$", text, re.MULTILINE)
+                }
+                yield Memory(found.pss, 1024 * (kib["RssAnon"] + kib["RssShmem"]), 1024 * kib["VmRSS"])
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError, KeyError):
             continue  # it ended meanwhile, or is another user's
 
 

@@ -9,7 +9,8 @@ from ray.exceptions import WorkerCrashedError
 from latentmill.cluster import tasks
 from latentmill.cluster.connection import cluster
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
-from latentmill.cluster.tasks import OtherLibrariesError, TooLittleMemoryError, result, share, start
+from latentmill.cluster.tasks import TooLittleMemoryError, result, share, start
+from latentmill.cluster.versions import OtherLibrariesError, versions
 from latentmill.evaluation.run import Evaluation
 
 IMAGES = np.arange(240, dtype=np.uint8).reshape(10, 1, 4, 6)
@@ -90,7 +91,7 @@ def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):
 
 
 def test_a_task_with_other_libraries_computes_nothing():
-    wanted, called = tasks.versions(), []
+    wanted, called = versions(*tasks.LIBRARIES), []
     run = tasks._run._function
     assert run(wanted, lambda each: each + 1, 1) == 2
     with pytest.raises(OtherLibrariesError, match=r"must have the driver's libraries, but .* has torch .* for 9\.9"):

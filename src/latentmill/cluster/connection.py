@@ -102,15 +102,14 @@ def _require_open_port(address: str) -> None:
 
 def require_shared(storage: Storage) -> None:
     """Raises InputError where a node can't read what the driver writes into the trial store."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     if len(nodes) == 1 and nodes[0]["NodeID"] == ray.get_runtime_context().get_node_id():
         return
     probe, content = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
     storage.write(probe, content)
     try:
         reads = {
-            node["NodeManagerHostname"]: _read.options(**_on_node(node["NodeID"])).remote(storage.url, probe)
-            for node in nodes
+            node["NodeManagerHostname"]: _read.options(**on_node(node)).remote(storage.url, probe) for node in nodes
         }
         unseen_by = [name for name, read in reads.items() if ray.get(read) != content]
     finally:
@@ -130,10 +129,20 @@ def _read(url: str, name: str) -> bytes | None:
         return None
 
 
+def alive_nodes() -> list[dict[str, Any]]:
+    """What Ray says of each node of the cluster that answers."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def on_node(node: dict[str, Any]) -> dict[str, Any]:
+    """Options of a task or an actor that must run there."""
+    return _on(node["NodeID"])
+
+
 def on_this_node() -> dict[str, Any]:
     """Options of an actor that must live as long as the driver."""
-    return _on_node(ray.get_runtime_context().get_node_id())
+    return _on(ray.get_runtime_context().get_node_id())
 
 
-def _on_node(node_id: str) -> dict[str, Any]:
+def _on(node_id: str) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from latentmill.cluster.mapped import ChangedDataError, placed
-from latentmill.cluster.tasks import OtherLibrariesError, in_order_of_end, result, share, start
+from latentmill.cluster.tasks import in_order_of_end, result, share, start
+from latentmill.cluster.versions import OtherLibrariesError
 from latentmill.config import EvaluationConfig
 from latentmill.contract import Decodes, Encodes, Model
 from latentmill.errors import InputError

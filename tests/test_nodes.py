@@ -1,0 +1,144 @@
+"""Work on a Ray cluster of two nodes, both on this machine: what it computes is what one machine computes."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from hostile_files import cases, picture, saved
+from ray.cluster_utils import Cluster
+
+from latentmill.cluster.decoding import Distributed
+from latentmill.config import DataConfig
+from latentmill.data.collection import Files, Item, UnreadableError
+from latentmill.data.preparation.fitting import Target
+from latentmill.data.preparation.intake import decode_all
+from latentmill.data.preparation.prepare import prepare
+from latentmill.errors import InputError
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """Of one core each."""
+    with pytest.MonkeyPatch.context() as patch:
+        places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]  # of these functions
+        patch.setenv("PYTHONPATH", os.pathsep.join(places))
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+        unwatched = {"memory_monitor_refresh_ms": 0}  # it counts the whole machine's memory against each node's share
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": unwatched}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.add_node(num_cpus=1)
+        patch.setenv("RAY_ADDRESS", made.address)
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def notes():
+    return []
+
+
+@pytest.fixture
+def distributed(two_nodes, notes):
+    return Distributed(notes.append)
+
+
+def quiet(what, done, total):
+    pass
+
+
+def on_a_node() -> bool:
+    return ray.is_initialized()
+
+
+def doubled(task: list[int], marks: Path) -> list[int]:
+    """Leaves the name of its node; 7 always ends its process, and 8 the first that computes it."""
+    if on_a_node():
+        (marks / ray.get_runtime_context().get_node_id()).touch()
+    for number in task:
+        deaths = len(list(marks.glob(f"{number}-*")))
+        if number == 7 or (number == 8 and deaths < 1):
+            (marks / f"{number}-{deaths}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return [2 * number for number in task]
+
+
+def test_what_ends_its_process_costs_itself_alone(distributed, notes, tmp_path):
+    tasks = [list(range(start, start + 5)) for start in range(0, 50, 5)]
+    found = {}
+    for task, result in distributed(doubled, tasks, 2, tmp_path):
+        found |= dict(zip(task, result or [None], strict=True))
+    assert found == {number: None if number == 7 else 2 * number for number in range(50)}
+    assert len([path for path in tmp_path.iterdir() if "-" not in path.name]) == 2, "both nodes have computed"
+    assert notes == []
+
+
+def always_ends(task: list[int]) -> list[int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def test_processes_that_all_end_are_refused(distributed):
+    with pytest.raises(InputError, match="able to decode on the nodes of the cluster, but 6 ended at once"):
+        list(distributed(always_ends, [[number] for number in range(50)], 2))
+
+
+def seen_here_alone(task: list[int]) -> list[bool]:
+    return [not on_a_node() for _ in task]
+
+
+def test_where_a_node_sees_no_files_all_is_decoded_here_and_a_line_says_so(distributed, notes):
+    assert list(distributed(seen_here_alone, [[1, 2], [3]], 1)) == [([1, 2], [True, True]), ([3], [True])]
+    (note,) = notes
+    assert note.startswith(
+        "images are decoded on this machine alone: every node must see the files under the same paths"
+    )
+
+
+def unreadable_there(locator: int) -> bytes:
+    """All but the first on a node."""
+    if locator and on_a_node():
+        raise UnreadableError("unreadable: stale file handle")
+    return saved(picture(locator), "PNG")
+
+
+def test_what_a_node_fails_to_read_is_read_here(distributed, notes, tmp_path):
+    items = [Item(str(number)) for number in range(5)]
+    collection = Files("drawn", items, [], list(range(5)), read=unreadable_there)
+    shape = Target(3, 24, 24, "crop", (255, 255, 255))
+    intake = decode_all(collection, shape, tmp_path / "all.npy", 1, quiet, distributed)
+    np.testing.assert_array_equal(intake.images.transpose(0, 2, 3, 1), [picture(number) for number in range(5)])
+    assert (intake.dropped, notes) == ([], [])
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Images, whole and damaged, in a folder and a table below the working directory."""
+    contents = {name: case.content for name, case in cases().items()}
+    contents |= {f"{number}.png": saved(picture(number), "PNG") for number in range(400)}
+    (tmp_path / "mine").mkdir()
+    for name, content in contents.items():
+        (tmp_path / "mine" / name.replace("/", " ")).write_bytes(content)
+    pq.write_table(pa.table({"image": list(contents.values())}), tmp_path / "mine.parquet")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"source": "folder", "path": "mine"}, {"source": "table", "path": "mine.parquet"}]
+)
+def test_two_nodes_prepare_what_one_machine_prepares(distributed, notes, mine, settings):
+    config, written = DataConfig(**settings, size=24, max_dropped=1.0), []
+    for name, elsewhere in (("alone", None), ("together", distributed)):
+        Path(name).mkdir()
+        prepare(config, Path(name), quiet, 2, elsewhere)
+        written.append({path.name: path.read_bytes() for path in Path(name).iterdir()})
+    assert written[0].keys() >= {"train.npy", "dropped.csv", "manifest.json"}
+    assert written[0] == written[1]
+    assert notes == []

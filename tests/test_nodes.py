@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import prepared_sets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,31 +13,46 @@ import ray
 from hostile_files import cases, picture, saved
 from ray.cluster_utils import Cluster
 
+from latentmill import registry
+from latentmill.cluster import mapped
+from latentmill.cluster.connection import cluster
 from latentmill.cluster.decoding import Distributed
-from latentmill.config import DataConfig
+from latentmill.cluster.tasks import start
+from latentmill.config import DataConfig, EvaluationConfig
 from latentmill.data.collection import Files, Item, UnreadableError
+from latentmill.data.dataset import read_split
 from latentmill.data.preparation.fitting import Target
 from latentmill.data.preparation.intake import decode_all
 from latentmill.data.preparation.prepare import prepare
 from latentmill.errors import InputError
+from latentmill.evaluation import run
+from latentmill.evaluation.prepared import PreparedData
+from latentmill.storage import Storage
 
 pytestmark = pytest.mark.slow
 
+CONFIG = EvaluationConfig(samples=150, importance_samples=11, likelihood_images=12, features=["pixels"])
+MODELS = {"naive_bayes": {}, "ppca": {"latent": 5}}
+
 
 @pytest.fixture(scope="module")
-def two_nodes():
-    """Of one core each."""
+def two_nodes(tmp_path_factory):
+    """Of one core each: their folders for temporary files."""
     with pytest.MonkeyPatch.context() as patch:
         places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]  # of these functions
         patch.setenv("PYTHONPATH", os.pathsep.join(places))
+        patch.setenv("RAY_TMPDIR", "/tmp")  # for sockets, whose paths must be short
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
         unwatched = {"memory_monitor_refresh_ms": 0}  # it counts the whole machine's memory against each node's share
         head = {"num_cpus": 1, "include_dashboard": False, "_system_config": unwatched}
-        made = Cluster(initialize_head=True, head_node_args=head)
-        made.add_node(num_cpus=1)
+        made, folders = Cluster(), [tmp_path_factory.mktemp("node") for _ in range(2)]
+        for folder, settings in zip(folders, (head, {"num_cpus": 1}), strict=True):
+            patch.setenv("TMPDIR", str(folder))
+            made.add_node(**settings)
+        patch.delenv("TMPDIR")
         patch.setenv("RAY_ADDRESS", made.address)
-        yield made
+        yield folders
         made.shutdown()
 
 
@@ -142,3 +158,54 @@ def test_two_nodes_prepare_what_one_machine_prepares(distributed, notes, mine, s
     assert written[0].keys() >= {"train.npy", "dropped.csv", "manifest.json"}
     assert written[0] == written[1]
     assert notes == []
+
+
+def unseen(path, stamp) -> bool:
+    return False
+
+
+def placed_out_of_sight(images, storage):
+    """On nodes that see the driver's file no more."""
+    found = mapped.placed(images, storage)
+    path = found.origin[0]
+    path.rename(path.with_suffix(".away"))
+    return found
+
+
+def noted(function, marks: Path, *arguments):
+    """What the function returns; leaves the name of the node."""
+    (marks / ray.get_runtime_context().get_node_id()).touch()
+    return function(*arguments)
+
+
+def evaluated(models, data, storage, monkeypatch, marks: Path):
+    """The results, without what a run's folders are called."""
+    monkeypatch.setattr(run, "start", lambda function, *arguments: start(noted, function, marks, *arguments))
+    with cluster(2):
+        evaluation = run.Evaluation(models, data, CONFIG, storage)
+        found = {(entry, prior): result for entry, prior, result in evaluation.results()}
+    return {key: (result.metrics, result.pictures) for key, result in found.items()}
+
+
+def test_an_evaluation_on_two_nodes_maps_a_copy_on_each_and_finds_what_one_machine_finds(
+    two_nodes, trained, digits, labels, tmp_path, monkeypatch
+):
+    parts = {"train": slice(440), "val": slice(440, 500), "test": slice(500, 600)}
+    by_split = [{name: each[part] for name, part in parts.items()} for each in (digits, labels)]
+    prepared_sets.write(tmp_path / "prepared", *by_split)
+    data = PreparedData(*(read_split(tmp_path / "prepared", name) for name in parts), *by_split[1].values())
+    models = {name: (trained(name, config)[0], {}) for name, config in MODELS.items()}
+    models["ppca"][1]["normal"] = registry.build("priors", "normal", {}, models["ppca"][0].code_shape)
+    with monkeypatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")
+        (tmp_path / "one").mkdir()
+        alone = evaluated(models, data, Storage(tmp_path / "store"), patch, tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    monkeypatch.setattr(mapped, "SMALL", 0)
+    monkeypatch.setattr(mapped, "_sees", unseen)
+    monkeypatch.setattr(run, "placed", placed_out_of_sight)
+    together = evaluated(models, data, Storage(tmp_path / "store"), monkeypatch, tmp_path / "two")
+    assert together == alone
+    assert {entry for entry, _ in together} == {"naive_bayes", "ppca"}
+    assert [len(list(folder.rglob(".data-*/*.npy"))) for folder in two_nodes] == [3, 3]
+    assert len(list((tmp_path / "two").iterdir())) == 2, "both nodes have computed"

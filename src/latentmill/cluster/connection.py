@@ -6,21 +6,24 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import ray
-from ray.exceptions import OutOfDiskError
+from ray.exceptions import OutOfDiskError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from latentmill.cluster import has_token
+from latentmill.cluster.refusal import refusal
 from latentmill.cluster.session import session_folder
 from latentmill.cluster.upload import copy_package, package_files
 from latentmill.errors import InputError
 from latentmill.runtime.cores import cores
 from latentmill.storage import Storage
+
+T = TypeVar("T")
 
 
 def is_private() -> bool:
@@ -132,6 +135,24 @@ def _read(url: str, name: str) -> bytes | None:
 def alive_nodes() -> list[dict[str, Any]]:
     """What Ray says of each node of the cluster that answers."""
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def on_each_node(function: Callable[..., T], *arguments: Any) -> list[T]:
+    """What the function returns on each node, all at the same time, also where trials use all cores.
+
+    Raises:
+        InputError: as the function does on a node.
+    """
+    started = [_call.options(**on_node(node)).remote(function, *arguments) for node in alive_nodes()]
+    try:
+        return cast(list[T], ray.get(started))
+    except RayTaskError as error:
+        raise refusal(error) or error from None
+
+
+@ray.remote(num_cpus=0)
+def _call(function: Callable[..., T], *arguments: Any) -> T:
+    return function(*arguments)
 
 
 def on_node(node: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from latentmill.cluster.connection import alive_nodes, cluster, on_node
+from latentmill.cluster.refusal import refusal
 from latentmill.cluster.versions import Versions, require_versions, versions
 from latentmill.data.processes import MOST_IN_A_ROW, WAITING, Computed, Task, mapped
 from latentmill.errors import InputError
@@ -64,9 +65,8 @@ def _difference(work: Work, task: Task) -> str | None:
             result = ray.get(reference)
         except DIED:
             result = None
-        except RayError as error:  # such as a library that is missing or another
-            said = str(getattr(error, "cause", error)).strip().splitlines()[-1]
-            return f"every node must decode as this machine does, but {name}: {said}"
+        except RayTaskError as error:
+            return f"on {name} {refusal(error) or error.cause}"
         if result != expected:
             return f"every node must see the files under the same paths, but {name} makes something else of the first"
     return None

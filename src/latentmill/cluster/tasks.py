@@ -7,8 +7,8 @@ import ray
 import torch
 from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
 
-from latentmill.cluster.mapped import refusal
 from latentmill.cluster.process import give_back_freed_memory
+from latentmill.cluster.refusal import refusal
 from latentmill.cluster.versions import Versions, require_versions, versions
 from latentmill.errors import InputError
 from latentmill.memory import is_out_of_memory

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ MODELS = {"naive_bayes": {}, "ppca": {"latent": 5}}
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
-    """Of one core each: their folders for temporary files."""
+    """Of one core each: (cluster, the nodes' folders for temporary files)."""
     with pytest.MonkeyPatch.context() as patch:
         places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]  # of these functions
         patch.setenv("PYTHONPATH", os.pathsep.join(places))
@@ -52,7 +53,7 @@ def two_nodes(tmp_path_factory):
             made.add_node(**settings)
         patch.delenv("TMPDIR")
         patch.setenv("RAY_ADDRESS", made.address)
-        yield folders
+        yield made, folders
         made.shutdown()
 
 
@@ -93,6 +94,23 @@ def test_what_ends_its_process_costs_itself_alone(distributed, notes, tmp_path):
         found |= dict(zip(task, result or [None], strict=True))
     assert found == {number: None if number == 7 else 2 * number for number in range(50)}
     assert len([path for path in tmp_path.iterdir() if "-" not in path.name]) == 2, "both nodes have computed"
+    assert notes == []
+
+
+def slowly(task: list[int]) -> list[int]:
+    time.sleep(0.3)
+    return task
+
+
+def test_a_node_that_dies_costs_nothing(two_nodes, distributed, notes):
+    made, _ = two_nodes
+    third, found = made.add_node(num_cpus=1), {}
+    for task, result in distributed(slowly, [[number, number + 1] for number in range(0, 60, 2)], 2):
+        if third and found:
+            made.remove_node(third, allow_graceful=False)
+            third = None
+        found |= dict(zip(task, result, strict=True))
+    assert found == {number: number for number in range(60)}
     assert notes == []
 
 
@@ -207,5 +225,5 @@ def test_an_evaluation_on_two_nodes_maps_a_copy_on_each_and_finds_what_one_machi
     together = evaluated(models, data, Storage(tmp_path / "store"), monkeypatch, tmp_path / "two")
     assert together == alone
     assert {entry for entry, _ in together} == {"naive_bayes", "ppca"}
-    assert [len(list(folder.rglob(".data-*/*.npy"))) for folder in two_nodes] == [3, 3]
+    assert [len(list(folder.rglob(".data-*/*.npy"))) for folder in two_nodes[1]] == [3, 3]
     assert len(list((tmp_path / "two").iterdir())) == 2, "both nodes have computed"

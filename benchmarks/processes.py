@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 MARK = "LATENTMILL_BENCHMARK"
+KIB = re.compile(r"^(VmRSS|Rss\w+):\s*(\d+) kB$", re.MULTILINE)  # in a process's status
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ class Listener(threading.Thread):
 
     def run(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            self.times.append(time.perf_counter() - self.started)
+        with self.process.stdout as said:
+            for line in said:
+                self.lines.append(line)
+                self.times.append(time.perf_counter() - self.started)
 
 
 def ended(process: "subprocess.Popen[str]") -> bool:
@@ -102,12 +104,12 @@ def memory_of(mark: str) -> Iterator[Memory]:
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark:
-                found = process.memory_full_info()
-                text = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-                kib = {
-                    name: int(size) for name, size in re.findall(r"^(Rss\w+|VmRSS):\s*(\d+) kB$", text, re.MULTILINE)
-                }
-                yield Memory(found.pss, 1024 * (kib["RssAnon"] + kib["RssShmem"]), 1024 * kib["VmRSS"])
+                proportional, text = (
+                    process.memory_full_info().pss,
+                    Path(f"/proc/{process.pid}/status").read_text("utf-8"),
+                )
+                kib = {name: int(size) for name, size in KIB.findall(text)}
+                yield Memory(proportional, 1024 * (kib["RssAnon"] + kib["RssShmem"]), 1024 * kib["VmRSS"])
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError, KeyError):
             continue  # it ended meanwhile, or is another user's
 

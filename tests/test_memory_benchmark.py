@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pytest
 from benchmarks.processes import environment_of, run
 
 MIB = 2**20
@@ -16,6 +17,7 @@ time.sleep(2.5)
 """
 
 
+@pytest.mark.slow
 def test_own_memory_and_the_pages_of_mapped_files_are_told_apart(tmp_path):
     np.save(tmp_path / "mapped.npy", np.ones(100 * MIB, np.uint8))
     found = run([sys.executable, "-c", PROGRAM], tmp_path, environment_of(tmp_path))

@@ -14,6 +14,7 @@ from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, print_line
 from latentmill.stage import stage_process, steady
+from latentmill.storage import Storage
 from latentmill.trials.record import PRIORS
 from latentmill.trials.trained_model import Failure, failure, load, load_priors, require_trained_on, weights_digest
 
@@ -45,7 +46,7 @@ def evaluate() -> None:
     data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA), flip=flip)
     judged = {}
     with replacing_folder(EVALUATION) as folder, Heartbeat("evaluating") as heartbeat, cluster(params.train.workers):
-        evaluation = Evaluation(models, data, params.evaluation)
+        evaluation = Evaluation(models, data, params.evaluation, Storage(params.train.storage))
         heartbeat.doing = evaluation.status
         for entry, prior, result in evaluation.results():
             if not isinstance(result, InputError):

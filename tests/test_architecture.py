@@ -1,8 +1,10 @@
 """The layers, and that DVC knows every file that a stage depends on."""
 
 import ast
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,14 @@ def test_nothing_that_comes_after_training_trains_anew(part):
 def test_what_trains_and_exports_nothing_does_not_wait_for_torch(stage):
     files = imported_files(ROOT / "pipeline" / f"{stage}.py")
     assert [str(path) for path in files if any(name.split(".")[0] == "torch" for name in imports(path))] == []
+
+
+def test_preparing_without_a_cluster_does_not_wait_for_ray():
+    program = (
+        f"import runpy, sys; runpy.run_path('{ROOT}/pipeline/prepare.py')['_cluster'](); print('ray' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    assert subprocess.check_output([sys.executable, "-c", program], env=environment, text=True) == "False\n"
 
 
 def test_no_code_reads_the_time_of_day_which_may_jump():

@@ -11,6 +11,7 @@ import pytest
 from latentmill.config import DataConfig
 from latentmill.data import sources
 from latentmill.data.collection import Pixels
+from latentmill.data.numpy_files import read_npz
 from latentmill.errors import InputError
 
 
@@ -204,6 +205,30 @@ def test_corrupt_headers_are_refused(tmp_path: Path, shape: bytes) -> None:
     path.write_bytes(content.replace(b"(10, 8, 8), }".ljust(len(shape)), shape))
     assert path.read_bytes() != content
     _refused(path, "must be a whole NumPy file")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_in_a_npz_file_are_mapped_unless_they_are_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Any
+) -> None:
+    monkeypatch.setattr("latentmill.data.numpy_files.MAPPED_FROM", 1_000)
+    images, labels = np.asarray(_random(30, 8, 8), order=order), np.arange(30)
+    for save, is_mapped in ((np.savez, True), (np.savez_compressed, False)):
+        save(tmp_path / "images.npz", labels=labels, images=images)
+        found = read_npz(tmp_path / "images.npz")
+        assert [isinstance(found[name], np.memmap) for name in ("labels", "images")] == [False, is_mapped]
+        np.testing.assert_array_equal(found["images"], images)
+        np.testing.assert_array_equal(found["labels"], labels)
+
+
+@pytest.mark.parametrize("place", [200, 1_000, -300])
+def test_large_arrays_that_are_damaged_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    monkeypatch.setattr("latentmill.data.numpy_files.MAPPED_FROM", 1_000)
+    np.savez(tmp_path / "images.npz", images=_random(30, 8, 8))
+    content = bytearray((tmp_path / "images.npz").read_bytes())
+    content[place] ^= 0xFF
+    (tmp_path / "images.npz").write_bytes(content)
+    _refused(tmp_path / "images.npz", "must be a whole NumPy file")
 
 
 def test_the_wrong_format_under_a_right_suffix_is_refused(tmp_path: Path) -> None:

@@ -329,6 +329,25 @@ def test_images_that_the_disk_has_no_room_for_are_refused_before_they_are_decode
             prepared(tmp_path / "prepared", source="folder", path=str(path), size=2048)
 
 
+def test_images_that_an_array_has_in_the_wanted_shape_are_used_where_they_are(tmp_path: Path) -> None:
+    images = pictures(90)
+    np.save(tmp_path / "mine.npy", images)
+    settings = {"source": "arrays", "path": str(tmp_path / "mine.npy"), "limit": 80}
+    free = shutil.disk_usage(tmp_path)._replace(free=80 * images[0].nbytes)  # which suffices for them once
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: free)
+        prepared(tmp_path / "used", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("prepare", "intake"):
+            patch.setattr(f"latentmill.data.preparation.{module}.usable", lambda collection, target: None)
+        prepared(tmp_path / "copied", **settings)
+    used, copied = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("used", "copied")
+    )
+    assert used == copied
+    assert len(np.load(tmp_path / "used/train.npy")) == 56
+
+
 def test_a_size_that_is_common_to_few_is_not_taken_for_all(tmp_path: Path) -> None:
     sizes = [pictures(1, side=20 + number, seed=number)[0] for number in range(50)]
     path = folder_of(tmp_path / "images", sizes)

@@ -13,6 +13,7 @@ from torch import nn
 from latentmill.errors import InputError
 from latentmill.evaluation import corruptions, fidelity
 from latentmill.features import encoder, self_supervised, spaces
+from latentmill.features.encoder import map_chunks
 from latentmill.features.self_supervised import SelfSupervisedFeatures
 from latentmill.features.spaces import ClassifierFeatures, PixelFeatures, TimmFeatures, feature_space
 
@@ -281,3 +282,10 @@ def test_missing_timm_is_an_error_that_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="need timm and a torchvision"):
         TimmFeatures("some_net")
+
+
+@pytest.mark.parametrize("count", [1, 7, 12])
+def test_parts_are_gathered_in_order(count):
+    rows = np.arange(2 * count, dtype=np.int64).reshape(count, 2)
+    np.testing.assert_array_equal(map_chunks(lambda some: rows[some], count, 5), rows)
+    assert map_chunks(lambda some: rows[some], count, 5).dtype == rows.dtype

@@ -108,10 +108,10 @@ def test_no_process_of_ray_is_left(twice):
 def test_data_that_change_end_the_sweep_and_are_no_trials_failure(digits, tmp_path, monkeypatch):
     np.save(tmp_path / "train.npy", digits)
 
-    def replaced(images):
+    def replaced(images, storage):
         """Mapped, and then another file under its path."""
-        found = placed(np.lib.format.open_memmap(tmp_path / "train.npy", mode="r"))
-        found.origin = (found.origin[0], (1, 2, 3))
+        found = placed(np.lib.format.open_memmap(tmp_path / "train.npy", mode="r"), storage)
+        found.origin = (found.origin[0], (1, 2, 3), None)
         return found
 
     monkeypatch.setattr("latentmill.cluster.sweep.placed", replaced)

@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from sites import LADDER, ROOT, SECTIONS
 
 from latentmill.cluster import connection, job, submit, upload
-from latentmill.cluster.job import data_folder, fetch_data
+from latentmill.cluster.job import fetch_data
+from latentmill.cluster.staging import data_folder
 from latentmill.cluster.submit import send_data
 from latentmill.cluster.upload import STAGE, Sent, copy_package, package_files, tracked_files
 from latentmill.config import load_params

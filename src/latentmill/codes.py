@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from latentmill.contract import Decodes, Encodes, Generates, Guides, HasPosterior, Model
 from latentmill.data.augmentation import augmentation_draws, augmented
-from latentmill.data.batches import Batches
+from latentmill.data.batches import Batches, gathered
 from latentmill.densities import reparameterised
 from latentmill.draws import drawn, standard_normal
 from latentmill.errors import InputError
@@ -51,7 +51,8 @@ class Generator(nn.Module):
 @torch.no_grad()
 def codes_of(model: Encodes, images: Batches) -> np.ndarray:
     """The codes of all images without noise, float32 (N, …)."""
-    return np.concatenate([float_array(model.encode(*_image_and_label(images, part))) for part in images.slices()])
+    parts = (float_array(model.encode(*_image_and_label(images, part))) for part in images.slices())
+    return gathered(parts, len(images))
 
 
 @torch.no_grad()
@@ -64,12 +65,14 @@ def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator, aug
     Raises:
         InputError: a code is not finite.
     """
-    draws, parts = augmentation_draws(augment), []
-    for part in images.slices():
+    draws = augmentation_draws(augment)
+
+    def draw(part: slice) -> np.ndarray:
         image, label = _image_and_label(images, part)
         seen = augmented(image, drawn(draws, len(image), generator))
-        parts.append(float_array(_drawn(model, seen, label, generator)))
-    codes = np.concatenate(parts)
+        return float_array(_drawn(model, seen, label, generator))
+
+    codes = gathered(map(draw, images.slices()), len(images))
     require_finite("codes", codes)
     return codes
 

@@ -1,5 +1,6 @@
 """Atomic writes: write beside the target, flush to disk, then rename."""
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 from latentmill.runtime.partial import clear_partial, lock, partial_output
 
+PIECE = 1 << 20  # bytes read and written at a time
 PREVIOUS = ".previous"  # ends the name of a folder that is being replaced
 
 
@@ -72,9 +74,14 @@ def copy_into(folder: Path, source: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `path` in one step: a reader sees the old content or the new, never a part, also after a power cut."""
+    write_stream(path, io.BytesIO(content))
+
+
+def write_stream(path: Path, stream: Any) -> None:
+    """The same with what can be read from a binary stream, which may be larger than memory."""
     with partial_output(path) as partial:
         with partial.open("wb") as file:
-            file.write(content)
+            shutil.copyfileobj(stream, file, PIECE)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

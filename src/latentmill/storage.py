@@ -1,18 +1,21 @@
 """A folder by path or URL, with atomic writes where possible; any file system of pyarrow or fsspec."""
 
 import errno
+import io
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from latentmill.errors import InputError
-from latentmill.files import write_bytes
+from latentmill.files import PIECE, write_stream
 from latentmill.runtime.regular_file import open_regular, read_regular
 
 
 class Storage:
-    """Small files below one folder, named by paths such as `3f2a/trial.json`; safe to send to other processes.
+    """Files below one folder, named by paths such as `3f2a/trial.json`; safe to send to other processes.
 
     On a local disk a file is flushed and renamed into place. An object store shows it once its upload is complete;
     other file systems may show a part of it, so readers must check digests.
@@ -47,26 +50,43 @@ class Storage:
         """
         if self.is_local:
             return _read_file(Path(self.url, name), most)
+        with self.reading(name) as stream:
+            return _limited(stream, most)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Any]:
+        """Within the block, a stream of the content of a file, which may be larger than memory.
+
+        Raises as `read`.
+        """
+        if self.is_local:
+            with _opened(Path(self.url, name)) as file:
+                yield file
+            return
         system, root = _file_system(self.url)
         with system.open_input_stream(f"{root}/{name}") as stream:
-            return _limited(stream, most)
+            yield stream
 
     def write(self, name: str, content: bytes) -> None:
         """What lies in the way, such as a folder of that name, is removed.
 
         Raises OSError where it can't be written; the previous content is then kept.
         """
+        self.write_stream(name, io.BytesIO(content))
+
+    def write_stream(self, name: str, source: Any) -> None:
+        """The same with what can be read from a binary stream, which may be larger than memory."""
         if self.is_local:
             path = Path(self.url, name)
             self.clear(name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, content)
+            write_stream(path, source)
             return
         system, root = _file_system(self.url)
         target = f"{root}/{name}"
         system.create_dir(target.rpartition("/")[0], recursive=True)
         with system.open_output_stream(target) as stream:
-            stream.write(content)
+            shutil.copyfileobj(source, stream, PIECE)
 
     def names(self, folder: str = "") -> list[str]:
         """The files and folders directly below `folder`, sorted, without leftovers of unfinished writes."""
@@ -125,13 +145,23 @@ class Storage:
 
 
 def _read_file(path: Path, most: int | None) -> bytes:
-    try:
-        if most is not None:
-            return read_regular(path, most)
-        with open_regular(path) as file:
+    if most is None:
+        with _opened(path) as file:
             return file.read()
+    try:
+        return read_regular(path, most)
     except InputError as error:
         raise OSError(errno.EINVAL, str(error)) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_regular(path))
+        except InputError as error:
+            raise OSError(errno.EINVAL, str(error)) from None
+        yield file
 
 
 def _limited(stream: Any, most: int | None) -> bytes:

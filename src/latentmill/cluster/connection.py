@@ -6,21 +6,24 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import ray
-from ray.exceptions import OutOfDiskError
+from ray.exceptions import OutOfDiskError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from latentmill.cluster import has_token
+from latentmill.cluster.refusal import refusal
 from latentmill.cluster.session import session_folder
 from latentmill.cluster.upload import copy_package, package_files
 from latentmill.errors import InputError
 from latentmill.runtime.cores import cores
 from latentmill.storage import Storage
+
+T = TypeVar("T")
 
 
 def is_private() -> bool:
@@ -102,15 +105,14 @@ def _require_open_port(address: str) -> None:
 
 def require_shared(storage: Storage) -> None:
     """Raises InputError where a node can't read what the driver writes into the trial store."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     if len(nodes) == 1 and nodes[0]["NodeID"] == ray.get_runtime_context().get_node_id():
         return
     probe, content = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
     storage.write(probe, content)
     try:
         reads = {
-            node["NodeManagerHostname"]: _read.options(**_on_node(node["NodeID"])).remote(storage.url, probe)
-            for node in nodes
+            node["NodeManagerHostname"]: _read.options(**on_node(node)).remote(storage.url, probe) for node in nodes
         }
         unseen_by = [name for name, read in reads.items() if ray.get(read) != content]
     finally:
@@ -130,10 +132,38 @@ def _read(url: str, name: str) -> bytes | None:
         return None
 
 
+def alive_nodes() -> list[dict[str, Any]]:
+    """What Ray says of each node of the cluster that answers."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def on_each_node(function: Callable[..., T], *arguments: Any) -> list[T]:
+    """What the function returns on each node, all at the same time, also where trials use all cores.
+
+    Raises:
+        InputError: as the function does on a node.
+    """
+    started = [_call.options(**on_node(node)).remote(function, *arguments) for node in alive_nodes()]
+    try:
+        return cast(list[T], ray.get(started))
+    except RayTaskError as error:
+        raise refusal(error) or error from None
+
+
+@ray.remote(num_cpus=0)
+def _call(function: Callable[..., T], *arguments: Any) -> T:
+    return function(*arguments)
+
+
+def on_node(node: dict[str, Any]) -> dict[str, Any]:
+    """Options of a task or an actor that must run there."""
+    return _on(node["NodeID"])
+
+
 def on_this_node() -> dict[str, Any]:
     """Options of an actor that must live as long as the driver."""
-    return _on_node(ray.get_runtime_context().get_node_id())
+    return _on(ray.get_runtime_context().get_node_id())
 
 
-def _on_node(node_id: str) -> dict[str, Any]:
+def _on(node_id: str) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}

@@ -4,6 +4,7 @@ import platform
 import sys
 from pathlib import Path
 
+from latentmill.cluster.staging import data_folder, fetch
 from latentmill.config import load_params
 from latentmill.data.dataset import MANIFEST, TRAINING, intact_digest
 from latentmill.errors import InputError, one_line_errors
@@ -13,11 +14,6 @@ from latentmill.storage import Storage
 PREPARED = Path("data/prepared")
 # What training reads, labels if there are any; the last is written when the others are complete.
 DATA = ("train.npy", "val.npy", "train_labels.npy", "val_labels.npy", MANIFEST)
-
-
-def data_folder(digest: str) -> str:
-    """The folder of the data in the store; hidden, because it is no trial."""
-    return f".data-{digest[:16]}"
 
 
 def fetch_data(digest: str) -> None:
@@ -38,7 +34,7 @@ def fetch_data(digest: str) -> None:
 def _copy(storage: Storage, folder: str, target: Path) -> None:
     for name in DATA:
         try:
-            (target / name).write_bytes(storage.read(f"{folder}/{name}"))
+            fetch(storage, f"{folder}/{name}", target / name)
         except FileNotFoundError:
             continue  # labels may be missing
     if not (target / MANIFEST).exists():

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from ray.exceptions import RaySystemError, RayTaskError
 
-from latentmill.cluster.connection import is_private
+from latentmill.cluster.connection import is_private, on_each_node, require_shared
+from latentmill.cluster.staging import Stored, data_folder, send
+from latentmill.data.dataset import read_manifest
 from latentmill.errors import InputError
+from latentmill.storage import Storage
 
+SMALL = 2**28  # bytes, up to which an array goes through the object store
 Stamp = tuple[int, int, int, int]  # a file's size, times of change of its content and its inode, and inode
 
 
@@ -16,45 +19,76 @@ class ChangedDataError(InputError):
     """The prepared data changed while a stage used them."""
 
 
-def placed(array: np.ndarray) -> np.ndarray:
+def placed(array: np.ndarray, storage: Storage) -> np.ndarray:
     """`array` in the form in which it is best sent to tasks of the cluster.
 
-    On a private cluster, an array that is mapped from a file is sent as its path, and each process maps the file. Any
-    other array is sent as its content, once to each node; other machines may not see the file, or see another one.
+    One that is mapped from a file is sent as its path on a private cluster, and each process maps the file. Otherwise
+    its content is sent to each node once: through the object store, or, if it is larger than `SMALL`, through `storage`
+    to a file that the processes of the node map. Where a node sees the same file, its processes map that one.
+
+    Raises:
+        InputError: a node can't reach `storage`, or has no room.
     """
-    if isinstance(array, np.memmap) and array.filename is not None and is_private():
-        path = Path(array.filename).absolute()
-        return Mapped.open(path, _stamp(path))
-    return np.asarray(array)
+    if not isinstance(array, np.memmap) or array.filename is None:
+        return np.asarray(array)
+    path = Path(array.filename).absolute()
+    stamp = _stamp(path)
+    if not is_private() and array.nbytes <= SMALL:
+        return np.asarray(array)
+    if is_private() or all(on_each_node(_sees, path, stamp)):
+        return Mapped.open(path, stamp)
+    stored = _stored(path, storage)
+    on_each_node(_require_readable, path, stamp, stored)
+    return Mapped.open(path, stamp, stored)
+
+
+def _stored(path: Path, storage: Storage) -> Stored:
+    """A file of a prepared data set, in the store."""
+    require_shared(storage)
+    manifest = read_manifest(path.parent)
+    name = f"{data_folder(manifest['digest'])}/{path.name}"
+    send(path, storage, name)
+    return Stored(storage.url, name, path.stat().st_size, manifest["digests"][path.stem])
+
+
+def _sees(path: Path, stamp: Stamp) -> bool:
+    try:
+        return _stamp(path) == stamp
+    except ChangedDataError:
+        return False
+
+
+def _require_readable(path: Path, stamp: Stamp, stored: Stored) -> None:
+    Mapped.open(path, stamp, stored)
 
 
 class Mapped(np.ndarray[Any, Any]):
     """A whole .npy file, read-only, which is pickled as its path; a part of it is pickled by content."""
 
-    origin: tuple[Path, Stamp] | None = None
+    origin: tuple[Path, Stamp, Stored | None] | None = None
 
     @classmethod
-    def open(cls, path: Path, stamp: Stamp) -> Self:
-        """Raises ChangedDataError where the file no longer has this stamp."""
-        _require(path, stamp)
-        mapped = np.asarray(np.lib.format.open_memmap(path, mode="r")).view(cls)
-        mapped.origin = path, stamp
+    def open(cls, path: Path, stamp: Stamp, stored: Stored | None = None) -> Self:
+        """The file at `path` with this stamp, or else this machine's copy of what is `stored`.
+
+        Raises:
+            ChangedDataError: there is neither.
+            InputError: there can be no copy.
+        """
+        if stored is None:
+            _require(path, stamp)
+        found = path if stored is None or _sees(path, stamp) else stored.staged()
+        mapped = np.asarray(np.lib.format.open_memmap(found, mode="r")).view(cls)
+        mapped.origin = path, stamp, stored
         return mapped
 
     def require_unchanged(self) -> None:
         """Raises ChangedDataError where the file was replaced."""
         if self.origin:
-            _require(*self.origin)
+            _require(*self.origin[:2])
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return (self.open, self.origin) if self.origin else np.asarray(self).__reduce_ex__(protocol)
-
-
-def refusal(error: RaySystemError | RayTaskError) -> InputError | None:
-    """The `InputError` that a task, or unpickling its arguments, has raised; None where it was another error."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    found = cause.client_exc if isinstance(cause, RaySystemError) else cause
-    return found if isinstance(found, InputError) else None
 
 
 def _require(path: Path, stamp: Stamp) -> None:

@@ -17,7 +17,8 @@ from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from latentmill.cluster.job import DATA, data_folder
+from latentmill.cluster.job import DATA
+from latentmill.cluster.staging import data_folder, send
 from latentmill.cluster.upload import STAGE, Sent, storage_in
 from latentmill.config import load_params
 from latentmill.data.dataset import TRAINING, intact_digest, read_split
@@ -56,22 +57,9 @@ def send_data(prepared: Path, digest: str, storage: Storage) -> None:
     Raises:
         InputError: the store can't be written.
     """
-    folder = data_folder(digest)
-    try:
-        for name in DATA:
-            if (prepared / name).exists():  # labels may be missing
-                _send(storage, f"{folder}/{name}", (prepared / name).read_bytes())
-    except OSError as error:
-        raise InputError(f"train.storage must be a place that can be written, but {storage}: {error}") from None
-
-
-def _send(storage: Storage, name: str, content: bytes) -> None:
-    try:
-        is_there = storage.read(name, most=len(content)) == content
-    except OSError:
-        is_there = False
-    if not is_there:
-        storage.write(name, content)
+    for name in DATA:
+        if (prepared / name).exists():  # labels may be missing
+            send(prepared / name, storage, f"{data_folder(digest)}/{name}")
 
 
 def follow(client: JobSubmissionClient, job: str) -> None:

@@ -50,7 +50,7 @@ def run(plan: Plan, images: Images, observer: Observer, features: PinnedFeatures
         require_shared(plan.store.storage)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots())  # else Tune starts workers one by one
         halving = Halving.options(**on_this_node()).remote(config.asha) if config.asha else None
-        arrays = placed(images.train), placed(images.val)
+        arrays = [placed(each, plan.store.storage) for each in (images.train, images.val)]
         shared = ray.put(arrays[0]), ray.put(arrays[1])
         data = worker.SweepData(
             *shared,

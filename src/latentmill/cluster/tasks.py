@@ -1,17 +1,15 @@
 """Functions that run in parallel on the Ray cluster, one core each."""
 
-import platform
 from collections.abc import Callable, Iterable
-from functools import cache
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 import ray
 import torch
 from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
 
-from latentmill.cluster.mapped import refusal
 from latentmill.cluster.process import give_back_freed_memory
+from latentmill.cluster.refusal import refusal
+from latentmill.cluster.versions import Versions, require_versions, versions
 from latentmill.errors import InputError
 from latentmill.memory import is_out_of_memory
 
@@ -21,10 +19,6 @@ LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")  # that compute results
 
 class TooLittleMemoryError(InputError):
     """A task did not fit into memory, or its process died; a retry may succeed."""
-
-
-class OtherLibrariesError(InputError):
-    """A node of the cluster would compute other results."""
 
 
 def share(value: Any) -> Any:
@@ -37,7 +31,7 @@ def start(function: Callable[..., T], *arguments: Any) -> Any:
 
     Arrays arrive as read-only memory that the tasks of a node share. Returns an argument for `result`.
     """
-    return _run.remote(versions(), function, *arguments)
+    return _run.remote(versions(*LIBRARIES), function, *arguments)
 
 
 def result(started: Any) -> Any:
@@ -72,18 +66,9 @@ def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:
         yield ended
 
 
-@cache
-def versions() -> dict[str, str]:
-    """Of Python and of `LIBRARIES`, without local suffixes."""
-    return {"python": platform.python_version()} | {name: version(name).partition("+")[0] for name in LIBRARIES}
-
-
 @ray.remote(num_cpus=1, max_retries=2)
-def _run(wanted: dict[str, str], function: Callable[..., T], *arguments: Any) -> T:
-    others = [f"{name} {versions()[name]} for {each}" for name, each in wanted.items() if versions()[name] != each]
-    if others:
-        rule = "a worker must have the driver's libraries"
-        raise OtherLibrariesError(f"{rule}, but {platform.node()} has {', '.join(others)}")
+def _run(wanted: Versions, function: Callable[..., T], *arguments: Any) -> T:
+    require_versions(wanted)
     torch.set_num_threads(1)  # one core per task; results must not depend on the number of cores
     try:
         return function(*arguments)

@@ -15,8 +15,8 @@ from ray import train as ray_train
 from ray import tune
 from ray.exceptions import RaySystemError
 
-from latentmill.cluster.mapped import refusal
 from latentmill.cluster.process import use_one_core
+from latentmill.cluster.refusal import refusal
 from latentmill.config import SweepConfig
 from latentmill.data.batches import Batches
 from latentmill.storage import Storage

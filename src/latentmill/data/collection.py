@@ -89,6 +89,10 @@ class Pixels(Collection):
     def block(self, rows: npt.NDArray[np.int64]) -> Bytes:
         """The images of these rows, uint8 n×C×H×W."""
 
+    def stored(self) -> tuple[Bytes, npt.NDArray[np.int64]] | None:
+        """An array M×C×H×W that has the images, and their rows in it; None where `block` converts them."""
+        return None
+
     def chosen(self, rows: list[int]) -> "Part":
         items = [self.items[row] for row in rows]
         return Part(self.description, items, self.dropped, whole=self, rows=np.array(rows, np.int64))
@@ -108,6 +112,9 @@ class Loaded(Pixels):
     def block(self, rows: npt.NDArray[np.int64]) -> Bytes:
         return self.images[rows]
 
+    def stored(self) -> tuple[Bytes, npt.NDArray[np.int64]]:
+        return self.images, np.arange(len(self.images))
+
 
 @dataclass
 class Part(Pixels):
@@ -122,3 +129,7 @@ class Part(Pixels):
 
     def block(self, rows: npt.NDArray[np.int64]) -> Bytes:
         return self.whole.block(self.rows[rows])
+
+    def stored(self) -> tuple[Bytes, npt.NDArray[np.int64]] | None:
+        found = self.whole.stored()
+        return None if found is None else (found[0], found[1][self.rows])

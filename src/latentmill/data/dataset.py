@@ -48,7 +48,7 @@ def write_images(
 def write_labels(path: Path, labels: Labels) -> str:
     """Write the labels of a split, indices into the classes of the manifest; the digest of its content."""
     np.save(path, labels, allow_pickle=False)
-    return _content_digest(labels)
+    return content_digest(labels)
 
 
 def write_groups(folder: Path, groups: Labels) -> None:
@@ -119,11 +119,12 @@ def intact_digest(folder: Path, splits: Sequence[str] = SPLITS) -> str:
 
 def _require_intact(folder: Path, name: str, digests: dict[str, str]) -> None:
     path = folder / f"{name}.npy"
-    if _content_digest(read_npy(path)) != digests.get(name):
+    if content_digest(read_npy(path)) != digests.get(name):
         raise InputError(f"{path} must have the digest that {MANIFEST} names, but has another: {AGAIN}")
 
 
-def _content_digest(array: Array) -> str:
+def content_digest(array: Array) -> str:
+    """The digest of an array's type, shape and values, as the manifest has it of each file."""
     state = _begun(array)
     for start in range(0, len(array) if array.ndim else 0, BLOCK):
         state.update(array[start : start + BLOCK].tobytes())

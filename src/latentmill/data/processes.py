@@ -8,18 +8,27 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from operator import length_hint
-from typing import Any
+from typing import Any, Protocol
 
 from latentmill.errors import InputError
 
 Task = list[Any]
+Computed = tuple[Task, list[Any] | None]
 MOST_IN_A_ROW = 3  # elements that kill processes, one after the other from the first
 WAITING = 3  # tasks submitted per process, so that none has to wait for its next
 
 
+class Spread(Protocol):
+    """`mapped`, or something that does the same elsewhere."""
+
+    def __call__(
+        self, function: Callable[..., list[Any]], tasks: Iterable[Task], processes: int, *arguments: Any
+    ) -> Iterator[Computed]: ...
+
+
 def mapped(
     function: Callable[..., list[Any]], tasks: Iterable[Task], processes: int, *arguments: Any
-) -> Iterator[tuple[Task, list[Any] | None]]:
+) -> Iterator[Computed]:
     """Each task, a list, with `function(task, *arguments)`, as they end; with 0 processes, in this one.
 
     Where a process dies, its tasks are retried element by element; an element that kills two processes gives None.
@@ -45,7 +54,7 @@ def mapped(
 
 def _until_one_dies(
     function: Callable[..., list[Any]], tasks: Iterator[Task], processes: int, ahead: int, arguments: tuple[Any, ...]
-) -> Generator[tuple[Task, list[Any] | None], None, list[Task]]:
+) -> Generator[Computed, None, list[Task]]:
     """Returns the tasks that were submitted when a process died; none where all have ended."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     others = set(multiprocessing.active_children())

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latentmill.components import principal_components
-from latentmill.data.batches import as_float, chunk_size
+from latentmill.data.batches import as_float, chunk_size, gathered
 
 ROUNDED = 0.999  # times a distance in components: more than rounding may have added to it
 FITTED, PASSES = 10_000, 4  # training images that components are fitted to, and passes over them: they may be rough
@@ -37,7 +37,7 @@ class Reduced:
         count = min(COMPONENTS - 1, len(fitted) - 1, known.shape[1] - 1)
         found = principal_components(lambda: map(torch.from_numpy, _chunks(fitted)), count, passes=PASSES)
         self._mean, self._directions = (value.float().numpy() for value in (found.mean, found.directions))
-        self.known = np.concatenate([self(chunk) for chunk in _chunks(known)])  # (N, d)
+        self.known = gathered(map(self, _chunks(known)), len(known))  # (N, d)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """float32 (Q, D) -> (Q, d)."""

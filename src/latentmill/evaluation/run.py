@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from latentmill.cluster.mapped import ChangedDataError, placed
-from latentmill.cluster.tasks import OtherLibrariesError, in_order_of_end, result, share, start
+from latentmill.cluster.tasks import in_order_of_end, result, share, start
+from latentmill.cluster.versions import OtherLibrariesError
 from latentmill.config import EvaluationConfig
 from latentmill.contract import Decodes, Encodes, Model
 from latentmill.errors import InputError
@@ -20,6 +21,7 @@ from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.results import MODEL, RECONSTRUCTIONS
 from latentmill.evaluation.sampling import generators
 from latentmill.heartbeat import TimeLeft, duration
+from latentmill.storage import Storage
 
 SHOWN, SURE = 2, 0.3  # running tasks in a status line; the share of tasks after which the time left is guessed
 
@@ -28,10 +30,17 @@ class Evaluation:
     """Starts all tasks when it is made, within a `cluster`. Results are available while other tasks run."""
 
     def __init__(
-        self, models: dict[str, tuple[Model, dict[str, Model]]], data: PreparedData, config: EvaluationConfig
+        self,
+        models: dict[str, tuple[Model, dict[str, Model]]],
+        data: PreparedData,
+        config: EvaluationConfig,
+        storage: Storage,
     ) -> None:
-        """`models` has of each entry its model and, by name, the priors of its codes."""
-        train, val, test = (placed(images) for images in (data.train, data.val, data.test))
+        """`models` has of each entry its model and, by name, the priors of its codes.
+
+        Large images reach other nodes through `storage`.
+        """
+        train, val, test = (placed(images, storage) for images in (data.train, data.val, data.test))
         shared = share(replace(data, train=train, val=val, test=test))
         self._names: dict[Any, str] = {}  # of each task, in the order in which they start
         self._start_judge(shared, chosen_features(config.features, data), config)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from latentmill.codes import float_array
-from latentmill.data.batches import as_float, chunk_size
+from latentmill.data.batches import as_float, chunk_size, gathered
 from latentmill.networks import Shape
 
 WIDTH = 64  # features
@@ -40,7 +40,7 @@ def smaller(image_shape: Shape) -> nn.Module:
 
 def map_chunks(make: Callable[[np.ndarray], np.ndarray], count: int, size: int = CHUNK) -> np.ndarray:
     """The concatenated results of `make` for the indices below `count`, `size` of them at a time."""
-    return np.concatenate([make(np.arange(start, min(start + size, count))) for start in range(0, count, size)])
+    return gathered((make(np.arange(start, min(start + size, count))) for start in range(0, count, size)), count)
 
 
 @torch.no_grad()

@@ -52,7 +52,7 @@ def read_sets(
         InputError: no size is common, too many images are unreadable, or the disk is full.
     """
     shape = _shape(collections, config)
-    require_room(folder, sum(len(each.items) for each in collections.values()) * prod(shape.shape))
+    require_room(folder, 2 * sum(len(each.items) for each in collections.values()) * prod(shape.shape))
     intakes = {
         name: _decoded(each, name, shape, config, folder, processes, progress) for name, each in collections.items()
     }

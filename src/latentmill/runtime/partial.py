@@ -46,8 +46,8 @@ def clear_partial(folder: Path, name: str = "") -> None:
             os.close(descriptor)
 
 
-def lock(path: Path, wait: bool = True) -> int | None:
-    """A descriptor that locks a file or folder until it is closed, or the process ends.
+def lock(path: Path, wait: bool = True, shared: bool = False) -> int | None:
+    """A descriptor that locks a file or folder until it is closed, or the process ends; `shared` with its like.
 
     None where it is gone, is locked by another (unless `wait`), or where the system has no such locks.
     """
@@ -58,7 +58,7 @@ def lock(path: Path, wait: bool = True) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None

@@ -1,47 +1,23 @@
-"""Every image of a collection decoded and brought to one shape, on all cores, into one array on disk.
+"""Every image of a collection decoded and brought to one shape, on all cores or a cluster, into one array on disk.
 
-No file ends the run: what can't be used is dropped with its reason.
+Images of that shape that are in an array already stay there. No file ends the run: what can't be used is dropped with
+its reason.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from latentmill.data.collection import (
-    Bytes,
-    Collection,
-    Dropped,
-    Files,
-    Item,
-    NoImageError,
-    NotAnImageError,
-    OnProgress,
-    Pixels,
-    UnreadableError,
-)
-from latentmill.data.preparation.decoding import decode
+from latentmill.data.collection import Bytes, Collection, Dropped, Files, Item, OnProgress, Pixels
+from latentmill.data.dataset import BLOCK
+from latentmill.data.preparation.file_decoding import CHUNK, Decoding, Outcome, is_grey
 from latentmill.data.preparation.fitting import Target, fitted, without_hidden
-from latentmill.data.processes import mapped
+from latentmill.data.processes import Spread
 
-CHUNK, CHUNK_BYTES = 64, 1 << 23  # images a task, and bytes where they are read before they are handed out
 SOURCE_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-
-
-class Outcome(NamedTuple):
-    """What was decoded of one item, or why not."""
-
-    reason: str | None  # why it is dropped; None where its pixels are in the array
-    is_image: bool = True  # it claims to be one
-    format: str = ""
-    mode: str = ""
-    size: tuple[int, int] = (0, 0)  # width and height
-    conversions: tuple[str, ...] = ()
-    is_grey: bool = True
 
 
 @dataclass
@@ -64,7 +40,7 @@ class Facts:
 class Intake:
     """The images of a collection, decoded."""
 
-    images: Bytes  # M×C×H×W, mapped from disk; the rows of dropped images are 0
+    images: Bytes  # M×C×H×W, as a rule mapped from disk; some rows are of images that are not kept
     rows: np.ndarray  # int64 (N), of the images that are kept
     items: list[Item]  # N
     dropped: list[Dropped]
@@ -72,93 +48,52 @@ class Intake:
     is_grey: bool  # of every kept image all channels are equal
 
 
-def decode_all(collection: Collection, target: Target, path: Path, processes: int, progress: OnProgress) -> Intake:
-    """Decode into a new .npy file at `path`; `progress` is called as it goes on.
+def decode_all(
+    collection: Collection,
+    target: Target,
+    path: Path,
+    processes: int,
+    progress: OnProgress,
+    elsewhere: Spread | None = None,
+) -> Intake:
+    """Decode into a new .npy file at `path`, unless they are `usable`; `progress` is called as it goes on.
 
-    `processes` decode at a time; 0 decodes in this one.
+    `processes` decode at a time; 0 decodes in this one. Files are decoded `elsewhere`, if given, and here where they
+    can't be read there.
     """
+    if (stored := usable(collection, target)) is not None:
+        return _as_stored(collection, *stored)
     count = len(collection.items)
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *target.shape))
     if isinstance(collection, Files):
-        outcomes = _decoded(collection, target, path, processes, progress)
+        outcomes = Decoding(collection, target, path, images, processes, progress).outcomes(elsewhere)
     else:
         assert isinstance(collection, Pixels)
         outcomes = _converted(collection, target, images, progress)
-    kept, dropped, facts, is_grey = [], list(collection.dropped), Facts(), True
+    kept, dropped, facts, all_grey = [], list(collection.dropped), Facts(), True
     for row, (item, found) in enumerate(zip(collection.items, outcomes, strict=True)):
         if found.reason is None:
             kept.append(row)
             facts.count(found)
-            is_grey = is_grey and found.is_grey
+            all_grey = all_grey and found.is_grey
         else:
             dropped.append(Dropped(item.name, found.reason, counts=item.is_named_image or found.is_image))
-    return Intake(images, np.array(kept, np.int64), [collection.items[row] for row in kept], dropped, facts, is_grey)
+    return Intake(images, np.array(kept, np.int64), [collection.items[row] for row in kept], dropped, facts, all_grey)
 
 
-def _decoded(collection: Files, target: Target, path: Path, processes: int, progress: OnProgress) -> list[Outcome]:
-    work = enumerate(_contents(collection) if collection.in_order else collection.locators)
-    read = _given if collection.in_order else collection.read
-    tasks = _chunks(work)
-    found: list[Outcome] = [Outcome("never decoded")] * len(collection.items)
-    done = 0
-    for task, outcomes in mapped(_decode_chunk, tasks, processes, read, target, path):
-        for (row, _), outcome in zip(task, outcomes or [Outcome("it ends the decoder's process")], strict=True):
-            found[row] = outcome
-        done += len(task)
-        progress("images decoded", done, len(found))
-    return found
+def usable(collection: Collection, target: Target) -> tuple[Bytes, np.ndarray] | None:
+    """The array that has the images as `target` wants them, and their rows in it; None where there is none."""
+    if not isinstance(collection, Pixels) or collection.shape != target.shape or target.channels == 4:
+        return None  # what alpha hides is replaced
+    return collection.stored()
 
 
-def _chunks(work: Iterable[tuple[int, Any]]) -> Iterator[list[Any]]:
-    chunk, size = list[Any](), 0
-    for row, content in work:
-        chunk.append((row, content))
-        size += len(content) if isinstance(content, bytes) else 0
-        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _contents(collection: Files) -> Iterator[bytes | UnreadableError]:
-    """Read here, one after the other."""
-    for locator in collection.locators:
-        try:
-            yield collection.read(locator)
-        except UnreadableError as error:
-            yield error
-
-
-def _given(content: bytes | UnreadableError) -> bytes:
-    if isinstance(content, UnreadableError):
-        raise content
-    return content
-
-
-def _decode_chunk(work: list[tuple[int, Any]], read: Any, target: Target, path: Path) -> list[Outcome]:
-    """In any process: decode what `read` makes of each locator into its row of the array at `path`."""
-    images = np.asarray(np.lib.format.open_memmap(path, mode="r+"))  # rows of a memmap cost a tenth of the decoding
-    return [_decode_one(read, locator, target, images[row]) for row, locator in work]
-
-
-def _decode_one(read: Any, locator: Any, target: Target, row: Bytes) -> Outcome:
-    try:
-        decoded = decode(read(locator))
-    except (UnreadableError, NotAnImageError) as error:
-        return Outcome(str(error), is_image=False)
-    except NoImageError as error:
-        return Outcome(str(error))
-    pixels, changes = fitted(decoded.image, target)
-    row[:] = pixels
-    conversions = decoded.conversions + changes
-    return Outcome(None, True, decoded.format, decoded.mode, decoded.size, conversions, _is_grey(pixels))
-
-
-def _is_grey(image: Bytes) -> bool:
-    """Whether all channels of colour, C×H×W, are equal."""
-    first = image[:3, :1]  # a row settles it for most colour images
-    return len(image) == 1 or bool((first == first[:1]).all() and (image[:3] == image[:1]).all())
+def _as_stored(collection: Collection, images: Bytes, rows: np.ndarray) -> Intake:
+    channels, height, width = images.shape[1:]
+    counts = [Counter({name: len(rows)}) for name in ("array", SOURCE_MODES[channels], f"{width}x{height}")]
+    blocks = (images[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
+    all_grey = channels == 1 or all(is_grey(np.moveaxis(block, 1, 0)) for block in blocks)
+    return Intake(images, rows, list(collection.items), list(collection.dropped), Facts(*counts), all_grey)
 
 
 def _converted(collection: Pixels, target: Target, images: Bytes, progress: OnProgress) -> list[Outcome]:
@@ -174,7 +109,7 @@ def _converted(collection: Pixels, target: Target, images: Bytes, progress: OnPr
                 images[row] = without_hidden(pixels, target.background)
             else:
                 images[row], changes = fitted(_picture(pixels), target)
-            found.append(Outcome(None, True, "array", mode, size, changes, _is_grey(images[row])))
+            found.append(Outcome(None, True, "array", mode, size, changes, is_grey(images[row])))
         progress("images converted", len(found), len(collection.items))
     return found
 

@@ -15,13 +15,14 @@ from latentmill.data.collection import Collection, Item, OnProgress
 from latentmill.data.dataset import SPLITS
 from latentmill.data.preparation.classes import class_counts, class_names, without_unlabelled
 from latentmill.data.preparation.duplicates import Duplicates, without_copies
-from latentmill.data.preparation.intake import Intake, decode_all
+from latentmill.data.preparation.intake import Intake, decode_all, usable
 from latentmill.data.preparation.limit import MIN_IMAGES, limited
 from latentmill.data.preparation.requirements import count_unusable, require_readable, require_room
 from latentmill.data.preparation.splits import Rows, numbered_groups, split
 from latentmill.data.preparation.sufficiency import too_small_for
 from latentmill.data.preparation.summary import seen
 from latentmill.data.preparation.target import target
+from latentmill.data.processes import Spread
 from latentmill.errors import InputError
 from latentmill.files import write_bytes, write_json, write_text
 from latentmill.runtime.cores import cores
@@ -30,10 +31,17 @@ from latentmill.runtime.images import grid, png
 SHOWN, COLUMNS = 64, 16  # images on the contact sheet
 
 
-def prepare(config: DataConfig, folder: Path, progress: OnProgress, processes: int | None = None) -> dict[str, Any]:
+def prepare(
+    config: DataConfig,
+    folder: Path,
+    progress: OnProgress,
+    processes: int | None = None,
+    elsewhere: Spread | None = None,
+) -> dict[str, Any]:
     """Write the data set of `config` into the empty `folder`; returns the manifest.
 
-    `progress` is called now and then; `processes` decode in parallel, by default one per core.
+    `progress` is called now and then; `processes` decode in parallel, by default one per core, or, if given, those
+    that are `elsewhere`.
 
     Raises:
         InputError: the source has no such images, more of them are unreadable than may be, or too few are left.
@@ -42,9 +50,10 @@ def prepare(config: DataConfig, folder: Path, progress: OnProgress, processes: i
     collection = limited(listed, config)
     processes = cores() if processes is None else processes
     shape = target(collection, config)
-    require_room(folder, len(collection.items) * prod(shape.shape))
+    times = 2 if usable(collection, shape) is None else 1  # decoded, and then in the split
+    require_room(folder, times * len(collection.items) * prod(shape.shape))
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
-        intake = decode_all(collection, shape, Path(scratch) / "all.npy", processes, progress)
+        intake = decode_all(collection, shape, Path(scratch) / "all.npy", processes, progress, elsewhere)
         unusable, total = count_unusable(intake, listed)
         require_readable(intake, unusable, total, config.max_dropped)
         drawn = len(collection.items) / len(listed.items)

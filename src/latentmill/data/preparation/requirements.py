@@ -11,11 +11,11 @@ from latentmill.errors import InputError
 
 
 def require_room(folder: Path, size: int) -> None:
-    """Raises: InputError: the disk has no room for all images twice; a mapped file that outgrows it is fatal."""
-    needed, free = 2 * size, shutil.disk_usage(folder).free
-    if needed > free:
+    """Raises: InputError: the disk has no room for so many bytes; a mapped file that outgrows it is fatal."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
         got = f"there are {free / 1e9:.3g} on the disk of {folder.parent}: see data.size and data.limit"
-        raise InputError(f"images need {needed / 1e9:.3g} GB, while they are prepared, but {got}")
+        raise InputError(f"images need {size / 1e9:.3g} GB, while they are prepared, but {got}")
 
 
 def count_unusable(intake: Intake, listed: Collection) -> tuple[float, int]:

@@ -31,9 +31,16 @@ class ArrayImages(Pixels):
 
     def block(self, rows: np.ndarray) -> Bytes:
         chosen = self.array[rows]
-        if chosen.dtype == np.uint8 and self.white == 255:
+        if self._is_stored:
             return np.ascontiguousarray(chosen)
         return np.rint(chosen.astype(np.float64) * (255 / self.white)).astype(np.uint8)
+
+    def stored(self) -> tuple[Bytes, np.ndarray] | None:
+        return (self.array, np.arange(len(self.array))) if self._is_stored else None
+
+    @property
+    def _is_stored(self) -> bool:
+        return self.array.dtype == np.uint8 and self.white == 255
 
 
 def files(config: DataConfig) -> list[Path]:

@@ -14,7 +14,16 @@ from PIL import Image
 from latentmill import registry
 from latentmill.codes import Generator, drawn_codes
 from latentmill.config import EvaluationConfig, Settings, TrainingConfig
-from latentmill.contract import Decodes, Encodes, HasCodebook, HasCriterion, HasLikelihood, HasPosterior, Model
+from latentmill.contract import (
+    Decodes,
+    Encodes,
+    HasCodebook,
+    HasCriterion,
+    HasEnergy,
+    HasLikelihood,
+    HasPosterior,
+    Model,
+)
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
 from latentmill.evaluation import pictures, results, sampling
@@ -121,7 +130,7 @@ def test_the_metrics_of_an_entry_are_finite_numbers_and_text(name, config, judge
     assert {type(leaf) for leaf in leaves(metrics)} <= {int, float, str}
     expected = {"samples", "exported_prior"}
     expected |= {"reconstruction", "latent"} if isinstance(model, Encodes) else set()
-    expected |= {"likelihood"} if isinstance(model, HasPosterior | HasLikelihood) else set()
+    expected |= {"likelihood"} if isinstance(model, HasPosterior | HasLikelihood | HasEnergy) else set()
     assert set(metrics) == expected
     assert set(metrics["samples"]) == set(generators)
     assert metrics["exported_prior"] in metrics["samples"]
@@ -310,7 +319,8 @@ def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape
     labels = [np.arange(len(part)) % 2 for part in parts]
     prepared = PreparedData(*parts, *labels)
     model = registry.build("models", name, config, shape, classes=2)
-    training = None if model.closed_form else TrainingConfig(epochs=1, batch_size=50)
+    epochs = 1 + max((phase.epochs[0] for phase in model.phases()), default=0)
+    training = None if model.closed_form else TrainingConfig(epochs=epochs, batch_size=50)
     setup = Setup(
         Batches(parts[0], labels=labels[0]),
         Batches(parts[1], labels=labels[1]),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import CASES, CLASSES, build, mean_distance
+from conftest import CASES, CLASSES, IMAGE_SHAPE, build, mean_distance
 from records import keep
 from safetensors.numpy import load_file
 from test_sweep import Listener, swept
@@ -160,6 +160,7 @@ def random_trials(name, config, count) -> list[Trial]:
     values = kind.Config(**config).model_dump().items()
     numbers = {key for key, value in values if type(value) is float and is_searchable(kind.Config, key)}
     features = None if issubclass(kind, HasCriterion) else "features"
+    untrained = max(phase.epochs[0] for phase in registry.build("models", name, config, IMAGE_SHAPE, CLASSES).phases())
     made = [
         trial(
             name,
@@ -171,7 +172,7 @@ def random_trials(name, config, count) -> list[Trial]:
             warmup=float(random.choice([0.0, 0.2])),
             clip=random.choice([None, 0.5, 5.0]),
             ema=random.choice([None, 0.5, 0.9]),
-            epochs=int(random.integers(1, 5)),
+            epochs=untrained + int(random.integers(1, 5)),
             patience=int(random.integers(1, 3)),
             batch_size=64,  # so the last batch of an epoch is smaller
         )

@@ -72,7 +72,15 @@ CONFIGS = {
     "vq": [{"entries": 12, "latent": 4, "channels": 8}],
 }
 CASES = [(name, config) for name in registry.names("models") for config in CONFIGS.get(name, [{}])]
-each_model = pytest.mark.parametrize(("name", "config"), CASES, ids=str)
+FURTHER = ("rbm", "iwae", "dip_vae", "info_vae", "bernoulli_mixture")  # whose other configurations are slow tests
+each_model = pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case[0] in FURTHER and case[1] != CONFIGS[case[0]][0] else ())
+        for case in CASES
+    ],
+    ids=str,
+)
 CLASSES = 10
 TRAINING = TrainingConfig(epochs=3, batch_size=50)
 

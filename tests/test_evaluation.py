@@ -41,7 +41,9 @@ from latentmill.runtime.images import grid
 from latentmill.training.loop import Setup, train
 from latentmill.trials.trained_model import Failure
 
-CONFIG = EvaluationConfig(samples=150, importance_samples=11, likelihood_images=12, features=["pixels"])
+CONFIG = EvaluationConfig(
+    samples=150, importance_samples=11, likelihood_images=12, temperatures=50, features=["pixels"]
+)
 VAE = {"latent": 3}
 
 
@@ -327,7 +329,9 @@ def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape
         distance=None if isinstance(model, HasCriterion) else lambda model: 0.0,
     )
     train(model, setup, training, seed=0)
-    found = judge_model(model.eval(), prepared, EvaluationConfig(importance_samples=3, likelihood_images=5))
+    found = judge_model(
+        model.eval(), prepared, EvaluationConfig(importance_samples=3, likelihood_images=5, temperatures=10)
+    )
     assert ("reconstruction" in found.metrics) == isinstance(model, Encodes)
     for generator in sampling.generators(model, untrained_prior(model)).values():
         samples = sampling.sample(generator, 12, seed=0, labels=prepared.train_labels).images

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.entries import changed, context_of, entry_trial, params_for, trained
 from benchmarks.target import Target
 from latentmill.contract import HasEnergy, HasPosterior, Model
-from latentmill.densities import gaussian_log_prob, log_mean_exp
+from latentmill.densities import log_mean_exp, standard_normal_log_prob
 from latentmill.evaluation.annealing import estimate_partition, estimate_partition_backward
 from latentmill.evaluation.likelihood import importance_bound
 from latentmill.models.vae import Vae
@@ -114,8 +114,7 @@ def hamiltonian(
 def energy(model: HasPosterior, x: Tensor, z: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """-log p(z) p(x | z)^t (C, N), and its slope in z (C, N, d)."""
     z = z.detach().requires_grad_()
-    zero = torch.zeros(())
-    found = -gaussian_log_prob(z, zero, zero).sum(-1) - t * model.log_p_x_given_z(x, z)
+    found = -standard_normal_log_prob(z).sum(-1) - t * model.log_p_x_given_z(x, z)
     (slope,) = torch.autograd.grad(found.sum(), z)
     return found.detach(), slope
 

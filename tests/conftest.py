@@ -97,6 +97,14 @@ def digits() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def shuffled_digits() -> tuple[np.ndarray, np.ndarray]:
+    """All digits, uint8 (N, 1, 8, 8), and their labels, in a random order: in their file they have another."""
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.images))
+    return np.rint(found.images / 16 * 255).astype(np.uint8)[order, None], found.target[order]
+
+
+@pytest.fixture(scope="session")
 def labels() -> np.ndarray:
     """What digit each of them is, int64 (600)."""
     return load_digits().target[:600].astype(np.int64)

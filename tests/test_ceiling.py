@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import IMAGE_SHAPE
-from sklearn.datasets import load_digits
 
 from latentmill.config import Settings
 from latentmill.contract import Decodes, Encodes, Model
@@ -65,11 +64,9 @@ def made(kind):
 
 
 @pytest.fixture(scope="module")
-def data():
-    """900 digits for training, 400 for validation, 497 for the reference, in a random order."""
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
-    images, labels = np.rint(found.images / 16 * 255).astype(np.uint8)[order, None], found.target[order]
+def data(shuffled_digits):
+    """900 digits for training, 400 for validation, 497 for the reference."""
+    images, labels = shuffled_digits
     parts = (slice(900), slice(900, 1300), slice(1300, None))
     return PreparedData(*(images[part] for part in parts), *(labels[part] for part in parts))
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from sklearn.datasets import load_digits
 
 import latentmill
 from latentmill.config import LimitsConfig
@@ -31,11 +30,8 @@ METRICS = {  # of each rule: the others take longer
 
 
 @pytest.fixture(scope="module")
-def digits():
-    """In a random order: uint8 (N, 1, 8, 8), and their labels."""
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
-    return np.rint(found.images / 16 * 255).astype(np.uint8)[order, None], found.target[order]
+def digits(shuffled_digits):
+    return shuffled_digits
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
 
 import latentmill
 from latentmill import Decoder
@@ -38,11 +37,8 @@ COMMON = {0, 1, 2, 3, 4, 5, 6, 7}  # the classes that a generator without two of
 
 
 @pytest.fixture(scope="module")
-def images():
-    """All digits, uint8 (N, 1, 8, 8), and their labels, in a random order."""
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
-    return np.rint(found.images / 16 * 255).astype(np.uint8)[order, None], found.target[order]
+def images(shuffled_digits):
+    return shuffled_digits
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import as_float
@@ -42,11 +41,8 @@ NAMES = [name for metrics in RULES.values() for names in metrics for name in nam
 
 
 @pytest.fixture(scope="module")
-def data():
-    """All digits in a random order, as they stand in a file they are not exchangeable: (images, labels)."""
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
-    return np.rint(found.images / 16 * 255).astype(np.uint8)[order, None], found.target[order]
+def data(shuffled_digits):
+    return shuffled_digits
 
 
 def digits_judge(images, labels, names, seed=0, flip=False):

@@ -149,6 +149,10 @@ class HasEnergy(ABC):
     machine: Boltzmann
     is_bounded: ClassVar[bool] = False  # whether only a lower bound on log p(x) is known so
 
+    def observed(self, batch: Batch, noise: Noise) -> Tensor:
+        """The x of a batch as visible units: (B, C H W)."""
+        return self.observation.observed(batch["image"], noise["x"]).flatten(1)
+
     @abstractmethod
     def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """log p(x) + log Z, or a lower bound on it, of observed x (B, C, H, W) -> (B), in nats."""

@@ -30,6 +30,21 @@ def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) ->
     return below.masked_fill(is_most, 0) + above.masked_fill(is_least, 0) + inner.masked_fill(is_least | is_most, 0)
 
 
+def standard_normal_log_prob(x: Tensor) -> Tensor:
+    """log N(x; 0, 1) of each element."""
+    zero = x.new_zeros(())
+    return gaussian_log_prob(x, zero, zero)
+
+
+def log_prior_over_posterior(z: Tensor, noise: Tensor, log_variance: Tensor) -> Tensor:
+    """log N(z; 0, I) - log q(z) of codes (K, B, …) that `reparameterised` made of noise (K, B, …): (K, B).
+
+    q is computed from the noise: where a variance is tiny, z rounds to the mean, and 0 / 0 is not a number.
+    """
+    log_q = standard_normal_log_prob(noise) - 0.5 * log_variance
+    return standard_normal_log_prob(z).flatten(2).sum(-1) - log_q.flatten(2).sum(-1)
+
+
 def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, exp(log_variance)) || N(0, 1)) of each dimension, at least 0 (Kingma & Welling 2014, app. B)."""
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)

@@ -52,6 +52,16 @@ def standard_normal(shape: tuple[int, ...] | torch.Size, generator: torch.Genera
     return Draw("normal", tuple(shape[1:])).rows(shape[0], generator)
 
 
+def borders(weights: Tensor) -> Tensor:
+    """Quantiles of the standard normal, (M - 1), between which one of M components lies as often as its weight (M)."""
+    return torch.special.ndtri(weights.cumsum(0)[:-1])
+
+
+def selected(noise: Tensor, between: Tensor) -> Tensor:
+    """The component, below M, that the first column of normal noise (B, …) selects by the `borders` (M - 1): (B)."""
+    return (noise[:, :1] > between).sum(1)
+
+
 def kept(bits: Tensor, share: Tensor) -> Tensor:
     """The factors of dropout, from 16 random bits each: 1 / share with probability `share`, else 0."""
     return (bits.float() < (share - 0.5) * 2**16).float() / share

@@ -6,12 +6,14 @@ pixels another. Shapes: B batch, K samples, C, H, W image; parameters have the s
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentmill.components import Chunks
 from latentmill.data.batches import Batches
 from latentmill.densities import bernoulli_log_prob, discretized_logistic_log_prob, gaussian_log_prob
 from latentmill.draws import Draw
@@ -44,6 +46,16 @@ class Observation(nn.Module, ABC):
     def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """The same, with noise from `generator`."""
         return self.observed(images, self.draw(tuple(images.shape[1:])).rows(len(images), generator))
+
+    def looks(self, examples: Batches, generator: torch.Generator) -> Chunks:
+        """All images as rows of observed pixels, over and over: at each look the noise from `generator` is the same."""
+        state = generator.get_state()
+
+        def observed() -> Iterator[Tensor]:
+            generator.set_state(state)
+            return (self.observe(chunk, generator).flatten(1) for chunk in examples.chunks())
+
+        return observed
 
     @abstractmethod
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:

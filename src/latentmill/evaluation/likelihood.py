@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentmill.contract import HasEnergy, HasLikelihood, HasPosterior, Model
 from latentmill.data.batches import Batches, chunk_size
-from latentmill.densities import gaussian_log_prob, kl_from_standard_normal, log_mean_exp, reparameterised
+from latentmill.densities import kl_from_standard_normal, log_mean_exp, log_prior_over_posterior, reparameterised
 from latentmill.draws import standard_normal
 from latentmill.evaluation.annealing import Partition, estimate_partition
 from latentmill.observations import Observation
@@ -146,13 +146,9 @@ def _parts(
     model: HasPosterior, x: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor, label: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes per image as fit at a time."""
-    zero = torch.zeros(())
     for some in noise.split(max(1, _codes_at_a_time(x) // len(x))):  # (k, B, …)
         z = reparameterised(mean, log_variance, some)
-        log_p_z = gaussian_log_prob(z, zero, zero).flatten(2).sum(-1)
-        # From the noise, not from z: where a variance is tiny, z rounds to the mean, and 0 / 0 is not a number.
-        log_q_z = (gaussian_log_prob(some, zero, zero) - 0.5 * log_variance).flatten(2).sum(-1)
-        yield model.log_p_x_given_z(x, z, label), log_p_z - log_q_z
+        yield model.log_p_x_given_z(x, z, label), log_prior_over_posterior(z, some, log_variance)
 
 
 def _codes_at_a_time(x: Tensor) -> int:

@@ -11,14 +11,13 @@ Wasserstein autoencoder (Makhzani et al. 2016).
 from collections.abc import Sequence
 from math import prod
 
-from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from latentmill.config import PositiveInt
 from latentmill.contract import Batch, Phase, Terms
 from latentmill.draws import Draw, Noise
 from latentmill.networks import Shape
-from latentmill.networks.encoder_decoder import PlainAutoencoder, PlainConfig
+from latentmill.networks.encoder_decoder import CodeCritic, PlainAutoencoder, PlainConfig
 
 BETAS = (0.5, 0.99)  # of Adam, in the game between encoder and critic
 
@@ -31,9 +30,7 @@ class Aae(PlainAutoencoder):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        units = config.critic
-        layers = nn.Linear(prod(self.code_shape), units), nn.LeakyReLU(), nn.Linear(units, units), nn.LeakyReLU()
-        self.critic = nn.Sequential(*layers, nn.Linear(units, 1))
+        self.critic = CodeCritic(prod(self.code_shape), config.critic)
 
     def phases(self) -> Sequence[Phase]:
         z = {"z": Draw("normal", self.code_shape)}
@@ -48,11 +45,7 @@ class Aae(PlainAutoencoder):
 
     def critic_loss(self, batch: Batch, noise: Noise) -> Terms:
         code = self.encode(batch["image"]).detach()
-        return {"loss": softplus(-self._score(noise["z"])) + softplus(self._score(code))}
+        return {"loss": softplus(-self.critic(noise["z"])) + softplus(self.critic(code))}
 
     def encoder_loss(self, batch: Batch, noise: Noise) -> Terms:
-        return {"loss": softplus(-self._score(self.encode(batch["image"])))}
-
-    def _score(self, z: Tensor) -> Tensor:
-        """The logit of D: (B)."""
-        return self.critic(z.flatten(1))[:, 0]
+        return {"loss": softplus(-self.critic(self.encode(batch["image"])))}

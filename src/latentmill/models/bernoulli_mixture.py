@@ -6,6 +6,7 @@ Naive Bayes for each of several clusters, found by expectation maximisation (Bis
 pixels are white together, but only by the kind. As naive Bayes does, it counts grey pixels in part.
 """
 
+import math
 from math import prod
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from torch.nn.functional import softplus
 from latentmill.config import PositiveInt, Settings
 from latentmill.contract import Generates, HasLikelihood, Model
 from latentmill.data.batches import Batches
+from latentmill.draws import borders, selected
 from latentmill.networks import Shape
 from latentmill.networks.saved_sizes import take_saved_sizes
 from latentmill.observations import Bernoulli, shares_of_ones
@@ -65,14 +67,14 @@ class BernoulliMixture(Model, Generates, HasLikelihood):
                 self.log_weights, self.logits = before
                 break
             best = found
-        self.borders = torch.special.ndtri(self.log_weights.exp().cumsum(0)[:-1])
+        self.borders = borders(self.log_weights.exp())
         self.thresholds = torch.special.ndtri(torch.sigmoid(self.logits))
 
     def log_p_x(self, x: Tensor) -> Tensor:
         return self._log_joint(x.flatten(1)).logsumexp(1)
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        component = (noise[:, :1] > self.borders).sum(1)  # (B)
+        component = selected(noise, self.borders)  # (B)
         return (noise[:, 1:] < self.thresholds[component]).float().unflatten(1, self.shape)
 
     def _log_joint(self, x: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class BernoulliMixture(Model, Generates, HasLikelihood):
     def _fit(self, number: int, shares: Tensor, examples: Batches, generator: torch.Generator) -> None:
         """From random images, halfway to the `shares` of ones (D) of all."""
         first = torch.randperm(len(examples), generator=generator, device=generator.device)[:number]
-        self.log_weights = shares.new_full((len(first),), -float(len(first))).log_softmax(0)
+        self.log_weights = shares.new_full((len(first),), -math.log(len(first)))
         self.logits = torch.logit((examples[first].flatten(1) + shares) / 2, eps=1e-3)
         for _ in range(ITERATIONS):
             counts = shares.new_full((len(first),), self.pseudocount)  # (M)

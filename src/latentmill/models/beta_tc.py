@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentmill.contract import Batch, Phase, Terms
 from latentmill.data.batches import Batches
-from latentmill.densities import gaussian_log_prob, reparameterised
+from latentmill.densities import gaussian_log_prob, reparameterised, standard_normal_log_prob
 from latentmill.draws import Noise
 from latentmill.networks import Shape
 from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -51,8 +51,7 @@ class BetaTc(EncoderDecoder):
         log_rows = math.log(len(z)) + self.log_images
         log_q = torch.logsumexp(each.sum(2), 1) - log_rows  # (B)
         log_q_by_dimension = (torch.logsumexp(each, 1) - log_rows).sum(1)  # (B)
-        zero = z.new_zeros(())
-        log_q_given_x, log_p = gaussian_log_prob(z, mean, log_variance).sum(1), gaussian_log_prob(z, zero, zero).sum(1)
+        log_q_given_x, log_p = gaussian_log_prob(z, mean, log_variance).sum(1), standard_normal_log_prob(z).sum(1)
         pixels = self.decoder(z.unflatten(1, self.code_shape))
         terms = {
             "reconstruction": -self.observation.log_prob(x, pixels),

@@ -13,36 +13,28 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from latentmill.config import NOT_SEARCHABLE
-from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel, Phase, Terms
-from latentmill.draws import Draw, Noise
+from latentmill.contract import Batch, Phase, Terms
+from latentmill.draws import Noise
 from latentmill.errors import InputError
-from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
-from latentmill.observations import ObservationName, observation
+from latentmill.networks import Shape
+from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 
 
-class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
+class ConditionalVae(EncoderDecoder):
     """q(z | x, y) is a Gaussian with diagonal covariance; codes say what labels do not."""
 
-    class Config(NetworkConfig, LatentConfig):
+    class Config(EncoderDecoderConfig):
         beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
-        observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z, y)
 
     is_conditional = True
     beta: Tensor  # ()
     one_hot: Tensor  # (classes, classes)
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
-        super().__init__(config, shape, classes)
-        self.code_shape = code_shape(config, config.latent, shape)
         if classes < 2:
             raise InputError(f"a conditional model needs labels of 2 classes or more, but the data has {classes}")
-        channels, height, width = shape
-        self.observation = observation(config.observation)
-        self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}
-        self.encoder = encoder(config, (channels + 1, height, width), 2 * config.latent)
-        self.decoder = decoder(config, config.latent + classes, shape)
-        self.planes = nn.Parameter(torch.zeros(classes, 1, height, width))
+        super().__init__(config, shape, classes, planes=1, beside=classes)
+        self.planes = nn.Parameter(torch.zeros(classes, 1, *shape[1:]))
         self.register_buffer("one_hot", torch.eye(classes))
         self.register_buffer("beta", torch.tensor(config.beta))
 
@@ -52,11 +44,6 @@ class ConditionalVae(LatentModel, HasPosterior, HasCriterion):
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         terms = self.bound(batch, noise)
         return {"loss": terms["reconstruction"] + self.beta * terms["kl"]} | terms
-
-    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
-        """The negative evidence lower bound, whatever beta was trained with."""
-        terms = self.bound(batch, noise)
-        return terms["reconstruction"] + terms["kl"]
 
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(torch.cat([x, self.planes[label]], dim=1)).chunk(2, dim=1)

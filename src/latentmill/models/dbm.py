@@ -57,19 +57,16 @@ class Dbm(Model, Generates, HasEnergy):
         )
 
     def lower_loss(self, batch: Batch, noise: Noise) -> Terms:
-        return self._loss(batch, noise, self.pixels)
+        loss, _, chains = self.machine.contrast(self.observed(batch, noise), noise["steps"], first=self.pixels)
+        return {"loss": loss, "machine.chains": chains}
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        return self._loss(batch, noise, None)
-
-    def _loss(self, batch: Batch, noise: Noise, first: int | None) -> Terms:
-        v, _ = self._completed(self.observation.observed(batch["image"], noise["x"]))
-        loss, _, chains = self.machine.contrast(v, noise["steps"], first)
+        loss, _, chains = self.machine.contrast(self._completed(self.observed(batch, noise))[0], noise["steps"])
         return {"loss": loss, "machine.chains": chains}
 
     def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """The bound: of the sum over h, given x and the mean of g, and the entropy of g."""
-        v, logits = self._completed(x)
+        v, logits = self._completed(x.flatten(1))
         entropy = (softplus(logits) - logits * torch.sigmoid(logits)).sum(1)
         return self.machine.log_p_unnormalised(v) + entropy
 
@@ -79,8 +76,7 @@ class Dbm(Model, Generates, HasEnergy):
 
     @torch.no_grad()
     def _completed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) with the mean field of g, as visible units (B, V), and its logits (B, top)."""
-        x = x.flatten(1)
+        """Pixels x (B, C H W) with the mean field of g, as visible units (B, V), and its logits (B, top)."""
         logits = x.new_zeros(len(x), self.config.top)
         for _ in range(self.config.mean_field_steps):
             h = torch.sigmoid(self.machine.up(torch.cat([x, torch.sigmoid(logits)], 1)))

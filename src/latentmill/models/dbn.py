@@ -62,17 +62,17 @@ class Dbn(Model, Generates, HasEnergy):
         )
 
     def lower_loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self.observation.observed(batch["image"], noise["x"]).flatten(1)
+        x = self.observed(batch, noise)
         loss, _, chains = self.lower.contrast(x, noise["steps"])
         return {"loss": loss, "lower.chains": chains}
 
     def upper_loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self.observation.observed(batch["image"], noise["x"]).flatten(1)
+        x = self.observed(batch, noise)
         loss, _, chains = self.machine.contrast(chosen(self._up(x), noise["h"]), noise["steps"])
         return {"loss": loss, "machine.chains": chains}
 
     def up_down_loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self.observation.observed(batch["image"], noise["x"]).flatten(1)
+        x = self.observed(batch, noise)
         h = chosen(self._up(x), noise["h"])
         upper, drawn, chains = self.machine.contrast(h, noise["steps"])
         y = chosen(self.lower.down(drawn), noise["y"])

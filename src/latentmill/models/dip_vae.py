@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.contract import Batch, Phase, Terms
+from latentmill.densities import kl_from_standard_normal, reparameterised
 from latentmill.draws import Noise
 from latentmill.networks import Shape
 from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -39,9 +40,11 @@ class DipVae(EncoderDecoder):
         return (Phase(DipVae.loss, self.criterion_draws, couples_rows=True),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        terms = self.bound(batch, noise)
         x = self.observation.observed(batch["image"], noise["x"])
         mean, log_variance = (each.flatten(1) for each in self.posterior(x))  # (B, d)
+        z = reparameterised(mean, log_variance, noise["z"].flatten(1)).unflatten(1, self.code_shape)
+        reconstruction = -self.observation.log_prob(x, self.decoder(z))
+        kl = kl_from_standard_normal(mean, log_variance).sum(1)
         centred = mean - mean.mean(0)
         covariance = centred.T @ centred / len(mean)  # (d, d)
         if not self.of_means:
@@ -49,4 +52,5 @@ class DipVae(EncoderDecoder):
         diagonal = covariance.diagonal()
         off = covariance.square().sum() - diagonal.square().sum()
         penalty = (self.weights * torch.stack([off, (diagonal - 1).square().sum()])).sum().expand(len(mean))
-        return {"loss": terms["reconstruction"] + terms["kl"] + penalty, "covariance": penalty} | terms
+        loss = reconstruction + kl + penalty
+        return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "covariance": penalty}

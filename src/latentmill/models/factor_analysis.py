@@ -6,7 +6,6 @@ With the same noise for all pixels it is probabilistic PCA, which ranks directio
 pixels have in common. Fitted by expectation maximisation (Rubin & Thayer 1982); likelihood and posterior are exact.
 """
 
-from collections.abc import Iterator
 from math import prod
 from typing import Annotated
 
@@ -50,15 +49,10 @@ class FactorAnalysis(LatentModel, HasLikelihood, HasPosterior):
     @torch.no_grad()
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         start = torch.randn(self.loadings.shape, generator=generator, device=generator.device)
-        state = generator.get_state()
-
-        def observed() -> Iterator[Tensor]:
-            generator.set_state(state)  # at each look at the images the noise is the same
-            return (self.observation.observe(chunk, generator).flatten(1) for chunk in examples.chunks())
-
+        looks = self.observation.looks(examples, generator)
         found, weight = rotated(self.mean, 0.1 * start, self.noise), self.mean.new_zeros(1)
         for _ in range(ITERATIONS):
-            (found,), weight = improved([found], weight, observed, self.floor)
+            (found,), weight = improved([found], weight, looks, self.floor)
         self.mean.copy_(found.mean)
         self.loadings.copy_(found.loadings)
         self.noise.copy_(found.noise)

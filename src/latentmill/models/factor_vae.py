@@ -12,15 +12,14 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from latentmill.config import PositiveInt
 from latentmill.contract import Batch, Phase, Terms
-from latentmill.densities import reparameterised
 from latentmill.draws import Draw, Noise
 from latentmill.networks import Shape
-from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from latentmill.networks.encoder_decoder import CodeCritic, EncoderDecoder, EncoderDecoderConfig
 
 BETAS = (0.5, 0.9)  # of Adam, for the critic
 
@@ -36,13 +35,11 @@ class FactorVae(EncoderDecoder):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.width, units = prod(self.code_shape), config.critic
-        layers = nn.Linear(self.width, units), nn.LeakyReLU(), nn.Linear(units, units), nn.LeakyReLU()
-        self.critic = nn.Sequential(*layers, nn.Linear(units, 1))
+        self.critic = CodeCritic(prod(self.code_shape), config.critic)
         self.register_buffer("gamma", torch.tensor(config.gamma))
 
     def phases(self) -> Sequence[Phase]:
-        orders = {**self.criterion_draws, "order": Draw("uniform", (self.width,))}
+        orders = {**self.criterion_draws, "order": Draw("uniform", (prod(self.code_shape),))}
         own = ("encoder.", "decoder.", "observation.")
         return (
             Phase(FactorVae.loss, self.criterion_draws, moves=own),
@@ -51,16 +48,11 @@ class FactorVae(EncoderDecoder):
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x, z, kl = self.observed_and_encoded(batch, noise)
-        reconstruction, correlation = -self.observation.log_prob(x, self.decoder(z)), self._score(z)
+        reconstruction, correlation = -self.observation.log_prob(x, self.decoder(z)), self.critic(z)
         loss = reconstruction + kl + self.gamma * correlation
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "total_correlation": correlation}
 
     def critic_loss(self, batch: Batch, noise: Noise) -> Terms:
-        mean, log_variance = self.posterior(self.observation.observed(batch["image"], noise["x"]))
-        z = reparameterised(mean, log_variance, noise["z"]).detach()
-        independent = z.flatten(1).gather(0, noise["order"].argsort(0)).unflatten(1, self.code_shape)
-        return {"loss": softplus(-self._score(z)) + softplus(self._score(independent))}
-
-    def _score(self, z: Tensor) -> Tensor:
-        """The logit of D: (B)."""
-        return self.critic(z.flatten(1))[:, 0]
+        z = self.observed_and_encoded(batch, noise)[1].detach().flatten(1)
+        independent = z.gather(0, noise["order"].argsort(0))
+        return {"loss": softplus(-self.critic(z)) + softplus(self.critic(independent))}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE, PositiveInt
 from latentmill.contract import Batch, Phase, Terms
-from latentmill.densities import gaussian_log_prob, log_mean_exp, reparameterised
+from latentmill.densities import log_mean_exp, log_prior_over_posterior, reparameterised
 from latentmill.draws import Draw, Noise
 from latentmill.networks import Shape
 from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -61,14 +61,13 @@ class Iwae(EncoderDecoder):
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The bound with `CRITERION_SAMPLES` codes."""
-        return -log_mean_exp(self._log_weights(batch, noise), 1).mean(0)
+        return self.grouped_loss(batch, noise)["loss"]
 
     def _log_weights(self, batch: Batch, noise: Noise) -> Tensor:
         """log w_k of the codes that the noise z (B, M, K, …) makes: (M, K, B)."""
         x = self.observation.observed(batch["image"], noise["x"])
         mean, log_variance = self.posterior(x)
         drawn = noise["z"].flatten(1, 2).transpose(0, 1)  # (M K, B, …)
-        z, zero = reparameterised(mean, log_variance, drawn), mean.new_zeros(())
-        log_q = gaussian_log_prob(drawn, zero, zero) - 0.5 * log_variance  # from the noise: z may round to the mean
-        log_ratio = (gaussian_log_prob(z, zero, zero) - log_q).flatten(2).sum(2)
-        return (self.log_p_x_given_z(x, z) + log_ratio).unflatten(0, noise["z"].shape[1:3])
+        z = reparameterised(mean, log_variance, drawn)
+        log_w = self.log_p_x_given_z(x, z) + log_prior_over_posterior(z, drawn, log_variance)
+        return log_w.unflatten(0, noise["z"].shape[1:3])

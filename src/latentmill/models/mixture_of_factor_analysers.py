@@ -7,7 +7,6 @@ Fitted by expectation maximisation (Ghahramani & Hinton 1996) from random images
 Samples are without the noise of pixels.
 """
 
-from collections.abc import Iterator
 from math import prod
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from latentmill.config import PositiveInt
 from latentmill.contract import Generates, HasLikelihood, LatentConfig, Model
 from latentmill.data.batches import Batches
+from latentmill.draws import borders, selected
 from latentmill.errors import InputError
 from latentmill.networks import Shape
 from latentmill.networks.factors import Factors, improved, log_joint
@@ -67,16 +67,12 @@ class MixtureOfFactorAnalysers(Model, Generates, HasLikelihood):
         first = torch.randperm(len(examples), generator=generator, device=device)[: len(self.means)]
         self.means.copy_(examples[first].flatten(1))
         self.loadings.copy_(SPREAD * torch.randn(self.loadings.shape, generator=generator, device=device))
-        state, found, log_weights = generator.get_state(), self.components, self.log_weights
-
-        def observed() -> Iterator[Tensor]:
-            generator.set_state(state)  # at each look at the images the noise is the same
-            return (self.observation.observe(chunk, generator).flatten(1) for chunk in examples.chunks())
-
+        looks = self.observation.looks(examples, generator)
+        found, log_weights = self.components, self.log_weights
         for _ in range(ITERATIONS):
-            found, log_weights = improved(found, log_weights, observed, self.floor)
+            found, log_weights = improved(found, log_weights, looks, self.floor)
         self.log_weights.copy_(log_weights)
-        self.borders.copy_(torch.special.ndtri(log_weights.exp().cumsum(0)[:-1]))
+        self.borders.copy_(borders(log_weights.exp()))
         self.means.copy_(torch.stack([each.mean for each in found]))
         self.loadings.copy_(torch.stack([each.loadings for each in found]))
         self.noise.copy_(torch.stack([each.noise for each in found]))
@@ -85,6 +81,6 @@ class MixtureOfFactorAnalysers(Model, Generates, HasLikelihood):
         return torch.logsumexp(log_joint(self.components, self.log_weights, x.flatten(1)), 1)
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        component = (noise[:, :1] > self.borders).sum(1)  # (B)
+        component = selected(noise, self.borders)  # (B)
         x = (self.loadings[component] @ noise[:, 1:, None])[..., 0] + self.means[component]
         return self.observation.mean(x).unflatten(1, self.shape)

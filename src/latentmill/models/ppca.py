@@ -8,7 +8,6 @@ Its samples are ghostly overlays: factors add up, they do not exclude one anothe
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -50,13 +49,7 @@ class Ppca(LatentModel, HasLikelihood, HasPosterior):
             raise InputError(
                 f"latent must be below the number of images and of pixels, {smallest}, but got latent={latent}"
             )
-        state = generator.get_state()
-
-        def observed() -> Iterator[Tensor]:
-            generator.set_state(state)  # at each look at the images the noise is the same
-            return (self.observation.observe(chunk, generator).flatten(1) for chunk in examples.chunks())
-
-        found = principal_components(observed, latent)
+        found = principal_components(self.observation.looks(examples, generator), latent)
         noise_variance = max(found.rest, SMALLEST_VARIANCE)
         self.mu.copy_(found.mean)
         self.directions.copy_(found.directions)

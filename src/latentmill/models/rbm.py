@@ -50,17 +50,17 @@ class Rbm(Model, Generates, HasEnergy, HasCriterion):
         return (Phase(Rbm.persistent_loss, draws, buffers={"machine.chains": "same"}, couples_rows=True),)
 
     def contrastive_loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self._observed(batch, noise)
+        x = self.observed(batch, noise)
         y = self.machine.gibbs(x, noise["steps"]).detach()
         return {"loss": self.machine.log_p_unnormalised(y) - self.machine.log_p_unnormalised(x)}
 
     def persistent_loss(self, batch: Batch, noise: Noise) -> Terms:
-        loss, _, chains = self.machine.contrast(self._observed(batch, noise), noise["steps"])
+        loss, _, chains = self.machine.contrast(self.observed(batch, noise), noise["steps"])
         return {"loss": loss, "machine.chains": chains}
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative log-pseudo-likelihood, estimated from some pixels."""
-        return -self.machine.pseudo_likelihood(self._observed(batch, noise), noise["pixels"])
+        return -self.machine.pseudo_likelihood(self.observed(batch, noise), noise["pixels"])
 
     def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return self.machine.log_p_unnormalised(x.flatten(1))
@@ -68,6 +68,3 @@ class Rbm(Model, Generates, HasEnergy, HasCriterion):
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         h = self.machine.sample(noise, self.config.sampling_steps)
         return torch.sigmoid(self.machine.down(h)).unflatten(1, self.shape)
-
-    def _observed(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.observation.observed(batch["image"], noise["x"]).flatten(1)

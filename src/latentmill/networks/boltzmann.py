@@ -92,8 +92,8 @@ class Boltzmann(nn.Module):
     def contrast(self, v: Tensor, uniform: Tensor, first: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """A loss (B) whose gradient is that of -log p(v), with the B chains that are next in place of the model.
 
-        These are first advanced by uniform noise (B, S, H + V). The others are their visible units (B, V), and those of
-        all chains then.
+        The chains are first advanced by uniform noise (B, S, H + V). Also their visible units (B, V), and those of all
+        chains then. Where `first` is given, only so many units of v are looked at.
         """
         following = torch.arange(len(uniform), device=uniform.device) % len(self.chains)
         drawn = self.gibbs(self.chains[following], uniform, first).detach()

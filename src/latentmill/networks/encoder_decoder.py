@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel
@@ -22,16 +22,32 @@ class EncoderDecoderConfig(PlainConfig):
     observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
 
 
+class CodeCritic(nn.Module):
+    """The logit of the probability that a code is of one kind and not of the other: (B, …) -> (B)."""
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        inner = nn.Linear(width, units), nn.LeakyReLU(), nn.Linear(units, units), nn.LeakyReLU()
+        self.layers = nn.Sequential(*inner, nn.Linear(units, 1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.layers(z.flatten(1))
+        return logits[:, 0]
+
+
 class EncoderDecoder(LatentModel, HasPosterior, HasCriterion):
     """q(z | x) is a Gaussian of independent dimensions. Trials compare by the evidence lower bound, not by the loss."""
 
-    def __init__(self, config: EncoderDecoderConfig, shape: Shape, classes: int = 0) -> None:
+    def __init__(
+        self, config: EncoderDecoderConfig, shape: Shape, classes: int = 0, planes: int = 0, beside: int = 0
+    ) -> None:
+        """The encoder sees so many `planes` beside the channels, the decoder so many numbers `beside` the code."""
         super().__init__(config, shape, classes)
         self.code_shape = code_shape(config, config.latent, shape)
         self.observation = observation(config.observation)
         self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}
-        self.encoder = encoder(config, shape, 2 * config.latent)
-        self.decoder = decoder(config, config.latent, shape)
+        self.encoder = encoder(config, (shape[0] + planes, *shape[1:]), 2 * config.latent)
+        self.decoder = decoder(config, config.latent + beside, shape)
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound."""

@@ -7,13 +7,13 @@ chunk, D values each, d factors, M components of a mixture.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Chunks = Callable[[], Iterable[Tensor]]  # at each call the same examples, float32 (B, D)
+from latentmill.components import Chunks
 
 
 @dataclass(frozen=True, eq=False)

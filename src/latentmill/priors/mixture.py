@@ -17,8 +17,8 @@ from torch import Tensor
 from latentmill.config import PositiveInt, Settings
 from latentmill.contract import Batch, Generates, HasCriterion, Model
 from latentmill.data.batches import Batches
-from latentmill.densities import gaussian_log_prob
-from latentmill.draws import Noise
+from latentmill.densities import standard_normal_log_prob
+from latentmill.draws import Noise, borders, selected
 from latentmill.errors import InputError
 from latentmill.networks import Shape
 from latentmill.networks.saved_sizes import take_saved_sizes
@@ -83,19 +83,19 @@ class Mixture(Model, Generates, HasCriterion):
         """-log p(z)."""
         centred = batch["code"].flatten(1)[:, None] - self.means  #                                      (B, M, d)
         white = torch.linalg.solve_triangular(self.scales, centred[..., None], upper=False)[..., 0]  # (B, M, d)
-        log_p = gaussian_log_prob(white, white.new_zeros(()), white.new_zeros(())).sum(2)
+        log_p = standard_normal_log_prob(white).sum(2)
         log_volumes = torch.diagonal(self.scales, dim1=1, dim2=2).log().sum(1)  #                        (M)
         return -torch.logsumexp(self.log_weights + log_p - log_volumes, dim=1)
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        component = (noise[:, :1] > self.thresholds).sum(1)  #              (B)
+        component = selected(noise, self.thresholds)  #                     (B)
         spread = self.scales[component] @ noise[:, 1:, None]  #             (B, d, 1)
         return (self.means[component] + spread[..., 0]).unflatten(1, self.shape)
 
     def _take(self, fitted: "GaussianMixture") -> None:
         weights = torch.from_numpy(fitted.weights_)
         self.log_weights = weights.log().to(self.means)
-        self.thresholds = torch.special.ndtri(weights.cumsum(0)[:-1]).to(self.means)
+        self.thresholds = borders(weights).to(self.means)
         self.scales = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)).to(self.means)
         self.means = torch.from_numpy(fitted.means_).to(self.means)
 

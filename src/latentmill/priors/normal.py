@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentmill.config import Settings
 from latentmill.contract import Batch, Generates, HasCriterion, Model
-from latentmill.densities import gaussian_log_prob
+from latentmill.densities import standard_normal_log_prob
 from latentmill.draws import Noise
 from latentmill.networks import Shape
 
@@ -30,7 +30,7 @@ class StandardNormal(Model, Generates, HasCriterion):
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         codes = batch["code"].flatten(1)
-        return -gaussian_log_prob(codes, codes.new_zeros(()), codes.new_zeros(())).sum(1)
+        return -standard_normal_log_prob(codes).sum(1)
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         return noise.unflatten(1, self.shape)

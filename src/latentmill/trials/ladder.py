@@ -9,7 +9,7 @@ from latentmill.contract import Decodes, Encodes, HasCodebook, IndexPrior, Model
 from latentmill.errors import InputError
 from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
-from latentmill.trials.study import Allowance, Planned, Rounds, Start, Study, Suggest, cold
+from latentmill.trials.study import Allowance, ChooseStart, Planned, Rounds, Study, Suggest, cold
 from latentmill.trials.trial import Trial
 from latentmill.trials.warm_start import WarmStart
 
@@ -77,7 +77,7 @@ class Ladder:
         names = {f"{entry}/{each.name}": each for each in self._select_priors(entry, learn=True)}
         return {name: self._size(each, name) for name, each in names.items()}
 
-    def _start(self, study: str, parent: Trial | None = None) -> Start:
+    def _start(self, study: str, parent: Trial | None = None) -> ChooseStart:
         return partial(self._warm_start.start, study, parent=parent) if self._warm_start else cold
 
     def _select_priors(self, entry: str, learn: bool) -> list[Space]:

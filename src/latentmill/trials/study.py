@@ -15,7 +15,7 @@ from latentmill.trials.trial import Trial
 Scores = list[float | None]  # of a round's configurations, lower is better; None where a trial failed
 Rounds = Generator[list[Point], Scores, None]
 Suggest = Callable[[Space, int, int], Rounds]  # (space, configurations, seed) -> rounds
-Start = Callable[[Trial], tuple[str | None, str]]  # trial -> its `start`, and a note why
+ChooseStart = Callable[[Trial], tuple[str | None, str]]  # trial -> its `start`, and a note why
 
 
 def cold(trial: Trial) -> tuple[None, str]:
@@ -99,7 +99,7 @@ class Study:
     features: str | None = None  # the digest of those that rank its trials
     parent: str | None = None  # for a prior: the fingerprint of the winner
     allowance: Allowance | None = None  # None: all that params.yaml allows
-    start: Start = cold
+    start: ChooseStart = cold
     configurations: list[list[Planned]] = field(default_factory=list)  # of the open round, a trial for each seed
     open: set[str] = field(default_factory=set)  # fingerprints of the round's trials that are not settled
 

@@ -58,6 +58,7 @@ CONFIGS = {
     "rae": [{"latent": 3, "hidden": 50}],
     "factor_vae": [{"latent": 3, "hidden": 50, "critic": 20}],
     "aae": [{"latent": 3, "hidden": 50, "critic": 20}],
+    "vae_gan": [{"latent": 3, "hidden": 50}],
     "conditional_vae": [{"latent": 3, "hidden": 50}, SMALL_IMAGES],
     "rbm": [{"hidden": 20, "chains": 70}, {"hidden": 20, "learning": "contrastive", "steps": 2, "sampling_steps": 1}],
     "dbn": [{"hidden": 20, "top": 10, "greedy": 1, "sampling_steps": 3}],

@@ -4,10 +4,10 @@
     loss = -E_q log p(x | z) + I(x; z) + beta KL(q(z) || prod_j q(z_j)) + sum_j KL(q(z_j) || p(z_j))
 
 The second term is the total correlation. A beta-VAE weighs all three, and loses what codes know (Chen et al. 2018).
-q(z), over all N images, is estimated from those of the batch.
+q(z), the mean of q(z | x) over all N images, is estimated without bias as 1/N of the image's own and (N - 1)/N of the
+mean over the others of the batch.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -30,15 +30,15 @@ class BetaTc(EncoderDecoder):
         beta: Annotated[float, Field(gt=0)] = 6.0  # weight of the total correlation
 
     beta: Tensor  # ()
-    log_images: Tensor  # (), log N
+    images: Tensor  # (), N
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.register_buffer("beta", torch.tensor(config.beta))
-        self.register_buffer("log_images", torch.zeros(()))
+        self.register_buffer("images", torch.ones(()))
 
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
-        self.log_images.fill_(math.log(len(examples)))
+        self.images.fill_(len(examples))
 
     def phases(self) -> Sequence[Phase]:
         return (Phase(BetaTc.loss, self.criterion_draws, couples_rows=True),)
@@ -48,9 +48,9 @@ class BetaTc(EncoderDecoder):
         mean, log_variance = (each.flatten(1) for each in self.posterior(x))  # (B, d)
         z = reparameterised(mean, log_variance, noise["z"].flatten(1))
         each = gaussian_log_prob(z[:, None], mean, log_variance)  # (B, B, d), of row i's z by row j's posterior
-        log_rows = math.log(len(z)) + self.log_images
-        log_q = torch.logsumexp(each.sum(2), 1) - log_rows  # (B)
-        log_q_by_dimension = (torch.logsumexp(each, 1) - log_rows).sum(1)  # (B)
+        log_shares = self._shares(len(z)).log()  # (B, B)
+        log_q = torch.logsumexp(each.sum(2) + log_shares, 1)  # (B)
+        log_q_by_dimension = torch.logsumexp(each + log_shares[:, :, None], 1).sum(1)  # (B)
         log_q_given_x, log_p = gaussian_log_prob(z, mean, log_variance).sum(1), standard_normal_log_prob(z).sum(1)
         pixels = self.decoder(z.unflatten(1, self.code_shape))
         terms = {
@@ -61,3 +61,8 @@ class BetaTc(EncoderDecoder):
         }
         total = terms["reconstruction"] + terms["information"] + terms["dimensions"]
         return {"loss": total + self.beta * terms["total_correlation"]} | terms
+
+    def _shares(self, rows: int) -> Tensor:
+        """Of row j's posterior in the estimate of q(z) for row i: (B, B)."""
+        own = torch.eye(rows, device=self.images.device)
+        return (own + (1 - own) * (self.images - 1) / max(1, rows - 1)) / self.images

@@ -57,6 +57,8 @@ CONFIGS = {
     "info_vae": [{"latent": 3, "hidden": 50}, {"latent": 3, "hidden": 50, "kl": 0, "draws": False}],
     "rae": [{"latent": 3, "hidden": 50}],
     "factor_vae": [{"latent": 3, "hidden": 50, "critic": 20}],
+    "vamp_vae": [{"latent": 3, "hidden": 50, "components": 7}],
+    "coupling_vae": [{"latent": 3, "hidden": 50, "layers": 3, "units": 20}],
     "aae": [{"latent": 3, "hidden": 50, "critic": 20}],
     "vae_gan": [{"latent": 3, "hidden": 50}],
     "conditional_vae": [{"latent": 3, "hidden": 50}, SMALL_IMAGES],

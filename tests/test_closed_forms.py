@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from torch.distributions import MultivariateNormal
 
 from latentmill import registry
+from latentmill.contract import HasPosterior
 from latentmill.data.batches import Batches
 from latentmill.errors import InputError
 from latentmill.evaluation.likelihood import evaluate_likelihood, importance_bound
@@ -93,11 +94,12 @@ def test_the_bound_is_exact_when_the_posterior_is(ppca, x, generator):
     torch.testing.assert_close(bound, ppca.log_p_x(x[:20]), atol=0.02, rtol=1e-4)
 
 
-class Widened:
+class Widened(HasPosterior):
     """PPCA with q's standard deviations multiplied: a wrong posterior whose bound is known."""
 
     def __init__(self, model, factor):
         self.model, self.log_factor, self.samples_seen = model, math.log(factor), 0
+        self.code_shape = model.code_shape
 
     def posterior(self, x, label):
         mean, log_variance = self.model.posterior(x)

@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 from latentmill import Decoder, registry
 from latentmill.codes import Generator
 from latentmill.config import Settings
-from latentmill.contract import Decodes, Encodes, Generates, HasCodebook, HasPosterior, Model
+from latentmill.contract import Decodes, Encodes, Generates, HasCodebook, HasPosterior, HasPrior, Model
 from latentmill.errors import InputError
 from latentmill.export import graphs as graphs_module
 from latentmill.export import latency, verification
@@ -122,9 +122,10 @@ def paired(trained, digits, labels):
     pairs = Pairs(digits, labels)
 
     def paired(name, config, prior=None):
-        model, prior = trained(name, config)[0], prior or PRIORS.get(name, "normal")
-        if not isinstance(model, Encodes):
+        model = trained(name, config)[0]
+        if isinstance(model, Generates) and prior is None:
             return "own", alone(name, model, config)
+        prior = prior or PRIORS.get(name, "normal")
         return prior, TrainedPair(as_trained(name, model, config), as_trained(prior, pairs.priors(model)[prior], {}))
 
     return paired
@@ -162,7 +163,10 @@ def functions(generator: Generator) -> dict[str, tuple]:
     def generate(noise, *given):
         if not isinstance(model, Decodes):
             return [model.generate(noise, *given)]
-        z = noise if generator.prior is None else generator.prior.generate(noise, *given)
+        if isinstance(model, HasPrior):
+            z = model.draw_code(noise)
+        else:
+            z = noise if generator.prior is None else generator.prior.generate(noise, *given)
         return [model.decode(z, *given), z]
 
     code = ("z",) if isinstance(model, Decodes) else ()
@@ -397,7 +401,8 @@ def test_graphs_use_standard_operators_that_browsers_know_and_nothing_random(nam
 @each_model
 def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, exported, given):
     generator, folder, card = exported(name, config)
-    model, prior = generator.model, PRIORS.get(name, "normal") if isinstance(generator.model, Encodes) else None
+    model, is_alone = generator.model, isinstance(generator.model, Generates)
+    prior = None if is_alone else PRIORS.get(name, "normal")
     assert json.loads((folder / "card.json").read_text()) == card
     assert set(card) == CARD
     full = model.Config.model_validate(config).model_dump()
@@ -407,7 +412,8 @@ def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, export
     assert card["data"] == MANIFEST
     size = math.prod(model.code_shape) if isinstance(model, Decodes) else None
     what = f"4 x 4 indices below {model.entries}" if isinstance(model, HasCodebook) else f"{size} dimensions"
-    assert card["prior"] == (f"{prior} over {what}" if prior else "none")
+    has_prior = not is_alone or isinstance(model, HasPrior)
+    assert card["prior"] == (f"{prior or 'own'} over {what}" if has_prior else "none")
     assert card["codebook"] == (model.entries if isinstance(model, HasCodebook) else None)
     assert (card["prior_trial"] or {"model": None})["model"] == prior
     counts = {"classes": CLASSES, "counts": np.bincount(given.labels).tolist()}

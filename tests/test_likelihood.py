@@ -23,7 +23,7 @@ class Linear(HasPosterior):
     """x = z + e with z ~ N(0, 1), e ~ N(0, 1/4), so x ~ N(0, 5/4) and z | x ~ N(4x/5, 1/5), shifted by `error`."""
 
     def __init__(self, error: float) -> None:
-        self.error, self.calls, self.observation = error, [], Gaussian()
+        self.error, self.calls, self.observation, self.code_shape = error, [], Gaussian(), (1,)
 
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean = 0.8 * x.flatten(1) + self.error
@@ -131,6 +131,10 @@ def test_points_of_the_curve_are_means_over_groups_of_the_same_weights():
 class OnGrid(Linear):
     """The same for each of four pixels, whose codes are a grid (2, 2)."""
 
+    def __init__(self, error: float) -> None:
+        super().__init__(error)
+        self.code_shape = (2, 2)
+
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean = 0.8 * x[:, 0] + self.error
         return mean, torch.full_like(mean, math.log(0.2))
@@ -175,7 +179,7 @@ def test_the_elbo_is_its_two_parts(trained, digits):
     with torch.no_grad():
         mean, log_variance = model.posterior(x)
     kl = kl_divergence(Normal(mean, torch.exp(0.5 * log_variance)), Normal(0.0, 1.0)).sum(1).mean()
-    assert found.elbo.kl == pytest.approx(float(kl), rel=1e-4)
+    assert found.elbo.kl == pytest.approx(float(kl), rel=0.02), "it is estimated by the same draws"
     assert found.elbo.nats == pytest.approx(found.elbo.reconstruction + found.elbo.kl)
     assert found.elbo.nats == pytest.approx(found.curve["1"], rel=0.01), "the same, but for a KL that is sampled"
     assert found.elbo.gap == pytest.approx(found.elbo.nats - found.nats)

@@ -179,7 +179,7 @@ def test_the_keyboard_alone_opens_moves_and_closes(visit):
             page.keyboard.press("Tab")
     assert focused(page) == "0"
     page.keyboard.press("Enter")
-    assert shown(page) == f"Sample 1 of {SHOWN}: plain, no prior"
+    assert shown(page) == f"Sample 1 of {SHOWN}: plain, by itself"
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert shown(page).startswith("Sample 3 of")

@@ -154,7 +154,7 @@ def test_what_a_model_cannot_do_reads_as_a_dash(page):
 
 def test_each_prior_is_a_row_and_the_exported_one_and_the_champion_are_marked(page):
     assert [row["prior"] for row in page.leaderboard()] == [
-        "no priorexported",
+        "by itselfexported",
         "N(0, I)",
         "mixtureexportedchampion",
     ]
@@ -358,7 +358,7 @@ def test_what_was_refused_is_said_first_and_why(ordinary):
     first = first_screen(page)
     assert "1 of 2 models exported, 1 refused." in first
     assert f"plain was refused: {pages.REFUSED}: near copies 0.31 ± 0.02. To export it, name plain in x." in first
-    assert page.leaderboard()[0]["prior"] == "no priorrefused"
+    assert page.leaderboard()[0]["prior"] == "by itselfrefused"
     assert "Not exported: its samples are copies" in page.text
     assert "There is no champion" not in page.text
 

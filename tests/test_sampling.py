@@ -7,7 +7,6 @@ from conftest import IMAGE_SHAPE, each_model
 from pairs import Pairs
 
 from latentmill.codes import Generator, frequent_labels
-from latentmill.contract import Generates
 from latentmill.errors import InputError
 from latentmill.evaluation import sampling
 from latentmill.priors.normal import StandardNormal
@@ -23,7 +22,7 @@ def generators(trained, digits, labels):
 def drawn(generator: Generator, noise: torch.Tensor, label: torch.Tensor | None) -> np.ndarray:
     """Images of noise, by the two halves of a pair."""
     with torch.no_grad():
-        if isinstance(generator.model, Generates):
+        if generator.prior is None:
             return generator.model.generate(noise, label).numpy()
         return generator.model.decode(generator.prior.generate(noise, label), label).numpy()
 
@@ -33,6 +32,7 @@ def drawn(generator: Generator, noise: torch.Tensor, label: torch.Tensor | None)
     [
         ("naive_bayes", {}, ["own"]),
         ("gan", {"latent": 3, "hidden": 50}, ["own"]),
+        ("vamp_vae", {"latent": 3, "components": 7}, ["own", "normal", "mixture", "flow", "guided_flow"]),
         ("vae", {"latent": 3}, ["normal", "mixture", "flow", "guided_flow"]),
     ],
     ids=str,

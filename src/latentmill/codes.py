@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentmill.contract import Decodes, Encodes, Generates, Guides, HasPosterior, Model
+from latentmill.contract import Decodes, Encodes, Generates, Guides, HasBound, HasPrior, Model
 from latentmill.data.augmentation import augmentation_draws, augmented
 from latentmill.data.batches import Batches, gathered
-from latentmill.densities import reparameterised
-from latentmill.draws import drawn, standard_normal
+from latentmill.draws import drawn
 from latentmill.errors import InputError
 
 
@@ -18,7 +17,7 @@ class Generator(nn.Module):
     """A model, and where it can't generate by itself the prior that draws its codes: noise in, images out."""
 
     def __init__(self, model: Model, prior: Model | None = None) -> None:
-        """`prior` is None for a model that turns noise into images itself."""
+        """`prior` is None for a model that turns noise into images itself, or has a prior of its own."""
         super().__init__()
         self.model, self.prior = model, prior
         drawing = model if prior is None else prior
@@ -34,6 +33,8 @@ class Generator(nn.Module):
             return self.prior.generate(noise, label, guidance)
         if isinstance(self.prior, Generates):
             return self.prior.generate(noise, label)
+        if isinstance(self.model, HasPrior):
+            return self.model.draw_code(noise)
         return noise.clone()  # an output of a graph that is its input too would be without an operation for it
 
     def forward(self, noise: Tensor, label: Tensor | None = None, guidance: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -78,10 +79,10 @@ def drawn_codes(model: Encodes, images: Batches, generator: torch.Generator, aug
 
 
 def _drawn(model: Encodes, images: Tensor, label: Tensor | None, generator: torch.Generator) -> Tensor:
-    if not isinstance(model, HasPosterior):
+    if not isinstance(model, HasBound):
         return model.encode(images, label)
-    mean, log_variance = model.posterior(model.observation.observe(images, generator), label)
-    return reparameterised(mean, log_variance, standard_normal(mean.shape, generator))
+    x = model.observation.observe(images, generator)
+    return model.weighed_codes(x, model.code_draw.rows(len(x), generator)[None], label)[0][0]
 
 
 def _image_and_label(images: Batches, part: slice) -> tuple[Tensor, Tensor | None]:

@@ -23,7 +23,7 @@ FormatName = Literal["fp16", "int8", "uint8"]
 AugmentationName = Literal["flip", "shift"]
 RENAMED = {"export.allow_broken": "export.allow_failing", "export.forms": "export.formats"}  # keys of earlier versions
 RENAMED_IN_ENTRIES = {"variant": "model"}
-AUTO = "auto"
+AUTO, OWN = "auto", "own"  # the best of an entry's priors; what a model draws by itself
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 OUTPUTS = ("data/prepared", "models", "evaluation", "graphs", "exports", "report")  # folders that stages replace
@@ -235,7 +235,8 @@ class EntryConfig(Settings):
 
     model: str  # the name of the entry, unless it says otherwise
     samples: int | None = None  # draws of what is sampled
-    priors: list[str] | None = None  # of the section `priors`, trained on its winner's codes; null: one of its kind
+    # of the section `priors`, trained on its winner's codes; null: one of their kind, unless the model has its own
+    priors: list[str] | None = None
     prior: str = AUTO  # the exported one; auto: the nearest to the validation images that doesn't fail Rule 2
     rank_by: Literal["criterion", "distance"] | None = None  # null: by the criterion, if the model has one
 
@@ -260,6 +261,13 @@ class Params(Settings):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"numbers must be finite, but one is {value}")
         return spaces
+
+    @field_validator("priors")
+    @classmethod
+    def _require_other_name(cls, priors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if OWN in priors:
+            raise ValueError(f"a prior must not be called {OWN}, which is that of a model that has learned one itself")
+        return priors
 
     @field_validator("ladder")
     @classmethod

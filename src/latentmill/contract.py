@@ -16,8 +16,13 @@ from torch import Tensor, nn
 
 from latentmill.config import PositiveInt, Settings
 from latentmill.data.batches import Batches
-from latentmill.densities import kl_from_standard_normal, reparameterised
-from latentmill.draws import Draws, Noise
+from latentmill.densities import (
+    kl_from_standard_normal,
+    reparameterised,
+    reparameterised_log_prob,
+    standard_normal_log_prob,
+)
+from latentmill.draws import Draw, Draws, Noise
 from latentmill.networks import Shape
 from latentmill.networks.boltzmann import Boltzmann
 from latentmill.observations import Observation
@@ -123,6 +128,17 @@ class Decodes(ABC):
         """Codes (B, …) -> images (B, C, H, W) in [0, 1]."""
 
 
+class HasPrior(Generates, Decodes):
+    """Has learned a prior of its codes together with the rest, `prior: own`; others may be fitted to them as well."""
+
+    @abstractmethod
+    def draw_code(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (B, noise_width) -> codes (B, …)."""
+
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.decode(self.draw_code(noise), label)
+
+
 class HasCodebook(Encodes, Decodes):
     """Its codes are indices into a codebook: whole numbers from 0, as float32 like all codes, exact below 2^24."""
 
@@ -158,18 +174,45 @@ class HasEnergy(ABC):
         """log p(x) + log Z, or a lower bound on it, of observed x (B, C, H, W) -> (B), in nats."""
 
 
-class HasPosterior(ABC):
-    """log p(x) can be bounded by sampling codes from a Gaussian q(z | x), under the prior N(0, I)."""
+class HasBound(ABC):
+    """log p(x) can be bounded by importance sampling, with codes from some q(z | x)."""
 
     observation: Observation
+    code_shape: Shape
+
+    @property
+    @abstractmethod
+    def code_draw(self) -> Draw:
+        """The noise that makes one code of q(z | x)."""
+
+    @abstractmethod
+    def weighed_codes(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Codes z of q(z | x), and log p(z) - log q(z | x): x (B, C, H, W), noise (K, B, …) -> (K, B, …), (K, B)."""
+
+    @abstractmethod
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W), z (K, B, …) -> (K, B), in nats."""
+
+
+class HasPosterior(HasBound):
+    """q(z | x) is a Gaussian of independent dimensions, and p(z) N(0, I), unless the model has a prior of its own."""
 
     @abstractmethod
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x): (B, C, H, W) -> (B, …), (B, …)."""
 
-    @abstractmethod
-    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), z (K, B, …) -> (K, B), in nats."""
+    @property
+    def code_draw(self) -> Draw:
+        return Draw("normal", self.code_shape)
+
+    def log_p_z(self, z: Tensor) -> Tensor:
+        """Codes (K, B, …) -> (K, B), in nats."""
+        return standard_normal_log_prob(z).flatten(2).sum(2)
+
+    def weighed_codes(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.posterior(x, label)
+        z = reparameterised(mean, log_variance, noise)
+        return z, self.log_p_z(z) - reparameterised_log_prob(noise, log_variance).flatten(2).sum(2)
 
     def bound(self, batch: Batch, noise: Noise) -> Terms:
         """The two parts of the negative evidence lower bound, each (B): -E_q log p(x | z), by one draw, and the KL."""

@@ -36,13 +36,12 @@ def standard_normal_log_prob(x: Tensor) -> Tensor:
     return gaussian_log_prob(x, zero, zero)
 
 
-def log_prior_over_posterior(z: Tensor, noise: Tensor, log_variance: Tensor) -> Tensor:
-    """log N(z; 0, I) - log q(z) of codes (K, B, …) that `reparameterised` made of noise (K, B, …): (K, B).
+def reparameterised_log_prob(noise: Tensor, log_variance: Tensor) -> Tensor:
+    """log-density of each element of what `reparameterised` makes of the noise.
 
-    q is computed from the noise: where a variance is tiny, z rounds to the mean, and 0 / 0 is not a number.
+    From the noise, not from the draw: where a variance is tiny, that rounds to the mean, and 0 / 0 is not a number.
     """
-    log_q = standard_normal_log_prob(noise) - 0.5 * log_variance
-    return standard_normal_log_prob(z).flatten(2).sum(-1) - log_q.flatten(2).sum(-1)
+    return standard_normal_log_prob(noise) - 0.5 * log_variance
 
 
 def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

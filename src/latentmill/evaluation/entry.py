@@ -13,7 +13,7 @@ import numpy as np
 
 from latentmill.codes import Generator, float_array
 from latentmill.config import EvaluationConfig
-from latentmill.contract import Decodes, Encodes, HasCodebook, HasPosterior, Model
+from latentmill.contract import Decodes, Encodes, HasCodebook, HasPosterior, HasPrior, Model
 from latentmill.data.batches import as_float
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.baseline import Baseline
@@ -74,7 +74,7 @@ def judge_model(model: Model, data: PreparedData, config: EvaluationConfig) -> E
     some, kl = data.test_batches(chosen), None
     with TemporaryDirectory() as name:
         folder = Path(name)
-        if isinstance(model, HasPosterior):
+        if isinstance(model, HasPosterior) and not isinstance(model, HasPrior):
             kl = kl_per_dimension(model, data.test_batches(), config.seed)
             pictures.draw_kl(folder / "kl.png", kl)
         if isinstance(model, Encodes) and isinstance(model, Decodes):

@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentmill.contract import HasEnergy, HasLikelihood, HasPosterior, Model
+from latentmill.contract import HasBound, HasEnergy, HasLikelihood, Model
 from latentmill.data.batches import Batches, chunk_size
-from latentmill.densities import kl_from_standard_normal, log_mean_exp, log_prior_over_posterior, reparameterised
-from latentmill.draws import standard_normal
+from latentmill.densities import log_mean_exp
 from latentmill.evaluation.annealing import Partition, estimate_partition
 from latentmill.observations import Observation
 
@@ -37,7 +36,7 @@ class Elbo:
 
     nats: float  # the sum of the two parts
     reconstruction: float  # -E_q log p(x | z), from K samples
-    kl: float  # KL(q(z | x) || N(0, I)), exact
+    kl: float  # KL(q(z | x) || p(z)), from the same
     gap: float  # how much tighter the bound with K samples is: about 0 where the posterior is exact
 
 
@@ -65,7 +64,7 @@ class Bound:
 
     curve: dict[int, Tensor]  # number of samples k -> unbiased estimate of L_k; the last is that with all K
     log_p_x_given_z: Tensor  # mean over the samples
-    kl: Tensor  # KL(q(z | x) || N(0, I))
+    kl: Tensor  # KL(q(z | x) || p(z)), mean over the samples
 
 
 def affordable_subset(images: np.ndarray, most: int, samples: int, seed: int) -> np.ndarray:
@@ -87,7 +86,7 @@ def evaluate_likelihood(
     The bound has K = `samples`, the estimate so many `temperatures`. The observed x is drawn from the grey values by
     `seed`: the same draw for every model with the same observation model.
     """
-    if not isinstance(model, HasLikelihood | HasEnergy | HasPosterior):
+    if not isinstance(model, HasLikelihood | HasEnergy | HasBound):
         return None
     observing, sampling = (torch.Generator(images.device).manual_seed(seed + offset) for offset in (0, 1))
     x = torch.cat([model.observation.observe(chunk, observing) for chunk in images.chunks()])
@@ -117,7 +116,7 @@ def _annealed(
 
 @torch.no_grad()
 def importance_bound(
-    model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator, labels: Tensor | None = None
+    model: HasBound, x: Tensor, samples: int, generator: torch.Generator, labels: Tensor | None = None
 ) -> Bound:
     """The bound on log p(x) of observed x (N, C, H, W), with exactly K = `samples` codes per image.
 
@@ -130,25 +129,21 @@ def importance_bound(
     return Bound(curve, torch.cat([part.log_p_x_given_z for part in parts]), torch.cat([part.kl for part in parts]))
 
 
-def _bound(model: HasPosterior, x: Tensor, samples: int, generator: torch.Generator, label: Tensor | None) -> Bound:
-    mean, log_variance = model.posterior(x, label)  # (B, …)
+def _bound(model: HasBound, x: Tensor, samples: int, generator: torch.Generator, label: Tensor | None) -> Bound:
     # One image at a time, so that its draws do not depend on how many images are computed together.
-    noise = torch.stack([standard_normal((samples, *mean.shape[1:]), generator) for _ in x], 1)  # (K, B, …)
-    parts = _parts(model, x, mean, log_variance, noise, label)
+    noise = torch.stack([model.code_draw.rows(samples, generator) for _ in x], 1)  # (K, B, …)
+    parts = _parts(model, x, noise, label)
     log_p_x_given_z, log_p_z_over_q = map(torch.cat, zip(*parts, strict=True))
     log_weights = (log_p_x_given_z + log_p_z_over_q).double()  # (K, B)
     curve = {number: _grouped_bound(log_weights, number) for number in (*(k for k in CURVE if k < samples), samples)}
-    kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1).double()
-    return Bound(curve, log_p_x_given_z.double().mean(0), kl)
+    return Bound(curve, log_p_x_given_z.double().mean(0), -log_p_z_over_q.double().mean(0))
 
 
-def _parts(
-    model: HasPosterior, x: Tensor, mean: Tensor, log_variance: Tensor, noise: Tensor, label: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _parts(model: HasBound, x: Tensor, noise: Tensor, label: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
     """log p(x | z) and log p(z) - log q(z | x), each (k, B), for as many codes per image as fit at a time."""
     for some in noise.split(max(1, _codes_at_a_time(x) // len(x))):  # (k, B, …)
-        z = reparameterised(mean, log_variance, some)
-        yield model.log_p_x_given_z(x, z, label), log_prior_over_posterior(z, some, log_variance)
+        z, log_p_z_over_q = model.weighed_codes(x, some, label)
+        yield model.log_p_x_given_z(x, z, label), log_p_z_over_q
 
 
 def _codes_at_a_time(x: Tensor) -> int:

@@ -9,7 +9,6 @@ from latentmill.evaluation.entry import EvaluationResult
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.neighbours import Neighbours
 from latentmill.evaluation.plots import distances_csv, kl_csv
-from latentmill.evaluation.sampling import OWN
 from latentmill.evaluation.selection import exported_prior
 from latentmill.files import write_bytes, write_json, write_text
 from latentmill.trials.trained_model import Failure
@@ -77,9 +76,8 @@ def _failed(failure: Failure) -> dict[str, str]:
 
 def _metrics(results: dict[str, EvaluationResult], wanted: str) -> dict[str, Any]:
     samples = {prior: each.metrics for prior, each in _of_priors(results).items()}
-    chosen = OWN if OWN in samples else exported_prior(wanted, samples)
     ceiling = results[RECONSTRUCTIONS].metrics if RECONSTRUCTIONS in results else {}
-    return {"exported_prior": chosen} | results[MODEL].metrics | ceiling | {"samples": samples}
+    return {"exported_prior": exported_prior(wanted, samples)} | results[MODEL].metrics | ceiling | {"samples": samples}
 
 
 def _shown(results: dict[str, EvaluationResult]) -> dict[str, Any]:

@@ -7,17 +7,18 @@ import torch
 from torch import Tensor
 
 from latentmill.codes import Generator, float_array, frequent_labels, require_finite
-from latentmill.contract import Model
+from latentmill.config import OWN
+from latentmill.contract import Generates, Model
 from latentmill.data.batches import chunk_size
 from latentmill.draws import standard_normal
 
 CHUNK = 1_000  # rows of noise drawn at a time
-OWN = "own"  # stands for the prior of a model that turns noise into images itself
 
 
 def generators(model: Model, priors: dict[str, Model]) -> dict[str, Generator]:
-    """What samples are drawn with: the model under each of its `priors`, or under its own."""
-    return {name: Generator(model, prior) for name, prior in priors.items()} or {OWN: Generator(model)}
+    """What samples are drawn with: the model by itself, where it can, and under each of its `priors`."""
+    own = {OWN: Generator(model)} if isinstance(model, Generates) else {}
+    return own | {name: Generator(model, prior) for name, prior in priors.items()}
 
 
 @dataclass(frozen=True, eq=False)

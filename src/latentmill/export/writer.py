@@ -12,7 +12,7 @@ import torch
 
 from latentmill.codes import Generator, codes_of, float_array, frequent_labels
 from latentmill.config import FormatName
-from latentmill.contract import Decodes, Encodes, HasCodebook, Model
+from latentmill.contract import Decodes, Encodes, HasCodebook, HasPrior, Model
 from latentmill.data.batches import Batches
 from latentmill.data.dataset import read_classes, read_labels, read_manifest, read_split
 from latentmill.draws import standard_normal
@@ -140,9 +140,9 @@ def identify(trained: TrainedPair, entry: str, metrics: Json) -> Json:
         "code_shape": None if shape is None else list(shape),
         "codebook": generator.model.entries if isinstance(generator.model, HasCodebook) else None,
         "noise": {"width": generator.noise_width, "categorical": generator.noise_choices},
-        "prior": "none"
-        if trained.prior is None
-        else f"{metrics['exported_prior']} over {_described_codes(generator.model)}",
+        "prior": f"{metrics['exported_prior']} over {_described_codes(generator.model)}"
+        if trained.prior or isinstance(generator.model, HasPrior)
+        else "none",
         "prior_trial": _prior(trained),
         "fingerprint": record["fingerprint"],
         "data_digest": record["data_digest"],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE, PositiveInt
 from latentmill.contract import Batch, Phase, Terms
-from latentmill.densities import log_mean_exp, log_prior_over_posterior, reparameterised
+from latentmill.densities import log_mean_exp
 from latentmill.draws import Draw, Noise
 from latentmill.networks import Shape
 from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -66,8 +66,5 @@ class Iwae(EncoderDecoder):
     def _log_weights(self, batch: Batch, noise: Noise) -> Tensor:
         """log w_k of the codes that the noise z (B, M, K, …) makes: (M, K, B)."""
         x = self.observation.observed(batch["image"], noise["x"])
-        mean, log_variance = self.posterior(x)
-        drawn = noise["z"].flatten(1, 2).transpose(0, 1)  # (M K, B, …)
-        z = reparameterised(mean, log_variance, drawn)
-        log_w = self.log_p_x_given_z(x, z) + log_prior_over_posterior(z, drawn, log_variance)
-        return log_w.unflatten(0, noise["z"].shape[1:3])
+        z, log_p_z_over_q = self.weighed_codes(x, noise["z"].flatten(1, 2).transpose(0, 1))  # (M K, B, …), (M K, B)
+        return (self.log_p_x_given_z(x, z) + log_p_z_over_q).unflatten(0, noise["z"].shape[1:3])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from latentmill.config import NOT_SEARCHABLE
 from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel
-from latentmill.draws import Draw, Noise
+from latentmill.draws import Noise
 from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
 from latentmill.observations import ObservationName, observation
 
@@ -45,7 +45,7 @@ class EncoderDecoder(LatentModel, HasPosterior, HasCriterion):
         super().__init__(config, shape, classes)
         self.code_shape = code_shape(config, config.latent, shape)
         self.observation = observation(config.observation)
-        self.criterion_draws = {"x": self.observation.draw(shape), "z": Draw("normal", self.code_shape)}
+        self.criterion_draws = {"x": self.observation.draw(shape), "z": self.code_draw}
         self.encoder = encoder(config, (shape[0] + planes, *shape[1:]), 2 * config.latent)
         self.decoder = decoder(config, config.latent + beside, shape)
 

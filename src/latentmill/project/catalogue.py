@@ -13,7 +13,7 @@ ABILITIES = {  # by the class that declares it
     contract.Decodes: "decode",
     contract.HasLikelihood: "likelihood",
     contract.HasEnergy: "likelihood by annealed importance sampling",
-    contract.HasPosterior: "likelihood by a bound",
+    contract.HasBound: "likelihood by a bound",
 }
 
 
@@ -44,7 +44,9 @@ def _abilities(model: type[Model]) -> Iterator[str]:
         if issubclass(model, ability):
             yield word
     is_prior = model.__module__.startswith("latentmill.priors")
-    if issubclass(model, contract.Generates) and not is_prior:
+    if issubclass(model, contract.HasPrior):
+        yield "has a prior of its own"
+    elif issubclass(model, contract.Generates) and not is_prior:
         yield "generates without a prior"
     if issubclass(model, contract.IndexPrior):
         yield "for codes of indices"

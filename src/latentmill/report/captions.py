@@ -11,7 +11,7 @@ from latentmill.proportion import Found
 from latentmill.report.inputs import Json
 from latentmill.report.numbers import count, percent, plain
 
-PRIORS = {"own": "no prior", "normal": "N(0, I)", "gaussian": "Gaussian"}  # others have their own names
+PRIORS = {"own": "by itself", "normal": "N(0, I)", "gaussian": "Gaussian"}  # others have their own names
 # The meaning of a median distance below so many times that of test images.
 DISTANCES = (
     (0.67, "too close to be new"),

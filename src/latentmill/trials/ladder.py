@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from latentmill import registry
-from latentmill.config import AUTO, EntryConfig, Params
-from latentmill.contract import Decodes, Encodes, HasCodebook, IndexPrior, Model
+from latentmill.config import AUTO, OWN, EntryConfig, Params
+from latentmill.contract import Decodes, Encodes, HasCodebook, HasPrior, IndexPrior, Model
 from latentmill.errors import InputError
 from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
@@ -90,8 +90,9 @@ class Ladder:
             InputError: its model has no codes, or those of the other kind, or the prior to export is another.
         """
         model = registry.find("models", entry.model)
-        chosen = entry.priors or [DEFAULT_PRIORS[issubclass(model, HasCodebook)]]
-        if entry.prior not in (AUTO, *chosen):
+        own = [OWN] if issubclass(model, HasPrior) else []
+        chosen = entry.priors or ([] if own else [DEFAULT_PRIORS[issubclass(model, HasCodebook)]])
+        if entry.prior not in (AUTO, *own, *chosen):
             rule = "must be auto or one of its priors"
             raise InputError(f"params.yaml: ladder.{name}.prior {rule}, but got {entry.prior!r}")
         if issubclass(model, Encodes) and issubclass(model, Decodes):

@@ -17,7 +17,7 @@ from torch import nn
 
 from latentmill.codes import Generator, float_array, frequent_labels, require_finite
 from latentmill.config import EntryConfig, Params
-from latentmill.contract import Encodes, HasCodebook, HasCriterion, Model
+from latentmill.contract import Decodes, Generates, HasCodebook, HasCriterion, Model
 from latentmill.data.batches import Batches, chunk_size
 from latentmill.data.dataset import read_manifest, read_split
 from latentmill.draws import standard_normal
@@ -140,7 +140,10 @@ def _samples(model: Model, count: int, labels: torch.Tensor | None) -> np.ndarra
     Raises:
         InputError: one is not finite.
     """
-    prior = build("priors", "normal", {}, model.code_shape) if isinstance(model, Encodes) else None
+    prior = None
+    if not isinstance(model, Generates):
+        assert isinstance(model, Decodes)
+        prior = build("priors", "normal", {}, model.code_shape)
     generator, device = Generator(model, prior), next(model.parameters()).device
     noise = standard_normal((count, generator.noise_width), torch.Generator().manual_seed(SEED)).to(device)
     size = chunk_size(model.shape)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from latentmill.codes import drawn_codes
-from latentmill.contract import Encodes, HasCodebook, HasPosterior, IndexPrior, Model
+from latentmill.contract import Encodes, HasBound, HasCodebook, IndexPrior, Model
 from latentmill.data.batches import Batches
 from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
@@ -84,7 +84,7 @@ class Context:
 
 def code_draws(model: type[Model], augment: Sequence[str], images: int) -> int:
     """How many codes of each of so many images a prior learns: one where all would be equal, else as many as fit."""
-    return max(1, min(MOST_DRAWS, CODES // images)) if augment or issubclass(model, HasPosterior) else 1
+    return max(1, min(MOST_DRAWS, CODES // images)) if augment or issubclass(model, HasBound) else 1
 
 
 def _codes(

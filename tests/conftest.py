@@ -60,6 +60,8 @@ CONFIGS = {
     "vamp_vae": [{"latent": 3, "hidden": 50, "components": 7}],
     "coupling_vae": [{"latent": 3, "hidden": 50, "layers": 3, "units": 20}],
     "aae": [{"latent": 3, "hidden": 50, "critic": 20}],
+    "ladder_vae": [{"layers": [4, 3, 2], "hidden": 50, "units": 20}],
+    "categorical_vae": [{"variables": 5, "entries": 3, "hidden": 50}],
     "vae_gan": [{"latent": 3, "hidden": 50}],
     "conditional_vae": [{"latent": 3, "hidden": 50}, SMALL_IMAGES],
     "rbm": [{"hidden": 20, "chains": 70}, {"hidden": 20, "learning": "contrastive", "steps": 2, "sampling_steps": 1}],

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+SMALLEST = 1e-20  # of uniform noise in a logarithm: it may be 0
 BYTES = {"normal": 4, "uniform": 4, "bits": 2}  # of a number
 
 
@@ -60,6 +61,11 @@ def borders(weights: Tensor) -> Tensor:
 def selected(noise: Tensor, between: Tensor) -> Tensor:
     """The component, below M, that the first column of normal noise (B, …) selects by the `borders` (M - 1): (B)."""
     return (noise[:, :1] > between).sum(1)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise from uniform noise: the largest of log p + gumbel is at an index drawn from p."""
+    return -torch.log(-torch.log(uniform.clamp(min=SMALLEST)))
 
 
 def kept(bits: Tensor, share: Tensor) -> Tensor:

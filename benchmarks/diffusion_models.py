@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentmill.data.batches import as_float
 from latentmill.evaluation.sampling import as_bytes
+from latentmill.trials.auto import native_precision
 
 HIDDEN, BATCH, RATE, EXTRAPOLATION = (512, 512, 512), 256, 1e-3, 2.0
 SCHEDULE = ScheduleLogLinear(1_000, sigma_min=0.02, sigma_max=10)
@@ -35,7 +36,11 @@ def trained(images: np.ndarray, steps: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     examples = torch.from_numpy(as_float(images)).flatten(1) * 2 - 1
     model: nn.Module = PredX0(Scaled(TimeInputMLP))(examples.shape[1], hidden_dims=HIDDEN)
-    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # or the first weights would be used throughout
+    has_bfloat16 = (
+        native_precision(on_gpu=False)[0] == "bfloat16"
+    )  # elsewhere it is emulated, and takes many times as long
+    # Without its cache, or the first weights would be used throughout.
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16, cache_enabled=False):
         for step, state in enumerate(training_loop(Shuffled(examples, steps), model, SCHEDULE, epochs=1, lr=RATE)):
             state.optimizer.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
     return model

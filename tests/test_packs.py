@@ -373,7 +373,7 @@ def test_a_trial_that_fails_takes_no_other_with_it(together, monkeypatch):
     loss = registry.find("models", "vae").loss
 
     def fails(self, batch, noise):
-        if self.beta == 2.0:  # which no packed trial can evaluate either
+        if self.kl.beta == 2.0:  # which no packed trial can evaluate either
             raise ValueError("beta is 2")
         return loss(self, batch, noise)
 

@@ -141,7 +141,7 @@ def test_without_any_model_the_stage_fails_and_the_tables_say_why(tmp_path, site
 def test_a_prior_of_other_weights_is_refused(tmp_path, site, trained):
     shutil.copytree(site.root / "models/vae", tmp_path / "vae")
     model = trained_model.load(tmp_path / "vae")
-    model.model.beta.fill_(2.0)
+    model.model.kl.beta.fill_(2.0)
     trained_model.save(tmp_path / "vae", model.model, model.record)
     with pytest.raises(trained_model.InputError, match="must be of the weights beside it, but is of others"):
         trained_model.load_priors(tmp_path / "vae")

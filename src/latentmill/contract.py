@@ -217,14 +217,14 @@ class HasPosterior(HasBound):
     def bound(self, batch: Batch, noise: Noise) -> Terms:
         """The two parts of the negative evidence lower bound, each (B): -E_q log p(x | z), by one draw, and the KL."""
         x, z, kl = self.observed_and_encoded(batch, noise)
-        return {"reconstruction": -self.log_p_x_given_z(x, z[None], batch.get("label"))[0], "kl": kl}
+        log_p_x_given_z = self.log_p_x_given_z(x, z[None], batch.get("label"))[0]
+        return {"reconstruction": -log_p_x_given_z, "kl": kl.flatten(1).sum(1)}
 
     def observed_and_encoded(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        """The x of the images (B, C, H, W), a draw from q(z | x) (B, …), and the KL of q from N(0, I) (B)."""
+        """The x of the images (B, C, H, W), a draw from q(z | x), and its KL from N(0, I) in each dimension (B, …)."""
         x = self.observation.observed(batch["image"], noise["x"])
         mean, log_variance = self.posterior(x, batch.get("label"))
-        kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1)
-        return x, reparameterised(mean, log_variance, noise["z"]), kl
+        return x, reparameterised(mean, log_variance, noise["z"]), kl_from_standard_normal(mean, log_variance)
 
 
 class IndexPrior(Model, Generates):

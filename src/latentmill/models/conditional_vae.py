@@ -7,10 +7,8 @@ decoder. With beta = 1 the loss is the negative evidence lower bound on log p(x 
 """
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from latentmill.contract import Batch, Phase, Terms
@@ -18,16 +16,16 @@ from latentmill.draws import Noise
 from latentmill.errors import InputError
 from latentmill.networks import Shape
 from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 
 
 class ConditionalVae(EncoderDecoder):
     """q(z | x, y) is a Gaussian with diagonal covariance; codes say what labels do not."""
 
-    class Config(EncoderDecoderConfig):
-        beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
+    class Config(EncoderDecoderConfig, WeightedKlConfig):
+        pass
 
     is_conditional = True
-    beta: Tensor  # ()
     one_hot: Tensor  # (classes, classes)
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
@@ -36,14 +34,17 @@ class ConditionalVae(EncoderDecoder):
         super().__init__(config, shape, classes, planes=1, beside=classes)
         self.planes = nn.Parameter(torch.zeros(classes, 1, *shape[1:]))
         self.register_buffer("one_hot", torch.eye(classes))
-        self.register_buffer("beta", torch.tensor(config.beta))
+        self.kl = WeightedKl(config)
 
     def phases(self) -> Sequence[Phase]:
-        return (Phase(ConditionalVae.loss, self.criterion_draws),)
+        buffers = self.kl.buffers_of_phase("kl")
+        return (Phase(ConditionalVae.loss, self.criterion_draws, buffers=buffers, couples_rows=self.kl.has_free_bits),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        terms = self.bound(batch, noise)
-        return {"loss": terms["reconstruction"] + self.beta * terms["kl"]} | terms
+        x, z, kl = self.observed_and_encoded(batch, noise)
+        reconstruction = -self.log_p_x_given_z(x, z[None], batch["label"])[0]
+        terms = {"reconstruction": reconstruction, "kl": kl.flatten(1).sum(1)}
+        return {"loss": reconstruction + self.kl(kl)} | terms | self.kl.counted("kl")
 
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(torch.cat([x, self.planes[label]], dim=1)).chunk(2, dim=1)

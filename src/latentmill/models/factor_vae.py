@@ -49,6 +49,7 @@ class FactorVae(EncoderDecoder):
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x, z, kl = self.observed_and_encoded(batch, noise)
         reconstruction, correlation = -self.observation.log_prob(x, self.decoder(z)), self.critic(z)
+        kl = kl.flatten(1).sum(1)
         loss = reconstruction + kl + self.gamma * correlation
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "total_correlation": correlation}
 

@@ -3,7 +3,8 @@
     loss = -E_q(z|x) log p(x | z) + beta KL(q(z | x) || N(0, I))
 
 With beta = 1 this is the negative evidence lower bound (Kingma & Welling 2014); a larger beta trades reconstruction
-for codes that follow the prior more closely (Higgins et al. 2017). A weight `perceptual` above 0 adds
+for codes that follow the prior more closely (Higgins et al. 2017). Schedules of beta, and free bits, are in
+networks/weighted_kl.py. A weight `perceptual` above 0 adds
 
     + perceptual C H W d(image, E[x | z])
 
@@ -25,22 +26,21 @@ from latentmill.draws import Noise
 from latentmill.features.perceptual import PerceptualDistance
 from latentmill.networks import Shape
 from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 
 
 class Vae(EncoderDecoder):
     """q(z | x) is a Gaussian with diagonal covariance, reparameterised."""
 
-    class Config(EncoderDecoderConfig):
-        beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
+    class Config(EncoderDecoderConfig, WeightedKlConfig):
         perceptual: Annotated[float, Field(ge=0), NOT_SEARCHABLE] = 0.0  # weight of the distance in layers
 
-    beta: Tensor  # ()
     details: Tensor  # (), the weight of the perceptual distance times the number of pixels
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.perceptual = PerceptualDistance(shape) if config.perceptual else None
-        self.register_buffer("beta", torch.tensor(config.beta))
+        self.kl = WeightedKl(config)
         self.register_buffer("details", torch.tensor(config.perceptual * prod(shape)))
 
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
@@ -48,14 +48,15 @@ class Vae(EncoderDecoder):
             self.perceptual.fit(examples, generator)
 
     def phases(self) -> Sequence[Phase]:
-        return (Phase(Vae.loss, self.criterion_draws),)
+        buffers = self.kl.buffers_of_phase("kl")
+        return (Phase(Vae.loss, self.criterion_draws, buffers=buffers, couples_rows=self.kl.has_free_bits),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x, z, kl = self.observed_and_encoded(batch, noise)
         pixels = self.decoder(z)  # once, for both terms
-        terms = {"reconstruction": -self.observation.log_prob(x, pixels), "kl": kl}
-        loss = terms["reconstruction"] + self.beta * kl
+        terms = {"reconstruction": -self.observation.log_prob(x, pixels), "kl": kl.flatten(1).sum(1)}
+        loss = terms["reconstruction"] + self.kl(kl)
         if self.perceptual:
             terms["perceptual"] = self.details * self.perceptual(batch["image"], self.observation.mean(pixels))
             loss = loss + terms["perceptual"]
-        return {"loss": loss} | terms
+        return {"loss": loss} | terms | self.kl.counted("kl")

@@ -1,6 +1,6 @@
 """Categorical variational autoencoder: a code is a few choices of one of several classes.
 
-    loss = -E log p(x | y) + beta KL(q(z | x) || uniform),  y_d = softmax((log q_d + g_d) / temperature)
+    loss = -E log p(x | y) + beta(t) KL(q(z | x) || uniform),  y_d = softmax((log q_d + g_d) / temperature)
 
 g is Gumbel noise: the largest of log q_d + g_d is a draw from q_d, and the softmax one that gradients pass (Jang et al.
 2017, Maddison et al. 2017). The KL is exact, log C less the entropy of each q_d. After training choices are hard, so
@@ -19,21 +19,21 @@ from latentmill.config import NOT_SEARCHABLE, PositiveInt
 from latentmill.contract import Batch, HasBound, HasCodebook, HasCriterion, HasPrior, Model, Phase, Terms
 from latentmill.draws import Draw, Noise, gumbel
 from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 from latentmill.observations import ObservationName, observation
 
 
 class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
     """A code is the index of the class that each variable has chosen. The uniform prior is its own."""
 
-    class Config(NetworkConfig):
+    class Config(NetworkConfig, WeightedKlConfig):
         code: Literal["vector"] = "vector"
         observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
         variables: PositiveInt = 20  # D
         entries: Annotated[int, Field(ge=2)] = 10  # C, the classes that each may choose
         temperature: Annotated[float, Field(gt=0)] = 0.5  # of choices in training: the higher, the softer
-        beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
 
-    weights: Tensor  # (2), beta and temperature
+    temperature: Tensor  # ()
     one_hot: Tensor  # (C, C)
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
@@ -44,7 +44,8 @@ class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
         width = config.variables * config.entries
         self.encoder, self.decoder = encoder(config, shape, width), decoder(config, width, shape)
         self.criterion_draws = {"x": self.observation.draw(shape), "z": self.code_draw}
-        self.register_buffer("weights", torch.tensor([config.beta, config.temperature]))
+        self.kl = WeightedKl(config)
+        self.register_buffer("temperature", torch.tensor(config.temperature))
         self.register_buffer("one_hot", torch.eye(config.entries))
 
     @property
@@ -52,28 +53,26 @@ class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
         return Draw("uniform", (*self.code_shape, self.entries))
 
     def phases(self) -> Sequence[Phase]:
-        return (Phase(CategoricalVae.loss, self.criterion_draws),)
+        buffers, couples_rows = self.kl.buffers_of_phase("kl"), self.kl.has_free_bits
+        return (Phase(CategoricalVae.loss, self.criterion_draws, buffers=buffers, couples_rows=couples_rows),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x = self.observation.observed(batch["image"], noise["x"])
         log_q = self.log_q(x)
-        y = torch.softmax((log_q + gumbel(noise["z"])) / self.weights[1], 2)
-        terms = {"reconstruction": -self.observation.log_prob(x, self.decoder(y.flatten(1))), "kl": self.kl(log_q)}
-        return {"loss": terms["reconstruction"] + self.weights[0] * terms["kl"]} | terms
+        y = torch.softmax((log_q + gumbel(noise["z"])) / self.temperature, 2)
+        reconstruction, kl = -self.observation.log_prob(x, self.decoder(y.flatten(1))), _kl_from_uniform(log_q)
+        terms = {"reconstruction": reconstruction, "kl": kl.sum(1)}
+        return {"loss": reconstruction + self.kl(kl)} | terms | self.kl.counted("kl")
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound, of which the KL is exact."""
         x = self.observation.observed(batch["image"], noise["x"])
         z, _ = self.weighed_codes(x, noise["z"][None])
-        return self.kl(self.log_q(x)) - self.log_p_x_given_z(x, z)[0]
+        return _kl_from_uniform(self.log_q(x)).sum(1) - self.log_p_x_given_z(x, z)[0]
 
     def log_q(self, x: Tensor) -> Tensor:
         """log q(z | x) of each class: (B, D, C)."""
         return self.encoder(x).unflatten(1, (-1, self.entries)).log_softmax(2)
-
-    def kl(self, log_q: Tensor) -> Tensor:
-        """Of q (B, D, C) from the uniform distribution: (B), in nats."""
-        return (log_q.exp() * log_q).sum((1, 2)) + log_q.shape[1] * log(self.entries)
 
     def weighed_codes(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_q = self.log_q(x).expand(noise.shape)  # (K, B, D, C)
@@ -95,3 +94,8 @@ class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
 
     def _pixels(self, z: Tensor) -> Tensor:
         return self.decoder(self.one_hot[z.long()].flatten(1))
+
+
+def _kl_from_uniform(log_q: Tensor) -> Tensor:
+    """(B, D, C) -> (B, D), in nats."""
+    return (log_q.exp() * log_q).sum(2) + log(log_q.shape[2])

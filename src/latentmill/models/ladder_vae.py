@@ -1,7 +1,7 @@
 """Ladder variational autoencoder: layers of codes, each with a prior given the layer above.
 
     p(x, z) = p(x | z_1) p(z_1 | z_2) … p(z_L),  q(z | x) = q(z_L | x) … q(z_1 | z_2, x)
-    loss = -E_q log p(x | z) + beta sum_l KL(q(z_l | z_{l+1}, x) || p(z_l | z_{l+1}))
+    loss = -E_q log p(x | z) + beta(t) sum_l KL(q(z_l | z_{l+1}, x) || p(z_l | z_{l+1}))
 
 q(z_l | z_{l+1}, x) is the product of p(z_l | z_{l+1}), what the layer above expects, and of a Gaussian that the encoder
 sees in x: each counts by its certainty (Sønderby et al. 2016, here with layer in place of batch normalisation).
@@ -13,7 +13,6 @@ of variables leaves log p(z) - log q(z | x) as it is.
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -23,20 +22,19 @@ from latentmill.densities import kl_from_standard_normal, reparameterised_log_pr
 from latentmill.draws import Draw, Noise
 from latentmill.networks import NetworkConfig, Shape, decoder, encoder
 from latentmill.networks.ladder import Ladder
+from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 from latentmill.observations import ObservationName, observation
 
 
 class LadderVae(Model, HasBound, Encodes, Decodes, HasCriterion):
     """Codes begin with the uppermost layer."""
 
-    class Config(NetworkConfig):
+    class Config(NetworkConfig, WeightedKlConfig):
         code: Literal["vector"] = "vector"
         observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z_1)
         layers: Annotated[list[PositiveInt], Field(min_length=1, default_factory=lambda: [20, 10, 5])]  # z_1 … z_L
         units: PositiveInt = 200  # of the hidden layers between them
-        beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
-
-    beta: Tensor  # ()
+        beta_steps: Annotated[int, Field(ge=0)] = 1_000  # in which beta rises from 0; else upper layers stay unused
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
@@ -45,25 +43,23 @@ class LadderVae(Model, HasBound, Encodes, Decodes, HasCriterion):
         self.criterion_draws = {"x": self.observation.draw(shape), "z": self.code_draw}
         self.encoder, self.ladder = encoder(config, shape, config.units), Ladder(config.layers[::-1], config.units)
         self.decoder = decoder(config, config.layers[0], shape)
-        self.register_buffer("beta", torch.tensor(config.beta))
+        self.kl = WeightedKl(config)
 
     @property
     def code_draw(self) -> Draw:
         return Draw("normal", self.code_shape)
 
     def phases(self) -> Sequence[Phase]:
-        return (Phase(LadderVae.loss, self.criterion_draws),)
+        buffers = self.kl.buffers_of_phase("kl")
+        return (Phase(LadderVae.loss, self.criterion_draws, buffers=buffers, couples_rows=self.kl.has_free_bits),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        x = self.observation.observed(batch["image"], noise["x"])
-        epsilon, mean, log_variance = self.ladder(self.encoder(x), noise["z"])
-        terms = {"reconstruction": -self.observation.log_prob(x, self._pixels(epsilon))}
-        terms["kl"] = kl_from_standard_normal(mean, log_variance).sum(1)
-        return {"loss": terms["reconstruction"] + self.beta * terms["kl"]} | terms
+        terms, kl = self._bound(batch, noise)
+        return {"loss": terms["reconstruction"] + self.kl(kl)} | terms | self.kl.counted("kl")
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound."""
-        terms = self.loss(batch, noise)
+        terms, _ = self._bound(batch, noise)
         return terms["reconstruction"] + terms["kl"]
 
     def weighed_codes(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -78,6 +74,13 @@ class LadderVae(Model, HasBound, Encodes, Decodes, HasCriterion):
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.observation.mean(self._pixels(z))
+
+    def _bound(self, batch: Batch, noise: Noise) -> tuple[Terms, Tensor]:
+        """The two parts of the negative evidence lower bound, and the second of them in each dimension: (B, d)."""
+        x = self.observation.observed(batch["image"], noise["x"])
+        epsilon, mean, log_variance = self.ladder(self.encoder(x), noise["z"])
+        kl = kl_from_standard_normal(mean, log_variance)
+        return {"reconstruction": -self.observation.log_prob(x, self._pixels(epsilon)), "kl": kl.sum(1)}, kl
 
     def _pixels(self, epsilon: Tensor) -> Tensor:
         return self.decoder(self.ladder.lowest(epsilon))

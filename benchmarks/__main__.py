@@ -18,6 +18,7 @@ import torch
 from benchmarks import (
     browser,
     decoder,
+    family,
     intake,
     judge,
     memory,
@@ -44,6 +45,7 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "sweep": sweep.measure,
     "memory": memory.measure,
     "quality": quality.measure,
+    "family": family.measure,
     "repro": pipeline.measure_default,
     "full": pipeline.measure_full,
 }

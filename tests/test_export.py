@@ -411,7 +411,8 @@ def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, export
     assert (card["noise"]["width"], card["metrics"]) == (generator.noise_width, measured(prior or "own"))
     assert card["data"] == MANIFEST
     size = math.prod(model.code_shape) if isinstance(model, Decodes) else None
-    what = f"4 x 4 indices below {model.entries}" if isinstance(model, HasCodebook) else f"{size} dimensions"
+    indices = {"categorical_vae": "5 indices below 3"}.get(name, f"4 x 4 indices below {getattr(model, 'entries', 0)}")
+    what = indices if isinstance(model, HasCodebook) else f"{size} dimensions"
     has_prior = not is_alone or isinstance(model, HasPrior)
     assert card["prior"] == (f"{prior or 'own'} over {what}" if has_prior else "none")
     assert card["codebook"] == (model.entries if isinstance(model, HasCodebook) else None)

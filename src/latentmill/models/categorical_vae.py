@@ -29,7 +29,7 @@ class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
     class Config(NetworkConfig, WeightedKlConfig):
         code: Literal["vector"] = "vector"
         observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
-        variables: PositiveInt = 20  # D
+        variables: PositiveInt = 30  # D
         entries: Annotated[int, Field(ge=2)] = 10  # C, the classes that each may choose
         temperature: Annotated[float, Field(gt=0)] = 0.5  # of choices in training: the higher, the softer
 

@@ -207,7 +207,7 @@ def test_the_dialog_shows_five_neighbours_and_their_distances(visit):
     ]
     tiles = page.locator("#neighbours .tile")
     images = tiles.evaluate_all("tiles => tiles.map(tile => getComputedStyle(tile).backgroundImage.slice(0, 27))")
-    assert images == ['url("data:image/png;base64,'] * 6
+    assert images == ['url("data:image/webp;base64'] * 6
     places = tiles.evaluate_all("tiles => tiles.map(tile => getComputedStyle(tile).backgroundPositionX)")
     assert places == ["0%", "20%", "40%", "60%", "80%", "100%"]
 

@@ -5,6 +5,10 @@
 
 The second term is the total correlation. A beta-VAE weighs all three, and loses what codes know (Chen et al. 2018).
 q(z), over all N images, is estimated from those of the batch.
+
+Adds: a penalty on the dependence between dimensions of the code alone, so that each tends towards one factor of
+variation.
+Lacks: any guarantee that its dimensions are the factors one has in mind; samples stay blurred.
 """
 
 import math

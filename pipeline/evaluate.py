@@ -46,7 +46,8 @@ def evaluate() -> None:
     data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA), flip=flip)
     judged = {}
     with replacing_folder(EVALUATION) as folder, Heartbeat("evaluating") as heartbeat, cluster(params.train.workers):
-        evaluation = Evaluation(models, data, params.evaluation, Storage(params.train.storage))
+        samples = {entry: params.samples_of(entry) for entry in models}
+        evaluation = Evaluation(models, data, params.evaluation, Storage(params.train.storage), samples)
         heartbeat.doing = evaluation.status
         for entry, prior, result in evaluation.results():
             if not isinstance(result, InputError):

@@ -56,7 +56,7 @@ def facts(inputs):
 
 def pixels(uri):
     with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as picture:
-        return np.asarray(picture)[..., None]
+        return np.asarray(picture.convert("L"))[..., None]
 
 
 def test_it_says_what_is_known_of_the_champion(write):

@@ -1,5 +1,7 @@
 """`latentmill params` and `latentmill models`: what can be set, and what models can do, as the code has it."""
 
+import re
+
 import pytest
 from ruamel.yaml import YAML
 
@@ -99,8 +101,12 @@ def test_every_model_network_and_prior_is_listed_with_what_it_can_do(capsys):
     main(["models"])
     lines = capsys.readouterr().out.splitlines()
     names = [*registry.names("models"), *networks.KINDS, *registry.names("priors")]
-    assert [line.split()[0] for line in lines if line.startswith("  ")] == names
-    can = {line.split()[0]: line.rpartition("[")[2] for line in lines if line.startswith("  ")}
+    named = [line for line in lines if re.match(r"  \S", line)]
+    assert [line.split()[0] for line in named] == names
+    can = {line.split()[0]: line.rpartition("[")[2] for line in named}
+    after = lines.index(next(line for line in named if line.split()[0] == "naive_bayes"))
+    assert lines[after + 1].split()[:2] == ["adds", "each"]
+    assert lines[after + 2].split()[:2] == ["lacks", "any"]
     assert can["naive_bayes"] == "likelihood, generates without a prior, closed form, no epochs]"
     assert can["conditional_vae"] == "encode, decode, likelihood by a bound, labels]"
     assert can["gan"] == "decode, generates without a prior]"

@@ -20,6 +20,7 @@ FLAGS = [
     "--no-first-run",
 ]
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+PROJECTOR = {"width": 1280, "height": 720}
 
 if CHROMIUM is None:
     pytest.skip("chromium isn't installed (Debian: apt-get install chromium)", allow_module_level=True)
@@ -206,7 +207,7 @@ def test_the_dialog_shows_five_neighbours_and_their_distances(visit):
     ]
     tiles = page.locator("#neighbours .tile")
     images = tiles.evaluate_all("tiles => tiles.map(tile => getComputedStyle(tile).backgroundImage.slice(0, 27))")
-    assert images == ['url("data:image/png;base64,'] * 6
+    assert images == ['url("data:image/webp;base64'] * 6
     places = tiles.evaluate_all("tiles => tiles.map(tile => getComputedStyle(tile).backgroundPositionX)")
     assert places == ["0%", "20%", "40%", "60%", "80%", "100%"]
 
@@ -306,6 +307,31 @@ def test_text_can_be_read_in_both_schemes(visit, scheme):
 def test_motion_is_reduced_where_one_asks_for_it(visit, motion, behaviour):
     page = visit(reduced_motion=motion)
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == behaviour
+
+
+def test_each_step_of_the_ladder_fits_on_a_projector_and_an_arrow_leads_to_the_next(visit):
+    page = visit(viewport=PROJECTOR, reduced_motion="reduce")
+    steps = page.locator(".entries > li")
+    assert [step["height"] <= PROJECTOR["height"] for step in boxes(steps)] == [True, True]
+    assert page.locator(".story").evaluate_all(
+        "all => all.every(one => parseFloat(getComputedStyle(one).fontSize) > 20)"
+    )
+    page.get_by_role("link", name="On to coded").click()
+    page.wait_for_function("Math.abs(document.getElementById('step-2').getBoundingClientRect().top) < 40")
+    assert page.get_by_role("link", name="On to").count() == 1, "the last leads nowhere"
+
+
+def test_samples_keep_their_shape_in_rows_of_eight_or_on_a_phone_six(visit):
+    for viewport, columns in ((PROJECTOR, 8), (PHONE, 6)):
+        found = visit(viewport=viewport).locator(".tiles").first
+        tiles = [each for each in boxes(found.locator(".tile")) if each]
+        across = sum(tile["y"] == tiles[0]["y"] for tile in tiles)
+        assert across == columns
+        assert all(tile["width"] == pytest.approx(tile["height"], abs=0.1) for tile in tiles)
+
+
+def boxes(found):
+    return [found.nth(index).bounding_box() for index in range(found.count())]
 
 
 def test_hostile_text_stays_text(visit):

@@ -59,6 +59,12 @@ def test_an_entry_may_name_its_model_and_override_training(trials):
     assert (trial.model, trial.training["epochs"], trial.training["patience"]) == ("vae", 7, 3)
 
 
+def test_what_an_entry_says_for_the_evaluation_and_the_report_changes_no_trial(plan):
+    said = {"evaluation_samples": 1000, "adds": "codes.", "lacks": "a likelihood."}
+    plain, with_words = ([each.fingerprint for each in plan({"vae": entry}).planned] for entry in ({}, said))
+    assert plain == with_words
+
+
 def test_a_closed_form_does_not_depend_on_training(trials):
     (trial,) = trials({"naive_bayes": {}}, trial={"epochs": 9})
     assert trial.training is None
@@ -454,6 +460,11 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
             "rank_by must be criterion where codes are indices, .* but got distance for vq",
         ),
         ({"vae": {"rank_by": "taste"}}, "ladder.vae: rank_by: Input should be 'criterion' or 'distance'"),
+        (
+            {"vae": {"evaluation_samples": 0}},
+            "ladder.vae: evaluation_samples: .* greater than or equal to 1, but got 0",
+        ),
+        ({"vae": {"adds": ""}}, "ladder.vae: adds: String should have at least 1 character, but got ''"),
     ],
 )
 def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, message):

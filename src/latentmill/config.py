@@ -34,6 +34,7 @@ PositiveInt = Annotated[int, Field(ge=1, le=2**53)]  # whole numbers that floats
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Sentence = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -239,6 +240,11 @@ class EntryConfig(Settings):
     priors: list[str] | None = None
     prior: str = AUTO  # the exported one; auto: the nearest to the validation images that doesn't fail Rule 2
     rank_by: Literal["criterion", "distance"] | None = None  # null: by the criterion, if the model has one
+    evaluation_samples: PositiveInt | None = None  # that are drawn of it and judged; null: evaluation.samples
+    adds: Sentence | None = (
+        None  # what it adds to the entry before, for the report; null: as its model's docstring says
+    )
+    lacks: Sentence | None = None  # what it still can't do; null: as its model's docstring says
 
 
 class Params(Settings):
@@ -296,6 +302,14 @@ class Params(Settings):
             if prior not in self.priors:
                 raise InputError(f"{where}.priors must be of {', '.join(self.priors)}, but one is {prior!r}")
         return found
+
+    def samples_of(self, entry: str) -> int:
+        """How many are drawn of an entry, under each of its priors, and judged.
+
+        Raises:
+            InputError: a value of the entry breaks its rule.
+        """
+        return self.entry(entry).evaluation_samples or self.evaluation.samples
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

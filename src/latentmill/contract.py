@@ -56,7 +56,11 @@ class Phase:
 
 
 class Model(nn.Module, ABC):
-    """A generative model. A subclass is final, stands in `models/<name>.py` or `priors/<name>.py`, has a `Config`."""
+    """A generative model. A subclass is final, stands in `models/<name>.py` or `priors/<name>.py`, has a `Config`.
+
+    The docstring of a model's file ends with two sentences for the report, of what the model adds to simpler ones and
+    what it still lacks: `Adds: …` and `Lacks: …`.
+    """
 
     Config: ClassVar[type[Settings]]  # its hyperparameters: what params.yaml may set or search
     closed_form: ClassVar[bool] = False  # fitted wholly by `fit`, so it has no epochs

@@ -1,7 +1,7 @@
 """The evaluation of a whole ladder on Ray: a task for each model and for its samples under each prior."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,41 +35,50 @@ class Evaluation:
         data: PreparedData,
         config: EvaluationConfig,
         storage: Storage,
+        samples: Mapping[str, int] | None = None,
     ) -> None:
         """`models` has of each entry its model and, by name, the priors of its codes.
 
-        Large images reach other nodes through `storage`.
+        Large images reach other nodes through `storage`. Of an entry in `samples` so many are judged, in place of those
+        of `config`: by a judge of its own, because controls are as large as what they are compared with.
         """
         train, val, test = (placed(images, storage) for images in (data.train, data.val, data.test))
         shared = share(replace(data, train=train, val=val, test=test))
         self._names: dict[Any, str] = {}  # of each task, in the order in which they start
-        self._start_judge(shared, chosen_features(config.features, data), config)
+        configs = {entry: _with_samples(config, (samples or {}).get(entry)) for entry in models}
+        numbers = dict.fromkeys([config.samples, *(each.samples for each in configs.values())])
+        self._start_judges(shared, chosen_features(config.features, data), config, list(numbers))
         self._shared_tasks = list(self._names)
         self._entry_tasks: dict[Any, tuple[str, str]] = {}  # entry, and prior, `MODEL` or `RECONSTRUCTIONS`
         for entry, (model, priors) in models.items():
-            self._start_entry(entry, model, priors, shared, config)
+            self._start_entry(entry, model, priors, shared, configs[entry])
         self._ended, self._started, self._left = set[Any](), time.monotonic(), TimeLeft()
 
-    def _start_judge(self, shared: Any, chosen: dict[int, list[str]], config: EvaluationConfig) -> None:
-        seed, samples, limits = config.seed, config.samples, config.limits
+    def _start_judges(
+        self, shared: Any, chosen: dict[int, list[str]], config: EvaluationConfig, numbers: list[int]
+    ) -> None:
+        """A judge for each number of samples, one of them that of `config`; they share features."""
+        seed, limits = config.seed, config.limits
         pool = start(choose_pool, shared, seed)
         copied = {name: start(fit, name, True, shared, pool, seed) for name in chosen[1]}
-        calibrated = [
-            start(calibrate, rule, copied[name], shared, pool, seed, samples, limits)
-            for rule in RULES
-            for name in chosen[rule]
-        ]
         whole = [start(fit, name, False, shared, pool, seed) for name in chosen[2]]
         self._baseline = start(compute_baseline, shared, seed)
-        self._judge = start(assemble, shared, pool, seed, samples, limits, len(chosen[1]), *calibrated, *whole)
-        self._ceiling = start(assemble_ceiling, shared, pool, seed, samples, *calibrated[: len(chosen[1])])
-        self._names |= {pool: "the choice of control images"} | dict.fromkeys(copied.values(), "features")
-        self._names |= dict.fromkeys(calibrated, "controls") | dict.fromkeys(whole, "features")
-        self._names |= {
-            self._baseline: "the baseline of distances",
-            self._judge: "the judge",
-            self._ceiling: "the judge",
-        }
+        self._names |= {pool: "the choice of control images"} | dict.fromkeys([*copied.values(), *whole], "features")
+        self._names |= {self._baseline: "the baseline of distances"}
+        self._judges: dict[int, Any] = {}
+        for samples in numbers:
+            calibrated = [
+                start(calibrate, rule, copied[name], shared, pool, seed, samples, limits)
+                for rule in RULES
+                for name in chosen[rule]
+            ]
+            fidelity = len(chosen[1])
+            self._judges[samples] = start(assemble, shared, pool, seed, samples, limits, fidelity, *calibrated, *whole)
+            self._names |= dict.fromkeys(calibrated, "controls") | {self._judges[samples]: "the judge"}
+            if samples == config.samples:
+                self._judge = self._judges[samples]
+                self._ceiling = start(assemble_ceiling, shared, pool, seed, samples, *calibrated[:fidelity])
+                self._names[self._ceiling] = "the judge"
 
     def _start_entry(
         self, entry: str, model: Model, priors: dict[str, Model], shared: Any, config: EvaluationConfig
@@ -81,7 +90,8 @@ class Evaluation:
             task = start(judge_reconstructions, shared_model, shared, self._ceiling, config.seed)
             self._entry_tasks[task], self._names[task] = (entry, RECONSTRUCTIONS), f"{entry}, {RECONSTRUCTIONS}"
         for prior, generator in generators(model, priors).items():
-            task = start(judge_samples, share(generator), prior, shared, self._baseline, self._judge, config)
+            judge = self._judges[config.samples]
+            task = start(judge_samples, share(generator), prior, shared, self._baseline, judge, config)
             self._entry_tasks[task], self._names[task] = (entry, prior), f"{entry}, samples under {prior}"
 
     @property
@@ -91,6 +101,7 @@ class Evaluation:
 
     @property
     def judge(self) -> Judge:
+        """That of entries without a number of samples of their own."""
         found: Judge = result(self._judge)
         return found
 
@@ -122,3 +133,7 @@ class Evaluation:
         left = self._left.shown(so_far * (all_tasks - done) / done if done >= SURE * all_tasks else None)
         about = "" if left is None else f", about {duration(left)} left"
         return f"[{done}/{all_tasks}] evaluating for {duration(so_far)}{about}: {'; '.join(running)}"
+
+
+def _with_samples(config: EvaluationConfig, samples: int | None) -> EvaluationConfig:
+    return config if samples is None else config.model_copy(update={"samples": samples})

@@ -6,6 +6,9 @@
 
 In place of the KL of a variational autoencoder, which is about each image, or of a discrepancy by kernels, as in a
 Wasserstein autoencoder (Makhzani et al. 2016).
+
+Adds: a critic that makes the codes of all images together follow N(0, I), so that decoded noise looks like an image.
+Lacks: a likelihood, and stable training: critic and encoder work against each other.
 """
 
 from collections.abc import Sequence

@@ -4,6 +4,9 @@
 
 This is -log N(x; g, I) up to a constant. The masking noise m is that of Vincent et al. 2010. Nothing shapes the
 codes f(x), so N(0, I) misses them; a mixture fitted to them does not (Ghosh et al. 2020).
+
+Adds: an encoder and a decoder that are neural networks, so that a small code holds most of an image.
+Lacks: a distribution of codes: draws from N(0, I) fall into holes between them, which the decoder has never seen.
 """
 
 from collections.abc import Sequence

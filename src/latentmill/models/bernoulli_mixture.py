@@ -4,6 +4,9 @@
 
 Naive Bayes for each of several clusters, found by expectation maximisation (Bishop 2006, section 9.3.3): it knows which
 pixels are white together, but only by the kind. As naive Bayes does, it counts grey pixels in part.
+
+Adds: several mean images, one for each cluster of the data, so that pixels turn white together.
+Lacks: variation within a cluster, other than noise in each pixel: samples are noisy cluster means.
 """
 
 import math

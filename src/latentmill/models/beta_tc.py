@@ -6,6 +6,10 @@
 The second term is the total correlation. A beta-VAE weighs all three, and loses what codes know (Chen et al. 2018).
 q(z), the mean of q(z | x) over all N images, is estimated without bias as 1/N of the image's own and (N - 1)/N of the
 mean over the others of the batch.
+
+Adds: a penalty on the dependence between dimensions of the code alone, so that each tends towards one factor of
+variation.
+Lacks: any guarantee that its dimensions are the factors one has in mind; samples stay blurred.
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,10 @@
 g is Gumbel noise: the largest of log q_d + g_d is a draw from q_d, and the softmax one that gradients pass (Jang et al.
 2017, Maddison et al. 2017). The KL is exact, log C less the entropy of each q_d. After training choices are hard, so
 trials compare by the evidence lower bound of hard draws, which does not depend on the temperature.
+
+Adds: choices of classes in place of numbers, learned through Gumbel noise: discrete codes with a bound on the
+likelihood.
+Lacks: a tight bound, for choices are independent given the image; and gradients through soft choices are biased.
 """
 
 from collections.abc import Sequence

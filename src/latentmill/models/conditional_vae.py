@@ -4,6 +4,9 @@
 
 The label y is one more channel of the encoder's image, learned for each class, and stands beside the code of the
 decoder. With beta = 1 the loss is the negative evidence lower bound on log p(x | y) (Sohn et al. 2015).
+
+Adds: the label as an input, so that a class can be asked for, and the code holds only what the label doesn't tell.
+Lacks: sharpness, like any variational autoencoder; and it needs a label for every training image.
 """
 
 from collections.abc import Sequence

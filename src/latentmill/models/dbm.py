@@ -6,6 +6,9 @@
 As x and g are connected with h alone, it is a Boltzmann machine of two layers, (x, g) and h, of which g is not
 observed. The loss is that of a restricted Boltzmann machine, with the means of q(g | x) for g (Salakhutdinov & Hinton
 2009).
+
+Adds: undirected connections in every layer, so that both hidden layers settle together on how to read an image.
+Lacks: fast inference: reading an image takes an iteration, and drawing one a long Markov chain.
 """
 
 from collections.abc import Sequence

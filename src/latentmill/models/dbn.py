@@ -5,6 +5,9 @@
 
 Greedy at first (Hinton et al. 2006): a machine of x and h, then one of the h of images and g, each for `greedy` epochs.
 Then up-down: p(x | h) and the upper machine learn from images, and q from samples. Until then q is the lower machine's.
+
+Adds: a second layer of hidden units, which learns which features of the first occur together.
+Lacks: a tractable posterior: its likelihood is a bound, itself estimated, and samples need a Markov chain.
 """
 
 from collections.abc import Sequence

@@ -4,6 +4,9 @@
 
 With the same noise for all pixels it is probabilistic PCA, which ranks directions by their variance; here it is by what
 pixels have in common. Fitted by expectation maximisation (Rubin & Thayer 1982); likelihood and posterior are exact.
+
+Adds: a noise variance for each pixel, so that factors explain what pixels share, not which pixels vary most.
+Lacks: nonlinearity, like probabilistic PCA: samples are still overlays.
 """
 
 from math import prod

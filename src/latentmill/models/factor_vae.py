@@ -4,6 +4,9 @@
     critic: D(z) is the probability that z is a code of an image, not one whose dimensions are of different images
 
 The total correlation TC of the codes is that density ratio (Kim & Mnih 2018).
+
+Adds: a critic that estimates how dependent the dimensions of the code are, and a penalty on what it finds.
+Lacks: a reliable estimate, because the critic lags behind the codes; samples stay blurred.
 """
 
 from collections.abc import Sequence

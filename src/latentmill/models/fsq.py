@@ -5,6 +5,10 @@
 Each place of f(x) has as many numbers as there are L_i; q rounds each to one of L_i levels from -1 to 1. So there is a
 codebook of prod L_i entries that need not be learned (Mentzer et al. 2023, here symmetric around 0). The gradient of
 rounding is taken to be 1.
+
+Adds: discrete codes on a fixed grid, whose joint distribution an autoregressive prior learns: samples can be sharp and
+diverse.
+Lacks: a likelihood of images, and samples without that prior, which draws one index after another.
 """
 
 from collections.abc import Sequence

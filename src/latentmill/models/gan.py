@@ -5,6 +5,9 @@
 
 The non-saturating loss of Goodfellow et al. 2014, with the gradient penalty R1 on images (Mescheder et al. 2018), which
 lets the critic calm down where samples are like images. There is no likelihood and no encoder; a GAN may drop modes.
+
+Adds: a critic in place of an error for each pixel, so that samples are sharp.
+Lacks: a likelihood, a code for a given image, and any guarantee of variety: it may drop modes.
 """
 
 from collections.abc import Sequence

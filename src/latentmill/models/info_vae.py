@@ -5,6 +5,10 @@
 The maximum mean discrepancy compares the codes of a batch with as many draws from the prior, by inverse multiquadratic
 kernels. With both weights it is an InfoVAE (Zhao et al. 2019); with `kl: 0` and `draws: false` a Wasserstein
 autoencoder (Tolstikhin et al. 2018), whose codes are the means.
+
+Adds: a penalty on the distance of all codes together from the prior, in place of most of each image's KL: codes keep
+detail.
+Lacks: a tight bound on the likelihood; and in many dimensions its kernels miss differences between codes and prior.
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,10 @@
 With K = 1 it is a variational autoencoder (Burda et al. 2016). A larger K lets q be less exact, but leaves its encoder
 less to learn from. So of M K codes (Rainforth et al. 2018) `miwae` takes the mean of M bounds L_K; `piwae` that for the
 encoder, and L_MK for the decoder; `ciwae` a part `share` of L_1 and the rest of L_MK. `iwae` is L_MK.
+
+Adds: several codes for each image, weighted by how well they explain it: a tighter bound on the likelihood.
+Lacks: sharper samples, for pixels are still independent given the code; and the more codes, the less its encoder
+learns.
 """
 
 from collections.abc import Sequence

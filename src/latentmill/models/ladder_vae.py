@@ -8,6 +8,9 @@ sees in x: each counts by its certainty (Sønderby et al. 2016, here with layer 
 
 A code is the noise of all priors, z_l = mu(z_{l+1}) + sigma(z_{l+1}) epsilon_l, so that N(0, I) draws it. This change
 of variables leaves log p(z) - log q(z | x) as it is.
+
+Adds: layers of codes, each with a prior given the layer above: a prior of more shapes, and a tighter bound.
+Lacks: sharpness, for pixels are independent given the lowest layer; and upper layers may stay unused.
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,9 @@
 A hidden unit sees only the pixels before one, and a pixel only the hidden units that do not see it (Germain et al.
 2015). So the likelihood is exact, by one pass; a sample takes a step for each pixel, row by row. Where it shows
 probabilities rather than pixels, each is that of a pixel given those drawn before it.
+
+Adds: each pixel's probability given the pixels before it, from one masked network: an exact likelihood without a code.
+Lacks: a code, any notion of neighbouring pixels, and speed: a sample takes a step for each pixel.
 """
 
 from collections.abc import Sequence

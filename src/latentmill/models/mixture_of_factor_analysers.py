@@ -5,6 +5,9 @@
 Unlike one factor analyser it can follow a curved set of images, and does not blend what lies on different planes.
 Fitted by expectation maximisation (Ghahramani & Hinton 1996) from random images as means; the likelihood is exact.
 Samples are without the noise of pixels.
+
+Adds: several linear models, each for one region of the data, which together follow its curvature.
+Lacks: one code for all images: each region has factors of its own, and within it samples are still overlays.
 """
 
 from math import prod

@@ -5,6 +5,9 @@
 Maximum likelihood is the mean image; the pseudocount s keeps a pixel that never varied from having probability 0.
 Bishop 2006, section 8.2.2. Its samples show what a model without correlations between pixels can do: noise around
 the mean.
+
+Adds: each pixel's own probability of being white, which is the mean image: the baseline for all other models.
+Lacks: any link between pixels, so samples are noise around the mean image.
 """
 
 from math import prod

@@ -5,6 +5,9 @@
 The likelihood is exact, by one pass (van den Oord et al. 2016); layers are residual, as a pixel is like its neighbours.
 A sample takes a step for each pixel, row by row, and computes each value of a layer once. It shows probabilities rather
 than pixels, each that of a pixel given those drawn before it. The channels of a pixel do not see one another.
+
+Adds: masked convolutions for each pixel given those before it, because neighbouring pixels belong together.
+Lacks: a code, a plan for the image as a whole, and speed: a sample takes a step for each pixel.
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,9 @@
 U, L are the leading eigenvectors and eigenvalues of the data's covariance and s the mean of the others: the maximum
 of the likelihood in closed form (Tipping & Bishop 1999). The likelihood and the posterior of z are exact.
 Its samples are ghostly overlays: factors add up, they do not exclude one another.
+
+Adds: a code of a few numbers, decoded linearly into an image, with an exact likelihood in closed form.
+Lacks: nonlinearity: factors add up and never exclude one another, so samples are ghostly overlays.
 """
 
 import math

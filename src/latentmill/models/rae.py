@@ -4,6 +4,9 @@
 
 Codes can't run away from one another, and a decoder of small weights changes slowly between them, which is what noise
 does in a variational autoencoder (Ghosh et al. 2020). Samples need a prior that is fitted to the codes.
+
+Adds: penalties that keep codes together and the decoder smooth, so that a prior can be fitted to the codes.
+Lacks: a prior of its own and a likelihood: without the fitted prior it can't sample.
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,9 @@
 The gradient of the loss is that of -log p(x) if y is drawn from the model. With `learning: persistent` y comes
 from Markov chains that go on through training (Tieleman 2008), with `contrastive` from one that starts at x (Hinton
 2002), by `steps` of Gibbs sampling. Samples start at the chains, and go `sampling_steps` further.
+
+Adds: binary hidden units whose effects multiply, so that one feature can veto another, and strokes come out crisp.
+Lacks: a likelihood in closed form, for its partition function must be estimated, and samples without a Markov chain.
 """
 
 from collections.abc import Sequence

@@ -9,6 +9,9 @@ networks/weighted_kl.py. A weight `perceptual` above 0 adds
     + perceptual C H W d(image, E[x | z])
 
 with a distance d that keeps the details which the likelihood of independent pixels blurs.
+
+Adds: a distribution of codes for each image, held near N(0, I), so that decoded noise looks like an image.
+Lacks: sharpness: pixels are independent given the code, so whatever the code leaves open is averaged into blur.
 """
 
 from collections.abc import Sequence

@@ -8,6 +8,9 @@ h is the last hidden layer of the critic D, around which the features of x are t
 with the gradient penalty R1). Trials are ranked by the distance of their samples: the critic, and with it the unit of
 that error, is another in each trial, and the error of pixels would prefer the blur that this model is meant to avoid.
 There is no p(x | z) of pixels, hence no bound on the likelihood.
+
+Adds: a critic in one of whose layers images are compared, in place of pixel by pixel, so that samples are sharper.
+Lacks: a likelihood, and stable training: the critic works against the decoder.
 """
 
 from collections.abc import Sequence

@@ -4,6 +4,9 @@
 
 The prior that maximises the evidence lower bound is the mean of all posteriors; that of M pseudo-inputs stands in for
 it without a copy of every image (Tomczak & Welling 2018). Shapes: M pseudo-inputs, K codes of B images, d dimensions.
+
+Adds: a prior made of the posteriors of learned pseudo-images, so that it takes the shape of the codes.
+Lacks: sharpness, like any variational autoencoder; and pseudo-images may collapse onto a few.
 """
 
 import torch

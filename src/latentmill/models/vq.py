@@ -5,6 +5,9 @@
 sg stops the gradient; that of choosing the nearest entry is taken to be 1 (van den Oord et al. 2017). The entries are a
 learned linear map of fixed vectors (Zhu et al. 2024), so that all move together: where each moves by itself, those that
 no image chooses never move again. The vectors are outputs of the untrained encoder.
+
+Adds: a codebook that is learned, so that its entries lie where the codes of images are.
+Lacks: any guarantee that all entries are used, a likelihood of images, and samples without a learned prior.
 """
 
 from collections.abc import Sequence

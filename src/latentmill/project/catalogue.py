@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from latentmill import contract, networks, registry
 from latentmill.contract import Model
 from latentmill.project.comments import first_sentence
+from latentmill.report.introduction import introduction
 
 ABILITIES = {  # by the class that declares it
     contract.HasCodebook: "codes of indices",
@@ -18,11 +19,11 @@ ABILITIES = {  # by the class that declares it
 
 
 def described() -> list[str]:
-    """Lines: the name, what it is by the first sentence of its module, and what it can do."""
+    """Lines: the name, what it is by its module's first sentence, what it can do, and what a model adds and lacks."""
     kinds = {name: first_sentence(module.__doc__) for name, module in networks.KINDS.items()}
     return [
         "models, for the section `ladder`:",
-        *_listed({name: _line(registry.find("models", name)) for name in registry.names("models")}),
+        *_listed({name: _line(registry.find("models", name)) + _story(name) for name in registry.names("models")}),
         "networks, for the key `network` of a model:",
         *_listed(kinds),
         "priors, for the section `priors`:",
@@ -32,7 +33,13 @@ def described() -> list[str]:
 
 def _listed(lines: dict[str, str]) -> Iterator[str]:
     width = max(map(len, lines))
-    return (f"  {name:<{width}}  {line}" for name, line in lines.items())
+    return (f"  {name:<{width}}  {line}".replace("\n", "\n" + " " * (width + 4)) for name, line in lines.items())
+
+
+def _story(model: str) -> str:
+    """On two more lines."""
+    found = introduction(model)
+    return f"\nadds {found.adds}\nlacks {found.lacks}"
 
 
 def _line(model: type[Model]) -> str:

@@ -76,7 +76,7 @@ def answer(inputs: Inputs) -> Answer | None:
         entry.name,
         prior_name(entry.metrics["exported_prior"]),
         entry is _champion(inputs),
-        [_looks(rule_1), _copies(rule_2, samples, inputs.samples), _export(entry)],
+        [_looks(rule_1), _copies(rule_2, samples, entry.samples), _export(entry)],
         uri(strip(tiles, COLUMNS)) if len(tiles) else "",
         uri(strip(_some(inputs.test, len(tiles) or SHOWN), COLUMNS)),
         len(tiles),

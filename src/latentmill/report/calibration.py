@@ -86,8 +86,9 @@ class Judged:
 
 
 def entries(inputs: Inputs) -> list[Judged]:
-    """The exported samples of each entry."""
-    return [Judged(entry.name, str(entry.rank), _exported(entry).get("metrics", {})) for entry in inputs.entries]
+    """The exported samples of each entry that these controls are for: as many as others have."""
+    compared = [entry for entry in inputs.entries if entry.samples == inputs.samples]
+    return [Judged(entry.name, str(entry.rank), _exported(entry).get("metrics", {})) for entry in compared]
 
 
 def rules(calibration: Json, judged: list[Judged]) -> list[Rule]:

@@ -54,6 +54,7 @@ class Entry:
     galleries: Json  # by prior: pixel distances of each shown sample to its nearest training images
     outcome: ExportOutcome  # of its export
     pictures: list[Path]
+    samples: int  # drawn under each prior
 
     @property
     def files(self) -> Json:
@@ -82,7 +83,7 @@ class Inputs:
     entries: list[Entry]  # those that were evaluated
     failed: dict[int, ExportOutcome]  # the others, by their rank on the ladder
     champion: ExportOutcome
-    samples: int  # drawn from each model under each prior
+    samples: int  # drawn of each entry under each prior, where it has no number of its own
     note: str  # of whoever ran this
 
 
@@ -103,7 +104,7 @@ def read_inputs(params: Params, places: Places) -> Inputs:
     ladder = [(rank, read_outcome(places.exports, name)) for rank, name in enumerate(params.ladder, start=1)]
     failed = {rank: outcome for rank, outcome in ladder if outcome.status == "failed"}
     entries = [
-        _read_entry(rank, outcome, params.ladder[outcome.name], metrics, galleries.get(outcome.name, {}), places)
+        _read_entry(rank, outcome, params, metrics, galleries.get(outcome.name, {}), places)
         for rank, outcome in ladder
         if rank not in failed
     ]
@@ -114,12 +115,13 @@ def read_inputs(params: Params, places: Places) -> Inputs:
 
 
 def _read_entry(
-    rank: int, outcome: ExportOutcome, space: Json, metrics: Json, galleries: Json, places: Places
+    rank: int, outcome: ExportOutcome, params: Params, metrics: Json, galleries: Json, places: Places
 ) -> Entry:
-    name = outcome.name
+    name, space = outcome.name, params.ladder[outcome.name]
     record = _read_json(places.models / name / "trial.json", "train")
     pictures = sorted((places.evaluation / "pictures" / name).glob("*.png"))
-    return Entry(name, rank, space, record, _metrics(metrics, name), galleries, outcome, pictures)
+    samples = params.samples_of(name)
+    return Entry(name, rank, space, record, _metrics(metrics, name), galleries, outcome, pictures, samples)
 
 
 def _metrics(metrics: Json, name: str) -> Json:

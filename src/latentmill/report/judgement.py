@@ -111,6 +111,7 @@ def render(record: Json, pictures: Pictures) -> str:
             pairs=_pairs(record, pictures.pairs),
             manifest={"classes": record["known"]["classes"]},
             calibration=record["calibration"],
+            other_samples="",
             calibrated=[(rule, along, strips(rule, along)) for rule, along in zip(calibrated, axes, strict=True)],
         )
     )

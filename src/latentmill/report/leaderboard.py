@@ -8,8 +8,8 @@ from latentmill.report.calibration import directions, informative_metrics
 from latentmill.report.captions import prior_name
 from latentmill.report.columns import FIXED, Column, Group, Shown, likelihoods
 from latentmill.report.inputs import Entry, Inputs, Json
-from latentmill.report.numbers import MISSING, plus_minus
-from latentmill.report.verdicts import ICONS, RANKS, RULES, limited_by, verdicts
+from latentmill.report.numbers import MISSING, count, plus_minus
+from latentmill.report.verdicts import ICONS, RANKS, RULES, limited_by, listed, verdicts
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,15 @@ def sample_spaces(entries: list[Entry]) -> list[str]:
     """The sample spaces of the likelihoods. Numbers compare only within one."""
     found = [entry.metrics["likelihood"]["sample_space"] for entry in entries if "likelihood" in entry.metrics]
     return list(dict.fromkeys(found))
+
+
+def other_samples(inputs: Inputs) -> str:
+    """How many samples were drawn of entries with a number of their own, in words; empty where there are none."""
+    names: dict[int, list[str]] = {}
+    for entry in inputs.entries:
+        if entry.samples != inputs.samples:
+            names.setdefault(entry.samples, []).append(entry.name)
+    return ", ".join(f"{count(number)} of {listed(each)}" for number, each in names.items())
 
 
 def _row(entry: Entry, prior: str, columns: list[Group], champion: ExportOutcome) -> Row:

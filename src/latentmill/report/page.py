@@ -16,7 +16,7 @@ from latentmill.report.calibration import entries, limits, rules
 from latentmill.report.curves import HEIGHT, WIDTH, charts
 from latentmill.report.data import data
 from latentmill.report.inputs import Inputs
-from latentmill.report.leaderboard import groups, rows, sample_spaces
+from latentmill.report.leaderboard import groups, other_samples, rows, sample_spaces
 from latentmill.report.sections import sections
 from latentmill.report.standing import axis, strips
 from latentmill.report.verdicts import RULES, headline, setbacks, shortfall
@@ -33,6 +33,7 @@ def render(inputs: Inputs) -> str:
         manifest=inputs.manifest,
         note=inputs.note,
         samples=inputs.samples,
+        other_samples=other_samples(inputs),
         data=data(inputs),
         answer=answer(inputs),
         setbacks=setbacks(inputs),

@@ -1,21 +1,17 @@
 """The section of one entry: its introduction, its winner, and its pictures."""
 
-import ast
-import inspect
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-from latentmill import models
 from latentmill.export.outcome import ExportOutcome
 from latentmill.report.captions import Subject, holes, prior_name
 from latentmill.report.inputs import Entry, Inputs, Json
+from latentmill.report.introduction import Blocks, introduction
+from latentmill.report.likelihoods import ShownLikelihood, likelihoods
 from latentmill.report.numbers import plain
 from latentmill.report.pictures import Gallery, Picture, gallery, pictures, shown_distances
 from latentmill.report.verdicts import LIMITS, ShownVerdict, ceiling, limited_by, verdicts
-
-Blocks = list[tuple[str, str]]  # "formula" or "text", and the block itself
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,10 @@ class Section:
     name: str
     model: str
     introduction: Blocks
+    adds: str  # to the entries before, in a sentence; empty if neither params.yaml nor its model has one
+    lacks: str  # what it still can't do
+    likelihood: ShownLikelihood | None
+    samples: int | None  # that were drawn under each prior, where the number is its own
     settings: list[str]  # the winner's values of what the ladder sets
     configuration: Json  # the winner's, complete
     trials: int  # without those of its priors
@@ -62,32 +62,26 @@ class Section:
 
 
 def sections(inputs: Inputs) -> list[Section]:
-    return [_section(entry, inputs) for entry in inputs.entries]
+    found = likelihoods(inputs.entries)
+    return [_section(entry, inputs, found.get(entry.name)) for entry in inputs.entries]
 
 
-def introduction(model: str) -> Blocks:
-    """The docstring of a model's module, so that a new model brings its own; read, because to import it takes torch."""
-    source = Path(models.__path__[0], f"{model}.py").read_text(encoding="utf-8")
-    lines = (ast.get_docstring(ast.parse(source)) or "").splitlines()
-    blocks = [(style, list(block)) for style, block in groupby(lines, key=_style)]
-    return [(style, inspect.cleandoc("\n".join(["", *block]))) for style, block in blocks if style != "blank"]
-
-
-def _style(line: str) -> str:
-    return "blank" if not line.strip() else "formula" if line.startswith(" ") else "text"
-
-
-def _section(entry: Entry, inputs: Inputs) -> Section:
+def _section(entry: Entry, inputs: Inputs, likelihood: ShownLikelihood | None) -> Section:
     trial = entry.record["trial"]
     configuration = trial["config"] | (trial["training"] or {})
     found = pictures(entry, inputs.manifest)
     priors = sorted(entry.metrics["samples"], key=lambda prior: prior != entry.metrics["exported_prior"])
     others = [picture for picture in found if picture.prior not in priors]
+    about = introduction(trial["model"])
     return Section(
         entry.rank,
         entry.name,
         trial["model"],
-        introduction(trial["model"]),
+        about.blocks,
+        entry.space.get("adds") or about.adds,
+        entry.space.get("lacks") or about.lacks,
+        likelihood,
+        entry.samples if entry.samples != inputs.samples else None,
         [_setting(key, configuration[key], tried) for key, tried in entry.space.items() if key in configuration],
         configuration | {"seed": trial["seed"]},
         sum(row["entry"] == entry.name and not row["prior"] for row in inputs.trials),

@@ -80,7 +80,7 @@ def headline(entries: list[Entry]) -> str:
             f"None of the {len(found)} models passes both rules." if len(found) > 1 else "No model passes both rules."
         )
     verb = "passes" if len(passing) == 1 else "pass"
-    return f"{len(passing)} of {len(found)} models {verb} both rules: {_listed(passing)}."
+    return f"{len(passing)} of {len(found)} models {verb} both rules: {listed(passing)}."
 
 
 def setbacks(inputs: Inputs) -> list[ExportOutcome]:
@@ -100,5 +100,5 @@ def shortfall(inputs: Inputs) -> str:
     return f"{exported}{f', {why}' if why else ''}.{champion}"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

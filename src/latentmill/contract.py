@@ -31,13 +31,14 @@ from latentmill.observations import Observation
 Batch = Mapping[str, Tensor]
 Terms = dict[str, Tensor]  # `loss` among them, each (B), in nats for a likelihood, summed over pixels
 Reduction = Literal["same", "mean", "sum"]
+Objective = Callable[[Any, Batch, Noise], Terms]  # of the model, a batch and noise: a pure function, draws nothing
 
 
 @dataclass(frozen=True)
 class Phase:
     """An objective, the parameters that it moves, and when."""
 
-    objective: Callable[[Any, Batch, Noise], Terms]  # of the model, a batch and noise: a pure function, draws nothing
+    objective: Objective
     draws: Draws = field(default_factory=dict)  # the noise that it is given for each row
     name: str = ""  # stands before those of its terms, where a model has several phases
     moves: str | tuple[str, ...] = ""  # what the names of its parameters begin with

@@ -57,8 +57,7 @@ class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
         return Draw("uniform", (*self.code_shape, self.entries))
 
     def phases(self) -> Sequence[Phase]:
-        buffers, couples_rows = self.kl.buffers_of_phase("kl"), self.kl.has_free_bits
-        return (Phase(CategoricalVae.loss, self.criterion_draws, buffers=buffers, couples_rows=couples_rows),)
+        return (self.kl.phase(CategoricalVae.loss, self.criterion_draws, "kl"),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x = self.observation.observed(batch["image"], noise["x"])

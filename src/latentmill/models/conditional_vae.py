@@ -40,8 +40,7 @@ class ConditionalVae(EncoderDecoder):
         self.kl = WeightedKl(config)
 
     def phases(self) -> Sequence[Phase]:
-        buffers = self.kl.buffers_of_phase("kl")
-        return (Phase(ConditionalVae.loss, self.criterion_draws, buffers=buffers, couples_rows=self.kl.has_free_bits),)
+        return (self.kl.phase(ConditionalVae.loss, self.criterion_draws, "kl"),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x, z, kl = self.observed_and_encoded(batch, noise)

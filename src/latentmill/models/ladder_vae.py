@@ -53,8 +53,7 @@ class LadderVae(Model, HasBound, Encodes, Decodes, HasCriterion):
         return Draw("normal", self.code_shape)
 
     def phases(self) -> Sequence[Phase]:
-        buffers = self.kl.buffers_of_phase("kl")
-        return (Phase(LadderVae.loss, self.criterion_draws, buffers=buffers, couples_rows=self.kl.has_free_bits),)
+        return (self.kl.phase(LadderVae.loss, self.criterion_draws, "kl"),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         terms, kl = self._bound(batch, noise)

@@ -51,8 +51,7 @@ class Vae(EncoderDecoder):
             self.perceptual.fit(examples, generator)
 
     def phases(self) -> Sequence[Phase]:
-        buffers = self.kl.buffers_of_phase("kl")
-        return (Phase(Vae.loss, self.criterion_draws, buffers=buffers, couples_rows=self.kl.has_free_bits),)
+        return (self.kl.phase(Vae.loss, self.criterion_draws, "kl"),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x, z, kl = self.observed_and_encoded(batch, noise)

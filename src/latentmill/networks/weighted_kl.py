@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from latentmill.config import NOT_SEARCHABLE, PositiveInt, Settings
-from latentmill.contract import Reduction
+from latentmill.contract import Objective, Phase, Reduction
+from latentmill.draws import Draws
 
 
 class WeightedKlConfig(Settings):
@@ -57,9 +58,10 @@ class WeightedKl(nn.Module):
         return self.beta * (self.steps / self.rise - 2 * cycle).clamp(max=1)
 
     def counted(self, name: str) -> dict[str, Tensor]:
-        """The value after this step of each of `buffers`."""
+        """What the objective returns beside its terms: the steps after this one."""
         return {f"{name}.steps": self.steps + 1} if self.rise else {}
 
-    def buffers_of_phase(self, name: str) -> dict[str, Reduction]:
-        """Those that the phase replaces, of a model in which this module is called `name`."""
-        return {f"{name}.steps": "same"} if self.rise else {}
+    def phase(self, objective: Objective, draws: Draws, name: str) -> Phase:
+        """That of a loss with this term, of a model in which this module is called `name`."""
+        buffers: dict[str, Reduction] = {f"{name}.steps": "same"} if self.rise else {}
+        return Phase(objective, draws, buffers=buffers, couples_rows=self.has_free_bits)

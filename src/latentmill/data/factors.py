@@ -17,6 +17,10 @@ class Factors:
     values: dict[str, list[str]]  # those that each factor takes, by its name
     indices: Labels  # (N, F), into the values, a column for each factor
 
+    def of(self, chosen: Labels) -> "Factors":
+        """Those of the images `chosen`, indices."""
+        return Factors(self.values, np.asarray(self.indices)[chosen])
+
 
 def write_factors(folder: Path, split: str, factors: Factors) -> None:
     """Write which values the images of a split have; the manifest has their names."""

@@ -7,6 +7,7 @@ from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.config import load_params
 from latentmill.contract import Model
 from latentmill.data.dataset import SPLITS, intact_digest, read_classes, read_groups, read_labels, read_split
+from latentmill.data.factors import read_factors
 from latentmill.errors import InputError
 from latentmill.evaluation import results
 from latentmill.evaluation.prepared import PreparedData
@@ -43,7 +44,8 @@ def evaluate() -> None:
             flip = flip or "flip" in trained.augment
         except NoPriorError as error:
             failed[entry] = Failure(str(error))
-    data = PreparedData(*images, *labels, classes=read_classes(DATA), train_groups=read_groups(DATA), flip=flip)
+    classes, groups, factors = read_classes(DATA), read_groups(DATA), read_factors(DATA, "test")
+    data = PreparedData(*images, *labels, classes=classes, train_groups=groups, test_factors=factors, flip=flip)
     judged = {}
     with replacing_folder(EVALUATION) as folder, Heartbeat("evaluating") as heartbeat, cluster(params.train.workers):
         samples = {entry: params.samples_of(entry) for entry in models}

@@ -78,6 +78,7 @@ CODED = {
         "collapse": "partial",
         "collapsed_dimensions": 1,
     },
+    "factors": {"mig": 0.125, "disentanglement": 0.5, "completeness": 0.4, "informativeness": 0.75},
     "reconstructions": {"rule_1": verdict("pass", "C2ST accuracy 0.5 ± 0.1, passes below 0.7") | {"samples": 750}},
     "samples": {"normal": drawn(0.97, rule_1="fail"), "mixture": drawn(rule_2="pass")},
     "exported_prior": "mixture",

@@ -73,7 +73,7 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
             "the key 'export.allow_broken' is now called 'export.allow_failing'",
         ),
         ("train: {}\n", "", "the key 'train' must be there, but is missing"),
-        ("mnist-5k", "mnist", "data.source: Input should be 'folder', .* or 'fashion-mnist', but got 'mnist'"),
+        ("mnist-5k", "mnist", "data.source: Input should be 'folder', .* or 'sprites', but got 'mnist'"),
         ("mnist-5k", "mnist-5k, val: 0", "data.val: Input should be greater than 0, but got 0"),
         ("mnist-5k", "mnist-5k, val: .nan", "data.val: Input should be .* but got nan"),
         ("mnist-5k", "mnist-5k, test: 1", "data.test: Input should be less than 1, but got 1"),

@@ -69,10 +69,11 @@ def test_what_lies_there_decides_the_source(photos, given, source):
     assert params.train.budget == 600
 
 
-def test_a_bundled_source_needs_no_path(tmp_path):
-    (tmp_path / "params.yaml").write_text(params_text("digits"))
+@pytest.mark.parametrize("source", ["digits", "sprites"])
+def test_a_bundled_source_needs_no_path(tmp_path, source):
+    (tmp_path / "params.yaml").write_text(params_text(source))
     data = load_params(tmp_path / "params.yaml").data
-    assert (data.source, data.path) == ("digits", None)
+    assert (data.source, data.path) == (source, None)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def test_every_entry_keeps_the_rules_of_its_model_and_of_its_priors(path):
         ("quick", {"ladder", "priors", "evaluation", "note"}),
         ("colour", {"ladder", "priors"}),
         ("budget", {"ladder", "priors", "train.asha", "train.budget"}),
+        ("factors", {"data.source", "trial.epochs", "trial.learning_rate", "ladder", "priors"}),
     ],
 )
 def test_only_the_ladder_and_its_search_differ_from_params_yaml(name, own):
@@ -39,4 +40,5 @@ def test_only_the_ladder_and_its_search_differ_from_params_yaml(name, own):
 
 
 def flat(params):
-    return params | {f"train.{key}": value for key, value in params.pop("train").items()}
+    sections = {key: params.pop(key) for key in ("data", "trial", "train")}
+    return params | {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}

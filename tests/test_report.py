@@ -142,7 +142,7 @@ def test_every_picture_is_embedded_once_and_described(ordinary):
 
 def test_what_a_model_cannot_do_reads_as_a_dash(page):
     plain, normal, mixture = page.leaderboard()
-    for column in ("MSE", "PSNR", "SSIM", "KL", "active", "C2ST accuracy", "MMD"):
+    for column in ("MSE", "PSNR", "SSIM", "KL", "active", "C2ST accuracy", "MMD", "MIG", "disentanglement"):
         key = next(title for title in plain if title.startswith(column))
         assert plain[key] == "—"
         assert mixture[key] != "—"
@@ -430,7 +430,9 @@ def test_the_data_are_shown(ordinary):
     counted = {"train": 400, "val": 300, "test": 300}
     small += too_small_for(counted, counts)
     small += too_small_for(counted, dict.fromkeys(map(str, range(21)), counted))
+    factors = {"pose": ["left", "right"], "light": ["1", "2", "3"]}
     pages.describe(places, intake=pages.INTAKE, classes=classes, class_counts=counts, notes=notes, too_small_for=small)
+    pages.describe(places, factors=factors)
     pages.describe(places, duplicates_dropped={"train": 0, "val": 3, "test": 5})
     Image.new("RGB", (70, 50), "red").save(places.data / "contact_sheet.png")
     rows = "".join(f"{number}.png,truncated\n" for number in range(12))
@@ -445,6 +447,7 @@ def test_the_data_are_shown(ordinary):
         "64\N{MULTIPLICATION SIGN}64\xa0(3\u202f763)",
         "alpha on white\xa0(3\u202f763)",
         "val\xa0(3), test\xa0(5)",
+        "pose\xa0(2), light\xa0(3)",
         *notes,
         "9.png: truncated",
         "unusable files: 12, the first 10",
@@ -638,6 +641,7 @@ def test_captions_of_samples_follow_the_numbers(kind, found, expected):
         ("interpolations", "The longest step is 1.8 times the mean one"),
         ("traversals", "19 of 20 dimensions are active"),
         ("codes", "coloured by class"),
+        ("factors", "would be ideal. MIG 0.12, disentanglement 0.50."),
         ("kl", "26.5 nats in total. Collapsed to the prior, without information: 1."),
         (
             "likelihood",

@@ -59,6 +59,7 @@ def test_sources_of_the_user_need_a_path(source: Any) -> None:
         ("folder", {"white": 100}),
         ("digits", {"white": 16}),
         ("archive", {"image": "picture"}),
+        ("sprites", {"factors": ["shape"]}),
     ],
 )
 def test_a_setting_that_a_source_cannot_follow_is_refused(source: Any, settings: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-SourceName = Literal["folder", "archive", "table", "arrays", "mnist-5k", "digits", "fashion-mnist"]
+SourceName = Literal["folder", "archive", "table", "arrays", "mnist-5k", "digits", "fashion-mnist", "sprites"]
 Rgb = tuple[int, int, int]
 
 
@@ -86,10 +86,11 @@ Colour = Annotated[Rgb, PlainValidator(_colour)]
 class DataConfig(Settings):
     """Where images come from, what is made of them, and how they are split."""
 
-    source: SourceName  # a collection of yours, or one that a package carries
+    source: SourceName  # a collection of yours, or one that a package carries or draws
     path: str | None = None  # the user's folder, file or pattern; fashion-mnist: the folder of the IDX files
     image: Annotated[str, Field(min_length=1)] = "image"  # table: the column of images
     label: Column = "auto"  # the column, or the level of folders, that names classes; null: no labels
+    factors: list[str] = []  # table: columns of what varies from image to image, such as shape or pose
     group: Column = None  # the same for groups, which are never split, such as one person's images
     splits: Literal["random", "folders"] = "random"  # folders: train/, val/ and test/ are the splits
     size: Size = None  # height and width, of all images; null: the commonest

@@ -1,7 +1,7 @@
 """A collection of images in a source: their names, labels, and how to read them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class Item:
     group: str | None = None  # whose images must not be on both sides of a split
     split: str | None = None  # train, val or test, where the source says so
     is_named_image: bool = True  # by its name, so that it counts even if it is damaged
+    factors: Mapping[str, str | None] | None = None  # the value of each, where the source knows them
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from latentmill.data.batches import as_float
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.baseline import Baseline
 from latentmill.evaluation.copies import near_copy_metrics
+from latentmill.evaluation.disentanglement import compare_with_factors
+from latentmill.evaluation.factor_pictures import draw_importance
 from latentmill.evaluation.finite import require_finite_metrics
 from latentmill.evaluation.holes import decoded_c2st_accuracy, prior_metrics
 from latentmill.evaluation.judge import Judge
@@ -80,6 +82,9 @@ def judge_model(model: Model, data: PreparedData, config: EvaluationConfig) -> E
         if isinstance(model, Encodes) and isinstance(model, Decodes):
             metrics["reconstruction"] = _reconstruction(model, data, config.seed, folder)
             metrics["latent"] = _latent_space(model, data, kl, config.seed, folder)
+        if compared := compare_with_factors(model, data, config.seed):
+            metrics["factors"] = compared.metrics()
+            draw_importance(folder / "factors.png", compared.importance, compared.names)
         likelihood = evaluate_likelihood(model, some, config.importance_samples, config.seed, config.temperatures)
         if likelihood:
             metrics["likelihood"] = likelihood.metrics()

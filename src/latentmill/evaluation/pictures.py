@@ -80,7 +80,7 @@ def draw_distances(path: Path, samples: Neighbours, test: Neighbours) -> None:
         weights = np.full(len(found.distances), 1 / len(found.distances))
         axes.hist(found.distances[:, 0], list(bins), weights=weights, color=colour, alpha=0.6, label=name)
     axes.legend(frameon=False, loc="upper right")  # "best" takes seconds on a busy machine, and warns
-    _finish(axes, path)
+    finish(axes, path)
 
 
 def draw_traversals(path: Path, images: np.ndarray) -> None:
@@ -112,7 +112,7 @@ def draw_codes(
         named.append((name, axes.scatter(x, y, s=5, linewidths=0, color=colour)))
     if named:
         _legend(axes, named)
-    _finish(axes, path)
+    finish(axes, path)
 
 
 def _coloured(labels: np.ndarray, classes: list[str] | None) -> Iterator[tuple[np.ndarray, str, str]]:
@@ -124,10 +124,10 @@ def _coloured(labels: np.ndarray, classes: list[str] | None) -> Iterator[tuple[n
     if rest.any():
         yield rest, f"{len(found) - len(named)} other classes", REST_COLOUR
     for label, colour in zip(named, COLOURS, strict=False):
-        yield labels == label, str(label) if classes is None else _short(classes[label]), colour
+        yield labels == label, str(label) if classes is None else short(classes[label]), colour
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     name = one_line(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
@@ -165,14 +165,14 @@ def draw_likelihood(path: Path, curve: dict[str, float], elbo: float) -> None:
     axes.set_xticks(numbers, [f"{number:,}".replace(",", " ") for number in numbers])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.legend(frameon=False, loc="lower left")  # the bound falls from left to right
-    _finish(axes, path)
+    finish(axes, path)
 
 
 def draw_kl(path: Path, kl: np.ndarray) -> None:
     """KL of each latent dimension, largest first."""
     axes = _axes("latent dimension, by rank", "KL to N(0, 1) in nats")
     axes.bar(np.arange(1, len(kl) + 1), np.sort(kl)[::-1], color=REFERENCE_COLOUR)
-    _finish(axes, path)
+    finish(axes, path)
 
 
 def _axes(x: str, y: str) -> Axes:
@@ -183,7 +183,7 @@ def _axes(x: str, y: str) -> Axes:
     return axes
 
 
-def _finish(axes: Axes, path: Path) -> None:
+def finish(axes: Axes, path: Path) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     with warnings.catch_warnings():

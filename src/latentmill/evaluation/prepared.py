@@ -6,6 +6,7 @@ import numpy as np
 
 from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import Batches
+from latentmill.data.factors import Factors
 from latentmill.errors import InputError
 from latentmill.evaluation.neighbours import K
 
@@ -26,6 +27,7 @@ class PreparedData:
     test_labels: np.ndarray | None
     classes: list[str] | None = field(default=None, kw_only=True)
     train_groups: np.ndarray | None = field(default=None, kw_only=True)
+    test_factors: Factors | None = field(default=None, kw_only=True)
     flip: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ def add_commands(commands: Commands) -> None:
     init = commands.add_parser("init", help="make a folder with params.yaml and dvc.yaml, in which `dvc repro` runs")
     init.set_defaults(run=_init)
     init.add_argument("folder", type=Path, help="new or empty")
-    init.add_argument("--data", help="a folder, archive, table or array of images; or digits, mnist-5k, fashion-mnist")
+    init.add_argument("--data", help="a folder, archive, table or array of images; or digits, mnist-5k, sprites …")
     init.add_argument("--ladder", help="another params.yaml, such as budget (of ten minutes) or colour (64 pixels)")
     _add_reference(commands)
     check = commands.add_parser(

@@ -169,6 +169,12 @@ def _kl(subject: Subject) -> str:
     return f"The information about an image in each dimension of its code{total}.{collapse}{_active(subject)}"
 
 
+def _factors(subject: Subject) -> str:
+    found = subject.metrics.get("factors", {})
+    numbers = f" MIG {found['mig']:.2f}, disentanglement {found['disentanglement']:.2f}." if found else ""
+    return f"How much each dimension predicts each factor; one dark cell a row and a column would be ideal.{numbers}"
+
+
 def _likelihood(subject: Subject) -> str:
     found = subject.metrics.get("likelihood", {})
     ends = list(found.get("curve", {}).items())
@@ -194,6 +200,7 @@ KINDS = {
     "worst": Kind("The worst reconstructions", RECONSTRUCTION, False, _worst),
     "interpolations": Kind("Interpolations", CODES, False, _interpolations),
     "traversals": Kind("Traversals", CODES, False, _traversals),
+    "factors": Kind("Known factors", CODES, True, _factors),
     "kl": Kind("KL of each latent dimension", CODES, True, _kl),
     "likelihood": Kind("Likelihood bound", CODES, True, _likelihood),
 }

@@ -133,4 +133,13 @@ FIXED = [
             Column("longest step", "of the mean one", "lower", partial(_entry, "latent", "path_longest_step")),
         ],
     ),
+    Group(
+        "Known factors of test images",
+        [
+            Column("MIG", "1: a dimension for each factor", "higher", partial(_entry, "factors", "mig")),
+            Column("disentanglement", "DCI, at most 1", "higher", partial(_entry, "factors", "disentanglement")),
+            Column("completeness", "DCI, at most 1", "higher", partial(_entry, "factors", "completeness")),
+            Column("informativeness", "DCI, 0 is guessing", "higher", partial(_entry, "factors", "informativeness")),
+        ],
+    ),
 ]

@@ -92,6 +92,7 @@ def _facts(manifest: Json, intake: Json) -> list[tuple[str, str]]:
         ("modes", _listed(intake.get("modes"))),
         ("sizes, width by height", _listed(intake.get("sizes")).replace("x", "\N{MULTIPLICATION SIGN}")),
         ("converted", _listed(intake.get("conversions"))),
+        ("known factors, values", _listed({name: len(of) for name, of in (manifest.get("factors") or {}).items()})),
         ("digest", str(manifest["digest"])[:12]),
     ]
 

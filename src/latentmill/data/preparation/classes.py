@@ -29,14 +29,14 @@ def class_names(items: dict[str, list[Item]]) -> tuple[list[str] | None, list[st
     if missing:
         share = f"{missing} of {missing + labels.total()} images have no label"
         return None, [f"labels are not used: {share}, more than data.max_dropped lets drop"]
-    names = sorted(map(str, labels), key=_natural)
+    names = sorted(map(str, labels), key=natural)
     rare = [f"{name} ({labels[name]})" for name in names if labels[name] < RARE]
     if len(names) - len(rare) < 2:
         return None, [f"labels are not used: fewer than 2 of {len(names)} classes have {RARE} images"]
     return names, [f"classes with fewer than {RARE} images: {', '.join(rare)}"] if rare else []
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
+def natural(name: str) -> tuple[bool, int, str]:
     """Numbers by value, before text."""
     is_number = name.removeprefix("-").isdecimal()
     return not is_number, int(name) if is_number else 0, name

@@ -13,8 +13,10 @@ from latentmill.config import DataConfig
 from latentmill.data import dataset, sources
 from latentmill.data.collection import Collection, Item, OnProgress
 from latentmill.data.dataset import SPLITS
+from latentmill.data.factors import write_factors
 from latentmill.data.preparation.classes import class_counts, class_names, without_unlabelled
 from latentmill.data.preparation.duplicates import Duplicates, without_copies
+from latentmill.data.preparation.factors import known_factors
 from latentmill.data.preparation.intake import Intake, decode_all, usable
 from latentmill.data.preparation.limit import MIN_IMAGES, limited
 from latentmill.data.preparation.requirements import count_unusable, require_readable, require_room
@@ -105,6 +107,9 @@ def _write(
         for name in SPLITS:
             labels = np.array([index[str(item.label)] for item in items[name]], np.int64)
             digests[f"{name}_labels"] = dataset.write_labels(folder / f"{name}_labels.npy", labels)
+    factors, told = known_factors(items)
+    for name, of in factors.items():
+        write_factors(folder, name, of)
     groups = numbered_groups(items["train"])
     if groups is not None:
         dataset.write_groups(folder, groups)
@@ -118,10 +123,11 @@ def _write(
         "counts": counts,
         "classes": classes,
         "class_counts": by_class,
+        "factors": factors["train"].values if factors else {},
         "duplicates_dropped": {name: len(duplicates[name].rows) for name in SPLITS},
         "intake": seen(intake),
         "too_small_for": too_small_for(counts, by_class),
-        "notes": notes,
+        "notes": notes + told,
         "digests": digests,
         "digest": dataset.combined_digest(digests, classes),
     }

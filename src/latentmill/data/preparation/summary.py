@@ -50,6 +50,8 @@ def _facts(manifest: dict[str, Any], intake: dict[str, Any]) -> Iterator[str]:
         yield f"dropped: {_counted(intake['reasons'])}; see dropped.csv"
     if manifest["classes"]:
         yield f"{len(manifest['classes'])} classes: {', '.join(manifest['classes'][:COMMONEST])}"
+    if factors := manifest.get("factors"):
+        yield f"known factors: {', '.join(f'{name} ({len(values)} values)' for name, values in factors.items())}"
     copies = {name: count for name, count in manifest["duplicates_dropped"].items() if count}
     shape = f"{height} x {width} pixels, {channels} channel{'s' * (channels > 1)}"
     yield f"images of {shape}; {_counted(manifest['counts'])}"

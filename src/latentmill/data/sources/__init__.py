@@ -5,7 +5,7 @@ from pathlib import Path
 
 from latentmill.config import DataConfig
 from latentmill.data.collection import Collection
-from latentmill.data.sources import archive, arrays, bundled, fashion_mnist, folder, table
+from latentmill.data.sources import archive, arrays, bundled, fashion_mnist, folder, sprites, table
 from latentmill.data.sources.settings import require_followed
 from latentmill.errors import InputError
 
@@ -17,6 +17,7 @@ SOURCES = {
     "mnist-5k": bundled,
     "digits": bundled,
     "fashion-mnist": fashion_mnist,
+    "sprites": sprites,
 }
 
 

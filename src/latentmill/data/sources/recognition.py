@@ -8,7 +8,7 @@ from latentmill.data.sources.table import SUFFIXES as TABLES
 from latentmill.errors import InputError
 
 ARRAYS = (".npy", ".npz")
-BUNDLED = ("fashion-mnist", "mnist-5k", "digits")  # sources that need no path
+BUNDLED = ("fashion-mnist", "mnist-5k", "digits", "sprites")  # sources that need no path
 
 
 def recognised(given: str) -> dict[str, str]:

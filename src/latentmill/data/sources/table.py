@@ -43,9 +43,10 @@ def load(config: DataConfig) -> Collection:
     items, locators = [], []
     for path in tables:
         labels, groups = _names(path, config)
+        factors = _factors(path, config.factors)
         split, name = _split(path, config), path.relative_to(root) if path != root else path.name
-        for row, (label, group) in enumerate(zip(labels, groups, strict=True)):
-            items.append(Item(f"{name} row {row}", label, group, split))
+        for row, (label, group, each) in enumerate(zip(labels, groups, factors, strict=True)):
+            items.append(Item(f"{name} row {row}", label, group, split, factors=each or None))
             locators.append((str(path), config.image, row))
     in_order = any(path.suffix == ".parquet" for path in tables)  # an Arrow file is read at any place
     return Files(f"images of the user, from {root}", items, [], locators, read=read_cell, in_order=in_order)
@@ -110,6 +111,16 @@ def _names(path: Path, config: DataConfig) -> tuple[Names, Names]:
     if label == "auto":
         label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
     return _column(path, label, schema), _column(path, config.group, schema)
+
+
+def _factors(path: Path, names: list[str]) -> list[dict[str, str | None]]:
+    """The value of each factor, for each row."""
+    schema = cells.schema(path)
+    for name in names:
+        _require_column(name, "factors", schema, path)
+    columns = [_column(path, name, schema) for name in names]
+    rows = zip(*columns, strict=True) if names else [()] * cells.count(path)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _require_column(column: str | int | None, key: str, schema: pa.Schema, path: Path) -> None:

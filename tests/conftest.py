@@ -78,12 +78,17 @@ CONFIGS = {
 }
 CASES = [(name, config) for name in registry.names("models") for config in CONFIGS.get(name, [{}])]
 FURTHER = ("rbm", "iwae", "dip_vae", "info_vae", "bernoulli_mixture")  # whose other configurations are slow tests
+SECOND = [case for case in CASES if case[0] in FURTHER and case[1] != CONFIGS[case[0]][0]]
 each_model = pytest.mark.parametrize(
     ("name", "config"),
-    [
-        pytest.param(*case, marks=pytest.mark.slow if case[0] in FURTHER and case[1] != CONFIGS[case[0]][0] else ())
-        for case in CASES
-    ],
+    [pytest.param(*case, marks=pytest.mark.slow if case in SECOND else ()) for case in CASES],
+    ids=str,
+)
+# These encode and decode as a vae or an autoencoder does: what follows their training is tested in a slow test.
+ALIKE = ("beta_tc", "dip_vae", "factor_vae", "info_vae", "iwae", "aae", "rae", "vae_gan")
+each_after_training = pytest.mark.parametrize(
+    ("name", "config"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[0] in ALIKE or case in SECOND else ()) for case in CASES],
     ids=str,
 )
 CLASSES = 10

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import IMAGE_SHAPE, each_model
+from conftest import IMAGE_SHAPE, each_after_training
 from pairs import Pairs, fitted, untrained_prior
 from PIL import Image
 
@@ -102,7 +102,7 @@ def has_kl_of_dimensions(model: Model) -> bool:
     return isinstance(model, HasPosterior) and not isinstance(model, HasPrior)
 
 
-@each_model
+@each_after_training
 def test_an_entry_is_drawn_as_far_as_it_can_be(name, config, judged):
     generators, found = judged(name, config)
     model, kinds = model_of(generators), ["samples", "closest", "distances", "gallery"]
@@ -129,7 +129,7 @@ def leaves(content: dict) -> list:
     return [leaf for value in content.values() for leaf in (leaves(value) if isinstance(value, dict) else [value])]
 
 
-@each_model
+@each_after_training
 def test_the_metrics_of_an_entry_are_finite_numbers_and_text(name, config, judged, judge, baseline, tmp_path):
     """DVC drops lists and null without a word."""
     generators, found = judged(name, config)
@@ -153,7 +153,7 @@ def write(folder, entries, found, judge, baseline, failed=None) -> None:
     results.write(folder, entries, found, judge, baseline.test, failed)
 
 
-@each_model
+@each_after_training
 def test_the_samples_of_an_entry_are_judged_as_they_were_drawn(name, config, judged, prepared, judge, baseline):
     """Samples, neighbours and verdicts of each prior, put together again."""
     generators, found = judged(name, config)
@@ -319,7 +319,7 @@ def test_fewer_images_are_refused(digits, train, test, expected):
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 24), (3, 12, 30), (4, 17, 9)], ids=str)
-@each_model
+@each_after_training
 def test_images_of_any_shape_are_modelled_drawn_and_compared(name, config, shape):
     """test_setbacks.py has their verdicts."""
     parts = [

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import CLASSES as COUNT
-from conftest import IMAGE_SHAPE, build, each_model, random_codes
+from conftest import IMAGE_SHAPE, build, each_after_training, random_codes
 from pairs import Pairs
 from sklearn.decomposition import PCA
 
@@ -191,7 +191,7 @@ def inputs(generator: Generator, names: tuple[str, ...], batch: int) -> dict[str
     return {name: draw[name]() for name in names}
 
 
-@each_model
+@each_after_training
 def test_a_model_is_exported_as_what_it_can_do(name, config, exported):
     generator, folder, card = exported(name, config)
     expected = set(functions(generator))
@@ -217,7 +217,7 @@ def test_there_is_a_graph_for_all_that_a_model_can_do(name, expected):
     assert [graph.name for graph in graphs(Generator(model, prior), COUNT)] == expected
 
 
-@each_model
+@each_after_training
 @pytest.mark.parametrize("batch", [1, 2, 7, 65])
 def test_onnxruntime_computes_what_torch_does_at_any_batch(name, config, exported, batch):
     generator, folder, _ = exported(name, config)
@@ -231,7 +231,7 @@ def test_onnxruntime_computes_what_torch_does_at_any_batch(name, config, exporte
             assert np.abs(found - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
 
 
-@each_model
+@each_after_training
 def test_the_recorded_difference_from_torch_is_that_of_the_three_batches(name, config, exported):
     generator, folder, card = exported(name, config)
     for graph in graphs(generator, COUNT):
@@ -249,7 +249,7 @@ def test_the_recorded_difference_from_torch_is_that_of_the_three_batches(name, c
         assert recorded == pytest.approx(largest, abs=1e-6)
 
 
-@each_model
+@each_after_training
 def test_inputs_and_outputs_have_their_names_and_a_dynamic_batch(name, config, exported):
     generator, folder, card = exported(name, config)
     code = list(getattr(generator.model, "code_shape", ()))
@@ -264,7 +264,7 @@ def test_inputs_and_outputs_have_their_names_and_a_dynamic_batch(name, config, e
             assert value.shape == ["batch", *shapes[value.name]]
 
 
-@each_model
+@each_after_training
 def test_the_generator_is_the_decoder_after_the_prior(name, config, exported):
     generator, folder, _ = exported(name, config)
     if not isinstance(generator.model, Decodes):
@@ -276,7 +276,7 @@ def test_the_generator_is_the_decoder_after_the_prior(name, config, exported):
     np.testing.assert_allclose(images, decoded, atol=1e-5)
 
 
-@each_model
+@each_after_training
 def test_an_application_samples_decodes_and_encodes_as_torch_does(name, config, exported):
     generator, folder, _ = exported(name, config)
     decoder = Decoder(folder)
@@ -371,7 +371,7 @@ def test_codes_may_have_any_shape(prior, gridded, digits, given, tmp_path):
     np.testing.assert_allclose(decoder.encode(images)[0], images[:, 0, :4, :3].reshape(5, 2, 2, 3), atol=1e-6)
 
 
-@each_model
+@each_after_training
 def test_each_file_stands_alone(name, config, exported, tmp_path):
     generator, folder, _ = exported(name, config)
     for file, (_, names, _) in functions(generator).items():
@@ -385,7 +385,7 @@ def test_each_file_stands_alone(name, config, exported, tmp_path):
             np.testing.assert_array_equal(found, expected)
 
 
-@each_model
+@each_after_training
 def test_graphs_use_standard_operators_that_browsers_know_and_nothing_random(name, config, exported):
     _, folder, _ = exported(name, config)
     for path in folder.glob("*.onnx"):
@@ -398,7 +398,7 @@ def test_graphs_use_standard_operators_that_browsers_know_and_nothing_random(nam
         ]
 
 
-@each_model
+@each_after_training
 def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, exported, given):
     generator, folder, card = exported(name, config)
     model, is_alone = generator.model, isinstance(generator.model, Generates)
@@ -426,7 +426,7 @@ def test_the_card_and_the_metadata_say_all_there_is_to_know(name, config, export
         assert read["fingerprint"] == "12345e6", "digits that look like a number stay text"
 
 
-@each_model
+@each_after_training
 def test_the_manifest_names_every_file_by_its_digest(name, config, exported):
     _, folder, _ = exported(name, config)
     files = json.loads((folder / "manifest.json").read_text())["files"]
@@ -436,7 +436,7 @@ def test_the_manifest_names_every_file_by_its_digest(name, config, exported):
         assert said == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-@each_model
+@each_after_training
 def test_the_example_of_the_card_runs(name, config, exported, tmp_path, monkeypatch):
     _, folder, card = exported(name, config)
     text = (folder / "card.md").read_text()
@@ -509,7 +509,7 @@ def test_codes_that_are_all_the_same_have_directions_of_length_0():
     assert [each["vector"] for each in found] == [[0, 0], [0, 0]]
 
 
-@each_model
+@each_after_training
 def test_no_file_names_this_machine_or_its_sources(name, config, exported):
     _, folder, _ = exported(name, config)
     for path in folder.iterdir():

@@ -109,7 +109,7 @@ def same(each: Trial, *stores: TrialStore) -> None:
     for key in ("status", "best_epoch", "error", "step"):
         assert one.get(key) == other.get(key), key
     for mine, theirs in zip(one.get("history", []), other.get("history", []), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-3)
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-6)
     if one["status"] != "finished":
         return
     assert one["criterion"] == pytest.approx(other["criterion"], rel=1e-3)

@@ -94,7 +94,7 @@ def test_a_warm_trial_begins_below_a_cold_one(name, config, earlier_run, train):
 def test_hyperparameters_are_those_of_the_trial_and_not_of_the_earlier_one(earlier_run, train):
     warm_start = earlier_run(vae=trial(config={"latent": 3, "beta": 1.0}))
     store, record = train(warmed(trial(config={"latent": 3, "beta": 4.0}), warm_start), warm_start=warm_start)
-    assert float(weights(store, record)["beta"]) == 4.0
+    assert float(weights(store, record)["kl.beta"]) == 4.0
 
 
 def test_packed_and_alone_give_the_same(earlier_run, train, setup, tmp_path):

@@ -134,7 +134,7 @@ class Decodes(ABC):
 
 
 class HasPrior(Generates, Decodes):
-    """Has learned a prior of its codes together with the rest, `prior: own`; others may be fitted to them as well."""
+    """Has a prior of its codes, `prior: own`, mostly learned with the rest; others may be fitted to them as well."""
 
     @abstractmethod
     def draw_code(self, noise: Tensor) -> Tensor:

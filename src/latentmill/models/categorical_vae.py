@@ -30,7 +30,7 @@ from latentmill.observations import ObservationName, observation
 class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
     """A code is the index of the class that each variable has chosen. The uniform prior is its own."""
 
-    class Config(NetworkConfig, WeightedKlConfig):
+    class Config(WeightedKlConfig, NetworkConfig):
         code: Literal["vector"] = "vector"
         observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
         variables: PositiveInt = 30  # D

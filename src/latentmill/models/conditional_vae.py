@@ -25,7 +25,7 @@ from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 class ConditionalVae(EncoderDecoder):
     """q(z | x, y) is a Gaussian with diagonal covariance; codes say what labels do not."""
 
-    class Config(EncoderDecoderConfig, WeightedKlConfig):
+    class Config(WeightedKlConfig, EncoderDecoderConfig):
         pass
 
     is_conditional = True

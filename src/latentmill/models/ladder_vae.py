@@ -32,7 +32,7 @@ from latentmill.observations import ObservationName, observation
 class LadderVae(Model, HasBound, Encodes, Decodes, HasCriterion):
     """Codes begin with the uppermost layer."""
 
-    class Config(NetworkConfig, WeightedKlConfig):
+    class Config(WeightedKlConfig, NetworkConfig):
         code: Literal["vector"] = "vector"
         observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z_1)
         layers: Annotated[list[PositiveInt], Field(min_length=1, default_factory=lambda: [20, 10, 5])]  # z_1 … z_L

@@ -35,7 +35,7 @@ from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 class Vae(EncoderDecoder):
     """q(z | x) is a Gaussian with diagonal covariance, reparameterised."""
 
-    class Config(EncoderDecoderConfig, WeightedKlConfig):
+    class Config(WeightedKlConfig, EncoderDecoderConfig):
         perceptual: Annotated[float, Field(ge=0), NOT_SEARCHABLE] = 0.0  # weight of the distance in layers
 
     details: Tensor  # (), the weight of the perceptual distance times the number of pixels

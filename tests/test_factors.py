@@ -21,6 +21,12 @@ def normal(factors):
     return MultivariateNormal(factors.mean.double(), covariance.double())
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """torch's distributions draw from its global generator."""
+    torch.manual_seed(0)
+
+
 def test_the_density_and_the_posterior_are_those_of_the_normal_distribution(generator):
     factors = random_factors(7, 3, generator)
     x = torch.randn(20, 7, generator=generator)

@@ -154,12 +154,12 @@ def _prior(spec: Ours, model: LatentModel, data: PreparedData, seed: int) -> Mod
 def pythaes(name: str, data: PreparedData, epochs: int, seed: int, judge: Judge) -> Row:
     from pythae.trainers.trainer_utils import set_seed  # of the extra `bench`
 
-    from benchmarks import pythae_family
+    from benchmarks import pythae_family, pythae_models
 
     set_seed(seed)
     model, images = pythae_family.build(name, data.train.shape[1:]), as_pythae(data.train)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = pythae_family.trainer(model, images, epochs, folder)
+        trainer = pythae_models.quiet_trainer(model, images, folder, epochs)
         started = time.process_time()
         trainer.train()
         seconds = time.process_time() - started

@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from pythae.models import AE, RAE_L2, VAE, WAE_MMD, AEConfig, BetaVAE, BetaVAEConfig, VAEConfig
+from pythae.models import (
+    AE,
+    RAE_L2,
+    VAE,
+    WAE_MMD,
+    Adversarial_AE,
+    AEConfig,
+    BetaVAE,
+    BetaVAEConfig,
+    FactorVAE,
+    VAEConfig,
+)
 from pythae.models import RAE_L2_Config as RaeConfig
 from pythae.models import WAE_MMD_Config as WaeConfig
 from pythae.models.base.base_utils import ModelOutput
@@ -23,7 +34,14 @@ from pythae.models.nn.benchmarks.mnist import Decoder_ResNet_AE_MNIST as ResNetD
 from pythae.models.nn.benchmarks.mnist import Encoder_ResNet_AE_MNIST as ResNetEncoder
 from pythae.models.nn.benchmarks.mnist import Encoder_ResNet_VAE_MNIST as ResNetVaeEncoder
 from pythae.samplers import GaussianMixtureSampler, NormalSampler
-from pythae.trainers import BaseTrainer, BaseTrainerConfig, CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
+from pythae.trainers import (
+    AdversarialTrainer,
+    AdversarialTrainerConfig,
+    BaseTrainer,
+    BaseTrainerConfig,
+    CoupledOptimizerTrainer,
+    CoupledOptimizerTrainerConfig,
+)
 from pythae.trainers.trainer_utils import set_seed
 from pythae.trainers.training_callbacks import CallbackHandler, TrainingCallback
 from torch import Tensor
@@ -103,28 +121,32 @@ def trained(model: Any, images: Any, budgets: Sequence[float]) -> list[tuple[flo
     """
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = quiet_trainer(model, images, folder)
-        trainer.clock = Clock(budgets)
+        clock = Clock(budgets)
         try:
-            trainer.train()
+            quiet_trainer(model, images, folder, callbacks=[clock]).train()
         except EndedError:
-            return list(trainer.clock.copies)
+            return clock.copies
     raise AssertionError("its epochs never end")
 
 
-def quiet_trainer(model: Any, images: Any, folder: str) -> Any:
+def quiet_trainer(
+    model: Any, images: Any, folder: str, epochs: int = NEVER, callbacks: Sequence[TrainingCallback] = ()
+) -> Any:
     """The trainer that pythae's pipeline would take, without the progress bar and the printer that it adds."""
-    common = {"output_dir": folder, "num_epochs": NEVER, "per_device_train_batch_size": BATCH, "no_cuda": True}
+    common = {"output_dir": folder, "num_epochs": epochs, "per_device_train_batch_size": BATCH, "no_cuda": True}
     if isinstance(model, RAE_L2):
         decay = {"weight_decay": model.model_config.reg_weight}
         rates = {"encoder_learning_rate": RATE, "decoder_learning_rate": RATE, "decoder_optimizer_params": decay}
         config, kind = CoupledOptimizerTrainerConfig(**common, **rates), CoupledOptimizerTrainer
+    elif isinstance(model, FactorVAE | Adversarial_AE):
+        rates = {"autoencoder_learning_rate": RATE, "discriminator_learning_rate": RATE}
+        config, kind = AdversarialTrainerConfig(**common, **rates), AdversarialTrainer
     else:
         config, kind = BaseTrainerConfig(**common, learning_rate=RATE), BaseTrainer
 
     class QuietTrainer(kind):  # type: ignore[misc, valid-type]
         def _setup_callbacks(self) -> None:
-            self.callback_handler = CallbackHandler([self.clock], self.model)
+            self.callback_handler = CallbackHandler(list(callbacks), self.model)
 
     return QuietTrainer(model, images, None, config)
 

@@ -2,8 +2,8 @@
 
     p(z) = N(f(z); 0, I) |df/dz|
 
-f is learned with the rest, so that the prior takes the shape of the codes and not the reverse (Chen
-et al. 2017); it is inverted exactly to draw codes. Shapes: K codes of B images, d dimensions.
+f is learned with the rest, so that the prior takes the shape of the codes and not the reverse (Chen et al. 2017); it is
+inverted exactly to draw codes. Shapes: K codes of B images, d dimensions.
 
 Adds: an invertible flow as prior, learned with the rest, so that the prior takes the shape of the codes.
 Lacks: sharpness: pixels are still independent given the code.

@@ -20,7 +20,10 @@ setup: $(READY)
 	@git rev-parse --git-dir > /dev/null 2>&1 || dvc config --local core.no_scm true # a copy without .git, as in an archive
 
 # torch by pip, which also takes a build that this machine's pip.conf offers (a CPU one, say); the rest by uv, with hashes.
-UV_INSTALL = $(VENV)/bin/uv pip install --python $(VENV)/bin/python --constraint requirements.lock
+# Compiled once here, and with the next line our own code too: a stage starts several processes, and each would compile
+# all that it imports, which took them longer than a short evaluation.
+UV_INSTALL = $(VENV)/bin/uv pip install --python $(VENV)/bin/python --compile-bytecode --constraint requirements.lock
+unexport PYTHONDONTWRITEBYTECODE
 
 $(READY): pyproject.toml constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python must be at least 3.11, but got " + sys.version)'

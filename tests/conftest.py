@@ -84,11 +84,28 @@ each_model = pytest.mark.parametrize(
     [pytest.param(*case, marks=pytest.mark.slow if case in SECOND else ()) for case in CASES],
     ids=str,
 )
-# These encode and decode as a vae or an autoencoder does: what follows their training is tested in a slow test.
-ALIKE = ("beta_tc", "dip_vae", "factor_vae", "info_vae", "iwae", "aae", "rae", "vae_gan")
+# These encode, draw and decode as another does: what follows their training is tested in slow tests.
+ALIKE = {
+    "vae": ("beta_tc", "dip_vae", "factor_vae", "info_vae", "iwae", "aae", "vae_gan"),
+    "autoencoder": ("rae",),
+    "vamp_vae": ("coupling_vae",),
+    "vq": ("fsq",),
+    "rbm": ("dbn", "dbm"),
+    "pixel_cnn": ("made",),
+    "naive_bayes": ("bernoulli_mixture",),
+    "ppca": ("factor_analysis", "mixture_of_factor_analysers"),
+}
+DISTINCT = [SMALL_IMAGES | {"attention": True, "observation": "discretized_logistic"}]  # of further configurations
+
+
+def is_alike(name: str, config: dict[str, object]) -> bool:
+    is_further = config != CONFIGS.get(name, [{}])[0] and config not in DISTINCT
+    return is_further or any(name in others for others in ALIKE.values())
+
+
 each_after_training = pytest.mark.parametrize(
     ("name", "config"),
-    [pytest.param(*case, marks=pytest.mark.slow if case[0] in ALIKE or case in SECOND else ()) for case in CASES],
+    [pytest.param(*case, marks=pytest.mark.slow if is_alike(*case) else ()) for case in CASES],
     ids=str,
 )
 CLASSES = 10

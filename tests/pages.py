@@ -176,7 +176,7 @@ def describe(places, **facts):
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
-REFUSED = "its samples are copies of training images and fail Rule 2"
+REFUSED = "its samples are too close to training images and fail Rule 2"
 
 
 def refuse(places, name, reason=REFUSED, evidence="", status="refused", advice=""):

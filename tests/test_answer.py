@@ -64,7 +64,8 @@ def test_it_says_what_is_known_of_the_champion(write):
     assert found["Looks like the data"] == ("yes", "10\u202f000 samples pass Rule 1", "good")
     assert found["Copies"] == (
         "none in 10\u202f000 samples",
-        "0.03\xa0% would have been seen; 0.05\xa0% are nearly one (at most 0.11\xa0%), of new images 3.3\xa0%",
+        "a share above 0.03\xa0% is excluded; 0.05\xa0% are near copies (at most 0.11\xa0%), "
+        "as are 3.3\xa0% of new images",
         "good",
     )
     assert found["Exported"] == (
@@ -85,13 +86,13 @@ def test_copies_that_were_found_are_counted(write):
     words, detail, style = facts(write(copies(0.02, 0.05, "fail")))["Copies"]
     assert (words, style) == ("200 in 10\u202f000 samples", "bad")
     assert detail.startswith("Rule 2, fail: precision 0.9")
-    assert "at most 2.2\xa0%; 5\xa0% are nearly one (at most 5.4\xa0%)" in detail
+    assert "at most 2.2\xa0%; 5\xa0% are near copies (at most 5.4\xa0%)" in detail
 
 
 def test_samples_that_come_too_close_without_copies_are_not_called_copies(write):
     words, detail, style = facts(write(copies(0.0, 0.0, "fail")))["Copies"]
     assert (words, style) == ("none, but too close", "bad")
-    assert "0.03\xa0% would have been seen" in detail
+    assert "a share above 0.03\xa0% is excluded" in detail
 
 
 def test_what_was_not_measured_is_not_claimed(write):

@@ -170,7 +170,7 @@ def test_copies_that_leave_nothing_are_refused(tmp_path: Path) -> None:
 def test_small_data_is_said_to_be_small(tmp_path: Path) -> None:
     path = folder_of(tmp_path / "images", pictures(40))
     manifest = prepared(tmp_path / "prepared", source="folder", path=str(path))
-    assert "a third of train and val are 15: both rules stay inconclusive" in manifest["too_small_for"][0]
+    assert "(val and a third of train), but there are 15: both rules stay inconclusive" in manifest["too_small_for"][0]
 
 
 def test_rare_classes_are_named_and_labels_of_rare_classes_alone_are_not_used(tmp_path: Path) -> None:

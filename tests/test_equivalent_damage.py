@@ -272,7 +272,7 @@ def test_a_judgement_records_its_limits_and_its_page_tells_them(judged):
         "copies": 0.05,
         "noisy_copies": 0.2,
     }
-    assert "fails from a blur of 0.3 px" in judged.page
+    assert "fails for a blur of 0.3 px" in judged.page
     assert "the loss of 80\N{NO-BREAK SPACE}% of a class or cluster" in judged.page
 
 

@@ -613,7 +613,7 @@ def test_the_first_line_of_a_copiers_card_says_so(trained, given, tmp_path):
         (tmp_path / name).mkdir()
         write_export(alone("naive_bayes", model, {}), name, metrics, given, tmp_path / name, {})
     first = (tmp_path / "copier/card.md").read_text().splitlines()[0]
-    assert first.startswith("**Fails Rule 2: its samples are copies of training images.")
+    assert first.startswith("**Fails Rule 2: its samples are too close to training images.")
     assert (tmp_path / "copier/card.json").read_text().splitlines()[1].startswith('  "warning": "Fails Rule 2')
     assert (tmp_path / "honest/card.md").read_text().splitlines()[0] == "# honest"
     assert json.loads((tmp_path / "honest/card.json").read_text())["warning"] == ""
@@ -758,11 +758,11 @@ def test_a_refusal_is_a_folder_that_says_why(tmp_path):
     found = json.loads((tmp_path / "refused.json").read_text())
     assert found["entry"] == "copier"
     assert found["status"] == "refused"
-    assert found["reason"] == "its samples are copies of training images and fail Rule 2"
+    assert found["reason"] == "its samples are too close to training images and fail Rule 2"
     assert found["evidence"] == PASS["evidence"]
     assert found["rules"] == {"1": "fail", "2": "fail"}
     with pytest.raises(
-        InputError, match="must hold a model, but its export was refused: its samples are copies"
+        InputError, match="must hold a model, but its export was refused: its samples are too close"
     ) as said:
         Decoder(tmp_path)
     assert "\n" not in str(said.value)

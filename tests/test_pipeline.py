@@ -252,7 +252,7 @@ def test_what_fails_or_is_refused_costs_no_other_entry_nor_the_report(with_failu
     assert json.loads((root / "exports/champion/card.json").read_text())["entry"] in ("naive_bayes", "vae")
     page = (root / "report/index.html").read_text(encoding="utf-8")
     assert "2 of 4 models exported, 1 refused and 1 failed." in page
-    assert "</b> was refused: its samples are copies of training images" in page
+    assert "</b> was refused: its samples are too close to training images" in page
     lines = project.run("latentmill", "check").splitlines()
     assert [line.split(" ")[:2] for line in lines[:4]] == [
         ["naive_bayes:", "exported"],

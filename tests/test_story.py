@@ -154,6 +154,6 @@ def test_the_share_of_near_copies_is_of_the_samples_of_the_entry(write):
     params, places = write({"plain": ("naive_bayes", PLAIN)})
     few = with_keys(params, "plain", evaluation_samples=100)
     bounds = [
-        re.search(r"are nearly one \(at most ([\d.]+)", render(read_inputs(each, places)))[1] for each in (params, few)
+        re.search(r"are near copies \(at most ([\d.]+)", render(read_inputs(each, places)))[1] for each in (params, few)
     ]
     assert float(bounds[1]) > 2 * float(bounds[0])

@@ -108,20 +108,20 @@ def _add_traverse(commands: Commands) -> None:
 
 
 def _add_inspect(commands: Commands) -> None:
-    _add(commands, "inspect", "print what a model is, its verdicts and its files")
+    _add(commands, "inspect", "print what an exported model is, its verdicts and its files")
 
 
 def _add_verify(commands: Commands) -> None:
-    _add(commands, "verify", "check every file against the manifest, and the graphs against one another")
+    _add(commands, "verify", "check every file of an export against its manifest, and the graphs against one another")
 
 
 def _add_bench(commands: Commands) -> None:
-    parser = _add(commands, "bench", "measure its speed on this machine")
+    parser = _add(commands, "bench", "measure the speed of an export on this machine")
     parser.add_argument("--threads", type=int, help="for one call (all cores)")
 
 
 def _add_serve(commands: Commands) -> None:
-    parser = _add(commands, "serve", "show it in a browser, with sliders")
+    parser = _add(commands, "serve", "show an export in a browser, with sliders")
     parser.set_defaults(run=_serve)
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at (127.0.0.1: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="of the address, 0 for any free one (8000)")

@@ -86,21 +86,21 @@ Colour = Annotated[Rgb, PlainValidator(_colour)]
 class DataConfig(Settings):
     """Where images come from, what is made of them, and how they are split."""
 
-    source: SourceName  # a collection of yours, or one that a package carries or draws
-    path: str | None = None  # the user's folder, file or pattern; fashion-mnist: the folder of the IDX files
+    source: SourceName  # your images, or a data set that comes with a package
+    path: str | None = None  # the folder, file or pattern of your images; fashion-mnist: the folder of the IDX files
     image: Annotated[str, Field(min_length=1)] = "image"  # table: the column of images
-    label: Column = "auto"  # the column, or the level of folders, that names classes; null: no labels
+    label: Column = "auto"  # the column, or the level of folders, that has the classes; null: no labels
     factors: list[str] = []  # table: columns of what varies from image to image, such as shape or pose
-    group: Column = None  # the same for groups, which are never split, such as one person's images
+    group: Column = None  # that of groups, each of which stays in one split, such as one person's images
     splits: Literal["random", "folders"] = "random"  # folders: train/, val/ and test/ are the splits
     size: Size = None  # height and width, of all images; null: the commonest
     fit: Literal["crop", "pad", "stretch"] = "crop"  # of an image of other proportions
     channels: Literal["auto", "grey", "rgb", "rgba"] = "auto"  # auto: rgb unless all images are grey
-    background: Colour = (255, 255, 255)  # behind alpha, beside pads
+    background: Colour = (255, 255, 255)  # behind transparent pixels, beside padded images
     white: PositiveInt | None = None  # arrays: the value of white; null: 255 of integers, 1 of others
     limit: PositiveInt | None = None  # images, at most, drawn at random
     max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of images that may be unreadable
-    drop_near_duplicates: bool = True  # from val and test, of images in an earlier split
+    drop_near_duplicates: bool = True  # from val and test, if an earlier split has nearly the same image
     val: Fraction = 0.15  # share of the images kept for choices: early stopping, winners
     test: Fraction = 0.15  # share kept for reporting; a source with a test set of its own uses that one
     seed: Seed = 0  # of the shuffle before the split
@@ -123,13 +123,13 @@ class TrainingConfig(Settings):
     max_steps: PositiveInt = 12_000  # batches; the epoch that reaches it is the last, so large data needs fewer epochs
     patience: PositiveInt = 20  # epochs without a better validation loss before the trial stops
     keep: Literal["best", "last"] = "best"  # the epoch whose weights are kept, best by its validation loss
-    batch_size: PositiveInt = 100  # images of a step
+    batch_size: PositiveInt = 100  # images per step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # Adam's, at its highest
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"  # of the learning rate, over all steps allowed
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the steps in which the learning rate rises
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled from the gradient, as in AdamW
     clip: Annotated[float, Field(gt=0)] | None = None  # the largest norm of a step's gradient
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the average of weights that is kept for them
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of an average of the weights, which is kept
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks in training; all else is float32
     augment: Augmentations = []  # random changes of a model's training images: mirrored, moved by up to 1/16 of a side
 
@@ -167,23 +167,23 @@ Duration = Annotated[float | None, PlainValidator(_seconds)]
 class SweepConfig(Settings):
     """Which trials of the ladder are trained, and how they are spread over a machine or a cluster."""
 
-    workers: PositiveInt | None = None  # trials at a time on this machine; null: one a CPU core
+    workers: PositiveInt | None = None  # trials at a time on this machine; null: one per CPU core
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.5  # where there is a GPU; 0 keeps trials on the CPU
-    workers_per_trial: PositiveInt = 1  # that share each batch of a trial too large for one; one GPU each, if any
+    workers_per_trial: PositiveInt = 1  # that share each batch of a trial; one GPU each, if there are any
     pack: PackSize = "auto"  # trials that a worker packs: their steps are computed together
     compile: bool = False  # torch.compile: faster steps, after seconds of compiling in each worker and for each shape
     storage: Annotated[str, Field(min_length=1)] = ".latentmill/trials"  # the trial store: a folder or a URL
     warm_start: Annotated[str, Field(min_length=1)] | None = (
         None  # models of an earlier run, a folder or a URL, to go on from
     )
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained once a seed
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]  # every configuration is trained with each seed
     search: Literal["random", "optuna"] = "random"  # how the entries with `samples` choose their configurations
     sampling_seed: Seed = 0  # of `uniform`, `loguniform` and `choice`
     asha: AshaConfig | None = None  # null: every trial may use all its epochs
-    budget: Duration = None  # seconds for all trials, for which their steps are chosen; null: as many as they may have
+    budget: Duration = None  # the steps of all trials are chosen so that together they take about that time
     max_trials: PositiveInt | None = None  # at most, all entries and seeds together
-    max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; a later run goes on from there
-    loggers: list[LoggerName] = []  # that get every trial, beside our own records
+    max_seconds: Annotated[float, Field(gt=0)] | None = None  # then the sweep ends; the next run goes on from there
+    loggers: list[LoggerName] = []  # where trials are logged, beside the trial store
 
     @field_validator("storage", "warm_start")
     @classmethod
@@ -199,7 +199,7 @@ class SweepConfig(Settings):
 
 
 class LimitsConfig(Settings):
-    """The damage to real images from which on samples fail; less is stricter, and needs more images to be told."""
+    """Samples as bad as real images with this damage fail: a lower limit is stricter, and needs more images."""
 
     blur: Annotated[float, Field(gt=0)] | None = (
         None  # its standard deviation in pixels; null: 3/4 of a 28th of the longer side, at least 0.375
@@ -213,45 +213,43 @@ class LimitsConfig(Settings):
 class EvaluationConfig(Settings):
     """What the evaluation compares, and how many draws it takes."""
 
-    samples: PositiveInt = 10_000  # images sampled per model and prior, each with its nearest training image
+    samples: PositiveInt = 10_000  # drawn under each prior of each entry, and judged
     importance_samples: PositiveInt = 1_000  # K of the importance-weighted bound
     temperatures: PositiveInt = 5_000  # of annealed importance sampling, for models with a partition function
     likelihood_images: Annotated[int, Field(ge=2)] = 250  # test images whose likelihood is computed, at most
     features: Annotated[list[str], Field(min_length=1)] | None = (
         None  # pixels, classifier, self-supervised, timm:<model>; null: pixels and a network
     )
-    limits: LimitsConfig = LimitsConfig()  # the damage to real images from which on samples fail
+    limits: LimitsConfig = LimitsConfig()  # samples as bad as real images with this damage fail
     seed: Seed = 0  # of samples, splits and what is fitted
 
 
 class ExportConfig(Settings):
     """What may be exported."""
 
-    allow_failing: list[str] = []  # entries that are exported though their samples fail Rule 2
-    champion: ChampionMetric = "frechet_distance"  # ranks, on validation images, entries with equal verdicts
-    formats: dict[FormatName, Annotated[float, Field(gt=0)]] = {}  # more decoders, and by how much each may differ
+    allow_failing: list[str] = []  # entries to export even if their samples fail Rule 2
+    champion: ChampionMetric = "frechet_distance"  # the metric on validation images that ranks equal verdicts
+    formats: dict[FormatName, Annotated[float, Field(gt=0)]] = {}  # more decoders; tolerance in levels of 255
 
 
 class EntryConfig(Settings):
     """What a ladder entry says beside the hyperparameters that it sets or searches."""
 
-    model: str  # the name of the entry, unless it says otherwise
-    samples: int | None = None  # draws of what is sampled
-    # of the section `priors`, trained on its winner's codes; null: one of their kind, unless the model has its own
+    model: str  # by default the name of the entry
+    samples: int | None = None  # configurations to draw, where hyperparameters are sampled
+    # of the section `priors`, trained on its winner's codes; null: the default for its codes, or the model's own
     priors: list[str] | None = None
     prior: str = AUTO  # the exported one; auto: the nearest to the validation images that doesn't fail Rule 2
     rank_by: Literal["criterion", "distance"] | None = None  # null: by the criterion, if the model has one
-    evaluation_samples: PositiveInt | None = None  # that are drawn of it and judged; null: evaluation.samples
-    adds: Sentence | None = (
-        None  # what it adds to the entry before, for the report; null: as its model's docstring says
-    )
+    evaluation_samples: PositiveInt | None = None  # drawn from it and judged; null: evaluation.samples
+    adds: Sentence | None = None  # what it adds to simpler models, for the report; null: as its model's docstring says
     lacks: Sentence | None = None  # what it still can't do; null: as its model's docstring says
 
 
 class Params(Settings):
     """The whole of params.yaml."""
 
-    note: str = ""  # of whoever runs this: at the top of the report, and in what `latentmill check` prints
+    note: str = ""  # of whoever runs this: at the top of the report, and printed by `latentmill check`
     data: DataConfig
     trial: TrainingConfig
     priors: dict[str, dict[str, Any]] = {"normal": {}}  # what codes are drawn from: name -> its search space

@@ -19,7 +19,7 @@ def warning(metrics: Json) -> str:
     rule_2 = exported_samples(metrics)["rule_2"]
     if rule_2["status"] != "fail":
         return ""
-    return f"Fails Rule 2: its samples are copies of training images. {rule_2['evidence']}."
+    return f"Fails Rule 2: its samples are too close to training images. {rule_2['evidence']}."
 
 
 def exported_samples(metrics: Json) -> Json:
@@ -180,7 +180,7 @@ def _limits(card: Json) -> Iterator[str]:
     if statuses["rule_1"] == "inconclusive":
         yield "- It is not known whether its samples look like real images: do not use them in place of data."
     if statuses["rule_2"] == "inconclusive":
-        yield "- It is not known whether its samples are copies of training images."
+        yield "- It is not known whether its samples are too close to training images."
     yield f"- On a CPU, onnxruntime differs from torch by at most {largest:.1e} of the largest value."
 
 

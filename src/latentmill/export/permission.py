@@ -41,4 +41,4 @@ def require_rule_2(entry: str, metrics: Json, allow_failing: list[str]) -> None:
     rule_2 = exported_samples(metrics)["rule_2"]
     if rule_2["status"] == "fail" and entry not in allow_failing:
         advice = f"to export it nevertheless, add {entry} to export.allow_failing"
-        raise Refused("its samples are copies of training images and fail Rule 2", rule_2["evidence"], advice)
+        raise Refused("its samples are too close to training images and fail Rule 2", rule_2["evidence"], advice)

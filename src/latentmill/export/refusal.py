@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class Refused(InputError):
-    """An export must not, or cannot, be made. The reason is a clause: "its samples are copies of training images"."""
+    """An export must not, or cannot, be made. The reason is a clause, such as "no trial ended with a model"."""
 
     def __init__(
         self, reason: str, evidence: str = "", advice: str = "", status: Literal["refused", "failed"] = "refused"

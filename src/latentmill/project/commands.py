@@ -22,19 +22,19 @@ def add_commands(commands: Commands) -> None:
     init.set_defaults(run=_init)
     init.add_argument("folder", type=Path, help="new or empty")
     init.add_argument("--data", help="a folder, archive, table or array of images; or digits, mnist-5k, sprites …")
-    init.add_argument("--ladder", help="another params.yaml, such as budget (of ten minutes) or colour (64 pixels)")
+    init.add_argument("--ladder", help="budget (ten minutes), colour (64 pixels), lecture, quick or factors")
     _add_reference(commands)
     check = commands.add_parser(
         "check",
-        help="print what was exported of each entry in params.yaml, and why not; fails if nothing was, or is stale",
+        help="print for each entry what was exported, or why not; fails if nothing was, or if it is out of date",
     )
     check.set_defaults(run=_check)
     plan = commands.add_parser(
-        "plan", help="list the trials of params.yaml, which of them are trained already, and what they take"
+        "plan", help="list the trials of params.yaml and which are trained already; forecast time, memory and disk"
     )
     plan.set_defaults(run=_plan)
-    plan.add_argument("--quick", action="store_true", help="without measuring the pace of trials where it is not known")
-    gc = commands.add_parser("gc", help="say how much of the trial store params.yaml does not need, and free it")
+    plan.add_argument("--quick", action="store_true", help="without measuring the time of a step where it is not known")
+    gc = commands.add_parser("gc", help="say what params.yaml does not need of the trial store; with --free, delete it")
     gc.set_defaults(run=_gc)
     gc.add_argument("--free", action="store_true", help="delete the trials that are not needed")
     submit = commands.add_parser("submit", help="run the train stage as a job of a Ray cluster")

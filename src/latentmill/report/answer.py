@@ -141,7 +141,8 @@ def _counted(exact: Found, status: str) -> str:
 
 def _near_copies(near: Json, drawn: int) -> str:
     most = Found(round(near["share"] * drawn), drawn).highest
-    return f"{share(near['share'])} are nearly one (at most {share(most)}), of new images {share(near['held_out'])}"
+    held_out = f"as are {share(near['held_out'])} of new images"
+    return f"{share(near['share'])} are near copies (at most {share(most)}), {held_out}"
 
 
 def _exact_copies(samples: Json, judged: int) -> Found | None:
@@ -154,7 +155,7 @@ def _exact_copies(samples: Json, judged: int) -> Found | None:
 
 def _bound(found: Found) -> str:
     """What share of copies is excluded with a confidence of 95 %."""
-    return f"at most {share(found.highest)}" if found.count else f"{share(found.highest)} would have been seen"
+    return f"at most {share(found.highest)}" if found.count else f"a share above {share(found.highest)} is excluded"
 
 
 def _export(entry: Entry) -> Fact:

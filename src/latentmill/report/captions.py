@@ -86,11 +86,11 @@ def _closest(subject: Subject) -> str:
     tests = min(COMPARED, subject.manifest["counts"]["test"])
     held_out = Found(round(found["held_out"] * tests), tests)
     is_more = found["low"] > held_out.highest
-    comparison = "which is less, so look for copies" if is_more else "which may be as many"
+    comparison = "fewer, so look for copies" if is_more else "the difference may be chance"
     interval = f"95% interval {percent(found['low'])} to {percent(found['high'])}"
     return (
         f"{what} {percent(found['share'])}% of all samples are near copies ({interval}), as are "
-        f"{percent(found['held_out'])}% of {count(held_out.of)} test images, {comparison}."
+        f"{percent(found['held_out'])}% of {count(held_out.of)} test images: {comparison}."
     )
 
 

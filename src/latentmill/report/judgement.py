@@ -140,7 +140,7 @@ def copies_found(found: Json) -> str:
     unchanged = next(each for each in found["kinds"] if each["kind"] == "unchanged")
     near, held_out = found["near"] / found["samples"], found["held_out"]["found"] / found["held_out"]["of"]
     nearly = (
-        f"{share(near)} of the samples are that close to a training image, and {share(held_out)} of real new images"
+        f"{share(near)} of the samples are near copies of a training image, as are {share(held_out)} of real new images"
     )
     if found["exact"]:
         first = (
@@ -152,7 +152,7 @@ def copies_found(found: Json) -> str:
             f"None of {samples} is a training image. If more than {least} were, this search would have found one, with "
             f"a certainty of {sure}."
         )
-    return f"{first} Or nearly one: {nearly}."
+    return f"{first} {nearly}."
 
 
 def kinds(found: Json) -> list[Kind]:

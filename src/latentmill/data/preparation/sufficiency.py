@@ -14,8 +14,8 @@ def too_small_for(counts: dict[str, int], class_counts: dict[str, dict[str, int]
     if counts["train"] < FEWEST_TO_TRAIN:
         said.append(f"nearest neighbours need {FEWEST_TO_TRAIN} training images, but there are {counts['train']}")
     if held_out < FEWEST_HELD_OUT:
-        have = f"a third of train and val are {held_out}"
-        said.append(f"verdicts need {FEWEST_HELD_OUT} images for controls, but {have}: both rules stay inconclusive")
+        need = f"{FEWEST_HELD_OUT} images for controls (val and a third of train)"
+        said.append(f"verdicts need {need}, but there are {held_out}: both rules stay inconclusive")
     elif held_out < ENOUGH_HELD_OUT:
         have = f"there are {held_out} for them"
         said.append(f"verdicts on fewer than {ENOUGH_HELD_OUT} images for controls are often inconclusive; {have}")

@@ -70,8 +70,5 @@ class FactorAnalysis(LatentModel, HasLikelihood, HasPosterior):
     def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         return gaussian_log_prob(x.flatten(1), z @ self.loadings.T + self.mean, self.noise.log()).sum(-1)
 
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.posterior(images)[0]
-
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.observation.mean(z @ self.loadings.T + self.mean).unflatten(1, self.shape)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from latentmill.networks import NetworkConfig, Shape, encoder
+
 BETAS = (0.5, 0.99)  # of Adam: momentum of a game of two is best low
 
 
@@ -22,6 +24,12 @@ class CodeCritic(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         logits: Tensor = self.layers(z.flatten(1))
         return logits[:, 0]
+
+
+def image_critic(config: NetworkConfig, shape: Shape) -> tuple[nn.Module, nn.Module]:
+    """From images (B, C, H, W) to the last hidden layer, and from there to their scores, as `mean_score` takes them."""
+    network = encoder(config, shape, 1)
+    return network[:-2], network[-2:]  # the last ones: a layer of weights, and Float32
 
 
 def mean_score(scores: Tensor) -> Tensor:

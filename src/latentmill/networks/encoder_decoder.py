@@ -66,13 +66,25 @@ class EncoderDecoder(LatentModel, DecodesParameters, HasPosterior, HasCriterion)
         return self.decoder(z)
 
 
-class PlainAutoencoder(LatentModel, HasCriterion):
+class PlainNetworks(LatentModel):
+    """The outputs of the decoder are the logits of grey values."""
+
+    def __init__(self, config: PlainConfig, shape: Shape, classes: int = 0, outputs: int = 1) -> None:
+        """The encoder has so many `outputs` for each number of a code."""
+        super().__init__(config, shape, classes)
+        self.code_shape = code_shape(config, config.latent, shape)
+        self.encoder = encoder(config, shape, outputs * config.latent)
+        self.decoder = decoder(config, config.latent, shape)
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.decoder(z))
+
+
+class PlainAutoencoder(PlainNetworks, HasCriterion):
     """Codes are without noise. Trials compare by the error of reconstruction alone, not by the loss."""
 
     def __init__(self, config: PlainConfig, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.code_shape = code_shape(config, config.latent, shape)
-        self.encoder, self.decoder = encoder(config, shape, config.latent), decoder(config, config.latent, shape)
         self.criterion_draws = {}
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
@@ -81,9 +93,6 @@ class PlainAutoencoder(LatentModel, HasCriterion):
 
     def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return self.encoder(images)
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(z))
 
     def error(self, images: Tensor, z: Tensor) -> Tensor:
         """Of images (B, C, H, W) from what is decoded of codes (B, …): (B)."""

@@ -4,7 +4,7 @@
     encoder  1/2 |h(x) - h(g(z))|^2 + beta KL(q(z | x) || N(0, I))
     decoder  similarity 1/2 |h(x) - h(g(z))|^2 + softplus(-D(g(z))) + softplus(-D(g(n)))
 
-h is the last hidden layer of the critic D, around which the features of x are taken to be Gaussian (Larsen et al. 2016).
+h is the last hidden layer of the critic D, around which features of x are taken to be Gaussian (Larsen et al. 2016).
 Trials are ranked by their samples: the unit of that error is each critic's own, and an error of pixels prefers blur.
 
 Adds: a critic in one of whose layers images are compared, in place of pixel by pixel, so that samples are sharper.

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from latentmill.config import PositiveInt
-from latentmill.contract import Batch, Phase, Terms
+from latentmill.contract import Batch, LatentConfig, Phase, Terms
 from latentmill.data.batches import Batches
 from latentmill.draws import Noise
 from latentmill.networks import Shape
@@ -30,7 +30,7 @@ IMAGES = 500  # from which the vectors are taken, at most
 class Vq(QuantisedAutoencoder):
     """Encoder f, decoder g and the codebook between them; a prior draws the indices of codes."""
 
-    class Config(QuantisedConfig):
+    class Config(QuantisedConfig, LatentConfig):
         latent: PositiveInt = 4  # dimensions of an entry; of more, fewer entries are in use
         entries: Annotated[int, Field(ge=2)] = 256  # of the codebook
         commitment: Annotated[float, Field(ge=0)] = 0.25  # weight of the last term

@@ -25,7 +25,7 @@ class MixtureModel(Model, Generates):
     log_weights: Tensor  # (M)
     borders: Tensor  # (M - 1), cumulative weights as quantiles of the standard normal
 
-    def __init__(self, config: Settings, shape: Shape, classes: int = 0, components: int = 1) -> None:
+    def __init__(self, config: Settings, shape: Shape, classes: int, components: int) -> None:
         super().__init__(config, shape, classes)
         self.register_buffer("log_weights", torch.zeros(components))
         self.register_buffer("borders", torch.zeros(components - 1))

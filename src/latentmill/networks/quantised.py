@@ -25,7 +25,7 @@ class QuantisedConfig(NetworkConfig):
 class QuantisedAutoencoder(Model, HasCodebook, HasCriterion):
     """The decoder is given entries of the codebook. Trials compare by the error of reconstruction alone."""
 
-    def __init__(self, config: QuantisedConfig, shape: Shape, classes: int = 0, latent: int = 1) -> None:
+    def __init__(self, config: QuantisedConfig, shape: Shape, classes: int, latent: int) -> None:
         """`latent` is the d of a place."""
         super().__init__(config, shape, classes)
         self.code_shape = code_shape(config, latent, shape)[1:]

@@ -69,6 +69,11 @@ def test_models_and_priors_do_not_import_one_another():
         assert [name for name in imports(path) if name.startswith(("latentmill.models", "latentmill.priors"))] == []
 
 
+def test_a_model_is_a_file_of_at_most_80_lines():
+    lines = {path.stem: path.read_text(encoding="utf-8").count("\n") for path in (PACKAGE / "models").glob("*.py")}
+    assert [f"{name}: {count}" for name, count in lines.items() if count > 80] == []
+
+
 @pytest.mark.parametrize(("name", "more"), [("runtime", ()), ("browser", ("latentmill.runtime",))])
 def test_what_an_application_uses_needs_nothing_else_of_the_package(name, more):
     allowed = (f"latentmill.{name}", "latentmill.errors", *more)

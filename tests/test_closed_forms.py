@@ -77,7 +77,7 @@ def test_ppca_posterior_is_bayes_rule(ppca, x):
 
 
 def test_ppca_samples_have_the_fitted_moments(ppca, digits, generator):
-    images = ppca._mean_of_x(torch.randn(40_000, LATENT, generator=generator)).flatten(1)
+    images = ppca.pixel_parameters(torch.randn(40_000, LATENT, generator=generator)).flatten(1)
     np.testing.assert_allclose(images.mean(0), ppca.mu, atol=0.01)
     explained = torch.linalg.eigvalsh(torch.cov(images.T)).flip(0)[:LATENT]
     np.testing.assert_allclose(explained, ppca.variances - ppca.noise_variance, rtol=0.05)

@@ -186,9 +186,9 @@ class HasBound(ABC):
     code_shape: Shape
 
     @property
-    @abstractmethod
     def code_draw(self) -> Draw:
         """The noise that makes one code of q(z | x)."""
+        return Draw("normal", self.code_shape)
 
     @abstractmethod
     def weighed_codes(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -199,16 +199,15 @@ class HasBound(ABC):
         """x (B, C, H, W), z (K, B, …) -> (K, B), in nats."""
 
 
-class HasPosterior(HasBound):
+class HasPosterior(HasBound, Encodes):
     """q(z | x) is a Gaussian of independent dimensions, and p(z) N(0, I), unless the model has a prior of its own."""
 
     @abstractmethod
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x): (B, C, H, W) -> (B, …), (B, …)."""
 
-    @property
-    def code_draw(self) -> Draw:
-        return Draw("normal", self.code_shape)
+    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.posterior(images, label)[0]
 
     def log_p_z(self, z: Tensor) -> Tensor:
         """Codes (K, B, …) -> (K, B), in nats."""

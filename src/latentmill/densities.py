@@ -49,9 +49,19 @@ def kl_from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
 
 
+def kl_from_uniform(log_q: Tensor) -> Tensor:
+    """KL of a distribution over C classes from the uniform one, log C less its entropy: (…, C) -> (…)."""
+    return (log_q.exp() * log_q).sum(-1) + math.log(log_q.shape[-1])
+
+
 def reparameterised(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """A draw from N(mean, exp(log_variance)), from standard normal noise (Kingma & Welling 2014)."""
     return mean + torch.exp(0.5 * log_variance) * noise
+
+
+def half_squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """Half the squared distance of rows, -log N(a; b, I) up to a constant: (B, …), (B, …) -> (B)."""
+    return 0.5 * (a - b).square().flatten(1).sum(1)
 
 
 def log_mean_exp(log_weights: Tensor, dim: int) -> Tensor:

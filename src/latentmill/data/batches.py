@@ -59,6 +59,10 @@ class Batches:
         """The examples of each of `slices`."""
         return (self[part] for part in self.slices())
 
+    def rows(self) -> Iterator[Tensor]:
+        """The same as rows of values: each (B, D)."""
+        return (chunk.flatten(1) for chunk in self.chunks())
+
     def _placed(self, array: np.ndarray) -> Indices:
         plain = np.asarray(array)  # np.memmap's own indexing is slow
         return plain if self.device.type == "cpu" else torch.tensor(plain, device=self.device)

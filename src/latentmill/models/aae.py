@@ -20,9 +20,8 @@ from latentmill.config import PositiveInt
 from latentmill.contract import Batch, Phase, Terms
 from latentmill.draws import Draw, Noise
 from latentmill.networks import Shape
-from latentmill.networks.encoder_decoder import CodeCritic, PlainAutoencoder, PlainConfig
-
-BETAS = (0.5, 0.99)  # of Adam, in the game between encoder and critic
+from latentmill.networks.critics import BETAS, CodeCritic
+from latentmill.networks.encoder_decoder import PlainAutoencoder, PlainConfig
 
 
 class Aae(PlainAutoencoder):

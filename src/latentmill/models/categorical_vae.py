@@ -12,7 +12,6 @@ Lacks: a tight bound, for choices are independent given the image; and gradients
 """
 
 from collections.abc import Sequence
-from math import log
 from typing import Annotated, Literal
 
 import torch
@@ -20,14 +19,17 @@ from pydantic import Field
 from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE, PositiveInt
-from latentmill.contract import Batch, HasBound, HasCodebook, HasCriterion, HasPrior, Model, Phase, Terms
-from latentmill.draws import Draw, Noise, gumbel
+from latentmill.contract import Batch, HasCriterion, Model, Phase, Terms
+from latentmill.densities import kl_from_uniform
+from latentmill.draws import Noise, gumbel
 from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks.categorical import HasCategoricalPosterior
+from latentmill.networks.encoder_decoder import DecodesParameters
 from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 from latentmill.observations import ObservationName, observation
 
 
-class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
+class CategoricalVae(Model, DecodesParameters, HasCategoricalPosterior, HasCriterion):
     """A code is the index of the class that each variable has chosen. The uniform prior is its own."""
 
     class Config(WeightedKlConfig, NetworkConfig):
@@ -52,53 +54,23 @@ class CategoricalVae(Model, HasBound, HasPrior, HasCodebook, HasCriterion):
         self.register_buffer("temperature", torch.tensor(config.temperature))
         self.register_buffer("one_hot", torch.eye(config.entries))
 
-    @property
-    def code_draw(self) -> Draw:
-        return Draw("uniform", (*self.code_shape, self.entries))
-
     def phases(self) -> Sequence[Phase]:
-        return (self.kl.phase(CategoricalVae.loss, self.criterion_draws, "kl"),)
+        return (self.kl.phase(CategoricalVae.loss, self.criterion_draws),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x = self.observation.observed(batch["image"], noise["x"])
         log_q = self.log_q(x)
         y = torch.softmax((log_q + gumbel(noise["z"])) / self.temperature, 2)
-        reconstruction, kl = -self.observation.log_prob(x, self.decoder(y.flatten(1))), _kl_from_uniform(log_q)
-        terms = {"reconstruction": reconstruction, "kl": kl.sum(1)}
-        return {"loss": reconstruction + self.kl(kl)} | terms | self.kl.counted("kl")
+        return self.kl.terms(-self.observation.log_prob(x, self.decoder(y.flatten(1))), kl_from_uniform(log_q))
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound, of which the KL is exact."""
         x = self.observation.observed(batch["image"], noise["x"])
         z, _ = self.weighed_codes(x, noise["z"][None])
-        return _kl_from_uniform(self.log_q(x)).sum(1) - self.log_p_x_given_z(x, z)[0]
+        return kl_from_uniform(self.log_q(x)).sum(1) - self.log_p_x_given_z(x, z)[0]
 
     def log_q(self, x: Tensor) -> Tensor:
-        """log q(z | x) of each class: (B, D, C)."""
         return self.encoder(x).unflatten(1, (-1, self.entries)).log_softmax(2)
 
-    def weighed_codes(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_q = self.log_q(x).expand(noise.shape)  # (K, B, D, C)
-        z = (log_q + gumbel(noise)).argmax(3)
-        log_q_of_z = log_q.gather(3, z[..., None]).sum((2, 3))
-        return z.float(), -log(self.entries) * z.shape[2] - log_q_of_z
-
-    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.log_prob(x, self._pixels(z.flatten(0, 1)).unflatten(0, z.shape[:2]))
-
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.log_q(images).argmax(2).float()
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.mean(self._pixels(z))
-
-    def draw_code(self, noise: Tensor) -> Tensor:
-        return (self.entries * torch.special.ndtr(noise)).floor().clamp(max=self.entries - 1)
-
-    def _pixels(self, z: Tensor) -> Tensor:
+    def pixel_parameters(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.decoder(self.one_hot[z.long()].flatten(1))
-
-
-def _kl_from_uniform(log_q: Tensor) -> Tensor:
-    """(B, D, C) -> (B, D), in nats."""
-    return (log_q.exp() * log_q).sum(2) + log(log_q.shape[2])

@@ -40,29 +40,16 @@ class ConditionalVae(EncoderDecoder):
         self.kl = WeightedKl(config)
 
     def phases(self) -> Sequence[Phase]:
-        return (self.kl.phase(ConditionalVae.loss, self.criterion_draws, "kl"),)
+        return (self.kl.phase(ConditionalVae.loss, self.criterion_draws),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x, z, kl = self.observed_and_encoded(batch, noise)
-        reconstruction = -self.log_p_x_given_z(x, z[None], batch["label"])[0]
-        terms = {"reconstruction": reconstruction, "kl": kl.flatten(1).sum(1)}
-        return {"loss": reconstruction + self.kl(kl)} | terms | self.kl.counted("kl")
+        return self.kl.terms(-self.log_p_x_given_z(x, z[None], batch["label"])[0], kl)
 
     def posterior(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(torch.cat([x, self.planes[label]], dim=1)).chunk(2, dim=1)
         return mean, log_variance
 
-    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
-        assert label is not None
-        pixels = self._pixels(z.flatten(0, 1), label.repeat(len(z))).unflatten(0, z.shape[:2])  # (K, B, C, H, W)
-        return self.observation.log_prob(x, pixels)
-
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.posterior(images, label)[0]
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.mean(self._pixels(z, label))
-
-    def _pixels(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def pixel_parameters(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         spread = self.one_hot[label].unflatten(1, (-1, *[1] * (z.dim() - 2))).expand(-1, -1, *z.shape[2:])
         return self.decoder(torch.cat([z, spread], dim=1))

@@ -12,60 +12,51 @@ Lacks: fast inference: reading an image takes an iteration, and drawing one a lo
 """
 
 from collections.abc import Sequence
-from functools import partial
-from math import prod
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from latentmill.config import PositiveInt
-from latentmill.contract import Batch, Generates, HasEnergy, Model, Phase, Terms
+from latentmill.contract import Batch, Phase, Terms
 from latentmill.data.batches import Batches
 from latentmill.draws import Noise
 from latentmill.networks import Shape
-from latentmill.networks.boltzmann import Boltzmann, BoltzmannConfig
-from latentmill.observations import Bernoulli, shares_of_ones
+from latentmill.networks.boltzmann import Boltzmann
+from latentmill.networks.chained import DeepConfig, DeepModel
+from latentmill.observations import shares_of_ones
 
 JOINT_RATE = 0.1  # times the learning rate, where both layers learn
 
 
-class Dbm(Model, Generates, HasEnergy):
-    """Trials are ranked by their samples: the bound has log Z, which changes from epoch to epoch."""
+class Dbm(DeepModel):
+    """The visible units of its machine are the pixels and the top layer."""
 
-    noise_choices, chooses, is_bounded = 1, True, True
-
-    class Config(BoltzmannConfig):
-        top: PositiveInt = 500  # units of the layer above it
-        greedy: PositiveInt = 30  # epochs in which the lower layer learns alone
+    class Config(DeepConfig):
         mean_field_steps: PositiveInt = 10  # of the iteration for q
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.pixels, self.config, self.observation = prod(shape), config, Bernoulli()
+        self.mean_field_steps = config.mean_field_steps
         self.machine = Boltzmann(self.pixels + config.top, config.hidden, config.chains)
         self.noise_width = self.machine.noise_width(config.sampling_steps)
 
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         p = shares_of_ones(examples).flatten()
-        self.machine.start_from(torch.cat([p, p.new_full((self.config.top,), 0.5)]), generator)
+        self.machine.start_from(torch.cat([p, p.new_full((self.top,), 0.5)]), generator)
 
     def phases(self) -> Sequence[Phase]:
-        draws = {"x": self.observation.draw(self.shape), "steps": self.machine.steps(self.config.steps)}
-        phase = partial(Phase, draws=draws, couples_rows=True)
-        first, last = (0, self.config.greedy), (self.config.greedy, None)
+        draws = {"x": self.observation.draw(self.shape), "steps": self.machine.steps(self.steps)}
         return (
-            phase(Dbm.lower_loss, name="lower", epochs=first, buffers={"machine.chains": "same"}),
-            phase(Dbm.loss, name="both", epochs=last, rate=JOINT_RATE, buffers={"machine.chains": "same"}),
+            self.chained(Dbm.lower_loss, draws, name="lower", epochs=(0, self.greedy)),
+            self.chained(Dbm.loss, draws, name="both", epochs=(self.greedy, None), rate=JOINT_RATE),
         )
 
     def lower_loss(self, batch: Batch, noise: Noise) -> Terms:
-        loss, _, chains = self.machine.contrast(self.observed(batch, noise), noise["steps"], first=self.pixels)
-        return {"loss": loss, "machine.chains": chains}
+        return self.contrast(self.observed(batch, noise), noise, first=self.pixels)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        loss, _, chains = self.machine.contrast(self._completed(self.observed(batch, noise))[0], noise["steps"])
-        return {"loss": loss, "machine.chains": chains}
+        return self.contrast(self._completed(self.observed(batch, noise))[0], noise)
 
     def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """The bound: of the sum over h, given x and the mean of g, and the entropy of g."""
@@ -73,15 +64,11 @@ class Dbm(Model, Generates, HasEnergy):
         entropy = (softplus(logits) - logits * torch.sigmoid(logits)).sum(1)
         return self.machine.log_p_unnormalised(v) + entropy
 
-    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        h = self.machine.sample(noise, self.config.sampling_steps)
-        return torch.sigmoid(self.machine.down(h)[:, : self.pixels]).unflatten(1, self.shape)
-
     @torch.no_grad()
     def _completed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels x (B, C H W) with the mean field of g, as visible units (B, V), and its logits (B, top)."""
-        logits = x.new_zeros(len(x), self.config.top)
-        for _ in range(self.config.mean_field_steps):
+        logits = x.new_zeros(len(x), self.top)
+        for _ in range(self.mean_field_steps):
             h = torch.sigmoid(self.machine.up(torch.cat([x, torch.sigmoid(logits)], 1)))
             logits = self.machine.down(h)[:, self.pixels :]
         return torch.cat([x, torch.sigmoid(logits)], 1), logits

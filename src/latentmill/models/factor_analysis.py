@@ -20,7 +20,7 @@ from latentmill.contract import HasLikelihood, HasPosterior, LatentConfig, Laten
 from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
 from latentmill.networks import Shape
-from latentmill.networks.factors import Factors, improved, rotated
+from latentmill.networks.factors import Factors, fitted, rotated
 from latentmill.observations import Gaussian
 
 ITERATIONS = 50
@@ -53,9 +53,7 @@ class FactorAnalysis(LatentModel, HasLikelihood, HasPosterior):
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         start = torch.randn(self.loadings.shape, generator=generator, device=generator.device)
         looks = self.observation.looks(examples, generator)
-        found, weight = rotated(self.mean, 0.1 * start, self.noise), self.mean.new_zeros(1)
-        for _ in range(ITERATIONS):
-            (found,), weight = improved([found], weight, looks, self.floor)
+        (found,), _ = fitted([rotated(self.mean, 0.1 * start, self.noise)], looks, self.floor, ITERATIONS)
         self.mean.copy_(found.mean)
         self.loadings.copy_(found.loadings)
         self.noise.copy_(found.noise)
@@ -69,9 +67,6 @@ class FactorAnalysis(LatentModel, HasLikelihood, HasPosterior):
 
     def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         return gaussian_log_prob(x.flatten(1), z @ self.loadings.T + self.mean, self.noise.log()).sum(-1)
-
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.posterior(images)[0]
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.observation.mean(z @ self.loadings.T + self.mean).unflatten(1, self.shape)

@@ -22,7 +22,8 @@ from latentmill.config import PositiveInt
 from latentmill.contract import Batch, Phase, Terms
 from latentmill.draws import Draw, Noise
 from latentmill.networks import Shape
-from latentmill.networks.encoder_decoder import CodeCritic, EncoderDecoder, EncoderDecoderConfig
+from latentmill.networks.critics import CodeCritic
+from latentmill.networks.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 
 BETAS = (0.5, 0.9)  # of Adam, for the critic
 

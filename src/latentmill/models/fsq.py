@@ -13,36 +13,33 @@ Lacks: a likelihood of images, and samples without that prior, which draws one i
 
 from collections.abc import Sequence
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from latentmill.contract import Batch, HasCodebook, HasCriterion, Model, Phase, Terms
+from latentmill.contract import Batch, Phase, Terms
 from latentmill.draws import Noise
-from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
+from latentmill.networks import Shape
+from latentmill.networks.quantised import QuantisedAutoencoder, QuantisedConfig
 
 Level = Annotated[int, Field(ge=2)]
 
 
-class Fsq(Model, HasCodebook, HasCriterion):
+class Fsq(QuantisedAutoencoder):
     """Encoder f and decoder g, between which numbers are rounded; a prior draws the indices of codes."""
 
-    class Config(NetworkConfig):
-        network: Literal["residual"] = "residual"
-        code: Literal["image"] = "image"
+    class Config(QuantisedConfig):
         levels: Annotated[list[Level], Field(min_length=1, default_factory=lambda: [8, 5, 5, 5])]  # of each number
 
     steps: Tensor  # (d, 1, 1), of each number: its levels less 1
     places: Tensor  # (d, 1, 1), what a step of each number adds to the index
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
-        super().__init__(config, shape, classes)
         levels, latent = config.levels, len(config.levels)
-        self.entries, self.code_shape = prod(levels), code_shape(config, latent, shape)[1:]
-        self.encoder, self.decoder = encoder(config, shape, latent), decoder(config, latent, shape)
-        self.criterion_draws = {}
+        super().__init__(config, shape, classes, latent)
+        self.entries = prod(levels)
         self.register_buffer("steps", torch.tensor(levels)[:, None, None] - 1.0)
         self.register_buffer("places", torch.tensor([float(prod(levels[:i])) for i in range(latent)])[:, None, None])
 
@@ -52,24 +49,23 @@ class Fsq(Model, HasCodebook, HasCriterion):
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         return {"loss": self.criterion(batch, noise)}
 
-    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
-        images = batch["image"]
-        return 0.5 * (images - self._pixels(self.rounded(self.encoder(images)))).square().flatten(1).sum(1)
+    def nearest(self, y: Tensor) -> Tensor:
+        return (self.rounded(y) * self.places).sum(1)
 
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return (self.rounded(self.encoder(images)) * self.places).sum(1)
+    def entries_at(self, indices: Tensor) -> Tensor:
+        return self._scaled(self.levels_at(indices))
 
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self._pixels(self.levels_at(z))
+    def quantised(self, y: Tensor) -> Tensor:
+        return self._scaled(self.rounded(y))
 
-    def levels_at(self, z: Tensor) -> Tensor:
+    def levels_at(self, indices: Tensor) -> Tensor:
         """The levels, counted from 0, that indices (B, h, w) stand for: (B, d, h, w)."""
-        return torch.div(z[:, None], self.places, rounding_mode="floor") % (self.steps + 1)
+        return torch.div(indices[:, None], self.places, rounding_mode="floor") % (self.steps + 1)
 
     def rounded(self, y: Tensor) -> Tensor:
         """Any numbers (B, d, h, w) -> levels, counted from 0."""
         exact = self.steps * torch.sigmoid(y)
         return exact + (exact.round() - exact).detach()
 
-    def _pixels(self, levels: Tensor) -> Tensor:
-        return torch.sigmoid(self.decoder(2 * levels / self.steps - 1))
+    def _scaled(self, levels: Tensor) -> Tensor:
+        return 2 * levels / self.steps - 1

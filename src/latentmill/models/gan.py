@@ -22,8 +22,7 @@ from torch.nn.functional import softplus
 from latentmill.contract import Batch, Decodes, Generates, LatentConfig, Model, Phase, Terms
 from latentmill.draws import Draw, Noise
 from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
-
-BETAS = (0.5, 0.99)  # momentum of a game of two is best low
+from latentmill.networks.critics import BETAS, mean_score, slope_penalty
 
 
 class Gan(Model, Generates, Decodes):
@@ -51,8 +50,7 @@ class Gan(Model, Generates, Decodes):
 
     def critic_loss(self, batch: Batch, noise: Noise) -> Terms:
         images = batch["image"]
-        slopes = torch.func.grad(lambda x: self.critic(x).sum())(images)  # of each row's own score
-        penalty = 0.5 * slopes.square().flatten(1).sum(1)
+        penalty = slope_penalty(self.critic, images)
         real, fake = self._score(images), self._score(self.decode(noise["z"]))
         loss = softplus(-real) + softplus(fake) + self.gamma * penalty
         return {"loss": loss, "real": real, "fake": fake, "penalty": penalty}
@@ -67,4 +65,4 @@ class Gan(Model, Generates, Decodes):
         return torch.sigmoid(self.generator(z))
 
     def _score(self, images: Tensor) -> Tensor:
-        return self.critic(images).flatten(1).mean(1)  # where codes are images, of places: a patch critic
+        return mean_score(self.critic(images))

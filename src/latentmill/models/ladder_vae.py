@@ -20,16 +20,17 @@ from pydantic import Field
 from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE, PositiveInt
-from latentmill.contract import Batch, Decodes, Encodes, HasBound, HasCriterion, Model, Phase, Terms
+from latentmill.contract import Batch, Encodes, HasCriterion, Model, Phase, Terms
 from latentmill.densities import kl_from_standard_normal, reparameterised_log_prob, standard_normal_log_prob
-from latentmill.draws import Draw, Noise
+from latentmill.draws import Noise
 from latentmill.networks import NetworkConfig, Shape, decoder, encoder
+from latentmill.networks.encoder_decoder import DecodesParameters
 from latentmill.networks.ladder import Ladder
 from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 from latentmill.observations import ObservationName, observation
 
 
-class LadderVae(Model, HasBound, Encodes, Decodes, HasCriterion):
+class LadderVae(Model, DecodesParameters, Encodes, HasCriterion):
     """Codes begin with the uppermost layer."""
 
     class Config(WeightedKlConfig, NetworkConfig):
@@ -48,41 +49,30 @@ class LadderVae(Model, HasBound, Encodes, Decodes, HasCriterion):
         self.decoder = decoder(config, config.layers[0], shape)
         self.kl = WeightedKl(config)
 
-    @property
-    def code_draw(self) -> Draw:
-        return Draw("normal", self.code_shape)
-
     def phases(self) -> Sequence[Phase]:
-        return (self.kl.phase(LadderVae.loss, self.criterion_draws, "kl"),)
+        return (self.kl.phase(LadderVae.loss, self.criterion_draws),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
-        terms, kl = self._bound(batch, noise)
-        return {"loss": terms["reconstruction"] + self.kl(kl)} | terms | self.kl.counted("kl")
+        return self.kl.terms(*self._bound(batch, noise))
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative evidence lower bound."""
-        terms, _ = self._bound(batch, noise)
-        return terms["reconstruction"] + terms["kl"]
+        reconstruction, kl = self._bound(batch, noise)
+        return reconstruction + kl.sum(1)
 
     def weighed_codes(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         epsilon, _, log_variance = self.ladder(self.encoder(x), noise)
         return epsilon, (standard_normal_log_prob(epsilon) - reparameterised_log_prob(noise, log_variance)).sum(-1)
 
-    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.log_prob(x, self._pixels(z.flatten(0, 1)).unflatten(0, z.shape[:2]))
-
     def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return self.ladder(self.encoder(images), images.new_zeros(self.code_shape).expand(images.shape[0], -1))[0]
 
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.mean(self._pixels(z))
+    def pixel_parameters(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.decoder(self.ladder.lowest(z))
 
-    def _bound(self, batch: Batch, noise: Noise) -> tuple[Terms, Tensor]:
-        """The two parts of the negative evidence lower bound, and the second of them in each dimension: (B, d)."""
+    def _bound(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """The two parts of the negative evidence lower bound: -E_q log p(x | z) (B), and the KL (B, d)."""
         x = self.observation.observed(batch["image"], noise["x"])
         epsilon, mean, log_variance = self.ladder(self.encoder(x), noise["z"])
         kl = kl_from_standard_normal(mean, log_variance)
-        return {"reconstruction": -self.observation.log_prob(x, self._pixels(epsilon)), "kl": kl.sum(1)}, kl
-
-    def _pixels(self, epsilon: Tensor) -> Tensor:
-        return self.decoder(self.ladder.lowest(epsilon))
+        return -self.observation.log_prob(x, self.pixel_parameters(epsilon)), kl

@@ -18,24 +18,21 @@ from pydantic import Field
 from torch import Tensor
 
 from latentmill.config import PositiveInt
-from latentmill.contract import Generates, HasLikelihood, LatentConfig, Model
+from latentmill.contract import HasLikelihood, LatentConfig
 from latentmill.data.batches import Batches
-from latentmill.draws import borders, selected
+from latentmill.draws import selected
 from latentmill.errors import InputError
 from latentmill.networks import Shape
-from latentmill.networks.factors import Factors, improved, log_joint
+from latentmill.networks.factors import Factors, fitted, log_joint
+from latentmill.networks.mixtures import MixtureModel
 from latentmill.observations import Gaussian
 
 ITERATIONS, SPREAD, VARIANCE = 30, 0.01, 0.05  # of the loadings and of the noise at the start
 
 
-class MixtureOfFactorAnalysers(Model, Generates, HasLikelihood):
-    """The first column of noise selects the component, by comparison with quantiles of N(0, 1); the rest is z."""
+class MixtureOfFactorAnalysers(MixtureModel, HasLikelihood):
+    """The first column of noise selects the component, the rest is z."""
 
-    closed_form = True
-    noise_choices = 1
-    log_weights: Tensor  # (M)
-    borders: Tensor  # (M - 1), cumulative weights as quantiles of the standard normal
     means: Tensor  # (M, D)
     loadings: Tensor  # (M, D, d)
     noise: Tensor  # (M, D), variances
@@ -46,12 +43,10 @@ class MixtureOfFactorAnalysers(Model, Generates, HasLikelihood):
         floor: Annotated[float, Field(gt=0)] = 1e-3  # of the variance of a pixel's noise: some never vary in training
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
-        super().__init__(config, shape, classes)
+        super().__init__(config, shape, classes, config.components)
         self.floor, self.observation, self.noise_width = config.floor, Gaussian(linear=True), 1 + config.latent
         self.criterion_draws = {"x": self.observation.draw(shape)}
         size = (config.components, prod(shape))
-        self.register_buffer("log_weights", torch.zeros(config.components))
-        self.register_buffer("borders", torch.zeros(config.components - 1))
         self.register_buffer("means", torch.zeros(size))
         self.register_buffer("loadings", torch.zeros(*size, config.latent))
         self.register_buffer("noise", torch.full(size, VARIANCE))
@@ -66,19 +61,14 @@ class MixtureOfFactorAnalysers(Model, Generates, HasLikelihood):
         if len(examples) < len(self.means):
             rule = "a mixture must have at most as many components as images"
             raise InputError(f"{rule}, but got components={len(self.means)} for {len(examples)} images")
-        device = generator.device
-        first = torch.randperm(len(examples), generator=generator, device=device)[: len(self.means)]
-        self.means.copy_(examples[first].flatten(1))
-        self.loadings.copy_(SPREAD * torch.randn(self.loadings.shape, generator=generator, device=device))
+        first = torch.randperm(len(examples), generator=generator, device=generator.device)[: len(self.means)]
+        self.means = examples[first].flatten(1)
+        self.loadings = SPREAD * torch.randn(self.loadings.shape, generator=generator, device=generator.device)
         looks = self.observation.looks(examples, generator)
-        found, log_weights = self.components, self.log_weights
-        for _ in range(ITERATIONS):
-            found, log_weights = improved(found, log_weights, looks, self.floor)
-        self.log_weights.copy_(log_weights)
-        self.borders.copy_(borders(log_weights.exp()))
-        self.means.copy_(torch.stack([each.mean for each in found]))
-        self.loadings.copy_(torch.stack([each.loadings for each in found]))
-        self.noise.copy_(torch.stack([each.noise for each in found]))
+        found, log_weights = fitted(self.components, looks, self.floor, ITERATIONS)
+        self.weigh(log_weights)
+        parts = zip(*((each.mean, each.loadings, each.noise) for each in found), strict=True)
+        self.means, self.loadings, self.noise = (torch.stack(each) for each in parts)
 
     def log_p_x(self, x: Tensor) -> Tensor:
         return torch.logsumexp(log_joint(self.components, self.log_weights, x.flatten(1)), 1)

@@ -21,8 +21,7 @@ from latentmill.contract import Batch, Generates, HasLikelihood, Model, Phase, T
 from latentmill.data.batches import Batches
 from latentmill.draws import Noise
 from latentmill.networks import Shape
-from latentmill.networks.raster import RasterConv
-from latentmill.networks.sequential import scanned
+from latentmill.networks.raster import RasterConv, drawn_pixels, stacked
 from latentmill.observations import Bernoulli, shares_of_ones
 
 FIRST, REACH = 3, 1  # pixels that the first layer sees in each direction; and the others
@@ -62,32 +61,19 @@ class PixelCnn(Model, Generates, HasLikelihood):
         return {"loss": self.criterion(batch, noise)}
 
     def log_p_x(self, x: Tensor) -> Tensor:
-        h = self.first(x)
-        for layer in self.layers:
-            h = h + layer(torch.relu(h))
+        h = stacked([self.first, *self.layers], x)
         logits = self.last(torch.relu(h).movedim(1, -1)).movedim(-1, 1) + self.places
         return self.observation.log_prob(x, logits)
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         channels, height, width = self.shape
-        layers = [self.first, *self.layers]
 
-        def draw(histories: tuple[Tensor, ...], given: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
-            for_pixel, bias, inside_first, inside = given  # (B, C), (C), (taps), (taps)
-            h, drawn = self.first.at(histories[0], torch.zeros_like(for_pixel), inside_first, width)
-            seen = []
-            for layer, history in zip(layers[1:], histories[1:], strict=True):
-                more, known = layer.at(history, torch.relu(h), inside, width)
-                h = h + more
-                seen.append(known)
+        def draw(h: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+            for_pixel, bias = given  # (B, C), (C)
             p = torch.sigmoid(self.last(torch.relu(h)) + bias)
-            pixel = (for_pixel < p).to(p.dtype)[..., None]
-            return (torch.cat([drawn[:, :, :-1], pixel], 2), *seen), p
+            return (for_pixel < p).to(p.dtype), p
 
         uniform = torch.special.ndtr(noise).unflatten(1, (channels, -1)).movedim(2, 0).contiguous()  # (H W, B, C)
-        inside = [layer.inside(height, width) for layer in layers[:2]]
-        histories = tuple(
-            noise.new_zeros(noise.shape[0], layer.weights.shape[1], layer.memory(width)) for layer in layers
-        )
         bias = self.places.flatten(1).T.contiguous()  # (H W, C)
-        return scanned(draw, histories, (uniform, bias, *inside)).movedim(0, 2).unflatten(2, (height, width))
+        p = drawn_pixels([self.first, *self.layers], draw, (uniform, bias), height, width)  # (H W, B, C)
+        return p.movedim(0, 2).unflatten(2, (height, width))

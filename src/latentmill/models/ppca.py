@@ -21,12 +21,13 @@ from latentmill.data.batches import Batches
 from latentmill.densities import gaussian_log_prob
 from latentmill.errors import InputError
 from latentmill.networks import Shape
+from latentmill.networks.encoder_decoder import DecodesParameters
 from latentmill.observations import Gaussian
 
 SMALLEST_VARIANCE = 1e-12  # of the noise: with none, as where there is hardly an image more than factors, no density
 
 
-class Ppca(LatentModel, HasLikelihood, HasPosterior):
+class Ppca(LatentModel, DecodesParameters, HasLikelihood, HasPosterior):
     """The linear-Gaussian latent variable model."""
 
     closed_form = True
@@ -49,9 +50,8 @@ class Ppca(LatentModel, HasLikelihood, HasPosterior):
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         smallest, (latent,) = min(len(examples), len(self.mu)), self.code_shape
         if latent >= smallest:
-            raise InputError(
-                f"latent must be below the number of images and of pixels, {smallest}, but got latent={latent}"
-            )
+            rule = f"latent must be below the number of images and of pixels, {smallest}"
+            raise InputError(f"{rule}, but got latent={latent}")
         found = principal_components(self.observation.looks(examples, generator), latent)
         noise_variance = max(found.rest, SMALLEST_VARIANCE)
         self.mu.copy_(found.mean)
@@ -75,15 +75,6 @@ class Ppca(LatentModel, HasLikelihood, HasPosterior):
         mean = along * (self.variances - self.noise_variance).sqrt() / self.variances
         return mean, torch.log(self.noise_variance / self.variances).expand_as(mean)
 
-    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.log_prob(x, self._mean_of_x(z))
-
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.posterior(images)[0]
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.mean(self._mean_of_x(z))
-
-    def _mean_of_x(self, z: Tensor) -> Tensor:
+    def pixel_parameters(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         scaled = z * (self.variances - self.noise_variance).sqrt()
-        return (scaled @ self.directions.T + self.mu).unflatten(-1, self.shape)
+        return (scaled @ self.directions.T + self.mu).unflatten(1, self.shape)

@@ -12,45 +12,44 @@ Lacks: a likelihood in closed form, for its partition function must be estimated
 """
 
 from collections.abc import Sequence
-from math import prod
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
-from latentmill.contract import Batch, Generates, HasCriterion, HasEnergy, Model, Phase, Terms
+from latentmill.contract import Batch, HasCriterion, Phase, Terms
 from latentmill.data.batches import Batches
 from latentmill.draws import Draw, Noise
 from latentmill.networks import Shape
 from latentmill.networks.boltzmann import Boltzmann, BoltzmannConfig
-from latentmill.observations import Bernoulli, shares_of_ones
+from latentmill.networks.chained import ChainedModel
+from latentmill.observations import shares_of_ones
 
 PIXELS = 20  # of each image, for the pseudo-likelihood
 
 
-class Rbm(Model, Generates, HasEnergy, HasCriterion):
-    """The first column of noise selects one of the chains; the rest is for the steps from there."""
-
-    noise_choices, chooses = 1, True
+class Rbm(ChainedModel, HasCriterion):
+    """Trials compare by the pseudo-likelihood."""
 
     class Config(BoltzmannConfig):
         learning: Annotated[Literal["persistent", "contrastive"], NOT_SEARCHABLE] = "persistent"  # where y comes from
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.observation, self.machine = Bernoulli(), Boltzmann(prod(shape), config.hidden, config.chains)
-        self.config, self.noise_width = config, self.machine.noise_width(config.sampling_steps)
+        self.is_persistent = config.learning == "persistent"
+        self.machine = Boltzmann(self.pixels, config.hidden, config.chains)
+        self.noise_width = self.machine.noise_width(config.sampling_steps)
         self.criterion_draws = {"x": self.observation.draw(shape), "pixels": Draw("uniform", (PIXELS,))}
 
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         self.machine.start_from(shares_of_ones(examples).flatten(), generator)
 
     def phases(self) -> Sequence[Phase]:
-        draws = {"x": self.observation.draw(self.shape), "steps": self.machine.steps(self.config.steps)}
-        if self.config.learning == "contrastive":
-            return (Phase(Rbm.contrastive_loss, draws),)
-        return (Phase(Rbm.persistent_loss, draws, buffers={"machine.chains": "same"}, couples_rows=True),)
+        draws = {"x": self.observation.draw(self.shape), "steps": self.machine.steps(self.steps)}
+        if self.is_persistent:
+            return (self.chained(Rbm.persistent_loss, draws),)
+        return (Phase(Rbm.contrastive_loss, draws),)
 
     def contrastive_loss(self, batch: Batch, noise: Noise) -> Terms:
         x = self.observed(batch, noise)
@@ -58,8 +57,7 @@ class Rbm(Model, Generates, HasEnergy, HasCriterion):
         return {"loss": self.machine.log_p_unnormalised(y) - self.machine.log_p_unnormalised(x)}
 
     def persistent_loss(self, batch: Batch, noise: Noise) -> Terms:
-        loss, _, chains = self.machine.contrast(self.observed(batch, noise), noise["steps"])
-        return {"loss": loss, "machine.chains": chains}
+        return self.contrast(self.observed(batch, noise), noise)
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """The negative log-pseudo-likelihood, estimated from some pixels."""
@@ -67,7 +65,3 @@ class Rbm(Model, Generates, HasEnergy, HasCriterion):
 
     def log_p_unnormalised(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return self.machine.log_p_unnormalised(x.flatten(1))
-
-    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        h = self.machine.sample(noise, self.config.sampling_steps)
-        return torch.sigmoid(self.machine.down(h)).unflatten(1, self.shape)

@@ -51,14 +51,13 @@ class Vae(EncoderDecoder):
             self.perceptual.fit(examples, generator)
 
     def phases(self) -> Sequence[Phase]:
-        return (self.kl.phase(Vae.loss, self.criterion_draws, "kl"),)
+        return (self.kl.phase(Vae.loss, self.criterion_draws),)
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         x, z, kl = self.observed_and_encoded(batch, noise)
         pixels = self.decoder(z)  # once, for both terms
-        terms = {"reconstruction": -self.observation.log_prob(x, pixels), "kl": kl.flatten(1).sum(1)}
-        loss = terms["reconstruction"] + self.kl(kl)
+        terms = self.kl.terms(-self.observation.log_prob(x, pixels), kl)
         if self.perceptual:
-            terms["perceptual"] = self.details * self.perceptual(batch["image"], self.observation.mean(pixels))
-            loss = loss + terms["perceptual"]
-        return {"loss": loss} | terms | self.kl.counted("kl")
+            distance = self.details * self.perceptual(batch["image"], self.observation.mean(pixels))
+            terms |= {"loss": terms["loss"] + distance, "perceptual": distance}
+        return terms

@@ -4,10 +4,8 @@
     encoder  1/2 |h(x) - h(g(z))|^2 + beta KL(q(z | x) || N(0, I))
     decoder  similarity 1/2 |h(x) - h(g(z))|^2 + softplus(-D(g(z))) + softplus(-D(g(n)))
 
-h is the last hidden layer of the critic D, around which the features of x are taken to be Gaussian (Larsen et al. 2016,
-with the gradient penalty R1). Trials are ranked by the distance of their samples: the critic, and with it the unit of
-that error, is another in each trial, and the error of pixels would prefer the blur that this model is meant to avoid.
-There is no p(x | z) of pixels, hence no bound on the likelihood.
+h is the last hidden layer of the critic D, around which features of x are taken to be Gaussian (Larsen et al. 2016).
+Trials are ranked by their samples: the unit of that error is each critic's own, and an error of pixels prefers blur.
 
 Adds: a critic in one of whose layers images are compared, in place of pixel by pixel, so that samples are sharper.
 Lacks: a likelihood, and stable training: the critic works against the decoder.
@@ -21,18 +19,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from latentmill.contract import Batch, LatentConfig, LatentModel, Phase, Terms
-from latentmill.densities import kl_from_standard_normal, reparameterised
+from latentmill.contract import Batch, Phase, Terms
+from latentmill.densities import half_squared_error, kl_from_standard_normal, reparameterised
 from latentmill.draws import Draw, Noise
-from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
+from latentmill.networks import Shape
+from latentmill.networks.critics import BETAS, image_critic, mean_score, slope_penalty
+from latentmill.networks.encoder_decoder import PlainConfig, PlainNetworks
 
-BETAS = (0.5, 0.99)  # momentum of a game of two is best low
 
-
-class VaeGan(LatentModel):
+class VaeGan(PlainNetworks):
     """Codes of images are the means of q(z | x)."""
 
-    class Config(NetworkConfig, LatentConfig):
+    class Config(PlainConfig):
         beta: Annotated[float, Field(gt=0)] = 0.05  # weight of the KL; small, because features are, too
         similarity: Annotated[float, Field(ge=0)] = 0.3  # weight of the features' error in the loss of the decoder
         gamma: Annotated[float, Field(ge=0)] = 1.0  # weight of the gradient penalty
@@ -40,47 +38,37 @@ class VaeGan(LatentModel):
     weights: Tensor  # (3), beta, similarity and gamma
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
-        super().__init__(config, shape, classes)
-        self.code_shape = code_shape(config, config.latent, shape)
-        self.encoder, self.decoder = encoder(config, shape, 2 * config.latent), decoder(config, config.latent, shape)
-        network = encoder(config, shape, 1)
-        self.critic, self.score = network[:-2], network[-2:]
+        super().__init__(config, shape, classes, outputs=2)
+        self.critic, self.score = image_critic(config, shape)
         self.register_buffer("weights", torch.tensor([config.beta, config.similarity, config.gamma]))
 
     def phases(self) -> Sequence[Phase]:
-        z = {"z": Draw("normal", self.code_shape)}
-        both = {**z, "prior": Draw("normal", self.code_shape)}
+        z = Draw("normal", self.code_shape)
         return (
-            Phase(VaeGan.critic_loss, both, "critic", moves=("critic.", "score."), betas=BETAS),
-            Phase(VaeGan.encoder_loss, z, "encoder", moves="encoder."),
-            Phase(VaeGan.decoder_loss, both, "decoder", moves="decoder.", betas=BETAS),
+            Phase(VaeGan.critic_loss, {"z": z, "prior": z}, "critic", moves=("critic.", "score."), betas=BETAS),
+            Phase(VaeGan.encoder_loss, {"z": z}, "encoder", moves="encoder."),
+            Phase(VaeGan.decoder_loss, {"z": z, "prior": z}, "decoder", moves="decoder.", betas=BETAS),
         )
 
     def critic_loss(self, batch: Batch, noise: Noise) -> Terms:
-        images = batch["image"]
-        slopes = torch.func.grad(lambda x: self._scores(self.critic(x)).sum())(images)  # of each row's own score
-        penalty = 0.5 * slopes.square().flatten(1).sum(1)
-        made = self._reconstructed(images, noise)[0], self.decode(noise["prior"])
-        real, *fake = (self._scores(self.critic(each)) for each in (images, *made))
-        loss = softplus(-real) + softplus(fake[0]) + softplus(fake[1]) + self.weights[2] * penalty
-        return {"loss": loss, "real": real, "reconstructed": fake[0], "fake": fake[1], "penalty": penalty}
+        images, (made, _) = batch["image"], self._reconstructed(batch["image"], noise)
+        penalty = slope_penalty(self._scores, images)
+        real, reconstructed, fake = map(self._scores, (images, made, self.decode(noise["prior"])))
+        loss = softplus(-real) + softplus(reconstructed) + softplus(fake) + self.weights[2] * penalty
+        return {"loss": loss, "real": real, "reconstructed": reconstructed, "fake": fake, "penalty": penalty}
 
     def encoder_loss(self, batch: Batch, noise: Noise) -> Terms:
         made, kl = self._reconstructed(batch["image"], noise)
-        error = _error(self.critic(batch["image"]), self.critic(made))
+        error = half_squared_error(self.critic(batch["image"]), self.critic(made))
         return {"loss": error + self.weights[0] * kl, "error": error, "kl": kl}
 
     def decoder_loss(self, batch: Batch, noise: Noise) -> Terms:
         h = self.critic(self._reconstructed(batch["image"], noise)[0])
-        error = _error(self.critic(batch["image"]), h)
-        misleading = softplus(-self._scores(h)) + softplus(-self._scores(self.critic(self.decode(noise["prior"]))))
-        return {"loss": self.weights[1] * error + misleading}
+        misleading = softplus(-mean_score(self.score(h))) + softplus(-self._scores(self.decode(noise["prior"])))
+        return {"loss": self.weights[1] * half_squared_error(self.critic(batch["image"]), h) + misleading}
 
     def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return self.encoder(images).chunk(2, dim=1)[0]
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(z))
 
     def _reconstructed(self, images: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Images from codes drawn from q(z | x), (B, C, H, W), and the KL (B)."""
@@ -88,10 +76,5 @@ class VaeGan(LatentModel):
         kl = kl_from_standard_normal(mean, log_variance).flatten(1).sum(1)
         return self.decode(reparameterised(mean, log_variance, noise["z"])), kl
 
-    def _scores(self, h: Tensor) -> Tensor:
-        return self.score(h).flatten(1).mean(1)  # where codes are images, of places: a patch critic
-
-
-def _error(h: Tensor, reconstructed: Tensor) -> Tensor:
-    """-log N(h; reconstructed, I) up to a constant: (B)."""
-    return 0.5 * (h - reconstructed).square().flatten(1).sum(1)
+    def _scores(self, images: Tensor) -> Tensor:
+        return mean_score(self.score(self.critic(images)))

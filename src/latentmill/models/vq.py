@@ -11,27 +11,26 @@ Lacks: any guarantee that all entries are used, a likelihood of images, and samp
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from latentmill.config import PositiveInt
-from latentmill.contract import Batch, HasCodebook, HasCriterion, LatentConfig, Model, Phase, Terms
+from latentmill.contract import Batch, LatentConfig, Phase, Terms
 from latentmill.data.batches import Batches
 from latentmill.draws import Noise
-from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
+from latentmill.networks import Shape
+from latentmill.networks.quantised import QuantisedAutoencoder, QuantisedConfig
 
 IMAGES = 500  # from which the vectors are taken, at most
 
 
-class Vq(Model, HasCodebook, HasCriterion):
+class Vq(QuantisedAutoencoder):
     """Encoder f, decoder g and the codebook between them; a prior draws the indices of codes."""
 
-    class Config(NetworkConfig, LatentConfig):
-        network: Literal["residual"] = "residual"
-        code: Literal["image"] = "image"
+    class Config(QuantisedConfig, LatentConfig):
         latent: PositiveInt = 4  # dimensions of an entry; of more, fewer entries are in use
         entries: Annotated[int, Field(ge=2)] = 256  # of the codebook
         commitment: Annotated[float, Field(ge=0)] = 0.25  # weight of the last term
@@ -40,11 +39,8 @@ class Vq(Model, HasCodebook, HasCriterion):
     vectors: Tensor  # (entries, d), which the map makes the entries of
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
-        super().__init__(config, shape, classes)
-        self.entries, self.code_shape = config.entries, code_shape(config, config.latent, shape)[1:]
-        self.encoder, self.decoder = encoder(config, shape, config.latent), decoder(config, config.latent, shape)
-        self.map = nn.Parameter(torch.eye(config.latent))
-        self.criterion_draws = {}
+        super().__init__(config, shape, classes, config.latent)
+        self.entries, self.map = config.entries, nn.Parameter(torch.eye(config.latent))
         self.register_buffer("vectors", torch.randn(config.entries, config.latent))
         self.register_buffer("commitment", torch.tensor(config.commitment))
 
@@ -64,29 +60,15 @@ class Vq(Model, HasCodebook, HasCriterion):
 
     def loss(self, batch: Batch, noise: Noise) -> Terms:
         y = self.encoder(batch["image"])
-        e = self._entries(self._nearest(y))
+        e = self.quantised(y)
         codebook, committed = ((a - b).square().flatten(1).sum(1) for a, b in ((y.detach(), e), (y, e.detach())))
-        reconstruction = self._error(batch["image"], y + (e - y).detach())
+        reconstruction = self.error(batch["image"], y + (e - y).detach())
         loss = reconstruction + codebook + self.commitment * committed
         return {"loss": loss, "reconstruction": reconstruction, "codebook": codebook}
 
-    def criterion(self, batch: Batch, noise: Noise) -> Tensor:
-        """The error of reconstruction alone, which does not depend on the commitment."""
-        return self._error(batch["image"], self._entries(self._nearest(self.encoder(batch["image"]))))
-
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self._nearest(self.encoder(images)).float()
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(self._entries(z.long())))
-
-    def _nearest(self, y: Tensor) -> Tensor:
-        """(B, d, h, w) -> the indices of the nearest entries, int64 (B, h, w)."""
+    def nearest(self, y: Tensor) -> Tensor:
         codebook = self.codebook
         return (codebook.square().sum(1) - 2 * y.movedim(1, -1) @ codebook.T).argmin(-1)
 
-    def _entries(self, indices: Tensor) -> Tensor:
-        return self.codebook[indices].movedim(-1, 1)
-
-    def _error(self, images: Tensor, entries: Tensor) -> Tensor:
-        return 0.5 * (images - torch.sigmoid(self.decoder(entries))).square().flatten(1).sum(1)
+    def entries_at(self, indices: Tensor) -> Tensor:
+        return self.codebook[indices.long()].movedim(-1, 1)

@@ -8,15 +8,19 @@ hidden units, S steps of Gibbs sampling, C chains; units are 0 or 1, or probabil
 units, then the visible ones.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from latentmill.config import PositiveInt, Settings
+from latentmill.densities import bernoulli_log_prob, log_mean_exp
 from latentmill.draws import Draw
 
 SPREAD = 0.01  # of the initial weights (Hinton 2012, section 8)
 CENTRE = 0.5  # of hidden units
+DRAWS = 50  # of hidden units for each example, for a bound, K
 
 
 class BoltzmannConfig(Settings):
@@ -48,9 +52,13 @@ class Boltzmann(nn.Module):
         self.visible.copy_(self.base)
         self.chains.copy_(torch.rand(self.chains.shape, generator=generator, device=p.device) < p)
 
-    def up(self, v: Tensor) -> Tensor:
-        """The logits of hidden units, given visible ones: (…, V) -> (…, H)."""
-        return (v - self.centre) @ self.weights + self.hidden
+    def up(self, v: Tensor, difference: Tensor | None = None) -> Tensor:
+        """The logits of hidden units, given visible ones: (…, V) -> (…, H).
+
+        With a `difference` (V, H) from the weights, it alone of both is learned.
+        """
+        weights = self.weights if difference is None else self.weights.detach() + difference
+        return (v - self.centre) @ weights + self.hidden
 
     def down(self, h: Tensor) -> Tensor:
         """The logits of visible units, given hidden ones: (…, H) -> (…, V)."""
@@ -123,6 +131,15 @@ class Boltzmann(nn.Module):
         flipped = logits[:, None] + change[..., None] * self.weights[units]  #                (B, units, H)
         gain = change * self.bias[units] + softplus(flipped).sum(2) - softplus(logits).sum(1)[:, None]
         return v.shape[1] * logsigmoid(-gain).mean(1)
+
+
+def importance_weighted(log_p: Callable[[Tensor], Tensor], logits: Tensor, generator: torch.Generator) -> Tensor:
+    """log 1/K sum_k p(h_k) / q(h_k), with K `DRAWS` of units h from q, by their `logits` (B, H): float64 (B)."""
+    found = []
+    for _ in range(DRAWS):
+        h = chosen(logits, torch.rand(logits.shape, generator=generator, device=logits.device))
+        found.append(log_p(h) - bernoulli_log_prob(h, logits))
+    return log_mean_exp(torch.stack(found).double(), 0)
 
 
 def chosen(logits: Tensor, uniform: Tensor) -> Tensor:

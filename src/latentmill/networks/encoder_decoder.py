@@ -1,12 +1,14 @@
 """Models that encode images and decode their codes, but for their loss: variational autoencoders, and plain ones."""
 
+from abc import abstractmethod
 from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentmill.config import NOT_SEARCHABLE
-from latentmill.contract import Batch, HasCriterion, HasPosterior, LatentConfig, LatentModel
+from latentmill.contract import Batch, Decodes, HasBound, HasCriterion, HasPosterior, LatentConfig, LatentModel
+from latentmill.densities import half_squared_error
 from latentmill.draws import Noise
 from latentmill.networks import NetworkConfig, Shape, code_shape, decoder, encoder
 from latentmill.observations import ObservationName, observation
@@ -22,20 +24,22 @@ class EncoderDecoderConfig(PlainConfig):
     observation: Annotated[ObservationName, NOT_SEARCHABLE] = "bernoulli"  # p(x | z)
 
 
-class CodeCritic(nn.Module):
-    """The logit of the probability that a code is of one kind and not of the other: (B, …) -> (B)."""
+class DecodesParameters(HasBound, Decodes):
+    """p(x | z) is an observation model, whose parameters are decoded from a code."""
 
-    def __init__(self, width: int, units: int) -> None:
-        super().__init__()
-        inner = nn.Linear(width, units), nn.LeakyReLU(), nn.Linear(units, units), nn.LeakyReLU()
-        self.layers = nn.Sequential(*inner, nn.Linear(units, 1))
+    @abstractmethod
+    def pixel_parameters(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Codes (B, …) -> parameters of p(x | z) (B, C, H, W)."""
 
-    def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.layers(z.flatten(1))
-        return logits[:, 0]
+    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        labels = None if label is None else label.repeat(len(z))
+        return self.observation.log_prob(x, self.pixel_parameters(z.flatten(0, 1), labels).unflatten(0, z.shape[:2]))
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.observation.mean(self.pixel_parameters(z, label))
 
 
-class EncoderDecoder(LatentModel, HasPosterior, HasCriterion):
+class EncoderDecoder(LatentModel, DecodesParameters, HasPosterior, HasCriterion):
     """q(z | x) is a Gaussian of independent dimensions. Trials compare by the evidence lower bound, not by the loss."""
 
     def __init__(
@@ -58,24 +62,29 @@ class EncoderDecoder(LatentModel, HasPosterior, HasCriterion):
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         return mean, log_variance
 
-    def log_p_x_given_z(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
-        pixels = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # (K, B, C, H, W)
-        return self.observation.log_prob(x, pixels)
+    def pixel_parameters(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.decoder(z)
 
-    def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.posterior(images)[0]
+
+class PlainNetworks(LatentModel):
+    """The outputs of the decoder are the logits of grey values."""
+
+    def __init__(self, config: PlainConfig, shape: Shape, classes: int = 0, outputs: int = 1) -> None:
+        """The encoder has so many `outputs` for each number of a code."""
+        super().__init__(config, shape, classes)
+        self.code_shape = code_shape(config, config.latent, shape)
+        self.encoder = encoder(config, shape, outputs * config.latent)
+        self.decoder = decoder(config, config.latent, shape)
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.observation.mean(self.decoder(z))
+        return torch.sigmoid(self.decoder(z))
 
 
-class PlainAutoencoder(LatentModel, HasCriterion):
+class PlainAutoencoder(PlainNetworks, HasCriterion):
     """Codes are without noise. Trials compare by the error of reconstruction alone, not by the loss."""
 
     def __init__(self, config: PlainConfig, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.code_shape = code_shape(config, config.latent, shape)
-        self.encoder, self.decoder = encoder(config, shape, config.latent), decoder(config, config.latent, shape)
         self.criterion_draws = {}
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
@@ -85,9 +94,6 @@ class PlainAutoencoder(LatentModel, HasCriterion):
     def encode(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         return self.encoder(images)
 
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.decoder(z))
-
     def error(self, images: Tensor, z: Tensor) -> Tensor:
         """Of images (B, C, H, W) from what is decoded of codes (B, …): (B)."""
-        return 0.5 * (images - self.decode(z)).square().flatten(1).sum(1)
+        return half_squared_error(images, self.decode(z))

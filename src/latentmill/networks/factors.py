@@ -64,6 +64,16 @@ def improved(
     return [each.maximum(floor) for each in sums], torch.log(counts / counts.sum()).to(log_weights)
 
 
+def fitted(
+    components: Sequence[Factors], chunks: Chunks, floor: float, iterations: int
+) -> tuple[Sequence[Factors], Tensor]:
+    """After so many steps from components that are equally likely, and the logs of their weights (M) then."""
+    log_weights = components[0].mean.new_zeros(len(components))
+    for _ in range(iterations):
+        components, log_weights = improved(components, log_weights, chunks, floor)
+    return components, log_weights
+
+
 class _Sums:
     """Of examples, weighted by how much they belong to a component, and of its factors and a constant 1 beside them."""
 

@@ -1,11 +1,19 @@
 """Convolutions that see only the pixels before one, row by row, for all pixels at once or one after the other.
 
-Shapes: B rows of a batch, C channels, H, W image, T taps of a kernel.
+In a stack of them the first alone does not see the pixel itself, and the others, of which there is one at least, are
+residual and alike. Shapes: B rows of a batch, C channels, H, W image, T taps of a kernel.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from latentmill.networks.sequential import scanned
+
+Tensors = tuple[Tensor, ...]
+DrawPixel = Callable[[Tensor, Tensors], tuple[Tensor, Tensor]]
 
 
 class RasterConv(nn.Module):
@@ -48,3 +56,34 @@ class RasterConv(nn.Module):
         weights = torch.cat([self.weights[:, :, row, :count] for row, count in enumerate(self.columns)], 2)
         y = (seen * inside).flatten(1) @ weights.flatten(1).T + self.bias
         return y, known[..., 1:].contiguous()
+
+
+def stacked(layers: Sequence[RasterConv], x: Tensor) -> Tensor:
+    """What a stack makes of all pixels: (B, inputs, H, W) -> (B, outputs, H, W)."""
+    h = layers[0](x)
+    for layer in layers[1:]:
+        h = h + layer(torch.relu(h))
+    return h
+
+
+def drawn_pixels(layers: Sequence[RasterConv], draw: DrawPixel, given: Tensors, height: int, width: int) -> Tensor:
+    """The outputs of `draw` for one pixel after the other, (H W, B, …).
+
+    It is given what the stack makes of the pixels before, (B, outputs), and an element of each of the sequences `given`
+    (H W, …), of which the first is (H W, B, …). It returns the pixel too, (B, inputs), which those after it see.
+    """
+
+    def step(histories: Tensors, elements: Tensors) -> tuple[Tensors, Tensor]:
+        inside_first, inside, *others = elements
+        h, first = layers[0].at(histories[0], torch.zeros_like(histories[0][..., 0]), inside_first, width)
+        seen = []
+        for layer, history in zip(layers[1:], histories[1:], strict=True):
+            more, known = layer.at(history, torch.relu(h), inside, width)
+            h = h + more
+            seen.append(known)
+        pixel, output = draw(h, tuple(others))
+        return (torch.cat([first[..., :-1], pixel[..., None]], 2), *seen), output
+
+    sizes = [(given[0].shape[1], layer.weights.shape[1], layer.memory(width)) for layer in layers]
+    inside = [layer.inside(height, width) for layer in layers[:2]]
+    return scanned(step, tuple(given[0].new_zeros(size) for size in sizes), (*inside, *given))

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from latentmill.config import NOT_SEARCHABLE, PositiveInt, Settings
-from latentmill.contract import Objective, Phase, Reduction
+from latentmill.contract import Objective, Phase, Reduction, Terms
 from latentmill.draws import Draws
 
 
@@ -28,7 +28,7 @@ class WeightedKlConfig(Settings):
 
 
 class WeightedKl(nn.Module):
-    """It counts the steps itself, where beta rises."""
+    """It counts the steps itself, where beta rises. A model calls it `kl`."""
 
     beta: Tensor  # ()
     steps: Tensor  # (), so far
@@ -57,11 +57,12 @@ class WeightedKl(nn.Module):
         cycle = (self.steps / (2 * self.rise)).floor().clamp(max=self.cycles - 1)
         return self.beta * (self.steps / self.rise - 2 * cycle).clamp(max=1)
 
-    def counted(self, name: str) -> dict[str, Tensor]:
-        """What the objective returns beside its terms: the steps after this one."""
-        return {f"{name}.steps": self.steps + 1} if self.rise else {}
+    def terms(self, reconstruction: Tensor, kl: Tensor) -> Terms:
+        """Of the loss, from -E log p(x | z) (B) and the KL of each dimension (B, …); also the steps after this one."""
+        terms = {"loss": reconstruction + self(kl), "reconstruction": reconstruction, "kl": kl.flatten(1).sum(1)}
+        return terms | ({"kl.steps": self.steps + 1} if self.rise else {})
 
-    def phase(self, objective: Objective, draws: Draws, name: str) -> Phase:
-        """That of a loss with this term, of a model in which this module is called `name`."""
-        buffers: dict[str, Reduction] = {f"{name}.steps": "same"} if self.rise else {}
+    def phase(self, objective: Objective, draws: Draws) -> Phase:
+        """That of a loss with these terms."""
+        buffers: dict[str, Reduction] = {"kl.steps": "same"} if self.rise else {}
         return Phase(objective, draws, buffers=buffers, couples_rows=self.has_free_bits)

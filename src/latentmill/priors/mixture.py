@@ -7,6 +7,7 @@ With one component it is a Gaussian. Shapes: B batch, d dimensions, M components
 """
 
 import warnings
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from latentmill.densities import standard_normal_log_prob
 from latentmill.draws import Noise, borders, selected
 from latentmill.errors import InputError
 from latentmill.networks import Shape
-from latentmill.networks.saved_sizes import take_saved_sizes
+from latentmill.networks.mixtures import candidates, most_likely, take_saved_sizes
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -77,7 +78,9 @@ class Mixture(Model, Generates, HasCriterion):
         codes, held_out = (torch.cat([*each.chunks()]).flatten(1).cpu().numpy() for each in (examples, val))
         chosen = np.random.default_rng(seed).permutation(len(codes))[:CODES_TO_FIT]
         codes, held_out = codes[chosen].astype(np.float64), held_out[:CODES_TO_FIT].astype(np.float64)
-        self._take(_fitted(self.wanted, codes, seed) if self.wanted else _chosen(codes, held_out, seed))
+        different = len(np.unique(codes, axis=0))  # copies count once, since they make no cluster
+        numbers = [self.wanted] if self.wanted else candidates(COMPONENTS, different // CODES_A_COMPONENT)
+        self._take(most_likely(numbers, partial(_fitted, codes, seed), lambda mixture: mixture.score(held_out)))
 
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """-log p(z)."""
@@ -100,25 +103,7 @@ class Mixture(Model, Generates, HasCriterion):
         self.means = torch.from_numpy(fitted.means_).to(self.means)
 
 
-def _chosen(codes: np.ndarray, held_out: np.ndarray, seed: int) -> "GaussianMixture":
-    """The mixture of (N, d) with the number of components at which the likelihood of `held_out` (M, d) peaks."""
-    first, *others = _candidates(codes)
-    best = _fitted(first, codes, seed)
-    for number in others:
-        mixture = _fitted(number, codes, seed)
-        if mixture.score(held_out) <= best.score(held_out):
-            break  # beyond the peak it only falls, and the largest mixtures take the longest
-        best = mixture
-    return best
-
-
-def _candidates(codes: np.ndarray) -> list[int]:
-    """The numbers of components to choose among for codes (N, d): copies count once, since they make no cluster."""
-    different = len(np.unique(codes, axis=0))
-    return [number for number in COMPONENTS if number * CODES_A_COMPONENT <= different] or [1]
-
-
-def _fitted(components: int, codes: np.ndarray, seed: int) -> "GaussianMixture":
+def _fitted(codes: np.ndarray, seed: int, components: int) -> "GaussianMixture":
     from sklearn.exceptions import ConvergenceWarning  # here, because only training needs them and they load slowly
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits

@@ -230,8 +230,8 @@ def test_where_a_limit_can_not_be_told_from_real_images_the_verdict_says_how_man
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"blur": 0.0}, "limits: blur: Input should be greater than 0, but got 0.0"),
-        ({"lost": 1.5}, "limits: lost: Input should be less than or equal to 1, but got 1.5"),
+        ({"blur": 0.0}, "limits: blur must be greater than 0, but got 0.0"),
+        ({"lost": 1.5}, "limits: lost must be less than or equal to 1, but got 1.5"),
         (
             {"blurr": 1.0},
             "limits: unknown key 'blurr'; the keys here are blur, independent, lost, copies, noisy_copies",

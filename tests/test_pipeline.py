@@ -186,8 +186,8 @@ def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
             "params.yaml: unknown key 'modle'; the keys here are note, data, trial, priors, ladder, train, evaluation",
         ),
         ({"trial": {"epoch": 3}}, "params.yaml: unknown key 'trial.epoch'"),
-        ({"trial": {"epochs": -1}}, "trial.epochs: Input should be greater than or equal to 1, but got -1"),
-        ({"ladder": {}}, "params.yaml: ladder: Dictionary should have at least 1 item"),
+        ({"trial": {"epochs": -1}}, "trial.epochs must be greater than or equal to 1, but got -1"),
+        ({"ladder": {}}, "params.yaml: ladder must have at least 1 item"),
         ({"ladder": {"gone": {}}}, "params.yaml: ladder.gone: a model must be one of"),
         pytest.param(
             {"ladder": {"vae": {"latent": []}}},

@@ -264,7 +264,7 @@ class Params(Settings):
         """Also the bounds of what is sampled, which no field of a `Config` checks."""
         for value in values(spaces):
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"numbers must be finite, but one is {value}")
+                raise ValueError(f"must have no {value}")
         return spaces
 
     @field_validator("priors")
@@ -344,6 +344,10 @@ def is_searchable(model: type[BaseModel], key: str) -> bool:
     return key not in model.model_fields or NOT_SEARCHABLE not in model.model_fields[key].metadata
 
 
+# What pydantic says beside a rule: `Value error, …`, `Input should be …`, `… or instance of SweepConfig`.
+PYDANTICS = re.compile(r"^Value error, |^(?P<should>\w+ should )| or instance of \w+$| after validation, not \d+$")
+
+
 def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
     key = escaped(".".join(str(part)[:100] for part in item["loc"]))
     if item["type"] == "extra_forbidden" and key in RENAMED:
@@ -353,7 +357,9 @@ def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
         return f"{where}: unknown key {key!r}; the keys here are {known}"
     if item["type"] == "missing":
         return f"{where}: the key {key!r} must be there, but is missing"
-    return f"{where}: {key or 'the content'}: {item['msg']}, but got {shown(item['input'])}"
+    rule = PYDANTICS.sub(lambda found: "must " if found["should"] else "", item["msg"])
+    stands = " " if rule.startswith("must ") else ": "
+    return f"{where}: {key or 'the content'}{stands}{rule}, but got {shown(item['input'])}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

@@ -126,5 +126,5 @@ def test_a_trial_store_below_an_output_is_refused_before_anything_is_deleted(tmp
     (project.root / "models/trials").mkdir(parents=True)
     (project.root / "models/trials/kept").touch()
     said = project.run("dvc", "repro", status=255)
-    assert "train.storage: Value error, must lie outside of models, which a stage replaces" in said
+    assert "train.storage must lie outside of models, which a stage replaces" in said
     assert (project.root / "models/trials/kept").exists()

@@ -261,7 +261,7 @@ def test_what_fails_or_is_refused_costs_no_other_entry_nor_the_report(with_failu
         ["copier:", "refused:"],
     ]
     assert lines[4].startswith("champion: ")
-    assert "was refused: its samples are copies" in project.run("latentmill", "verify", "exports/copier", status=1)
+    assert "was refused: its samples are too close" in project.run("latentmill", "verify", "exports/copier", status=1)
     again = [line for line in project.run("dvc", "repro").splitlines() if line.startswith("Running stage")]
     assert again == ["Running stage 'scan':"], "what was refused is not tried again"
 

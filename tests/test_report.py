@@ -360,7 +360,7 @@ def test_what_was_refused_is_said_first_and_why(ordinary):
     assert "1 of 2 models exported, 1 refused." in first
     assert f"plain was refused: {pages.REFUSED}: near copies 0.31 ± 0.02. To export it, name plain in x." in first
     assert page.leaderboard()[0]["prior"] == "by itselfrefused"
-    assert "Not exported: its samples are copies" in page.text
+    assert "Not exported: its samples are too close to training images" in page.text
     assert "There is no champion" not in page.text
 
 

@@ -251,7 +251,7 @@ def test_the_stage_writes_the_data_set_and_says_what_it_saw(tmp_path: Path) -> N
     folder_of(tmp_path / "mine", pictures(100))
     done = run_stage(tmp_path, "prepare", "folder", "mine")
     assert (done.returncode, done.stderr) == (0, "")
-    said = [line for line in done.stdout.splitlines() if "so far" not in line]  # on a busy machine it tells its progress
+    said = [line for line in done.stdout.splitlines() if "so far" not in line]  # on a busy machine
     assert said[:5] == [
         "images of the user, from mine: 100 files",
         "  formats: 100 PNG",

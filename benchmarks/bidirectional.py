@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.entries import changed, context_of, entry_trial, params_for, trained
+from benchmarks.entries import context_of, lecture_trial, trained
 from benchmarks.target import Target
 from latentmill.contract import HasEnergy, HasPosterior, Model
 from latentmill.densities import log_mean_exp, standard_normal_log_prob
@@ -23,7 +23,6 @@ from latentmill.evaluation.annealing import estimate_partition, estimate_partiti
 from latentmill.evaluation.likelihood import importance_bound
 from latentmill.models.vae import Vae
 
-ROOT = Path(__file__).parents[1]
 IMAGES, CHAINS, LEAPS = 20, 8, 5  # drawn from the vae; of each image; of a Hamiltonian trajectory
 BURN_IN, DRAWS = 2_000, 100  # steps of Gibbs sampling from the chains of training; draws of the machine
 TARGET = 1.0  # nats
@@ -49,9 +48,7 @@ def main() -> int:
 
 def model_of(folder: Path, name: str, epochs: int) -> Model:
     """The entry of ladders/lecture.yaml, `vae` with a network of one layer, trained for so many epochs."""
-    params = params_for(folder, ROOT / "ladders/lecture.yaml")
-    trial = changed(entry_trial(params, name), epochs=epochs)
-    return trained(trial, context_of(folder, folder.parent / "bidirectional"))[1].model
+    return trained(lecture_trial(folder, name, epochs), context_of(folder, folder.parent / "bidirectional"))[1].model
 
 
 @torch.no_grad()

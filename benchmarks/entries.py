@@ -16,6 +16,8 @@ from latentmill.trials.store import TrialStore
 from latentmill.trials.trained_model import TrainedModel
 from latentmill.trials.trial import Trial
 
+LECTURE = Path(__file__).parents[1] / "ladders/lecture.yaml"
+
 
 def context_of(folder: Path, store: Path) -> Context:
     """What the trials on a prepared data set share; their results go to a trial store below `store`.
@@ -49,6 +51,11 @@ def params_for(folder: Path, path: Path) -> Params:
 def entry_trial(params: Params, entry: str) -> Trial:
     """The trial of an entry of the ladder; of a grid, its first point."""
     return _first(params, space(entry, params.ladder[entry]), parent=None)
+
+
+def lecture_trial(folder: Path, entry: str, epochs: int) -> Trial:
+    """That of an entry of ladders/lecture.yaml, for the prepared images in `folder`, with so many epochs."""
+    return changed(entry_trial(params_for(folder, LECTURE), entry), epochs=epochs)
 
 
 def prior_trial(params: Params, prior: str, parent: str) -> Trial:

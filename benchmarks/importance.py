@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.entries import changed, context_of, entry_trial, params_for, trained
+from benchmarks.entries import context_of, lecture_trial, trained
 from benchmarks.target import Target
 from latentmill.contract import HasBound, Model
 from latentmill.data.batches import as_float
@@ -22,7 +22,6 @@ from latentmill.evaluation.likelihood import importance_bound
 from latentmill.models.vae import Vae
 from latentmill.trials.trial import Trial
 
-ROOT = Path(__file__).parents[1]
 IMAGES, CODES = 250, 1_000  # test images; codes of each
 
 
@@ -32,14 +31,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=25)
     options = parser.parse_args()
-    iwae = changed(
-        entry_trial(params_for(options.folder, ROOT / "ladders/lecture.yaml"), "iwae"), epochs=options.epochs
-    )
+    iwae = lecture_trial(options.folder, "iwae", options.epochs)
+    trials = {"vae": as_vae(iwae), "iwae": iwae}
     context = context_of(options.folder, options.folder.parent / "importance")
     test = torch.from_numpy(as_float(read_split(options.folder, "test")[:IMAGES]))
     results = []
     for seed in options.seeds:
-        trials = {"vae": as_vae(iwae), "iwae": iwae}
         curves = {name: bound(trained(replace(of, seed=seed), context)[1].model, test) for name, of in trials.items()}
         words = "; ".join(f"{name} {-curve[CODES]:.1f}, by one code {-curve[1]:.1f}" for name, curve in curves.items())
         target = Target(f"seed {seed}: what iwae gains over vae", "nats", at_least=0)

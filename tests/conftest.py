@@ -78,7 +78,13 @@ CONFIGS = {
 }
 CASES = [(name, config) for name in registry.names("models") for config in CONFIGS.get(name, [{}])]
 FURTHER = ("rbm", "iwae", "dip_vae", "info_vae", "bernoulli_mixture")  # whose other configurations are slow tests
-SECOND = [case for case in CASES if case[0] in FURTHER and case[1] != CONFIGS[case[0]][0]]
+
+
+def is_further(name: str, config: dict[str, object]) -> bool:
+    return config != CONFIGS.get(name, [{}])[0]
+
+
+SECOND = [case for case in CASES if case[0] in FURTHER and is_further(*case)]
 each_model = pytest.mark.parametrize(
     ("name", "config"),
     [pytest.param(*case, marks=pytest.mark.slow if case in SECOND else ()) for case in CASES],
@@ -99,8 +105,7 @@ DISTINCT = [SMALL_IMAGES | {"attention": True, "observation": "discretized_logis
 
 
 def is_alike(name: str, config: dict[str, object]) -> bool:
-    is_further = config != CONFIGS.get(name, [{}])[0] and config not in DISTINCT
-    return is_further or any(name in others for others in ALIKE.values())
+    return (is_further(name, config) and config not in DISTINCT) or any(name in others for others in ALIKE.values())
 
 
 each_after_training = pytest.mark.parametrize(

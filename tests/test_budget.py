@@ -57,7 +57,8 @@ def test_a_budget_is_a_duration_or_a_number_of_seconds(text, seconds):
 
 @pytest.mark.parametrize("text", ["10 min", "", "m", "-5m", "1:30", 0, -1, True, float("inf"), "0s", []])
 def test_another_budget_is_refused_in_one_line(text):
-    with pytest.raises(InputError, match=r"train: budget must be a time such as 90s, .* or null, but got") as error:
+    rule = r"train: budget must be a time such as 90s, 10m or 1h30m, .* or null, but got"
+    with pytest.raises(InputError, match=rule) as error:
         checked(SweepConfig, {"budget": text}, "params.yaml: train")
     assert "\n" not in str(error.value)
 

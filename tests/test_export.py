@@ -356,7 +356,9 @@ def gridded(digits, labels):
     return model, Pairs(digits, labels).priors(model)
 
 
-@pytest.mark.parametrize("prior", ["mixture", "guided_flow"])
+@pytest.mark.parametrize(
+    "prior", ["mixture", "guided_flow", *(pytest.param(name, marks=pytest.mark.slow) for name in ("normal", "flow"))]
+)
 def test_codes_may_have_any_shape(prior, gridded, digits, given, tmp_path):
     model, priors = gridded
     pair = TrainedPair(as_trained("grid", model, {}), as_trained(prior, priors[prior], {}))

@@ -178,21 +178,26 @@ def test_one_more_value_in_a_grid_trains_only_what_is_missing(project):
     assert "wider" in project.run("dvc", "exp", "show", "--csv")
 
 
-@pytest.mark.parametrize(  # of the stages' whole way; test_config.py has the messages
+IN_SHORT = [  # one refused as a key, one as a model, one as a file; the others go the same way
+    (
+        {"modle": {}},
+        "params.yaml: unknown key 'modle'; the keys here are note, data, trial, priors, ladder, train, evaluation",
+    ),
+    ({"ladder": {"gone": {}}}, "params.yaml: ladder.gone: a model must be one of"),
+    ({"data": {"source": "arrays", "path": "gone.npy"}}, "gone.npy"),
+]
+OTHERS = [
+    ({"trial": {"epoch": 3}}, "params.yaml: unknown key 'trial.epoch'"),
+    ({"trial": {"epochs": -1}}, "trial.epochs must be greater than or equal to 1, but got -1"),
+    ({"ladder": {}}, "params.yaml: ladder must have at least 1 item"),
+    ({"ladder": {"vae": {"latent": []}}}, "params.yaml: ladder.vae.latent must have at least one value"),
+    ({"ladder": {"vae": {"priors": ["gone"]}}}, "ladder.vae.priors must be of normal, mixture, but one is 'gone'"),
+]
+
+
+@pytest.mark.parametrize(
     ("change", "told"),
-    [
-        (
-            {"modle": {}},
-            "params.yaml: unknown key 'modle'; the keys here are note, data, trial, priors, ladder, train, evaluation",
-        ),
-        ({"ladder": {"gone": {}}}, "params.yaml: ladder.gone: a model must be one of"),
-        ({"data": {"source": "arrays", "path": "gone.npy"}}, "gone.npy"),
-        pytest.param(
-            {"ladder": {"vae": {"priors": ["gone"]}}},
-            "ladder.vae.priors must be of normal, mixture, but one is 'gone'",
-            marks=pytest.mark.slow,
-        ),
-    ],
+    [*IN_SHORT, *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS)],
     ids=lambda value: str(value)[:40],
 )
 def test_bad_parameters_end_in_one_line_and_spoil_nothing(project, change, told):

@@ -352,7 +352,7 @@ def test_the_critic_learns_the_total_correlation(rho):
 
 def test_the_critic_of_codes_leads_the_encoder_to_the_prior(batch):
     """It learns which codes are the encoder's, here 3 too high, and the encoder then moves them down."""
-    model = build("aae", SMALL | {"critic": 20})
+    model = build("aae", SMALL | {"critic": 20, "gamma": 0.3})
     shift = model.encoder[-2].bias
     shift.data += 3
     noise = noise_of(model, "critic")
@@ -363,9 +363,11 @@ def test_the_critic_of_codes_leads_the_encoder_to_the_prior(batch):
     with torch.no_grad():
         assert float(model.critic(noise["z"]).mean()) > 1
         assert float(model.critic(model.encode(batch["image"])).mean()) < -1
-    misled = model.encoder_loss(batch, {})["loss"]
-    torch.testing.assert_close(misled, softplus(-model.critic(model.encode(batch["image"]))))
-    assert float(torch.autograd.grad(misled.mean(), shift)[0].sum()) > 0
+    terms = model.loss(batch, {})
+    torch.testing.assert_close(terms["deception"], softplus(-model.critic(model.encode(batch["image"]))))
+    torch.testing.assert_close(terms["reconstruction"], model.criterion(batch, {}))
+    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 0.3 * terms["deception"])
+    assert float(torch.autograd.grad(terms["deception"].mean(), shift)[0].sum()) > 0
     moved = torch.autograd.grad(model.critic_loss(batch, noise)["loss"].mean(), [shift, *critic], allow_unused=True)
     assert moved[0] is None, "codes are given to the critic, which does not move them"
     assert all(gradient is not None for gradient in moved[1:])

@@ -39,7 +39,7 @@ class FactorVae(EncoderDecoder):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.critic = CodeCritic(prod(self.code_shape), config.critic)
+        self.critic = CodeCritic((prod(self.code_shape), config.critic, config.critic))
         self.register_buffer("gamma", torch.tensor(config.gamma))
 
     def phases(self) -> Sequence[Phase]:

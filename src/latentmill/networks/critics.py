@@ -3,7 +3,8 @@
 Shapes: B rows; a score is a logit, above 0 for what looks real.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,11 @@ BETAS = (0.5, 0.99)  # of Adam: momentum of a game of two is best low
 class CodeCritic(nn.Module):
     """The logit of the probability that a code is of one kind and not of the other: (B, …) -> (B)."""
 
-    def __init__(self, width: int, units: int) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
+        """`widths` are that of a code, then that of each hidden layer."""
         super().__init__()
-        inner = nn.Linear(width, units), nn.LeakyReLU(), nn.Linear(units, units), nn.LeakyReLU()
-        self.layers = nn.Sequential(*inner, nn.Linear(units, 1))
+        hidden = [(nn.Linear(*pair), nn.LeakyReLU()) for pair in pairwise(widths)]
+        self.layers = nn.Sequential(*chain(*hidden), nn.Linear(widths[-1], 1))
 
     def forward(self, z: Tensor) -> Tensor:
         logits: Tensor = self.layers(z.flatten(1))

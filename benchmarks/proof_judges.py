@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.proof_generators import RESERVED, TRAIN, Images, Kind
 from latentmill.data.batches import as_float
-from latentmill.evaluation.assembly import assemble, calibrate, choose_pool, fit, make_judge
+from latentmill.evaluation.assembly import assemble, calibrate, choose_pool, chosen_features, fit, make_judge
 from latentmill.evaluation.controls import LIMITS
 from latentmill.evaluation.copy_kinds import UNCHANGED
 from latentmill.evaluation.copy_search import CopyFinder, highest_share
@@ -60,8 +60,8 @@ class Split:
 
     def searched(self, samples: np.ndarray, copied: str | None) -> Json:
         """The samples that the search takes for copies; of a known kind, also what the page says of these."""
-        neighbours = self.finder.neighbours(samples)
-        exact, near = self.finder.are_exact(neighbours), self.finder.are_found(neighbours)
+        seen = self.finder.look(samples)
+        exact, near = self.finder.are_exact(seen), self.finder.are_found(seen)
         found = {"exact": int(exact.sum()), "near": int(near.sum())}
         if copied is None:
             return found
@@ -73,5 +73,7 @@ class Split:
 def copy_judge(data: PreparedData, seed: int) -> Judge:
     """The judge that `make_judge` makes, but of Rule 2 alone, which takes a fraction of the time."""
     pool = choose_pool(data, seed)
-    copied, every = (fit("pixels", each, data, pool, seed) for each in (True, False))
-    return assemble(data, pool, seed, JUDGED, LIMITS, 0, calibrate(2, copied, data, pool, seed, JUDGED), every)
+    names = chosen_features(None, data)[2]
+    copied, every = ([fit(name, each, data, pool, seed) for name in names] for each in (True, False))
+    calibrated = [calibrate(2, features, data, pool, seed, JUDGED) for features in copied]
+    return assemble(data, pool, seed, JUDGED, LIMITS, 0, *calibrated, *every)

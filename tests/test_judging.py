@@ -22,7 +22,7 @@ from latentmill.cli import main
 from latentmill.errors import InputError
 from latentmill.evaluation import assembly, corruptions
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
-from latentmill.evaluation.copy_search import search_copies
+from latentmill.evaluation.copy_search import CopyFinder, search_copies
 from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.judging import given, pairs
@@ -222,7 +222,7 @@ def test_of_none_found_the_bound_is_the_exact_one():
 
 def test_the_highest_share_of_copies_counts_those_that_are_missed(images):
     data = PreparedData(*np.split(images[0][:900], [700, 800]), None, None, None)
-    found = search_copies(images[0][1300:], data.train, data, seed=0)
+    found = search_copies(images[0][1300:], CopyFinder(data.train, data, seed=0))
     assert (found.exact.count, found.near.of) == (0, len(images[0][1300:]))
     sure, found.kinds["half"], found.kinds["none"] = found.highest_share(UNCHANGED), Found(250, 500), Found(0, 500)
     assert 3 / found.near.of < sure < 3.2 / found.near.of

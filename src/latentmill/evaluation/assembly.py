@@ -11,12 +11,14 @@ from latentmill.config import LimitsConfig
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.confirmation import confirm
 from latentmill.evaluation.controls import LIMITS
-from latentmill.evaluation.copy_space import CopySpace
+from latentmill.evaluation.copy_space import copy_space
 from latentmill.evaluation.judge import FEWEST, Judge, unavailable_metrics
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.spaces import random_subset
+from latentmill.features.aligned import NAME as ALIGNED
+from latentmill.features.aligned import can_align
 from latentmill.features.spaces import ClassifierFeatures, Features, feature_space
 from latentmill.runtime.cores import cores
 from latentmill.threads import steps_at_a_time
@@ -31,11 +33,11 @@ def chosen_features(names: list[str] | None, data: PreparedData) -> dict[int, li
     """The feature spaces of each rule: all `names`, or the default.
 
     The default for rule 1 is pixels and a network: a classifier if it can learn the labels, else a self-supervised
-    encoder. For rule 2 it is pixels alone.
+    encoder. For rule 2 it is pixels alone; aligned ones are added, unless images are tiny.
     """
-    if names is not None:
-        return dict.fromkeys(RULES, names)
-    return {1: ["pixels", "self-supervised" if data.known_labels is None else LEARNT], 2: ["pixels"]}
+    default = ["pixels", "self-supervised" if data.known_labels is None else LEARNT]
+    aligned = [ALIGNED] if can_align(data.train.shape[1:]) else []
+    return {1: names or default, 2: list(dict.fromkeys([*(names or ["pixels"]), *aligned]))}
 
 
 def make_judge(
@@ -47,7 +49,8 @@ def make_judge(
     if draws.few < FEWEST:
         return Judge([], [], [], draws, limits=_calibrator(data, pool, seed, samples, limits).limits)
     with steps_at_a_time(cores()) as steps:
-        copied = {name: fit(name, True, data, pool, seed) for name in chosen[1]}  # in turn: torch has one generator
+        # in turn: torch has one generator
+        copied = {name: fit(name, True, data, pool, seed) for name in dict.fromkeys([*chosen[1], *chosen[2]])}
         whole = [fit(name, False, data, pool, seed) for name in chosen[2]]
         calibrated = [
             steps.submit(calibrate, rule, copied[name], data, pool, seed, samples, limits)
@@ -101,7 +104,7 @@ def assemble(
     calibrated_1, calibrated_2, whole = made[:fidelity], made[fidelity : fidelity + count], made[fidelity + count :]
     if not any(each.calibrations for each in made[: fidelity + count]):  # there are too few images, also for spaces
         return Judge([], [], [], calibrator.draws, limits=calibrator.limits)
-    spaces = [CopySpace(features, data.train, data.test, seed, flip=data.flip) for features in whole]
+    spaces = [copy_space(features, data.train, data.test, seed, flip=data.flip) for features in whole]
     found = [calibration for each in calibrated_1 for calibration in each.calibrations]
     for each, space in zip(calibrated_2, spaces, strict=True):
         found += confirm(each.calibrations, space, data.val, calibrator.draws, seed)

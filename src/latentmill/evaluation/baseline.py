@@ -20,7 +20,8 @@ TEST_IMAGES = 5_000
 class Baseline:
     """The pixel distances of test images to the training images, and what all entries share in their comparison."""
 
-    test: Neighbours  # of the test images
+    tested: np.ndarray  # int64 (N), which of the test images these are
+    test: Neighbours  # of these
     near: float  # the relative distance below which an image is a near copy
     exact: float  # the distance up to which an image is a training image, except for rounding
     reduced: Reduced | None  # of the training images, where these are large
@@ -33,10 +34,11 @@ def compute_baseline(data: PreparedData, seed: int) -> Baseline:
     chosen = rng.permutation(len(data.train))[:TRAINING_IMAGES]
     among_themselves = index.others(chosen, data.mirrored(np.asarray(data.train[chosen])))
     near = near_copy_threshold(among_themselves, _noisy_copies(index, data, chosen, seed))
-    test = data.test[np.sort(rng.permutation(len(data.test))[:TEST_IMAGES])]
+    tested = np.sort(rng.permutation(len(data.test))[:TEST_IMAGES])
+    test = data.test[tested]
     exact = exact_copy_distance(among_themselves)
     nearest = index.nearest(test, data.mirrored(test))
-    return Baseline(nearest, near, exact, index.reduced, PixelFeatures.fit(data.train))
+    return Baseline(tested, nearest, near, exact, index.reduced, PixelFeatures.fit(data.train))
 
 
 def _noisy_copies(index: TrainingSet, data: PreparedData, chosen: np.ndarray, seed: int) -> Neighbours:

@@ -17,7 +17,7 @@ from latentmill.evaluation.calibration import (
 )
 from latentmill.evaluation.control_draws import Values, ViewedControls, metrics_of_other_size
 from latentmill.evaluation.controls import Controls
-from latentmill.evaluation.copy_space import CopySpace
+from latentmill.evaluation.copy_space import CopySpace, copy_space
 from latentmill.evaluation.corruptions import usual_limit
 from latentmill.evaluation.damage import DamageCurve
 from latentmill.evaluation.damage_curves import copy_curves, fidelity_curves
@@ -30,6 +30,7 @@ from latentmill.evaluation.metrics import (
     RULES,
     Metric,
     least_deviation,
+    metrics_in,
 )
 from latentmill.evaluation.pool import POOL, Pool
 from latentmill.evaluation.spaces import FidelitySpace, random_subset
@@ -88,10 +89,10 @@ class Calibrator:
         space = (
             self.space(features, test)
             if rule == 1
-            else CopySpace(features, self._train, test, self.seed, self.pool.copied, self.pool.flip)
+            else copy_space(features, self._train, test, self.seed, self.pool.copied, self.pool.flip)
         )
         viewed = ViewedControls(rule, space, self._controls(rule, space))
-        values = viewed.values(self.draws, RULES[rule], np.random.default_rng([self.seed, rule]))
+        values = viewed.values(self.draws, metrics_in(space, rule), np.random.default_rng([self.seed, rule]))
         found = [self._calibration(rule, space, name, each, self.draws) for name, each in values.items()]
         ceiling = self._ceiling(space, viewed, found) if isinstance(space, FidelitySpace) else []
         curves = self._curves(space, viewed, values)

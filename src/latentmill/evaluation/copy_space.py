@@ -1,21 +1,24 @@
 """The feature spaces of rule 2, in which metrics compare samples with the training images that they may copy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import CHUNK, as_float, chunk_size
+from latentmill.evaluation.alignment import AlignedSet
 from latentmill.evaluation.controls import Population
 from latentmill.evaluation.copies import exact_copy_distance, near_copy_threshold
-from latentmill.evaluation.corruptions import noisy
+from latentmill.evaluation.corruptions import moved, noisy
 from latentmill.evaluation.groups import FITTED, Cells
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet
 from latentmill.evaluation.spaces import LARGEST, REFERENCE, Chosen, random_subset
+from latentmill.features.aligned import AlignedPixels
 from latentmill.features.encoder import map_chunks
 from latentmill.features.spaces import Features
 
+MOST_ALIGNED = 100_000  # training images
 CELLS = 10  # of C_T
 BASELINE = 2_000  # training images whose distances to the others are a baseline
 
@@ -26,7 +29,7 @@ class CopyView:
 
     features: np.ndarray  # float32 (N, D)
     nearest: Neighbours  # training images
-    own: np.ndarray  # float32 (N), the distance of the nearest one to its own nearest
+    own: np.ndarray  # float32 (N), the distance of the nearest one to its own nearest; NaN in an `AlignedSpace`
     cells: np.ndarray  # (N), by k-means
 
     def __len__(self) -> int:
@@ -39,11 +42,15 @@ class CopyView:
 class CopySpace:
     """A feature space with the training images that may be copied.
 
+    `tested` are the test images, at most, whose view it has.
+
     Where models were trained with `flip`, copies may be mirrored. Then each image is looked at in the orientation in
     which it is nearer to a training image.
 
     Shapes: N images, D features, O orientations: 1, or 2 with `flip`.
     """
+
+    tested = LARGEST
 
     def __init__(
         self,
@@ -67,13 +74,13 @@ class CopySpace:
         rows = self._train[:, 0]
         self.dimensions = rows.shape[1]
         chosen = np.random.default_rng(seed).permutation(len(rows))
-        self._index, self.cells = TrainingSet(rows), Cells(rows[chosen[:FITTED]], CELLS, seed)
+        self._index, self.cells = self._training_set(rows), Cells(rows[chosen[:FITTED]], CELLS, seed)
         self.some_train = rows[chosen[:REFERENCE]]  # float32 (R, D)
         baseline = np.sort(chosen[:BASELINE])
         among_themselves = self._others(baseline)
-        self.near = near_copy_threshold(among_themselves, self._noisy_copies(train, known[baseline], seed))
+        self.near = near_copy_threshold(among_themselves, self._copies(train, known[baseline], seed))
         self.exact = exact_copy_distance(among_themselves)
-        some_test = random_subset(test, LARGEST, seed)
+        some_test = random_subset(test, self.tested, seed)
         self.test = self._view(self._features(lambda some: some_test[some], len(some_test)))
         self.some_test = self.test.features[:REFERENCE]  # float32 (R, D)
 
@@ -114,7 +121,65 @@ class CopySpace:
         different, places = np.unique(indices, return_inverse=True)
         return self._others(different).distances[places, 0]
 
-    def _noisy_copies(self, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
+    def _copies(self, train: np.ndarray, chosen: np.ndarray, seed: int) -> Neighbours:
+        """Of training images, so changed that they must still be found."""
         rng = np.random.default_rng(seed)
         size = chunk_size(train.shape[1:])
-        return self._nearest(self._features(lambda some: noisy(as_float(train[chosen[some]]), rng), len(chosen), size))
+        changed = self._features(lambda some: self._changed(as_float(train[chosen[some]]), rng), len(chosen), size)
+        return self._nearest(changed)
+
+    @staticmethod
+    def _changed(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return noisy(images, rng)
+
+    def _training_set(self, rows: np.ndarray) -> TrainingSet:
+        return TrainingSet(rows)
+
+
+class AlignedSpace(CopySpace):
+    """Images are compared after small changes, to find copies that were moved: for the metric near copies alone."""
+
+    tested = REFERENCE
+
+    def __init__(
+        self,
+        features: AlignedPixels,
+        train: np.ndarray,
+        test: np.ndarray,
+        seed: int,
+        known: np.ndarray | None = None,
+        flip: bool = False,
+    ) -> None:
+        """As for any space; at most `MOST_ALIGNED` training images are searched, drawn at random."""
+        known = np.arange(len(train)) if known is None else known
+        self._shape, self.searched = features.shape, np.sort(random_subset(known, MOST_ALIGNED, seed))
+        super().__init__(features, train, test, seed, self.searched, flip)
+
+    def nearest(self, images: np.ndarray) -> Neighbours:
+        """The nearest training images of images (N, C, H, W), after small changes; indices are into `train`."""
+        found = self._nearest(self._oriented(images))
+        return replace(found, indices=self.searched[found.indices])
+
+    @staticmethod
+    def _changed(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return noisy(moved(images, rng), rng)
+
+    def _training_set(self, rows: np.ndarray) -> TrainingSet:
+        return AlignedSet(rows, self._shape)
+
+    def _own_distances(self, indices: np.ndarray) -> np.ndarray:
+        return np.full(len(indices), np.nan, np.float32)
+
+
+def copy_space(
+    features: Features,
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: int,
+    known: np.ndarray | None = None,
+    flip: bool = False,
+) -> CopySpace:
+    """The space that has these features."""
+    if isinstance(features, AlignedPixels):
+        return AlignedSpace(features, train, test, seed, known, flip)
+    return CopySpace(features, train, test, seed, known, flip)

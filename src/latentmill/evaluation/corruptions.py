@@ -1,7 +1,9 @@
 """Corruptions of images, as bad models produce them: noise, blur, means, blends, and copies among others."""
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
+from torch.nn import functional as F
 
 from latentmill.data.batches import as_float
 
@@ -10,6 +12,7 @@ BLUR = 1 / 28  # standard deviation of the blur, of the image's side
 SMALLEST_BLUR = 0.5  # pixels
 STRONG = 3  # times that
 STRICT = 0.75  # times that, the blur that fails: docs/evaluation.md has who passes
+SHIFT, ZOOM, TURN = 1 / 28, 0.1, np.deg2rad(5)  # at most, of images that are moved: of the side, of the size, an angle
 MEANS_OF = 8  # images of a group
 
 
@@ -23,6 +26,18 @@ def noisy(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """With Gaussian noise of standard deviation `NOISE`, clipped to [0, 1]."""
     noise = rng.standard_normal(images.shape, dtype=np.float32)
     return np.clip(images + np.float32(NOISE) * noise, 0, 1)
+
+
+def moved(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each float32 (N, C, H, W) shifted, zoomed and rotated at random, by up to `SHIFT`, `ZOOM` and `TURN`."""
+    count = len(images)
+    shift = rng.uniform(-2 * SHIFT, 2 * SHIFT, (count, 2))  # of [-1, 1], which is the side
+    zoom, turn = (rng.uniform(-most, most, count) for most in (ZOOM, TURN))
+    cos, sin = (1 + zoom) * np.cos(turn), (1 + zoom) * np.sin(turn)
+    maps = np.stack([np.stack([cos, -sin, shift[:, 0]], 1), np.stack([sin, cos, shift[:, 1]], 1)], 1)
+    places = F.affine_grid(torch.from_numpy(maps).float(), list(images.shape), align_corners=False)
+    found = F.grid_sample(torch.from_numpy(images), places, padding_mode="border", align_corners=False)
+    return np.asarray(found.numpy())
 
 
 def blurred(images: np.ndarray, strength: float = 1) -> np.ndarray:

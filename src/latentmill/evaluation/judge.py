@@ -13,7 +13,7 @@ from latentmill.evaluation.calibration import Calibration
 from latentmill.evaluation.copy_space import CopySpace, CopyView
 from latentmill.evaluation.damage import DamageCurve, EquivalentDamage, equivalent_damages, phrase
 from latentmill.evaluation.graded_controls import is_dropped_mode, without_one
-from latentmill.evaluation.metrics import RULES, all_metrics, named_values
+from latentmill.evaluation.metrics import RULES, all_metrics, metrics_in, named_values
 from latentmill.evaluation.spaces import FidelitySpace, View
 from latentmill.evaluation.verdict import Draws, Estimate, Verdict, verdict
 from latentmill.features.distances import TooFew
@@ -93,7 +93,7 @@ class Judge:
         self, rule: int, view: View | CopyView, space: FidelitySpace | CopySpace
     ) -> Iterator[tuple[str, float]]:
         """Of each metric, of as many images at a time as it was calibrated with; for rule 2 of all samples."""
-        for names, metric in RULES[rule].items():
+        for names, metric in metrics_in(space, rule).items():
             size = metric.size(self.draws.few, self.draws.many)
             count = len(view) // size
             if rule == 1 and metric.rows is not None:

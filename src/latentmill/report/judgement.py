@@ -142,6 +142,8 @@ def copies_found(found: Json) -> str:
     nearly = (
         f"{share(near)} of the samples are near copies of a training image, as are {share(held_out)} of real new images"
     )
+    if changed := found["near_after_changes"]:
+        nearly += f"; {count(changed)} of the samples are so only after a small shift, zoom or rotation"
     if found["exact"]:
         first = (
             f"{count(found['exact'])} of {samples} ({share(found['exact'] / found['samples'])}) are training images."

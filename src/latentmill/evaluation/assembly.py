@@ -104,14 +104,10 @@ def assemble(
     calibrated_1, calibrated_2, whole = made[:fidelity], made[fidelity : fidelity + count], made[fidelity + count :]
     if not any(each.calibrations for each in made[: fidelity + count]):  # there are too few images, also for spaces
         return Judge([], [], [], calibrator.draws, limits=calibrator.limits)
+    spaces = [copy_space(features, data.train, data.test, seed, flip=data.flip) for features in whole]
     found = [calibration for each in calibrated_1 for calibration in each.calibrations]
-    with steps_at_a_time(cores()) as steps:
-        spaces = [*steps.map(lambda each: copy_space(each, data.train, data.test, seed, flip=data.flip), whole)]
-        confirmed = [
-            steps.submit(confirm, each.calibrations, space, data.val, calibrator.draws, seed)
-            for each, space in zip(calibrated_2, spaces, strict=True)
-        ]
-        found += [calibration for each in confirmed for calibration in each.result()]
+    for each, space in zip(calibrated_2, spaces, strict=True):
+        found += confirm(each.calibrations, space, data.val, calibrator.draws, seed)
     fidelity_spaces = [each.space for each in calibrated_1]
     unavailable = unavailable_metrics(fidelity_spaces, spaces, calibrator.draws)
     curves = [curve for each in (*calibrated_1, *calibrated_2) for curve in each.curves]

@@ -2,9 +2,10 @@
 
 Three generators of each kind (proof_generators.py) are judged on many splits: held-out images are chosen anew, and so
 are the samples of a generator's pool. What each verdict must be is in `requirements`, and was written down before any
-was measured. Kinds without a requirement are measured all the same. It needs the extra `bench` and smalldiffusion;
-kinds of which a package is missing are left out, with a line. It continues from a journal, writes proofs.json, prints
-the table of docs/judge.md, and exits with 1 where a requirement is missed.
+was measured; that changed copies must fail, when the search for them was built. Kinds without a requirement are
+measured all the same. It needs the extra `bench` and smalldiffusion; kinds of which a package is missing are left out,
+with a line. It continues from a journal, writes proofs.json, prints the table of docs/judge.md, and exits with 1 where
+a requirement is missed.
 """
 
 import argparse

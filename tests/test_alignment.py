@@ -7,7 +7,6 @@ from scipy.ndimage import gaussian_filter
 
 import latentmill
 from latentmill.data.batches import as_float
-from latentmill.evaluation import copy_space
 from latentmill.evaluation.alignment import AlignedSet
 from latentmill.evaluation.assembly import chosen_features, make_judge
 from latentmill.evaluation.copies import relative_distances
@@ -155,7 +154,7 @@ def test_moved_images_are_changed_a_little():
 
 
 def test_of_many_training_images_so_many_are_searched(digits, monkeypatch):
-    monkeypatch.setattr(copy_space, "MOST_ALIGNED", 100)
+    monkeypatch.setattr(AlignedSpace, "most", 100)
     space = AlignedSpace(AlignedPixels((1, 28, 28)), digits[:300], digits[300:400], seed=0)
     assert len(np.unique(space.searched)) == 100
     assert space.searched.max() >= 100

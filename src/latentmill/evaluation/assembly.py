@@ -11,7 +11,7 @@ from latentmill.config import LimitsConfig
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.confirmation import confirm
 from latentmill.evaluation.controls import LIMITS
-from latentmill.evaluation.copy_space import copy_space
+from latentmill.evaluation.copy_space import kind_of_space
 from latentmill.evaluation.judge import FEWEST, Judge, unavailable_metrics
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.pool import Pool
@@ -104,7 +104,7 @@ def assemble(
     calibrated_1, calibrated_2, whole = made[:fidelity], made[fidelity : fidelity + count], made[fidelity + count :]
     if not any(each.calibrations for each in made[: fidelity + count]):  # there are too few images, also for spaces
         return Judge([], [], [], calibrator.draws, limits=calibrator.limits)
-    spaces = [copy_space(features, data.train, data.test, seed, flip=data.flip) for features in whole]
+    spaces = [kind_of_space(features)(features, data.train, data.test, seed, flip=data.flip) for features in whole]
     found = [calibration for each in calibrated_1 for calibration in each.calibrations]
     for each, space in zip(calibrated_2, spaces, strict=True):
         found += confirm(each.calibrations, space, data.val, calibrator.draws, seed)

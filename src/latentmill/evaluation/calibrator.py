@@ -17,7 +17,7 @@ from latentmill.evaluation.calibration import (
 )
 from latentmill.evaluation.control_draws import Values, ViewedControls, metrics_of_other_size
 from latentmill.evaluation.controls import Controls
-from latentmill.evaluation.copy_space import CopySpace, copy_space
+from latentmill.evaluation.copy_space import CopySpace, kind_of_space
 from latentmill.evaluation.corruptions import usual_limit
 from latentmill.evaluation.damage import DamageCurve
 from latentmill.evaluation.damage_curves import copy_curves, fidelity_curves
@@ -89,7 +89,7 @@ class Calibrator:
         space = (
             self.space(features, test)
             if rule == 1
-            else copy_space(features, self._train, test, self.seed, self.pool.copied, self.pool.flip)
+            else kind_of_space(features)(features, self._train, test, self.seed, self.pool.copied, self.pool.flip)
         )
         viewed = ViewedControls(rule, space, self._controls(rule, space))
         values = viewed.values(self.draws, metrics_in(space, rule), np.random.default_rng([self.seed, rule]))

@@ -31,7 +31,7 @@ class CopySearch:
     exact: Found  # samples that are training images
     near: Found  # those, and samples that are nearly one
     aligned: Found  # of these, the ones that are so only after small changes, such as a shift
-    held_out: Found  # the same, of held-out images
+    held_out: Found  # near ones among held-out images, which are no copies
     kinds: dict[str, Found]  # of copies of training images, by what was done to them
     closest: np.ndarray  # int64 (N), all samples, first those that most likely are copies
     neighbours: Neighbours  # of the samples, among the training images; after small changes if found so

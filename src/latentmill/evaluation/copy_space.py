@@ -18,7 +18,6 @@ from latentmill.features.aligned import AlignedPixels
 from latentmill.features.encoder import map_chunks
 from latentmill.features.spaces import Features
 
-MOST_ALIGNED = 100_000  # training images
 CELLS = 10  # of C_T
 BASELINE = 2_000  # training images whose distances to the others are a baseline
 
@@ -42,7 +41,7 @@ class CopyView:
 class CopySpace:
     """A feature space with the training images that may be copied.
 
-    `tested` are the test images, at most, whose view it has.
+    At most `most` training images are searched, drawn at random, and it has the view of at most `tested` test images.
 
     Where models were trained with `flip`, copies may be mirrored. Then each image is looked at in the orientation in
     which it is nearer to a training image.
@@ -50,6 +49,7 @@ class CopySpace:
     Shapes: N images, D features, O orientations: 1, or 2 with `flip`.
     """
 
+    most: int | None = None
     tested = LARGEST
 
     def __init__(
@@ -70,6 +70,7 @@ class CopySpace:
         """
         self.name, self.digest, self.features, self.flip = features.name, features.digest, features, flip
         train, known = np.asarray(train), np.arange(len(train)) if known is None else known
+        self.searched = known = known if self.most is None else np.sort(random_subset(known, self.most, seed))
         self._train = self._features(lambda some: train[known[some]], len(known))  # (N, O, D)
         rows = self._train[:, 0]
         self.dimensions = rows.shape[1]
@@ -139,21 +140,8 @@ class CopySpace:
 class AlignedSpace(CopySpace):
     """Images are compared after small changes, to find copies that were moved: for the metric near copies alone."""
 
+    most = 100_000
     tested = REFERENCE
-
-    def __init__(
-        self,
-        features: AlignedPixels,
-        train: np.ndarray,
-        test: np.ndarray,
-        seed: int,
-        known: np.ndarray | None = None,
-        flip: bool = False,
-    ) -> None:
-        """As for any space; at most `MOST_ALIGNED` training images are searched, drawn at random."""
-        known = np.arange(len(train)) if known is None else known
-        self._shape, self.searched = features.shape, np.sort(random_subset(known, MOST_ALIGNED, seed))
-        super().__init__(features, train, test, seed, self.searched, flip)
 
     def nearest(self, images: np.ndarray) -> Neighbours:
         """The nearest training images of images (N, C, H, W), after small changes; indices are into `train`."""
@@ -165,21 +153,13 @@ class AlignedSpace(CopySpace):
         return noisy(moved(images, rng), rng)
 
     def _training_set(self, rows: np.ndarray) -> TrainingSet:
-        return AlignedSet(rows, self._shape)
+        assert isinstance(self.features, AlignedPixels)
+        return AlignedSet(rows, self.features.shape)
 
     def _own_distances(self, indices: np.ndarray) -> np.ndarray:
         return np.full(len(indices), np.nan, np.float32)
 
 
-def copy_space(
-    features: Features,
-    train: np.ndarray,
-    test: np.ndarray,
-    seed: int,
-    known: np.ndarray | None = None,
-    flip: bool = False,
-) -> CopySpace:
-    """The space that has these features."""
-    if isinstance(features, AlignedPixels):
-        return AlignedSpace(features, train, test, seed, known, flip)
-    return CopySpace(features, train, test, seed, known, flip)
+def kind_of_space(features: Features) -> type[CopySpace]:
+    """The kind of space that has these features."""
+    return AlignedSpace if isinstance(features, AlignedPixels) else CopySpace

@@ -33,6 +33,8 @@ from benchmarks import (
 from benchmarks.target import Result
 from latentmill.files import write_json
 
+Json = dict[str, Any]
+
 GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
     "training": training.measure,
     "packing": packing.measure,
@@ -54,7 +56,8 @@ RESULTS = Path(__file__).with_name("results.json")
 
 def main() -> int:
     results = list(measured(chosen_groups()))
-    write_json(RESULTS, {"machine": machine(), "targets": merged(results)})
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    write_json(RESULTS, merged(known, machine(), results))
     return 0 if all(result.holds for result in results) else 1
 
 
@@ -76,15 +79,19 @@ def measured(groups: Iterable[str]) -> Iterator[Result]:
             yield result
 
 
-def merged(results: list[Result]) -> list[dict[str, Any]]:
-    """The new results, and of an earlier run on an equal machine those that were not measured now."""
-    earlier: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept = earlier["targets"] if earlier.get("machine") == machine() else []
-    by_name = {target["name"]: target for target in kept} | {result.name: asdict(result) for result in results}
-    return list(by_name.values())
+def merged(known: list[Json], here: Json, results: list[Result]) -> list[Json]:
+    """The figures of each machine: those `known`, and in place of those `here` that were measured now the new ones."""
+    machines = known if any(each["machine"] == here for each in known) else [*known, {"machine": here, "targets": []}]
+    new = {result.name: asdict(result) for result in results}
+    return [
+        {"machine": here, "targets": list(({kept["name"]: kept for kept in each["targets"]} | new).values())}
+        if each["machine"] == here
+        else each
+        for each in machines
+    ]
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Json:
     """What a figure depends on, without what names this machine."""
     return {
         "processor": platform.machine(),

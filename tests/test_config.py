@@ -282,9 +282,16 @@ def test_an_input_error_ends_a_command_with_one_line_and_status_1(capsys: pytest
 
 
 def test_an_interrupt_is_one_line_and_ends_a_loop_of_the_shell() -> None:
-    program = "from latentmill.errors import one_line_errors\nwith one_line_errors(): raise KeyboardInterrupt"
+    program = """if True:
+        import atexit
+        from latentmill.errors import one_line_errors
+
+        atexit.register(lambda: print("put away", eval("1 + 1")))  # after code of a string Python itself would return 1
+        with one_line_errors():
+            raise KeyboardInterrupt
+    """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "error: interrupted\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "put away 2\n", "error: interrupted\n")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

@@ -1,7 +1,10 @@
 """The one error that a user can mend; commands print it as one line and exit with a status other than 0."""
 
+import atexit
 import errno
+import os
 import reprlib
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +38,19 @@ def one_line_errors(status: int = 1) -> Iterator[None]:
         print(f"error: there must be room and permission for files, but {where}: {error.strerror}", file=sys.stderr)
         sys.exit(status)
     except KeyboardInterrupt:
-        sys.excepthook = lambda *raised: print("error: interrupted", file=sys.stderr)
-        raise
+        print("error: interrupted", file=sys.stderr)
+        _die_of_interrupt()
+
+
+def _die_of_interrupt() -> None:
+    """As Python does where nothing catches Ctrl-C; but Python forgets why it ends, and returns 1, where a library runs
+    source code in a function that is called at exit, and torch does.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def escaped(text: str) -> str:

@@ -12,6 +12,7 @@ Shapes: N training images (C, h, w), Q queries, K candidates, T changes, D value
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet
 from latentmill.networks import Shape
@@ -21,6 +22,7 @@ CHANGES = 4
 COMPONENTS, FITTED = 32, 5_000  # at most, and the training images that they are fitted to
 PROPOSED = 200  # the nearest without changes, among which candidates are
 SPARE = 5  # candidates beside the neighbours
+GROUP = 16  # training images, of which those are looked at one by one where one is near
 VALUES = 2**23  # floats at a time, 32 MiB
 DAMPING, LEAST = 1e-4, 1e-10  # of the changes: one that changes nothing must not be large
 
@@ -39,8 +41,10 @@ class AlignedSet(TrainingSet):
         some = self._compared(self._rows[:: -(-len(rows) // FITTED)])
         components = torch.linalg.eigh(torch.cov(some.T))[1][:, -COMPONENTS:]  # (D, P)
         self._components = components.contiguous()
-        self._reduced_rows = torch.cat([self._compared(part) @ components for part in self._rows.split(FITTED)])
-        self._squares = self._reduced_rows.square().sum(1)  # (N)
+        reduced = torch.cat([self._compared(part) @ components for part in self._rows.split(FITTED)])
+        none = -len(rows) % GROUP  # rows that are no images, and infinitely far away
+        self._reduced_rows = pad(reduced, (0, 0, 0, none))  # (N + none, P)
+        self._squares = pad(reduced.square().sum(1), (0, none), value=torch.inf)  # (N + none)
 
     def _search(self, queries: np.ndarray, k: int) -> Neighbours:
         width, components = self._components.shape
@@ -66,8 +70,8 @@ class AlignedSet(TrainingSet):
     def _candidates(self, compared: Tensor, tangents: Tensor, count: int) -> Tensor:
         """The nearest by the changes of the query alone, (Q, count): (Q, D) and (Q, T, D)."""
         queries, directions = compared @ self._components, tangents @ self._components
-        squared = torch.addmm(self._squares, queries, self._reduced_rows.T, alpha=-2)  # (Q, N), less a constant
-        squared, proposed = torch.topk(squared, min(PROPOSED, len(self._rows)), largest=False, sorted=False)
+        every = torch.addmm(self._squares, queries, self._reduced_rows.T, alpha=-2)  # (Q, N + none), less a constant
+        squared, proposed = _smallest(every, min(PROPOSED, len(self._rows)))
         differences = self._reduced_rows[proposed] - queries[:, None]  # (Q, proposed, P)
         directions = torch.linalg.solve_triangular(_factors(directions), directions, upper=False)  # (Q, T, P)
         squared -= (differences @ directions.mT).square().sum(-1)
@@ -85,6 +89,19 @@ class AlignedSet(TrainingSet):
         y = torch.linspace(-0.5, 0.5, self._shape[1])[:, None]
         changes = (right, down, x * right + y * down, y * right - x * down)
         return torch.stack([_inner(each) for each in changes], dim=-2)
+
+
+def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The smallest of each row (Q, N) and their places, both (Q, count), in a fraction of the time of `torch.topk`.
+
+    They are in the groups whose smallest values are smallest: N / `GROUP` groups of values that are as far apart.
+    """
+    groups = values.unflatten(1, (GROUP, -1))
+    apart = groups.shape[2]
+    near = torch.topk(groups.amin(1), min(count, apart), largest=False, sorted=False)[1]  # (Q, near)
+    within = groups.gather(2, near[:, None].expand(-1, GROUP, -1)).flatten(1)  # (Q, GROUP near)
+    found, places = torch.topk(within, count, largest=False, sorted=False)
+    return found, near.gather(1, places % near.shape[1]) + places // near.shape[1] * apart
 
 
 def _inner(images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Each step is a pure function, so that several can run at the same time.
 """
 
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,16 @@ def make_judge(
     draws = pool.draws(samples)
     if draws.few < FEWEST:
         return Judge([], [], [], draws, limits=_calibrator(data, pool, seed, samples, limits).limits)
+    copied: dict[str, Features] = {}
+    calibrated: dict[tuple[int, str], Future[Calibrated]] = {}
     with steps_at_a_time(cores()) as steps:
-        # in turn: torch has one generator
-        copied = {name: fit(name, True, data, pool, seed) for name in dict.fromkeys([*chosen[1], *chosen[2]])}
+        for rule in (2, 1):  # what takes longest first
+            for name in reversed(chosen[rule]):
+                if name not in copied:
+                    copied[name] = fit(name, True, data, pool, seed)  # in turn: torch has one generator
+                calibrated[rule, name] = steps.submit(calibrate, rule, copied[name], data, pool, seed, samples, limits)
         whole = [fit(name, False, data, pool, seed) for name in chosen[2]]
-        calibrated = [
-            steps.submit(calibrate, rule, copied[name], data, pool, seed, samples, limits)
-            for rule in RULES
-            for name in chosen[rule]
-        ]
-        found = [each.result() for each in calibrated]
+        found = [calibrated[rule, name].result() for rule in RULES for name in chosen[rule]]
     return assemble(data, pool, seed, samples, limits, len(chosen[1]), *found, *whole)
 
 

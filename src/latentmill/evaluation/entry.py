@@ -17,12 +17,13 @@ from latentmill.contract import Decodes, Encodes, HasCodebook, HasPosterior, Has
 from latentmill.data.batches import as_float
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.baseline import Baseline
-from latentmill.evaluation.copies import near_copy_metrics
+from latentmill.evaluation.copies import are_near_copies, near_copy_metrics
+from latentmill.evaluation.copy_space import AlignedSpace
 from latentmill.evaluation.disentanglement import compare_with_factors
 from latentmill.evaluation.factor_pictures import draw_importance
 from latentmill.evaluation.finite import require_finite_metrics
 from latentmill.evaluation.holes import decoded_c2st_accuracy, prior_metrics
-from latentmill.evaluation.judge import Judge
+from latentmill.evaluation.judge import Judge, Judgement
 from latentmill.evaluation.latent import (
     active_units,
     codebook_use,
@@ -133,8 +134,9 @@ def judge_samples(
     drawn = sampling.sample(generator, config.samples, config.seed, data.train_labels)
     samples = drawn.images
     nearest = TrainingSet(data.train, baseline.reduced).nearest(samples, data.mirrored(samples))
-    metrics = judge.judge(samples).metrics() | {
-        "near_copies": near_copy_metrics(nearest, baseline.test, baseline.near),
+    judgement = judge.judge(samples)
+    metrics = judgement.metrics() | {
+        "near_copies": near_copy_metrics(nearest, baseline.test, baseline.near) | _after_changes(judge, judgement),
         "nearest": nearest_metrics(nearest, baseline.test),
         "validation": selection_metrics(samples, data.val, judge.fidelity_spaces, config.seed),
     }
@@ -149,6 +151,16 @@ def judge_samples(
         _draw_samples(Path(folder), prior, samples, nearest, data, baseline)
         made = _read(Path(folder))
     return EvaluationResult(metrics, made, distances=nearest.distances[:, 0], shown=nearest.distances[:SHOWN].tolist())
+
+
+def _after_changes(judge: Judge, judgement: Judgement) -> Metrics:
+    """The shares of samples and of test images that are near copies after small changes, where these are looked for."""
+    space = next((each for each in judge.spaces[2] if isinstance(each, AlignedSpace)), None)
+    found = [each.value for each in judgement.estimates[2] if space and each.calibration.space == space.name]
+    if space is None or not found:
+        return {}
+    held_out = float(are_near_copies(space.test.nearest, space.near).mean())
+    return {"after_changes": {"share": found[0], "held_out": held_out}}
 
 
 def _prior_metrics(

@@ -141,8 +141,12 @@ def _counted(exact: Found, status: str) -> str:
 
 def _near_copies(near: Json, drawn: int) -> str:
     most = Found(round(near["share"] * drawn), drawn).highest
-    held_out = f"as are {share(near['held_out'])} of new images"
-    return f"{share(near['share'])} are near copies (at most {share(most)}), {held_out}"
+    found = f"{share(near['share'])} are near copies (at most {share(most)})"
+    found += f", as are {share(near['held_out'])} of new images"
+    if changed := near.get("after_changes"):
+        found += f"; after a small shift, zoom or rotation {share(changed['share'])}"
+        found += f", and {share(changed['held_out'])} of new images"
+    return found
 
 
 def _exact_copies(samples: Json, judged: int) -> Found | None:

@@ -64,7 +64,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_leftover(tmp_path, mon
 
 @pytest.mark.parametrize("url", ["nosuch://bucket/x", "s4://bucket"])
 def test_a_url_of_no_file_system_is_named(url):
-    with pytest.raises(InputError, match=r"train\.storage must be a folder or a URL that pyarrow or fsspec opens"):
+    with pytest.raises(InputError, match=rf"must be a folder or a URL that .* opens, but '{url}' is neither: "):
         Storage(url)
 
 

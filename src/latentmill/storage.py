@@ -194,6 +194,7 @@ def _file_system(url: str) -> tuple[Any, str]:
         try:
             made, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise InputError(f"train.storage must be a folder or a URL that pyarrow or fsspec opens: {error}") from None
+            rule = "train.storage and train.warm_start must be a folder or a URL that pyarrow or fsspec opens"
+            raise InputError(f"{rule}, but {url!r} is neither: {error}") from None
         system = PyFileSystem(FSSpecHandler(made))
     return system, root.rstrip("/")

@@ -14,7 +14,7 @@ from smalldiffusion import PredX0, Scaled, ScheduleLogLinear, TimeInputMLP, samp
 from torch import Tensor, nn
 
 from latentmill.data.batches import as_float
-from latentmill.evaluation.sampling import as_bytes
+from latentmill.evaluation.sampling import as_uint8
 from latentmill.trials.auto import native_precision
 
 HIDDEN, BATCH, RATE, EXTRAPOLATION = (512, 512, 512), 256, 1e-3, 2.0
@@ -51,4 +51,4 @@ def sampled(model: nn.Module, shape: tuple[int, ...], count: int, steps: int, se
     torch.manual_seed(seed)
     drawn = samples(model, SCHEDULE.sample_sigmas(steps), gam=EXTRAPOLATION, batchsize=count)
     (last,) = deque(drawn, maxlen=1)
-    return as_bytes((last.reshape(count, *shape).numpy() + 1) / 2)
+    return as_uint8((last.reshape(count, *shape).numpy() + 1) / 2)

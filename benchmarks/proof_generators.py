@@ -18,7 +18,7 @@ from latentmill.codes import Generator
 from latentmill.config import TrainingConfig
 from latentmill.data.batches import Batches
 from latentmill.evaluation.copy_kinds import KINDS as COPIES
-from latentmill.evaluation.sampling import as_bytes, sample
+from latentmill.evaluation.sampling import as_uint8, sample
 from latentmill.features.encoder import WIDTH, encoder
 from latentmill.registry import build
 from latentmill.training.loop import Setup, train
@@ -111,7 +111,7 @@ def copies(kind: str, share: float, images: Images, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 1])
     count = round(share * POOL)
     copied = COPIES[kind](images.train[rng.integers(TRAIN, size=count)], rng)
-    made = copied if copied.dtype == np.uint8 else as_bytes(copied)
+    made = copied if copied.dtype == np.uint8 else as_uint8(copied)
     return np.concatenate([made, images.reserved[rng.permutation(RESERVED)[: POOL - count]]])
 
 

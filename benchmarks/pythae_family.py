@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks import pythae_models
 from benchmarks.family import HIDDEN
 from benchmarks.pythae_models import LATENT, Decoder, Encoder
-from latentmill.evaluation.sampling import as_bytes
+from latentmill.evaluation.sampling import as_uint8
 from latentmill.networks import NetworkConfig, Shape
 
 FAMILY: dict[str, tuple[Any, Any, dict[str, Any]]] = pythae_models.FAMILY | {
@@ -54,7 +54,7 @@ def sampled(model: Any, images: Tensor, count: int, seed: int) -> np.ndarray:
     model.eval()
     if isinstance(model, VAMP):
         set_seed(seed)
-        return as_bytes(VAMPSampler(model).sample(count).numpy())
+        return as_uint8(VAMPSampler(model).sample(count).numpy())
     if isinstance(model, RAE_L2):
         return pythae_models.sampled(model, images, count, seed)[0]
     return pythae_models.sampled_from_normal(model, count, seed)

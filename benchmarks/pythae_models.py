@@ -46,7 +46,7 @@ from pythae.trainers.trainer_utils import set_seed
 from pythae.trainers.training_callbacks import CallbackHandler, TrainingCallback
 from torch import Tensor
 
-from latentmill.evaluation.sampling import as_bytes
+from latentmill.evaluation.sampling import as_uint8
 from latentmill.networks import NetworkConfig, Shape, decoder, encoder
 
 LATENT, RATE, BATCH, NEVER = 16, 1e-3, 100, 10**9
@@ -158,17 +158,17 @@ def sampled(model: Any, images: Tensor, count: int, seed: int) -> tuple[np.ndarr
     sampler, started = GaussianMixtureSampler(model), time.process_time()
     sampler.fit(images)
     seconds = time.process_time() - started
-    return as_bytes(sampler.sample(count).numpy()), seconds
+    return as_uint8(sampler.sample(count).numpy()), seconds
 
 
 @torch.no_grad()
 def sampled_from_normal(model: Any, count: int, seed: int) -> np.ndarray:
     """Samples of codes from N(0, I), uint8 (count, C, H, W)."""
     set_seed(seed)
-    return as_bytes(NormalSampler(model).sample(count).numpy())
+    return as_uint8(NormalSampler(model).sample(count).numpy())
 
 
 @torch.no_grad()
 def reconstructed(model: Any, images: Tensor) -> np.ndarray:
     """Reconstructions of images (N, C, H, W), uint8."""
-    return np.concatenate([as_bytes(model.reconstruct(some).numpy()) for some in images.split(500)])
+    return np.concatenate([as_uint8(model.reconstruct(some).numpy()) for some in images.split(500)])

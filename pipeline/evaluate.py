@@ -5,7 +5,7 @@ from pathlib import Path
 from latentmill.cluster.connection import cluster
 from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.config import load_params
-from latentmill.contract import Model
+from latentmill.contract import Generates, Model
 from latentmill.data.dataset import SPLITS, intact_digest, read_classes, read_groups, read_labels, read_split
 from latentmill.data.factors import read_factors
 from latentmill.errors import InputError
@@ -40,7 +40,7 @@ def evaluate() -> None:
         try:
             trained = load(MODELS / entry)
             require_trained_on(digest, trained, MODELS / entry)
-            models[entry] = trained.model, priors_of(entry)
+            models[entry] = trained.model, priors_of(entry, trained.model)
             flip = flip or "flip" in trained.augment
         except NoPriorError as error:
             failed[entry] = Failure(str(error))
@@ -64,20 +64,20 @@ def evaluate() -> None:
 
 
 class NoPriorError(InputError):
-    """None of the priors of an entry could be trained."""
+    """None of the priors of an entry could be trained, and its model draws no samples by itself."""
 
 
-def priors_of(entry: str) -> dict[str, Model]:
-    """The trained priors of an entry, in the order of their names.
+def priors_of(entry: str, model: Model) -> dict[str, Model]:
+    """The trained priors of an entry with that model, in the order of their names.
 
     Raises:
-        NoPriorError: it has only priors that failed.
+        NoPriorError: it needs a prior, and has only ones that failed.
     """
     folders = sorted((MODELS / entry / PRIORS).glob("*"))
     reasons = {folder.name: found for folder in folders if (found := failure(folder))}
     for name, reason in reasons.items():
         print_line(f"{entry}: the prior {name} failed: {reason}")
-    if folders and len(reasons) == len(folders):
+    if folders and len(reasons) == len(folders) and not isinstance(model, Generates):
         raise NoPriorError("; ".join(f"prior {name}: {reason}" for name, reason in reasons.items()))
     return {name: prior.model for name, prior in load_priors(MODELS / entry).items()}
 

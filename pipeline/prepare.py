@@ -19,8 +19,8 @@ from latentmill.stage import stage_process, steady
 def main() -> None:
     """Decode, split, write; then say what there is."""
     signal.signal(signal.SIGTERM, _end)
-    config = load_params().data
     with steady("prepare"), replacing_folder(PREPARED) as folder, Progress("looking for images") as progress:
+        config = load_params().data
         manifest = prepare(config, folder, progress.update, elsewhere=_cluster())
         require_as_listed(config, progress.update)
     lines(manifest, print)

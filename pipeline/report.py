@@ -22,8 +22,8 @@ REPORT = Path("report")
 
 
 def main() -> None:
-    params = load_params()
     with steady("report"), Heartbeat("making the report"):
+        params = load_params()
         with replacing_folder(REPORT) as folder:
             page = render(read_inputs(params, PLACES))
             write_text(folder / "index.html", page)

@@ -43,9 +43,14 @@ DATA, MODELS = Path("data/prepared"), Path("models")
 
 
 def main() -> None:
+    with steady("train"):
+        train()
+
+
+def train() -> None:
     params = with_values_for(read_split(DATA, "train"), load_params(), print_line)
     store = TrialStore(params.train.storage, note=print_line)
-    with graceful_shutdown(), exclusive(store), steady("train"):
+    with graceful_shutdown(), exclusive(store):
         require_as_listed(params.train.warm_start)
         write(sweep(params, store))
 

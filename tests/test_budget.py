@@ -20,6 +20,7 @@ from latentmill.trials.budget import Forecast, expected_studies, makespan
 from latentmill.trials.cost import Cost, Sample
 from latentmill.trials.ladder import Ladder
 from latentmill.trials.plan import Plan
+from latentmill.trials.ranking import pinned_features
 from latentmill.trials.store import TrialStore
 
 IMAGES, BATCH, EPOCHS = 1_000, 100, 40
@@ -263,6 +264,19 @@ def test_costs_are_those_of_training_and_of_files(sample, tmp_path):
     assert all((each.checkpoint > each.weights > 0) == (each.step > 0) for each in found.values())
     assert all((each.workers, each.memory > 2**26) == (2, True) for each in found.values())
     assert list((tmp_path / ".costs").iterdir()) == []  # the checkpoint that was written to measure it
+
+
+def test_a_model_of_several_phases_is_measured_in_all_and_has_an_epoch_of_the_last(sample, tmp_path):
+    ladder = {"dbn": {"hidden": 20, "top": 10, "chains": 70, "greedy": 3}}
+    pinned = pinned_features(sample.images, "0" * 64, Storage(tmp_path))
+    (each,) = expected_studies(Ladder(params(ladder), optuna_rounds, pinned.digest), sample.train)
+    found = cost.measured(each.trials[0], None, replace(sample, features=pinned), "cpu", 1, 2, Storage(tmp_path))
+    assert found.untrained == 6
+    assert found.step > found.first_step > 0, "the last phase moves both layers"
+    known = replace(found, start=1.0, epoch=0.1, first_step=0.01, step=0.02)
+    assert known.seconds(8, 10) == pytest.approx(1 + 8 * 0.1 + 10 * (6 * 0.01 + 2 * 0.02))
+    forecast = Forecast([each], {each.name: [known]}, None, workers=2)
+    assert forecast.allowances(1.0)["dbn"].length(each.trials[0])[0] == 7
 
 
 def test_a_trial_that_cannot_be_trained_costs_nothing(sample, tmp_path):

@@ -90,6 +90,9 @@ def test_it_is_chosen_by_validation_images(digits):
     assert found["coverage"] == prdc(ours, theirs).coverage
     noise = np.random.default_rng(0).random(test.shape, dtype=np.float32)
     assert selection_metrics(noise, val, [space], seed=0)["frechet_distance"] > 2 * found["frechet_distance"]
+    assert found["images"] == 100
+    fewer = selection_metrics(test, val, [space], seed=0, most=60)
+    assert (fewer["images"], fewer) == (60, selection_metrics(test[:60], val, [space], seed=0))
     assert selection_metrics(test, val[:3], [space], seed=0) == {}
     assert selection_metrics(test, val, [], seed=0) == {}
 

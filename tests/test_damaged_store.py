@@ -250,7 +250,7 @@ def test_features_of_other_data_or_with_other_weights_are_fitted_anew(digits, qu
         assert pinned_features(images, key, storage).content == found[key]
 
 
-COST = Cost(0.0, 1.0, 0.5, 100, 200, 2, 10**9)
+COST = Cost(2, 10**9, epoch=1.0, step=0.5, weights=100, checkpoint=200)
 
 
 @pytest.mark.parametrize("place", PLACED, ids=lambda place: place.__name__)

@@ -180,7 +180,7 @@ def test_a_stricter_limit_adds_controls_of_that_strength(digits):
     mixed = strict.images("30 % independent pixels", np.random.default_rng(0), 100)
     assert sum(row.tobytes() in real for row in mixed) == 70
     rule_2 = controls.rule_2_controls(images, labels, images, 0, LimitsConfig(copies=0.02, noisy_copies=0.1))
-    assert names(rule_2)[2:] == ["2 % training images", "10 % with noise"]
+    assert names(rule_2)[2:] == ["2 % training images", "10 % training images with noise"]
 
 
 def test_a_class_loses_the_share_that_is_set(digits):

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 from latentmill import registry
 from latentmill.densities import log_mean_exp
 from latentmill.draws import drawn, standard_normal
-from latentmill.networks.ladder import Ladder, times_standard_normal
+from latentmill.networks.ladder import Layers, times_standard_normal
 
 SHAPE = (1, 4, 4)
 WIDTHS = [2, 3, 4]  # from the uppermost
@@ -47,7 +47,7 @@ def test_the_product_with_n_0_1_is_that_of_the_densities():
         assert (float(found[0]), float(found[1])) == pytest.approx((exact, math.log(variance)), abs=1e-4)
 
 
-def by_hand(ladder: Ladder, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def by_hand(ladder: Layers, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """z_1, and log p(z) - log q(z | x), from the same noise in terms of z: q by precisions, densities by torch."""
     (mu, s), z = (torch.zeros(()), torch.ones(())), Tensor()
     log_ratio, deterministic = torch.zeros(noise.shape[:-1]), [features]

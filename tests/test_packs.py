@@ -857,6 +857,20 @@ def test_what_a_worker_reports_of_members_that_end():
     ]
 
 
+def test_a_model_in_part_untrained_is_not_pruned(monkeypatch):
+    monkeypatch.setattr(worker.ray, "get", lambda asked: True)
+    halving = SimpleNamespace(report=SimpleNamespace(remote=lambda *reported: None))
+    data = SimpleNamespace(settings=SweepConfig(asha={"grace": 1, "reduction": 2}), halving=halving)
+    reports = worker.Reports(lambda row: None, 0.0, trials=1)
+    watch = worker.watch(trial(epochs=9), "dbn", "one", data, SingleRank(), reports)
+    losses = {"train_loss": 2.0, "val_loss": 1.0}
+    state = SimpleNamespace(epochs_allowed=9, untrained_epochs=2, history=[losses])
+    for epoch in (1, 2):
+        watch.after_epoch(SimpleNamespace(epoch=epoch, **vars(state)))
+    with pytest.raises(PrunedError):
+        watch.after_epoch(SimpleNamespace(epoch=4, **vars(state)))
+
+
 @pytest.mark.slow
 def test_asha_prunes_members_of_a_pack(digits, tmp_path):
     ladder = {"vae": {"latent": 3, "learning_rate": [1e-9, 1e-8, 1e-7, 1e-3]}}

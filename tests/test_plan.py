@@ -13,6 +13,8 @@ from latentmill.errors import InputError
 from latentmill.trials.auto import with_values_for
 from latentmill.trials.ladder import quotas
 from latentmill.trials.plan import ATTEMPTS, Plan
+from latentmill.trials.results import outcomes, ranking
+from latentmill.trials.space import space
 from latentmill.trials.store import TrialStore
 
 DIGEST = "a" * 64
@@ -101,6 +103,14 @@ def test_more_samples_grid_values_or_entries_leave_the_trials_there_are(trials):
     assert all(trial in after for trial in before)
 
 
+def test_a_configuration_that_is_drawn_twice_is_one_trial_and_no_second_seed(plan):
+    made = plan({"vae": {"samples": 6, "latent": {"choice": [10, 20]}}})
+    assert [planned.trial.config["latent"] for planned in made.planned] in ([10, 20], [20, 10])
+    play(made)
+    ranked = ranking(outcomes(made.planned, made.records))["vae"]
+    assert [(len(each.trials), each.standard_error) for each in ranked] == [(1, None), (1, None)]
+
+
 def test_labels_distinguish_the_trials_of_an_entry(plan):
     labels = [item.label for item in plan({"vae": {"latent": [2, 3], "beta": 1.0}}, seeds=[0, 1]).planned]
     assert labels == [f"vae latent={latent} seed={seed}" for latent in (2, 3) for seed in (0, 1)]
@@ -111,6 +121,7 @@ def test_labels_distinguish_the_trials_of_an_entry(plan):
     [
         ({"gun": {}}, "ladder.gun: a model must be one of .*vae.*, but got 'gun'"),
         ({"a": {"model": "vea"}}, "ladder.a: a model must be one of .* but got 'vea'"),
+        ({"vae": {"model": ["vae", "iwae"]}}, r"ladder.vae: model must be a valid string, but got \[.vae., .iwae.\]"),
         ({"vae": {"latnet": 3}}, "ladder.vae: unknown key 'latnet'; the keys of vae are latent"),
         ({"naive_bayes": {"epochs": 3}}, "ladder.naive_bayes: unknown key 'epochs'"),
         ({"vae": {"beta": -1}}, "ladder.vae: beta must be greater than 0, but got -1"),
@@ -333,6 +344,14 @@ def test_optuna_plans_rounds_and_the_order_of_results_decides_nothing(plan, tmp_
     ]
 
 
+def test_optuna_leaves_keys_alone_that_are_lists(plan):
+    space = {"samples": 2, "latent": {"choice": [2, 3]}, "augment": ["shift"]}
+    first = plan({"vae": space}, search="optuna").planned[0].trial
+    assert first.training["augment"] == ["shift"]
+    space = {"samples": 2, "channels": {"choice": [8, 16]}, "levels": [4, 3]}
+    assert plan({"fsq": space}, search="optuna").planned[0].trial.config["levels"] == [4, 3]
+
+
 @pytest.mark.slow
 def test_optuna_learns(plan):
     made = plan({"vae": SPACE | {"samples": 48}}, search="optuna")
@@ -468,6 +487,18 @@ def test_an_entry_without_a_winner_has_no_priors(plan):
 def test_what_an_entry_says_of_priors_and_ranking_is_checked(plan, ladder, message):
     with pytest.raises(InputError, match=message):
         plan(ladder)
+
+
+@pytest.mark.parametrize("family", ["models", "priors"])
+def test_a_list_is_no_name_of_a_model_or_prior(family):
+    with pytest.raises(InputError, match=r"\.x: model must be a valid string, but got \['a', 'b'\]"):
+        space("x", {"model": ["a", "b"]}, family)
+
+
+def test_what_only_an_entry_may_say_is_an_unknown_key_of_a_prior(tmp_path):
+    params = params_of({"vae": {"priors": ["flow"]}}, priors={"flow": {"rank_by": "distance"}})
+    with pytest.raises(InputError, match=r"priors.flow: unknown key 'rank_by'; the keys of flow are"):
+        Plan(params, DIGEST, TrialStore(tmp_path), optuna_rounds)
 
 
 def test_trials_ranked_by_distance_have_the_digest_of_the_features_in_their_fingerprints(tmp_path):

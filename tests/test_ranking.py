@@ -54,7 +54,12 @@ def test_labels_of_conditional_models_are_drawn(features, setup, trained):
 
 def test_only_who_is_ranked_by_distance_needs_features(prepared, tmp_path):
     sections = {"data": {"source": "digits"}, "trial": {}, "train": {}, "evaluation": {}, "export": {}, "priors": {}}
-    for ladder, needs in (({"vae": {}}, False), ({"gan": {}}, True), ({"vae": {"rank_by": "distance"}}, True)):
+    for ladder, needs in (
+        ({"vae": {}}, False),
+        ({"gan": {}}, True),
+        ({"categorical_vae": {"rank_by": "distance"}}, True),
+        ({"vae": {"rank_by": "distance"}}, True),
+    ):
         YAML().dump(sections | {"ladder": ladder}, tmp_path / "params.yaml")
         found = features_for(load_params(tmp_path / "params.yaml"), prepared, Storage(tmp_path / "store"))
         assert (found is not None) == needs

@@ -207,7 +207,9 @@ def test_a_verdict_says_what_the_scores_are_equivalent_to_and_the_limit_of_passi
         "a blur of 0.75 px, independent pixels in all of the images, or the loss of 80\N{NO-BREAK SPACE}% of a class"
     )
     assert f"fails for {rule_1} or cluster, or worse" in first
-    assert "fails for 5\N{NO-BREAK SPACE}% training images or 20\N{NO-BREAK SPACE}% with noise, or worse" in first
+    assert (
+        "fails for 5\N{NO-BREAK SPACE}% training images or 20\N{NO-BREAK SPACE}% with noise on them, or worse" in first
+    )
 
 
 def limits(page):
@@ -623,7 +625,7 @@ def test_damaged_inputs_end_in_one_line(ordinary, tmp_path, name, content, expec
         ("codes", drawn(), "over draws from the prior. Dimensions in which they differ: 2."),
         ("closest", samples(), "0.40% of 750 test images: the difference may be chance"),
         ("closest", samples(copies=0.2), "20.0% of all samples are near copies (95% interval 18.0 to 22.0)"),
-        ("closest", samples(copies=0.2), "0.40% of 750 test images: fewer, so look for copies"),
+        ("closest", samples(copies=0.2), "0.40% of 750 test images: more than among these, so look for copies"),
         ("closest", samples(copies=0.012), "1.2% of all samples are near copies (95% interval 1.1 to 1.3)"),
         ("closest", samples(copies=0.012), "look for copies"),
         ("closest", samples(copies=0.009), "the difference may be chance"),

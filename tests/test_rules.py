@@ -94,7 +94,7 @@ def test_controls_are_what_they_are_called(data):
         "training images": 0,
         "training images with noise": 0,
         "5 % training images": 95,
-        "20 % with noise": 80,
+        "20 % training images with noise": 80,
     }
     copies = {name: sum(row.tobytes() in copied for row in rows) for name, rows in found.items()}
     assert {name: count for name, count in copies.items() if count} == {
@@ -106,7 +106,7 @@ def test_controls_are_what_they_are_called(data):
         "training images",
         "training images with noise",
         "5 % training images",
-        "20 % with noise",
+        "20 % training images with noise",
     ]
 
 

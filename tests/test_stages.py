@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 from test_results import outcome
 
-from latentmill import heartbeat
+from latentmill import heartbeat, registry
 from latentmill.cluster.tasks import TooLittleMemoryError
 from latentmill.errors import InputError
 from latentmill.evaluation.run import Evaluation
 from latentmill.heartbeat import TimeLeft
-from latentmill.trials.trained_model import Failure, failure
+from latentmill.trials.record import record_bytes
+from latentmill.trials.trained_model import Failure, failure, save_failure
 
 
 class Plan:
@@ -48,6 +49,18 @@ def test_an_entry_that_had_too_little_memory_says_how_to_try_again(stage, tmp_pa
     stage("train").write(Plan(starved, outcome("b", "9", 1.0)))
     assert failure(tmp_path / "models/a").advice == "to try again, run `dvc repro -f train`"
     assert "models/a: failed: little memory; to try again, run `dvc repro -f train`" in capfd.readouterr().out
+
+
+def test_a_model_that_draws_by_itself_needs_no_prior_that_could_be_trained(stage, tmp_path, capfd):
+    evaluate, folder = stage("evaluate"), tmp_path / "models/own/priors/flow"
+    folder.mkdir(parents=True)
+    save_failure(folder, "own/flow", Failure("diverged"), [])
+    (tmp_path / "models/own/trial.json").write_bytes(record_bytes({"weights_sha256": "0"}))
+    shape = (1, 8, 8)
+    assert evaluate.priors_of("own", registry.build("models", "vamp_vae", {}, shape, 0)) == {}
+    assert "own: the prior flow failed: diverged" in capfd.readouterr().out
+    with pytest.raises(evaluate.NoPriorError, match="prior flow: diverged"):
+        evaluate.priors_of("own", registry.build("models", "vae", {}, shape, 0))
 
 
 def test_an_evaluation_that_had_too_little_memory_says_how_to_try_again(stage):

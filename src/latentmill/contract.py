@@ -9,7 +9,7 @@ Shapes: B rows of a batch, C, H, W image, K samples; a code has any shape, writt
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,10 @@ from latentmill.densities import (
 )
 from latentmill.draws import Draw, Draws, Noise
 from latentmill.networks import Shape
-from latentmill.networks.boltzmann import Boltzmann
 from latentmill.observations import Observation
+
+if TYPE_CHECKING:  # so that the code of Boltzmann machines is not part of every trial's fingerprint
+    from latentmill.networks.boltzmann import Boltzmann
 
 # `image` (B, C, H, W) in [0, 1] or `code` (B, …), and `label` int64 (B) where there are any
 Batch = Mapping[str, Tensor]
@@ -167,7 +169,7 @@ class HasEnergy(ABC):
     """log p(x) is known but for the partition function of a Boltzmann machine, which can be estimated."""
 
     observation: Observation
-    machine: Boltzmann
+    machine: "Boltzmann"
     is_bounded: ClassVar[bool] = False  # whether only a lower bound on log p(x) is known so
 
     def observed(self, batch: Batch, noise: Noise) -> Tensor:

@@ -18,14 +18,12 @@ class Found:
     def share(self) -> float:
         return self.count / self.of
 
-    @property
-    def highest(self) -> float:
+    def highest(self, confidence: float = CONFIDENCE) -> float:
         """The upper bound of the share among all such images (Clopper & Pearson 1934): for none of N about 3 / N."""
         others = self.of - self.count
-        return float(betaincinv(self.count + 1, others, CONFIDENCE)) if others else 1.0
+        return float(betaincinv(self.count + 1, others, confidence)) if others else 1.0
 
-    @property
-    def lowest(self) -> float:
+    def lowest(self, confidence: float = CONFIDENCE) -> float:
         """The lower bound."""
         others = self.of - self.count
-        return float(betaincinv(self.count, others + 1, 1 - CONFIDENCE)) if self.count else 0.0
+        return float(betaincinv(self.count, others + 1, 1 - confidence)) if self.count else 0.0

@@ -14,7 +14,7 @@ from latentmill.cluster.pace import Pace
 from latentmill.heartbeat import Heartbeat, TimeLeft, duration, mark_printed
 from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
-from latentmill.trials.record import Record
+from latentmill.trials.record import FAILED, Record
 from latentmill.trials.study import Planned
 
 ROWS = 12  # running trials shown: a large pack would fill the terminal
@@ -70,12 +70,12 @@ class Display(Observer):
         self.pace.ended(planned, record)
         self._rank(planned, record)
         line = f"{planned.label}: {outcome_of(record)}"
+        self.failed += record["status"] in FAILED
         if record["status"] in ("finished", "pruned"):
             self.pending.append(line)
             if self.console.is_terminal or self.clock() >= self.next_line:
                 self._print_pending()
         else:
-            self.failed += 1
             self.noted(line)
 
     def noted(self, sentence: str) -> None:

@@ -28,7 +28,7 @@ def optuna_rounds(space: Space, count: int, seed: int) -> Generator[list[Point],
     search = OptunaSearch(OptunaSearch.convert_search_space(domains), CRITERION, "min", sampler=sampler)
     for start in range(0, count, ROUND):
         names = [str(index) for index in range(start, min(start + ROUND, count))]
-        scores = yield [space.keys | (search.suggest(name) or {}) for name in names]
+        scores = yield [space.fixed | (search.suggest(name) or {}) for name in names]
         for name, score in zip(names, scores, strict=True):
             search.on_trial_complete(name, None if score is None else {CRITERION: score}, error=score is None)
 

@@ -14,7 +14,7 @@ from latentmill.errors import InputError
 from latentmill.memory import is_out_of_memory
 
 T = TypeVar("T")
-LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")  # that compute results
+LIBRARIES = ("faiss-cpu", "numpy", "scikit-learn", "scipy", "torch", "torchmetrics")  # that compute results
 
 
 class TooLittleMemoryError(InputError):

@@ -158,14 +158,17 @@ def watch(
     reports: "Reports",
     deadline: float | None = None,
 ) -> Watch:
-    """Reports each epoch to the driver; ends the trial where it is pruned at a rung, or out of time."""
+    """Reports each epoch to the driver; ends the trial where it is pruned at a rung, or out of time.
+
+    A model in part untrained is not compared, and so not pruned.
+    """
     asha, rungs = data.settings.asha, asha_rungs(trial, data.settings)
 
     def after_epoch(state: TrainingState) -> None:
         row = state.history[-1]
         losses = {"train_loss": row["train_loss"], "val_loss": row["val_loss"]}
         reports.add({"fingerprint": fingerprint, "epoch": state.epoch, "epochs": state.epochs_allowed} | losses)
-        if asha and state.epoch in rungs and state.epoch < state.epochs_allowed:
+        if asha and state.epoch in rungs and state.untrained_epochs < state.epoch < state.epochs_allowed:
             report = study, fingerprint, state.epoch, row["val_loss"]
             if ranks.broadcast(ranks.is_rank_zero and ray.get(data.halving.report.remote(*report))):
                 raise PrunedError(state.history, asha.model_dump())

@@ -12,7 +12,7 @@ from latentmill.evaluation.finite import require_finite_metrics
 from latentmill.evaluation.judge import Judge
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.reconstruction import reconstruct
-from latentmill.evaluation.sampling import as_bytes
+from latentmill.evaluation.sampling import as_uint8
 from latentmill.evaluation.spaces import random_indices
 
 
@@ -33,5 +33,5 @@ def reconstructions(model: Encodes, data: PreparedData, most: int, seed: int) ->
     made = np.empty((len(images), *images.shape), np.uint8)
     for part in images.slices():
         batch = images.batch(part)
-        made[part] = as_bytes(reconstruct(model, batch["image"], batch.get("label")))
+        made[part] = as_uint8(reconstruct(model, batch["image"], batch.get("label")))
     return made

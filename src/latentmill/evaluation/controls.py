@@ -112,7 +112,7 @@ def rule_2_controls(
         drawn(*copied),
         drawn(*noisy_copies),
         mixed(limits.copies, copied, new),
-        mixed(limits.noisy_copies, noisy_copies, new, "with noise"),
+        mixed(limits.noisy_copies, noisy_copies, new),
     ]
     return Controls(passing | spoilt | copies, controls)
 

@@ -17,7 +17,7 @@ from latentmill.evaluation.neighbours import Neighbours, TrainingSet, where
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.spaces import random_indices
 from latentmill.features.aligned import AlignedPixels, can_align
-from latentmill.proportion import Found
+from latentmill.proportion import CONFIDENCE, Found
 from latentmill.runtime.cores import cores
 from latentmill.threads import steps_at_a_time
 
@@ -45,10 +45,11 @@ def highest_share(found: Found, of_copies: Found) -> float:
     """The largest share of copies of a kind that agrees with what was found among samples; 1 where it is unknown.
 
     From the upper bound of what was found, all of which may be such copies, over the lower bound of the rate at which
-    they are found, which is known `of_copies` made on purpose.
+    they are found, which is known `of_copies` made on purpose. Both hold together with `CONFIDENCE`.
     """
-    rate = of_copies.lowest
-    return min(1.0, found.highest / rate) if rate > 0 else 1.0
+    each = (1 + CONFIDENCE) / 2
+    rate = of_copies.lowest(each)
+    return min(1.0, found.highest(each) / rate) if rate > 0 else 1.0
 
 
 @dataclass(frozen=True)

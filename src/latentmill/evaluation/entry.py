@@ -40,14 +40,14 @@ from latentmill.evaluation.likelihood import affordable_subset, evaluate_likelih
 from latentmill.evaluation.neighbours import Neighbours, TrainingSet, nearest_metrics
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.reconstruction import compare_all, reconstruct, reconstruction_metrics
-from latentmill.evaluation.selection import selection_metrics
+from latentmill.evaluation.selection import COMPARED, selection_metrics
 from latentmill.evaluation.spaces import random_indices
 from latentmill.features.distances import TooFew
 from latentmill.features.spaces import Features
 from latentmill.priors.mixture import Mixture
 
 PAIRS, WORST = 32, 16  # reconstructions shown
-COMPARED = 5_000  # test images that are reconstructed; codes of images, and draws from a prior
+TESTED = 5_000  # test images that are reconstructed; codes of images, and draws from a prior
 SAMPLES_SHOWN, SHOWN = 64, 48  # samples in a picture; those that the report shows beside their neighbours
 MAPPED = 3_000  # codes on the map, at most
 INTERPOLATIONS, STEPS = 6, 16
@@ -96,7 +96,7 @@ def judge_model(model: Model, data: PreparedData, config: EvaluationConfig) -> E
 
 
 def _reconstruction(model: Encodes, data: PreparedData, seed: int, folder: Path) -> Metrics:
-    images = data.test_batches(random_indices(data.test, COMPARED, seed))
+    images = data.test_batches(random_indices(data.test, TESTED, seed))
     found = compare_all(model, images)
     for name, shown in (("reconstructions", np.arange(len(images))[:PAIRS]), ("worst", found.worst(WORST))):
         some = images.batch(shown)
@@ -124,9 +124,17 @@ def _latent_space(model: Encodes, data: PreparedData, kl: np.ndarray | None, see
 
 
 def judge_samples(
-    generator: Generator, prior: str, data: PreparedData, baseline: Baseline, judge: Judge, config: EvaluationConfig
+    generator: Generator,
+    prior: str,
+    data: PreparedData,
+    baseline: Baseline,
+    judge: Judge,
+    config: EvaluationConfig,
+    compared: int = COMPARED,
 ) -> EvaluationResult:
     """Both rules, on the samples drawn under the prior of that name.
+
+    At most so many are `compared` with the validation images, to choose a prior and a champion.
 
     Raises:
         InputError: a sample, or a metric of the samples, is not finite.
@@ -138,7 +146,7 @@ def judge_samples(
     metrics = judgement.metrics() | {
         "near_copies": near_copy_metrics(nearest, baseline.test, baseline.near) | _after_changes(judge, judgement),
         "nearest": nearest_metrics(nearest, baseline.test),
-        "validation": selection_metrics(samples, data.val, judge.fidelity_spaces, config.seed),
+        "validation": selection_metrics(samples, data.val, judge.fidelity_spaces, config.seed, compared),
     }
     has_codes = isinstance(generator.model, Encodes) and isinstance(generator.model, Decodes)
     has_numbers = has_codes and not isinstance(generator.model, HasCodebook)
@@ -171,12 +179,14 @@ def _prior_metrics(
     assert isinstance(model, Encodes)
     assert isinstance(model, Decodes)
     assert drawn.codes is not None
-    train = data.train_batches(random_indices(data.train, COMPARED, seed))
-    test = data.test_batches(random_indices(data.test, COMPARED, seed))
+    train = data.train_batches(random_indices(data.train, TESTED, seed))
+    test = data.test_batches(random_indices(data.test, TESTED, seed))
     seen, unseen = (posterior_draws(model, images, seed) for images in (train, test))
-    draws, labels = drawn.codes[:COMPARED], None if drawn.labels is None else drawn.labels[:COMPARED]
-    found: Metrics = {} if isinstance(model, HasCodebook) else {"prior": prior_metrics(draws, unseen)}
+    draws, labels = drawn.codes[:TESTED], None if drawn.labels is None else drawn.labels[:TESTED]
+    found: Metrics = {}
     with suppress(TooFew):
+        if not isinstance(model, HasCodebook):
+            found["prior"] = prior_metrics(draws, unseen)
         found["hole"] = {
             "c2st_accuracy": decoded_c2st_accuracy(model, draws, unseen, features, seed, labels, test.labels),
             "baseline_c2st_accuracy": decoded_c2st_accuracy(

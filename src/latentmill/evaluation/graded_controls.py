@@ -42,17 +42,15 @@ def drawn(population: str, size: int, positive: bool = False, repeats: int = REP
     return Control(population, positive, repeats, 1, lambda choose, count, turn: [(population, choose(size, count))])
 
 
-def mixed(
-    share: float, bad: tuple[str, int], new: tuple[str, int], name: str = "", repeats: int = REPEATS_MIXED
-) -> Control:
-    """That share of one population among another, both with their sizes; `name` is what is said of the share."""
+def mixed(share: float, bad: tuple[str, int], new: tuple[str, int], repeats: int = REPEATS_MIXED) -> Control:
+    """That share of one population among another, both with their sizes."""
     (bad_name, bad_size), (new_name, new_size) = bad, new
 
     def draw(choose: Choice, count: int, turn: int) -> Parts:
         replaced = share_count(count, share)
         return [(bad_name, choose(bad_size, replaced)), (new_name, choose(new_size, count - replaced))]
 
-    return Control(f"{100 * share:.3g} % {name or bad_name}", False, repeats, 1, draw)
+    return Control(f"{100 * share:.3g} % {bad_name}", False, repeats, 1, draw)
 
 
 def dropped_mode(groups: np.ndarray, mode: str, share: float = 1.0) -> Control:

@@ -46,6 +46,7 @@ class Evaluation:
         shared = share(replace(data, train=train, val=val, test=test))
         self._names: dict[Any, str] = {}  # of each task, in the order in which they start
         configs = {entry: _with_samples(config, (samples or {}).get(entry)) for entry in models}
+        self._compared = min((each.samples for each in configs.values()), default=config.samples)
         numbers = dict.fromkeys([config.samples, *(each.samples for each in configs.values())])
         self._start_judges(shared, chosen_features(config.features, data), config, list(numbers))
         self._shared_tasks = list(self._names)
@@ -92,7 +93,7 @@ class Evaluation:
             self._entry_tasks[task], self._names[task] = (entry, RECONSTRUCTIONS), f"{entry}, {RECONSTRUCTIONS}"
         for prior, generator in generators(model, priors).items():
             judge = self._judges[config.samples]
-            task = start(judge_samples, share(generator), prior, shared, self._baseline, judge, config)
+            task = start(judge_samples, share(generator), prior, shared, self._baseline, judge, config, self._compared)
             self._entry_tasks[task], self._names[task] = (entry, prior), f"{entry}, samples under {prior}"
 
     @property

@@ -60,11 +60,11 @@ def _chosen_labels(generator: Generator, count: int, seed: int, labels: np.ndarr
     return frequent_labels(labels, count, seed)
 
 
-def as_bytes(images: np.ndarray) -> np.ndarray:
+def as_uint8(images: np.ndarray) -> np.ndarray:
     """Images that a model made, floats in about [0, 1], as uint8: what the evaluation judges."""
     return np.rint(images.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _finite_bytes(images: np.ndarray) -> np.ndarray:
     require_finite("samples", images)
-    return as_bytes(images)
+    return as_uint8(images)

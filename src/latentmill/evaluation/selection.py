@@ -16,15 +16,18 @@ from latentmill.features.distances import TooFew, frechet_distance, kernel_dista
 COMPARED = 2_000  # images of each set: the time of most metrics grows with their square
 
 
-def selection_metrics(samples: np.ndarray, val: np.ndarray, spaces: list[FidelitySpace], seed: int) -> dict[str, Any]:
+def selection_metrics(
+    samples: np.ndarray, val: np.ndarray, spaces: list[FidelitySpace], seed: int, most: int = COMPARED
+) -> dict[str, Any]:
     """The metrics of `config.ChampionMetric`, of as many samples as there are validation images, in the last space.
 
-    Both are uint8 (N, C, H, W), the samples in a random order; as many of `val` are drawn by `seed`. Empty if there are
-    too few images.
+    Both are uint8 (N, C, H, W), the samples in a random order; as many of `val` are drawn by `seed`. Entries compare
+    only by equal numbers of samples, so `most` are the samples of the entry that has fewest. Empty if there are too few
+    images.
     """
     if not spaces:
         return {}
-    count = min(len(samples), len(val), COMPARED)
+    count = min(len(samples), len(val), COMPARED, most)
     ours, theirs = (spaces[-1].features(images[:count]) for images in (samples, random_subset(val, count, seed)))
     try:
         balls = prdc(ours, theirs)
@@ -34,7 +37,7 @@ def selection_metrics(samples: np.ndarray, val: np.ndarray, spaces: list[Fidelit
         }
     except TooFew:
         return {}
-    return {"space": spaces[-1].name} | distances | asdict(balls)
+    return {"space": spaces[-1].name, "images": count} | distances | asdict(balls)
 
 
 def exported_prior(wanted: str, samples: dict[str, dict[str, Any]]) -> str:

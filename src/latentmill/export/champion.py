@@ -1,4 +1,4 @@
-"""The choice of the champion: of the entries that pass both rules, the one nearest to the validation images."""
+"""The choice of the champion: of the entries with the best verdicts, the one nearest to the validation images."""
 
 import json
 from dataclasses import dataclass
@@ -28,7 +28,6 @@ class Candidate:
     metric: str
     value: float | None  # None: there were too few images to compute the metric
     rules: tuple[str, str]  # their outcomes
-    metrics: Json
 
     def __str__(self) -> str:
         return f"{self.entry}: {self.chosen}"
@@ -83,4 +82,4 @@ def _badness(candidate: Candidate) -> float:
 def _candidate(entry: str, metrics: Json, metric: str) -> Candidate:
     samples = exported_samples(metrics)
     rules = (samples["rule_1"]["status"], samples["rule_2"]["status"])
-    return Candidate(entry, metric, samples.get("validation", {}).get(metric), rules, metrics)
+    return Candidate(entry, metric, samples.get("validation", {}).get(metric), rules)

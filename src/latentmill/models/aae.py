@@ -1,10 +1,10 @@
-"""Adversarial autoencoder: a critic makes the codes of all images together follow the prior.
+"""Adversarial autoencoder (Makhzani et al. 2016): a critic makes the codes of all images together follow the prior.
 
     loss = 1/2 |x - g(f(x))|^2 + gamma softplus(-D(f(x)))
     critic: softplus(-D(z)) + softplus(D(f(x))),  z ~ N(0, I)
 
 In place of the KL of a variational autoencoder, which is about each image, or of a discrepancy by kernels, as in a
-Wasserstein autoencoder (Makhzani et al. 2016). Reconstruction and deception of the critic are one loss with one
+Wasserstein autoencoder (Tolstikhin et al. 2018). Reconstruction and deception of the critic are one loss with one
 optimiser: where the encoder takes steps of their own for each, those against the critic are as large as the others
 however little there is to gain, and reconstructions are four times worse.
 

@@ -20,6 +20,7 @@ from latentmill.config import PositiveInt, Settings
 from latentmill.contract import HasLikelihood
 from latentmill.data.batches import Batches
 from latentmill.draws import selected
+from latentmill.errors import InputError
 from latentmill.networks import Shape
 from latentmill.networks.bernoullis import Bernoullis, fitted
 from latentmill.networks.mixtures import MixtureModel, candidates, most_likely, take_saved_sizes
@@ -51,7 +52,14 @@ class BernoulliMixture(MixtureModel, HasLikelihood):
 
     @torch.no_grad()
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
-        """With the number of components at which the likelihood of `val` peaks, if it is not given."""
+        """With the number of components at which the likelihood of `val` peaks, if it is not given.
+
+        Raises:
+            InputError: there are fewer images than components.
+        """
+        if self.wanted and len(examples) < self.wanted:
+            rule = "a mixture must have at most as many components as images"
+            raise InputError(f"{rule}, but got components={self.wanted} for {len(examples)} images")
         shares = shares_of_ones(examples).flatten().to(self.logits)
         order = torch.randperm(len(examples), generator=generator, device=generator.device)
 

@@ -3,7 +3,7 @@
     loss = 1/2 |x - g(q(f(x)))|^2,  q(y)_i = 2 round((L_i - 1) sigmoid(y_i)) / (L_i - 1) - 1
 
 Each place of f(x) has as many numbers as there are L_i; q rounds each to one of L_i levels from -1 to 1. So there is a
-codebook of prod L_i entries that need not be learned (Mentzer et al. 2023, here symmetric around 0). The gradient of
+codebook of prod L_i entries that need not be learned (Mentzer et al. 2024, here symmetric around 0). The gradient of
 rounding is taken to be 1.
 
 Adds: discrete codes on a fixed grid, whose joint distribution an autoregressive prior learns: samples can be sharp and

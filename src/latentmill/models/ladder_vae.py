@@ -25,7 +25,7 @@ from latentmill.densities import kl_from_standard_normal, reparameterised_log_pr
 from latentmill.draws import Noise
 from latentmill.networks import NetworkConfig, Shape, decoder, encoder
 from latentmill.networks.encoder_decoder import DecodesParameters
-from latentmill.networks.ladder import Ladder
+from latentmill.networks.ladder import Layers
 from latentmill.networks.weighted_kl import WeightedKl, WeightedKlConfig
 from latentmill.observations import ObservationName, observation
 
@@ -45,7 +45,7 @@ class LadderVae(Model, DecodesParameters, Encodes, HasCriterion):
         self.code_shape = (sum(config.layers),)
         self.observation = observation(config.observation)
         self.criterion_draws = {"x": self.observation.draw(shape), "z": self.code_draw}
-        self.encoder, self.ladder = encoder(config, shape, config.units), Ladder(config.layers[::-1], config.units)
+        self.encoder, self.ladder = encoder(config, shape, config.units), Layers(config.layers[::-1], config.units)
         self.decoder = decoder(config, config.layers[0], shape)
         self.kl = WeightedKl(config)
 

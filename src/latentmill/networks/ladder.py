@@ -17,7 +17,7 @@ from latentmill.densities import reparameterised
 Drawn = tuple[Tensor, Tensor, Tensor]  # epsilon, and its mean and log-variance given the layers above
 
 
-class Ladder(nn.Module):
+class Layers(nn.Module):
     """Deterministic on the way up, with draws on the way down."""
 
     def __init__(self, widths: Sequence[int], units: int) -> None:

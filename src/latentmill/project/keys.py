@@ -16,6 +16,7 @@ from latentmill.errors import InputError
 from latentmill.project.comments import descriptions, first_sentence
 from latentmill.registry import Family
 from latentmill.trials.auto import LATENT, OBSERVATION
+from latentmill.trials.space import BESIDE
 
 NAMES = {int: "whole number", float: "number", str: "text", bool: "true | false", NoneType: "null"}
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -23,7 +24,7 @@ ENTRY = "keys of the model and of `trial`; values, or [1, 2], {uniform: [1, 2]},
 UNBOUNDED = 2**53  # numbers from here on are bounds of the machine, not of the setting
 PLACES: dict[str, Family] = {"ladder": "models", "priors": "priors"}  # sections whose keys depend on a name in them
 PLAIN = [name for name, field in Params.model_fields.items() if field.annotation is str]  # keys beside the sections
-OWN = {"ladder": tuple(EntryConfig.model_fields), "priors": ("model", "samples")}  # what is no hyperparameter
+OWN = {section: BESIDE[family] for section, family in PLACES.items()}  # what is no hyperparameter
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def _counted(exact: Found, status: str) -> str:
 
 
 def _near_copies(near: Json, drawn: int) -> str:
-    most = Found(round(near["share"] * drawn), drawn).highest
+    most = Found(round(near["share"] * drawn), drawn).highest()
     found = f"{share(near['share'])} are near copies (at most {share(most)})"
     found += f", as are {share(near['held_out'])} of new images"
     if changed := near.get("after_changes"):
@@ -159,7 +159,7 @@ def _exact_copies(samples: Json, judged: int) -> Found | None:
 
 def _bound(found: Found) -> str:
     """What share of copies is excluded with a confidence of 95 %."""
-    return f"at most {share(found.highest)}" if found.count else f"a share above {share(found.highest)} is excluded"
+    return f"at most {share(found.highest())}" if found.count else f"a share above {share(found.highest())} is excluded"
 
 
 def _export(entry: Entry) -> Fact:

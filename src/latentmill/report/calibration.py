@@ -107,7 +107,7 @@ def limits(calibration: Json) -> dict[str, str]:
         f"independent pixels in {share(independent) if independent < 1 else 'all'} of the images",
         f"the loss of {share(lost) if lost < 1 else 'all'} of a class or cluster",
     )
-    rule_2 = f"{share(found['copies'])} training images", f"{share(found['noisy_copies'])} with noise"
+    rule_2 = f"{share(found['copies'])} training images", f"{share(found['noisy_copies'])} with noise on them"
     return {"1": f"{rule_1[0]}, {rule_1[1]}, or {rule_1[2]}", "2": " or ".join(rule_2)}
 
 

@@ -85,8 +85,9 @@ def _closest(subject: Subject) -> str:
     found = subject.samples["near_copies"]
     tests = min(COMPARED, subject.manifest["counts"]["test"])
     held_out = Found(round(found["held_out"] * tests), tests)
-    is_more = found["low"] > held_out.highest
-    comparison = "fewer, so look for copies" if is_more else "the difference may be chance"
+    is_more, is_less = found["low"] > held_out.highest(), found["high"] < held_out.lowest()
+    comparison = "more than among these, so look for copies" if is_more else "the difference may be chance"
+    comparison = "fewer than among these" if is_less else comparison
     interval = f"95% interval {percent(found['low'])} to {percent(found['high'])}"
     return (
         f"{what} {percent(found['share'])}% of all samples are near copies ({interval}), as are "

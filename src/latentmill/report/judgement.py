@@ -53,7 +53,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Kind:
+class CopyKind:
     """Copies of one kind: how many of them would be found, and how many there may be."""
 
     name: str
@@ -157,12 +157,12 @@ def copies_found(found: Json) -> str:
     return f"{first} {nearly}."
 
 
-def kinds(found: Json) -> list[Kind]:
+def kinds(found: Json) -> list[CopyKind]:
     """Each kind of copies that was tried."""
     made = []
     for each in found["kinds"]:
         rate, most = each["found"] / each["of"], each["highest_share"]
-        made.append(Kind(each["kind"], share(rate), share(most) if most < 1 else "", rate < MISSED))
+        made.append(CopyKind(each["kind"], share(rate), share(most) if most < 1 else "", rate < MISSED))
     return made
 
 

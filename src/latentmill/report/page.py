@@ -20,6 +20,7 @@ from latentmill.report.leaderboard import groups, other_samples, rows, sample_sp
 from latentmill.report.sections import sections
 from latentmill.report.standing import axis, strips
 from latentmill.report.verdicts import RULES, headline, setbacks, shortfall
+from latentmill.trials.record import FAILED
 
 
 def render(inputs: Inputs) -> str:
@@ -43,7 +44,7 @@ def render(inputs: Inputs) -> str:
         sections=sections(inputs),
         trials=len(trials),
         seconds_in_all=sum(float(trial["seconds"] or 0) for trial in trials),
-        failed=[_failure(trial) for trial in inputs.trials if trial["status"] == "failed"],
+        failed=[_failure(trial) for trial in inputs.trials if trial["status"] in FAILED],
         charts=charts(inputs.curves),
         chart_size=(WIDTH, HEIGHT),
         rule_titles=RULES,

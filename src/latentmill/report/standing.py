@@ -18,7 +18,7 @@ LANE = 12.0  # pixels above and below the marks of a lane
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlacedMark:
     """A control or a model on a strip."""
 
     point: Point
@@ -33,7 +33,7 @@ class Strip:
     """The marks of one metric."""
 
     metric: CalibratedMetric
-    marks: list[Mark]
+    marks: list[PlacedMark]
     middle: float  # between the controls, above, and the models
     height: float
 
@@ -76,15 +76,15 @@ def _strip(metric: CalibratedMetric, along: Axis) -> Strip:
     return Strip(metric, controls + models, middle, max((mark.y for mark in models), default=middle) + LANE)
 
 
-def _lane(points: list[Point], metric: CalibratedMetric, along: Axis, top: float) -> list[Mark]:
+def _lane(points: list[Point], metric: CalibratedMetric, along: Axis, top: float) -> list[PlacedMark]:
     """From left to right, each on the first level where it hides no other."""
-    marks: list[Mark] = []
+    marks: list[PlacedMark] = []
     ends: list[float] = []  # of each level
     for each in sorted(points, key=lambda each: _thresholds(metric, each.value)):
         x, *sides = (along.x(_thresholds(metric, value)) for value in _interval(each))
         level = next((index for index, end in enumerate(ends) if x - end >= WIDTH), len(ends))
         ends[level : level + 1] = [x]
-        marks.append(Mark(each, x, top + LEVEL * level, min(sides), max(sides)))
+        marks.append(PlacedMark(each, x, top + LEVEL * level, min(sides), max(sides)))
     return marks
 
 

@@ -43,7 +43,8 @@ class Trainer(ABC):
     def step(self, examples: Batches, indices: Indices) -> Terms:
         """Run every phase that is due on the examples at `indices` (M, B); returns the mean terms (M), detached.
 
-        `loss` is the sum of the phases' losses. Where there are several, the phase's name precedes those of its terms.
+        `loss` is that of the phase without a name, or else the sum of all that were due. The name of a phase precedes
+        those of its terms.
         """
         step, rates = next(self._steps)
         noise, found, losses = self._noise.next(indices.shape[1]), dict[str, Tensor](), list[Tensor]()
@@ -56,7 +57,7 @@ class Trainer(ABC):
                 found |= {f"{phase.name}_{name}" if phase.name else name: value for name, value in terms.items()}
         if self.averages:
             self.averages.update(step)
-        return found if "loss" in found else found | {"loss": torch.stack(losses).sum(0)}
+        return found if "loss" in found else found | {"loss": sum(losses, torch.zeros(len(self.members)))}
 
     @abstractmethod
     def _batch(self, examples: Batches, indices: Indices, noise: Noise) -> Batch:

@@ -88,7 +88,7 @@ class Forecast:
 
     def allowances(self, budget: float) -> dict[str, Allowance]:
         """What each study may use, so that all trials are over after `budget` seconds, where that can be."""
-        allowed = {each.name: each.all for each in self.studies}
+        allowed = {each.name: replace(each.all, least=self._least(each.name)) for each in self.studies}
         found = self._fitting(allowed, budget)
         while short := [each.name for each in self.studies if each.is_sampled and _is_short(found[each.name])]:
             for name in short:
@@ -98,6 +98,10 @@ class Forecast:
                 break  # workers would only have less to do side by side
             found = others
         return found
+
+    def _least(self, study: str) -> int:
+        """The epochs that each of its trials must have."""
+        return 1 + max((cost.untrained for cost in self.costs[study] if cost), default=0)
 
     @property
     def outside(self) -> float:
@@ -122,7 +126,7 @@ class Forecast:
         known = itertools.cycle(zip(each.trials, self.costs[each.name], strict=True))
         for row, (trial, cost) in zip(range(count), known, strict=False):
             epochs, steps = allowed.length(trial)
-            ended = _unpruned(epochs, row, count, self.asha) if self.asha else epochs
+            ended = _unpruned(epochs, row, count, self.asha, cost.untrained if cost else 0) if self.asha else epochs
             disk = (cost.weights if ended == epochs else cost.checkpoint) if cost else 0  # a pruned one may be resumed
             found.append((cost.seconds(ended, steps) + BESIDE if cost else 0.0, disk))
         return sorted(found, reverse=True)
@@ -165,9 +169,14 @@ def _is_short(allowed: Allowance) -> bool:
     return allowed.share < FEWEST and allowed.configurations > 1
 
 
-def _unpruned(epochs: int, row: int, trials: int, asha: AshaConfig) -> int:
-    """After how many of its epochs ASHA is expected to prune a trial, where `row` of so many in a study are better."""
+def _unpruned(epochs: int, row: int, trials: int, asha: AshaConfig, untrained: int) -> int:
+    """After how many of its epochs ASHA is expected to prune a trial, where `row` of so many in a study are better.
+
+    It prunes none in the first `untrained` ones.
+    """
     rung = asha.grace
+    while rung <= untrained:
+        rung *= asha.reduction
     while rung < epochs:
         trials = _survivors(trials, asha.reduction)
         if row >= trials:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ from latentmill.trials.trial import Trial, code_digest, libraries
 SAMPLE, FEW = 512, 256  # images to measure on: closed forms, steps; more where a batch is larger
 SECONDS = 1.0  # to time steps
 MOST = 2**16  # bytes of a stored cost
-Numbers = tuple[float, float, float, int, int]  # the first fields of a `Cost`
+Numbers = dict[str, Any]  # fields of a `Cost`
 MOST_CODES = 10_000  # to which a closed form is fitted that learns codes: a mixture takes no more
 
 
@@ -45,17 +46,20 @@ MOST_CODES = 10_000  # to which a closed form is fitted that learns codes: a mix
 class Cost:
     """Of one trial, which others of its shape share."""
 
-    start: float  # seconds before its first step, to encode images; all those of a closed form
-    epoch: float  # seconds of an epoch beside its steps: validation, checkpoint
-    step: float  # seconds; of a pack, a member's share
-    weights: int  # bytes on disk
-    checkpoint: int  # bytes on disk while it is trained
     workers: int  # that were measured at a time
     memory: int  # bytes of a worker at its peak, code and libraries included
+    start: float = 0.0  # seconds before its first step, to encode images; all those of a closed form
+    epoch: float = 0.0  # seconds of an epoch beside its steps: validation, checkpoint
+    step: float = 0.0  # seconds; of a pack, a member's share
+    first_step: float = 0.0  # the same in the `untrained` epochs
+    untrained: int = 0  # epochs, before the last phase of its model begins
+    weights: int = 0  # bytes on disk
+    checkpoint: int = 0  # bytes on disk while it is trained
 
     def seconds(self, epochs: int, steps: int) -> float:
         """Of a trial of so many epochs, each of so many steps; a closed form has none."""
-        return self.start + epochs * (self.epoch + steps * self.step)
+        first = min(epochs, self.untrained)
+        return self.start + epochs * self.epoch + steps * (first * self.first_step + (epochs - first) * self.step)
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,8 @@ def measured(
         else:
             numbers = _trained(trial, part, sample.classes, most, storage)
     except (*FAULTS, InputError, EndedError):
-        numbers = 0.0, 0.0, 0.0, 0, 0  # the trial will fail at once with the same error, and report it
-    return Cost(*numbers, workers, _memory())
+        numbers = {}  # the trial will fail at once with the same error, and report it
+    return Cost(workers, _memory(), **numbers)
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def _closed_form(trial: Trial, part: _Part, classes: int) -> Numbers:
     train(model, part.setup, None, trial.seed)  # imports what it needs
     seconds = _mean_seconds(lambda: train(model, part.setup, None, trial.seed))
     times = min(part.train, MOST_CODES / len(part.setup.examples)) if trial.parent else part.train
-    return part.seconds + seconds * times, 0.0, 0.0, len(weights_bytes(model)), 0
+    return {"start": part.seconds + seconds * times, "weights": len(weights_bytes(model))}
 
 
 def _trained(trial: Trial, part: _Part, classes: int, most: int, storage: Storage) -> Numbers:
@@ -163,13 +167,26 @@ def _trained(trial: Trial, part: _Part, classes: int, most: int, storage: Storag
         size = best_size(trial, setup, classes, most)
         trained = copies(trial, size, setup, classes)
         step = _step_seconds(trained, setup.examples) / size
+    first, untrained = step, trained.members[0].untrained_epochs
+    if untrained:
+        for member in trained.members:
+            member.history = [{"train_loss": 0.0}] * untrained  # so that its last phase is due
+        step = _step_seconds(trained, setup.examples) / size
     ranked = _mean_seconds(lambda: trained.evaluate(setup.evaluate)) * part.val
     trained.end_epoch()
     state, probe = trained.members[0], f".costs/probe-{secrets.token_hex(8)}"
     written = _mean_seconds(lambda: storage.write(probe, to_bytes(state)))
-    disk = len(weights_bytes(state.model)), len(storage.read(probe))
+    checkpoint = len(storage.read(probe))
     storage.delete(probe)
-    return part.seconds, ranked / size + written, step, *disk
+    return {
+        "start": part.seconds,
+        "epoch": ranked / size + written,
+        "step": step,
+        "first_step": first,
+        "untrained": untrained,
+        "weights": len(weights_bytes(state.model)),
+        "checkpoint": checkpoint,
+    }
 
 
 def _step_seconds(trained: Trainer, examples: Batches) -> float:

@@ -49,6 +49,7 @@ class Plan:
         self.replays: list[Planned] = []  # settled trials that ASHA does not know yet
         self._ladder, self._lengths = Ladder(params, suggest, features, allowances, warm_start), lengths or {}
         self._by_fingerprint: dict[str, Planned] = {}
+        self._known: set[tuple[str, str]] = set()  # studies, each with the fingerprints of its trials
         self._deaths: dict[str, int] = {}  # of workers, by trial
         self._stored = store.fingerprints()
         self._searching = set(params.ladder)  # entries whose search has not ended
@@ -195,6 +196,9 @@ class Plan:
 
     def _add(self, planned: Planned, study: Study) -> None:
         fingerprint = planned.fingerprint
+        if (study.name, fingerprint) in self._known:
+            return  # drawn again, which is no further seed
+        self._known.add((study.name, fingerprint))
         self.planned.append(planned)
         is_new = self._by_fingerprint.setdefault(fingerprint, planned) is planned
         record = self.records.get(fingerprint) or self._stored_record(planned)

@@ -70,7 +70,7 @@ def is_ranked_by_distance(name: str, entry: EntryConfig) -> bool:
 
     Raises:
         InputError: there is no such model, or `rank_by` is `criterion` and it has none, or `distance` and its codes
-            are indices.
+            are indices, which it does not draw itself.
     """
     where = f"params.yaml: ladder.{name}"
     try:
@@ -81,7 +81,7 @@ def is_ranked_by_distance(name: str, entry: EntryConfig) -> bool:
     if entry.rank_by == "criterion" and not has_criterion:
         rule = "rank_by must be distance for a model without a criterion"
         raise InputError(f"{where}: {rule}, but got criterion for {entry.model}")
-    if entry.rank_by == "distance" and issubclass(model, HasCodebook):
+    if entry.rank_by == "distance" and issubclass(model, HasCodebook) and not issubclass(model, Generates):
         rule = "rank_by must be criterion where codes are indices, which N(0, I) does not draw"
         raise InputError(f"{where}: {rule}, but got distance for {entry.model}")
     return entry.rank_by == "distance" or not has_criterion

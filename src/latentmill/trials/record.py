@@ -10,6 +10,7 @@ from latentmill.errors import InputError
 
 Record = dict[str, Any]  # JSON
 RECORD = "trial.json"  # the file of one, beside the weights of a trained model
+FAILED = ("diverged", "failed", "out of memory")  # of the statuses; other trials are finished, pruned or unfinished
 PRIORS = "priors"  # the folder of an entry's priors, beside these two files, each with the same two
 
 

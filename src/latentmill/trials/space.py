@@ -24,6 +24,8 @@ from latentmill.trials.trial import Trial
 Point = dict[str, Any]  # a value for each key of the entry
 SAMPLERS = ("uniform", "loguniform", "choice")
 SECTIONS = {"models": "ladder", "priors": "priors"}  # of params.yaml
+# What an entry and a prior say beside their hyperparameters.
+BESIDE: dict[Family, tuple[str, ...]] = {"models": tuple(EntryConfig.model_fields), "priors": ("model", "samples")}
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,23 @@ class Space:
     def searched(self) -> list[str]:
         return [key for key, value in self.keys.items() if isinstance(value, dict | list)]
 
+    @property
+    def fixed(self) -> Point:
+        """The values of the keys that are not searched."""
+        return {key: _listed(value) for key, value in self.keys.items() if key not in self.searched}
+
     def __len__(self) -> int:
         """How many points a grid or random search has."""
         return (self.samples or 1) * math.prod(len(value) for value in self.keys.values() if isinstance(value, list))
 
     def points(self, seed: int) -> Iterator[Point]:
         """The grid, each point with every joint draw of the sampled keys."""
-        grid = [
-            [(key, item) for item in value] if isinstance(value, list) else [(key, _listed(value))]
-            for key, value in self.keys.items()
-        ]
+        grid = [[(key, item) for item in value] for key, value in self.keys.items() if isinstance(value, list)]
         draws = [
             {key: _draw(self.keys[key], f"{seed}/{self.name}/{key}/{j}") for key in self.sampled}
             for j in range(self.samples or 1)
         ]
-        return (dict(choice) | draw for choice in itertools.product(*grid) for draw in draws)
+        return (self.fixed | dict(choice) | draw for choice in itertools.product(*grid) for draw in draws)
 
     def configuration(self, point: Point, defaults: TrainingConfig) -> Configuration:
         """Raises InputError where a value breaks a rule of the model or of its training."""
@@ -96,8 +100,13 @@ def space(name: str, content: dict[str, Any], family: Family = "models") -> Spac
     Raises:
         InputError: it names an unknown model or key, or its search space breaks a rule.
     """
-    keys = {key: value for key, value in content.items() if key not in EntryConfig.model_fields}
-    made = Space(name, family, content.get("model", name), keys, content.get("samples"))
+    keys, model = (
+        {key: value for key, value in content.items() if key not in BESIDE[family]},
+        content.get("model", name),
+    )
+    made = Space(name, family, model, keys, content.get("samples"))
+    if not isinstance(model, str):
+        raise InputError(f"{made.where}: model must be a valid string, but got {model!r}")
     found = _found(made)
     keys |= {key: _value(value) for key, value in keys.items() if _takes_list(found, key)}
     for key, value in keys.items():

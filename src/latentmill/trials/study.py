@@ -37,8 +37,9 @@ class Allowance:
     """How much of what params.yaml allows a study has within `train.budget`."""
 
     configurations: int  # at most
-    share: float  # of the epochs of each trial; at least one
+    share: float  # of the epochs of each trial
     examples: int  # of an epoch
+    least: int = 1  # epochs of each trial, so that the last phase of its model begins
 
     def length(self, trial: Trial) -> tuple[int, int]:
         """The epochs of a trial, at most, and the steps of each; a closed form has none."""
@@ -46,7 +47,7 @@ class Allowance:
             return 0, 0
         config = trial.training_config
         limit, steps = epochs_allowed(config, self.examples), steps_an_epoch(config, self.examples)
-        return max(1, floor(self.share * limit)), steps
+        return min(limit, max(self.least, floor(self.share * limit))), steps
 
     def limited(self, trial: Trial) -> Trial:
         """The trial with no more steps than the allowance has."""

@@ -21,9 +21,10 @@ from latentmill.trials import code
 from latentmill.trials import trial as trial_module
 from latentmill.trials.code import SOURCE, imported_files
 from latentmill.trials.store import TrialStore
-from latentmill.trials.trial import NO_EFFECT, Trial, code_digest, libraries
+from latentmill.trials.trial import ALWAYS, NO_EFFECT, SOME, Trial, code_digest, libraries
 
 DIGEST = "a" * 64
+FAMILIES = ("models", "priors")
 PACKAGE = SOURCE / "latentmill"
 TRAIN = """
 import sys, json
@@ -46,6 +47,13 @@ packs.run_pack(requested, context, [running.UNWATCHED] * len(requested))
 running.run(requested[0], context)
 print(json.dumps([name for name in sys.modules if name.startswith("latentmill")]))
 """
+
+
+@pytest.mark.parametrize(("family", "name"), [(each, name) for each in FAMILIES for name in registry.names(each)])
+def test_a_library_that_may_change_results_is_in_the_fingerprint(family, name):
+    """Where a new model needs another one, it must be added to `SOME`."""
+    others = {"latentmill", "pydantic", "ray", "safetensors", "threadpoolctl"}  # check, send, store, limit threads
+    assert trial_module.imported_packages(family, name) - sys.stdlib_module_names - others <= {*ALWAYS, *SOME}
 
 
 def trial(name="vae", **changes) -> Trial:

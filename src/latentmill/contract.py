@@ -93,6 +93,14 @@ class HasCriterion(ABC):
         """(B), in evaluation mode. It must not depend on hyperparameters of the objective, or trials don't compare."""
 
 
+class HasComponents(ABC):
+    """A mixture, whose number of components `fit` may have chosen."""
+
+    @property
+    @abstractmethod
+    def components(self) -> int: ...
+
+
 class Generates(ABC):
     """Turns noise into examples."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from latentmill.codes import Generator, float_array
 from latentmill.config import EvaluationConfig
-from latentmill.contract import Decodes, Encodes, HasCodebook, HasPosterior, HasPrior, Model
+from latentmill.contract import Decodes, Encodes, HasCodebook, HasComponents, HasPosterior, HasPrior, Model
 from latentmill.data.batches import as_float
 from latentmill.evaluation import pictures, sampling
 from latentmill.evaluation.baseline import Baseline
@@ -44,7 +44,6 @@ from latentmill.evaluation.selection import COMPARED, selection_metrics
 from latentmill.evaluation.spaces import random_indices
 from latentmill.features.distances import TooFew
 from latentmill.features.spaces import Features
-from latentmill.priors.mixture import Mixture
 
 PAIRS, WORST = 32, 16  # reconstructions shown
 TESTED = 5_000  # test images that are reconstructed; codes of images, and draws from a prior
@@ -193,7 +192,7 @@ def _prior_metrics(
                 model, seen, unseen, features, seed, train.labels, test.labels
             ),
         }
-    return found | ({"mixture_components": prior.components} if isinstance(prior, Mixture) else {})
+    return found | ({"mixture_components": prior.components} if isinstance(prior, HasComponents) else {})
 
 
 def _draw_codes(path: Path, model: Model, drawn: sampling.Samples, data: PreparedData, seed: int) -> None:

@@ -52,26 +52,26 @@ class MixtureOfFactorAnalysers(MixtureModel, HasLikelihood):
         self.register_buffer("noise", torch.full(size, VARIANCE))
 
     @property
-    def components(self) -> list[Factors]:
+    def factors(self) -> list[Factors]:
         return [Factors(*each) for each in zip(self.means, self.loadings, self.noise, strict=True)]
 
     @torch.no_grad()
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         """Raises InputError: there are fewer images than components."""
-        if len(examples) < len(self.means):
+        if len(examples) < self.components:
             rule = "a mixture must have at most as many components as images"
-            raise InputError(f"{rule}, but got components={len(self.means)} for {len(examples)} images")
-        first = torch.randperm(len(examples), generator=generator, device=generator.device)[: len(self.means)]
+            raise InputError(f"{rule}, but got components={self.components} for {len(examples)} images")
+        first = torch.randperm(len(examples), generator=generator, device=generator.device)[: self.components]
         self.means = examples[first].flatten(1)
         self.loadings = SPREAD * torch.randn(self.loadings.shape, generator=generator, device=generator.device)
         looks = self.observation.looks(examples, generator)
-        found, log_weights = fitted(self.components, looks, self.floor, ITERATIONS)
+        found, log_weights = fitted(self.factors, looks, self.floor, ITERATIONS)
         self.weigh(log_weights)
         parts = zip(*((each.mean, each.loadings, each.noise) for each in found), strict=True)
         self.means, self.loadings, self.noise = (torch.stack(each) for each in parts)
 
     def log_p_x(self, x: Tensor) -> Tensor:
-        return torch.logsumexp(log_joint(self.components, self.log_weights, x.flatten(1)), 1)
+        return torch.logsumexp(log_joint(self.factors, self.log_weights, x.flatten(1)), 1)
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         component = selected(noise, self.borders)  # (B)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from latentmill.config import Settings
-from latentmill.contract import Generates, Model
+from latentmill.contract import Generates, HasComponents, Model
 from latentmill.draws import borders
 from latentmill.networks import Shape
 
 Fitted = TypeVar("Fitted")
 
 
-class MixtureModel(Model, Generates):
+class MixtureModel(Model, Generates, HasComponents):
     """The first column of noise selects the component, by comparison with quantiles of N(0, 1)."""
 
     closed_form = True
@@ -29,6 +29,10 @@ class MixtureModel(Model, Generates):
         super().__init__(config, shape, classes)
         self.register_buffer("log_weights", torch.zeros(components))
         self.register_buffer("borders", torch.zeros(components - 1))
+
+    @property
+    def components(self) -> int:
+        return len(self.log_weights)
 
     def weigh(self, log_weights: Tensor) -> None:
         """Take the weights (M) of the components, as logs."""

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from latentmill.config import PositiveInt, Settings
-from latentmill.contract import Batch, Generates, HasCriterion, Model
+from latentmill.contract import Batch, HasCriterion
 from latentmill.data.batches import Batches
 from latentmill.densities import standard_normal_log_prob
-from latentmill.draws import Noise, borders, selected
+from latentmill.draws import Noise, selected
 from latentmill.errors import InputError
 from latentmill.networks import Shape
-from latentmill.networks.mixtures import candidates, most_likely, take_saved_sizes
+from latentmill.networks.mixtures import MixtureModel, candidates, most_likely, take_saved_sizes
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -34,13 +34,9 @@ ITERATIONS = 50  # of expectation maximisation, at most; the last ones change th
 SMALLEST_VARIANCE = 1e-4  # added to the covariances' diagonals, so that codes on a line have a density too
 
 
-class Mixture(Model, Generates, HasCriterion):
-    """The first noise column selects the component, by comparison with quantiles of N(0, 1); the rest fills it."""
+class Mixture(MixtureModel, HasCriterion):
+    """The first noise column selects the component, the rest fills it."""
 
-    closed_form = True
-    noise_choices = 1
-    log_weights: Tensor  # (M)
-    thresholds: Tensor  # (M - 1), cumulative weights as quantiles of the standard normal
     means: Tensor  # (M, d)
     scales: Tensor  # (M, d, d), Cholesky factors of the covariances
 
@@ -48,19 +44,12 @@ class Mixture(Model, Generates, HasCriterion):
         components: PositiveInt | None = None  # null: as many as make validation codes most likely
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
-        super().__init__(config, shape, classes)
         width, count = prod(shape), config.components or 1
+        super().__init__(config, shape, classes, count)
         self.noise_width, self.wanted, self.criterion_draws = width + 1, config.components, {}
-        self.register_buffer("log_weights", torch.zeros(count))
-        self.register_buffer("thresholds", torch.zeros(count - 1))
         self.register_buffer("means", torch.zeros(count, width))
         self.register_buffer("scales", torch.eye(width).repeat(count, 1, 1))
         take_saved_sizes(self)
-
-    @property
-    def components(self) -> int:
-        """Their number M, which `fit` may have chosen."""
-        return len(self.means)
 
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         """Fit to the codes, with as many components as wanted.
@@ -91,14 +80,12 @@ class Mixture(Model, Generates, HasCriterion):
         return -torch.logsumexp(self.log_weights + log_p - log_volumes, dim=1)
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        component = selected(noise, self.thresholds)  #                     (B)
+        component = selected(noise, self.borders)  #                        (B)
         spread = self.scales[component] @ noise[:, 1:, None]  #             (B, d, 1)
         return (self.means[component] + spread[..., 0]).unflatten(1, self.shape)
 
     def _take(self, fitted: "GaussianMixture") -> None:
-        weights = torch.from_numpy(fitted.weights_)
-        self.log_weights = weights.log().to(self.means)
-        self.thresholds = borders(weights).to(self.means)
+        self.weigh(torch.from_numpy(fitted.weights_).log().to(self.means))
         self.scales = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)).to(self.means)
         self.means = torch.from_numpy(fitted.means_).to(self.means)
 

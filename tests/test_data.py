@@ -134,6 +134,17 @@ def test_too_many_unreadable_images_are_refused_with_the_commonest_reasons(tmp_p
     assert len(dropped(tmp_path / "lenient")) == 5
 
 
+@pytest.mark.parametrize("size", [None, 64])
+def test_a_folder_without_images_is_called_one(tmp_path: Path, size: int | None) -> None:
+    (tmp_path / "notes").mkdir()
+    for number in range(5):
+        (tmp_path / "notes" / f"{number}.txt").write_text("a caption")
+    with pytest.raises(
+        InputError, match=r"notes.* must hold images, but of 5 .*; 0\.txt: not an image of a known format"
+    ):
+        prepared(tmp_path / "prepared", source="folder", path=str(tmp_path / "notes"), size=size)
+
+
 def test_files_that_are_no_images_by_name_are_named_but_do_not_count(tmp_path: Path) -> None:
     path = folder_of(tmp_path / "images", pictures(60))
     for number in range(60):

@@ -24,6 +24,7 @@ AugmentationName = Literal["flip", "shift"]
 RENAMED = {"export.allow_broken": "export.allow_failing", "export.forms": "export.formats"}  # keys of earlier versions
 RENAMED_IN_ENTRIES = {"variant": "model"}
 AUTO, OWN = "auto", "own"  # the best of an entry's priors; what a model draws by itself
+FEATURES = re.compile(r"pixels|classifier|self-supervised|timm:.+")
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 OUTPUTS = ("data/prepared", "models", "evaluation", "graphs", "exports", "report")  # folders that stages replace
@@ -223,6 +224,14 @@ class EvaluationConfig(Settings):
     limits: LimitsConfig = LimitsConfig()  # samples as bad as real images with this damage fail
     seed: Seed = 0  # of samples, splits and what is fitted
 
+    @field_validator("features")
+    @classmethod
+    def _require_names(cls, features: list[str] | None) -> list[str] | None:
+        for name in features or []:
+            if not FEATURES.fullmatch(name):
+                raise ValueError(f"must be of pixels, classifier, self-supervised, timm:<model>, but one is {name!r}")
+        return features
+
 
 class ExportConfig(Settings):
     """What may be exported."""
@@ -322,7 +331,12 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             content = file.read(LARGEST + 1)
     except OSError as error:
         raise InputError(f"{path} must be a readable file, but in {Path.cwd()}: {error.strerror}") from None
-    return checked(Params, parse_yaml(content, str(path)), str(path))
+    params = checked(Params, parse_yaml(content, str(path)), str(path))
+    for entry in params.export.allow_failing:
+        if entry not in params.ladder:
+            rule = "export.allow_failing must have names of entries of the ladder"
+            raise InputError(f"{path}: {rule}, but one is {entry!r}")
+    return params
 
 
 def checked(model: type[M], content: Any, where: str) -> M:

@@ -89,7 +89,7 @@ def _decoded(
     processes = 0 if isinstance(collection, Pixels) else processes
     intake = decode_all(collection, shape, folder / f"all {name}.npy", processes, progress)
     try:
-        require_readable(intake, *count_unusable(intake, collection), config.max_dropped)
+        require_readable(intake, collection.description, *count_unusable(intake, collection), config.max_dropped)
     except InputError as error:
         raise InputError(f"{name}: {str(error).replace(' (data.max_dropped)', '')}") from None
     return intake

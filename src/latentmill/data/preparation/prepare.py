@@ -57,7 +57,7 @@ def prepare(
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=folder) as scratch:
         intake = decode_all(collection, shape, Path(scratch) / "all.npy", processes, progress, elsewhere)
         unusable, total = count_unusable(intake, listed)
-        require_readable(intake, unusable, total, config.max_dropped)
+        require_readable(intake, listed.description, unusable, total, config.max_dropped)
         drawn = len(collection.items) / len(listed.items)
         intake = without_unlabelled(intake, floor(drawn * (config.max_dropped * total - unusable)))
         rows, duplicates = _split(intake, config, progress)

@@ -29,9 +29,12 @@ def count_unusable(intake: Intake, listed: Collection) -> tuple[float, int]:
     return before + later * len(listed.items) / max(tried, 1), before + len(listed.items)
 
 
-def require_readable(intake: Intake, unusable: float, total: int, most: float) -> None:
-    """Raises: InputError: a larger share of what should be images than `most` can't be used."""
+def require_readable(intake: Intake, description: str, unusable: float, total: int, most: float) -> None:
+    """Raises: InputError: a larger share of what should be images than `most` can't be used, or there are none."""
     counted = [each for each in intake.dropped if each.counts]
+    if not intake.items and not counted:
+        first = "".join(f"; {each.name}: {each.reason}" for each in intake.dropped[:1])
+        raise InputError(f"{description} must hold images, but of {len(intake.dropped)} files none is one{first}")
     if unusable > most * total or not intake.items:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in Counter(kinds(counted)).most_common(3))
         share = f"{unusable:.0f} of {total} images ({unusable / max(total, 1):.1%})"

@@ -25,7 +25,7 @@ from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
 from latentmill.evaluation.copy_search import CopyFinder, search_copies
 from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.judging import given, pairs
+from latentmill.judging import command, given, output, pairs
 from latentmill.judging import judge as judging
 from latentmill.proportion import Found
 from latentmill.report import judgement
@@ -370,7 +370,7 @@ def test_the_exit_status_is_the_verdict(samples, require, status, files, capsys)
         ("empty", "train.npz", "samples: .* must hold at least 1 image, but holds none"),
         ("broken", "train.npz", "samples: .* must hold images, but of 3 none can be read"),
         ("ints.npy", "train.npz", "samples: .* must lie within 0..255, but got values from 0 to 70000"),
-        ("", "train.npz", "samples: "),
+        ("", "train.npz", "the output must be a folder apart from those of the images"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(samples, known, message, files, capsys):
@@ -392,6 +392,32 @@ def test_an_output_that_can_not_be_written_is_refused(passing, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="the output must be a folder that can be written"):
         passing.write(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "a folder that can be written, but got '.*file': File exists"),
+        ("file/below", "a folder that can be written, but got '.*below': Not a directory"),
+        ("", "a folder that can be written, but its name is empty"),
+        ("photos", "a folder apart from those of the images"),
+        ("photos/judgement", "a folder apart from those of the images"),
+        (".", "a folder apart from those of the images"),
+    ],
+)
+def test_an_output_that_can_not_be_used_is_refused_before_images_are_read(out, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "judge", None)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "photos").mkdir()
+    assert run("--samples", "samples.npy", "--train", "photos", "--out", out) == 2
+    assert re.search(f"^error: the output must be {message}", capsys.readouterr().err)
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["file", "photos"]
+
+
+def test_the_check_of_an_output_leaves_nothing(tmp_path):
+    out = output.require_usable(tmp_path / "new/folder", ["digits", None, ""])
+    assert (out, list(tmp_path.iterdir())) == (tmp_path / "new/folder", [])
 
 
 # The page

@@ -1,7 +1,6 @@
 """The arguments of `latentmill judge`; apart from what they need, so that other commands start fast."""
 
 import argparse
-from pathlib import Path
 
 REQUIRED = {"rule1": (1,), "rule2": (2,), "both": (1, 2)}
 SOURCES = "a folder or archive of images, a table, .npy or .npz"
@@ -21,4 +20,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", action="append", default=[], help="how much damage makes samples fail, such as blur=0.5 (px)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of all draws (0)")
-    parser.add_argument("--out", type=Path, default=Path("judgement"), help="a folder (judgement)")
+    parser.add_argument("--out", default="judgement", help="a folder apart from those of the images (judgement)")

@@ -20,6 +20,7 @@ from latentmill.files import write_json, write_text
 from latentmill.judging import given
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json, read_sets
 from latentmill.judging.known import known_images
+from latentmill.judging.output import RULE
 from latentmill.judging.pairs import Pictures, pictures
 from latentmill.judging.record import Facts, record
 from latentmill.report.judgement import render
@@ -58,8 +59,7 @@ class JudgedSamples:
             write_json(Path(folder) / RECORD, self.record)
             write_text(Path(folder) / PAGE, self.page)
         except OSError as error:
-            rule = "the output must be a folder that can be written"
-            raise InputError(f"{rule}, but got {str(folder)!r}: {error.strerror}") from None
+            raise InputError(f"{RULE}, but got {str(folder)!r}: {error.strerror}") from None
 
 
 def judge(

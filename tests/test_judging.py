@@ -364,8 +364,8 @@ def test_the_exit_status_is_the_verdict(samples, require, status, files, capsys)
 @pytest.mark.parametrize(
     ("samples", "known", "message"),
     [
-        ("new.npy", "missing", "training images: there must be a folder, or a file that ends in .zip"),
-        ("new.npy", "notes.txt", "but there is a file of another kind"),
+        ("new.npy", "missing", "training images: there must be a folder, .* but there is nothing: '.*missing'"),
+        ("new.npy", "notes.txt", "but there is a file of another kind: '.*notes.txt'"),
         ("new.npy", "few.npy", "training images must be at least 6, but there are"),
         ("empty", "train.npz", "samples: .* must hold at least 1 image, but holds none"),
         ("broken", "train.npz", "samples: .* must hold images, but of 3 none can be read"),
@@ -386,6 +386,20 @@ def test_bad_input_is_one_line_and_status_2(samples, known, message, files, caps
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--samples", "--train", "--held-out"])
+def test_an_empty_name_is_refused(option, capsys):
+    """As of a variable of the shell that is not set."""
+    named = {"--samples": "digits", "--train": "digits"} | {option: ""}
+    assert run(*(part for pair in named.items() for part in pair)) == 2
+    assert re.search("^error: .* must name a folder or file, but got an empty name", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("samples", [lambda count: 5, np.zeros(5), np.zeros((0, 8, 8))])
+def test_what_images_are_called_is_said_once(samples):
+    with pytest.raises(InputError, match=r"^samples(: images)? must (?!.*samples)"):
+        given.samples(samples, "samples", 5, seed=0)
 
 
 def test_an_output_that_can_not_be_written_is_refused(passing, tmp_path):

@@ -34,6 +34,7 @@ def images(given: Images, name: str, label: str | int | None = "auto") -> Collec
     Raises:
         InputError: there are none.
     """
+    _require_name(given, name)
     with _named(name):
         if isinstance(given, str | Path):
             return _at(str(given), label)
@@ -50,6 +51,7 @@ def samples(given: Samples, name: str, count: int, seed: int) -> Collection:
     Raises:
         InputError: there are none.
     """
+    _require_name(given, name)
     with _named(name):
         if isinstance(given, str | Path) and (export := _export(Path(given))) is not None:
             given, name = Decoder(export), str(given)
@@ -59,6 +61,12 @@ def samples(given: Samples, name: str, count: int, seed: int) -> Collection:
         if callable(given):
             return _generated(given, f"{count} samples of a function", count)
     return images(given, name, label=None)
+
+
+def _require_name(given: Any, name: str) -> None:
+    """Raises: InputError: it is an empty text, as of a variable of the shell that is not set."""
+    if isinstance(given, str) and not given:
+        raise InputError(f"{name} must name a folder or file, but got an empty name")
 
 
 def _at(given: str, label: str | int | None) -> Collection:
@@ -106,4 +114,5 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{name}: {str(error).replace('data.path', 'the path')}") from None
+        text = str(error).replace("data.path", "the path")
+        raise InputError(text if text.startswith((f"{name} ", f"{name}: ")) else f"{name}: {text}") from None

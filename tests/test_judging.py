@@ -27,6 +27,7 @@ from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.judging import command, given, output, pairs
 from latentmill.judging import judge as judging
+from latentmill.judging.renaming import ArgumentError
 from latentmill.proportion import Found
 from latentmill.report import judgement
 
@@ -366,7 +367,13 @@ def test_the_exit_status_is_the_verdict(samples, require, status, files, capsys)
     [
         ("new.npy", "missing", "training images: there must be a folder, .* but there is nothing: '.*missing'"),
         ("new.npy", "notes.txt", "but there is a file of another kind: '.*notes.txt'"),
-        ("new.npy", "few.npy", "training images must be at least 6, but there are"),
+        ("new.npy", "few.npy", "training images must be at least 6, but there are 1$"),
+        (
+            "new.npy",
+            "five.npy",
+            r"must be at least 6, but there are 4: a fifth \(1\) of all is set aside",
+        ),
+        ("new.npy", "seven.npy", r"held-out images must be at least 4, but there are 1: a fifth \(1\) of all is set"),
         ("empty", "train.npz", "samples: .* must hold at least 1 image, but holds none"),
         ("broken", "train.npz", "samples: .* must hold images, but of 3 none can be read"),
         ("ints.npy", "train.npz", "samples: .* must lie within 0..255, but got values from 0 to 70000"),
@@ -379,13 +386,46 @@ def test_bad_input_is_one_line_and_status_2(samples, known, message, files, caps
     for index in range(3):
         (files / f"broken/{index}.png").write_bytes(b"\x89PNG and no more")
     (files / "notes.txt").write_text("no images")
+    np.save(files / "five.npy", np.load(files / "new.npy")[:5])
+    np.save(files / "seven.npy", np.load(files / "new.npy")[:7])
     np.save(files / "ints.npy", np.full((30, 8, 8), 70_000) * np.arange(2).repeat(15)[:, None, None])
     assert run("--samples", files / samples, "--train", files / known, "--out", files / "out") == 2
     said = capsys.readouterr().err
-    assert re.search(message, said), said
+    assert re.search(message, said, re.MULTILINE), said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "argument"),
+    [
+        ({"labels": "kind"}, "--labels must be a column of the metadata of", "labels must be a column of the metadata"),
+        ({"labels": 3}, "--labels 3 needs images 3 folders deep", "labels=3 needs images 3 folders deep"),
+        ({"labels": ""}, "--labels must be the name of a column", "labels must be the name of a column"),
+        ({"size": 3}, "--size must be a side", "size must be a side"),
+        ({"limits": {"foo": 1}}, "--limit: unknown key 'foo'", "limits: unknown key 'foo'"),
+        ({"seed": -1}, "--seed must be at least 0", "seed must be at least 0"),
+        ({"count": 5}, "--count must be left out for samples that", "count must be left out for samples that"),
+    ],
+)
+def test_errors_name_options_on_the_command_line_and_arguments_in_python(
+    arguments, option, argument, new, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "photos", new[:3])
+    (key, value), *_ = arguments.items()
+    given = ["--limit", "foo=1"] if key == "limits" else [f"--{key}", value]
+    assert run("--samples", "photos", "--train", "photos", *given) == 2
+    assert re.search(f"^error: (training images: )?{option}", said := capsys.readouterr().err), said
+    with pytest.raises(InputError, match=f"^(training images: )?{argument}"):
+        latentmill.judge("photos", "photos", **arguments)
+
+
+def test_the_size_of_large_samples_is_asked_for_by_its_option():
+    error = ArgumentError("samples: data.size must be set, for example data.size: 64", "size", "data.size")
+    assert str(error) == "samples: size must be set, for example size=64"
+    assert str(error.of_option) == "samples: --size must be set, for example --size 64"
 
 
 @pytest.mark.parametrize("option", ["--samples", "--train", "--held-out"])

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", help="more such images, on which it was not trained (a fifth of --train)")
     parser.add_argument("--labels", default="auto", help="the column or level of folders of classes, or none (auto)")
     parser.add_argument("--size", type=int, help="the side of all images in pixels (that of the samples)")
-    parser.add_argument("--count", type=int, default=10_000, help="samples that are drawn from an export (10000)")
+    parser.add_argument("--count", type=int, help="samples that are drawn from an export (10000)")
     parser.add_argument("--flip", action="store_true", help="the generator was trained with mirrored images too")
     parser.add_argument("--require", choices=REQUIRED, default="both", help="the rules that must pass (both)")
     parser.add_argument(

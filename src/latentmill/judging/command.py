@@ -7,6 +7,7 @@ from latentmill.errors import InputError
 from latentmill.judging.arguments import REQUIRED
 from latentmill.judging.judge import PAGE, RECORD, JudgedSamples, judge
 from latentmill.judging.output import require_usable
+from latentmill.judging.renaming import option_errors
 from latentmill.progress import Progress
 from latentmill.report.judgement import copies_found, outcomes
 from latentmill.runtime.cores import cores
@@ -21,7 +22,7 @@ def run(
     held_out: str | None,
     labels: str,
     size: int | None,
-    count: int,
+    count: int | None,
     flip: bool,
     require: str,
     limit: list[str],
@@ -35,7 +36,7 @@ def run(
     """
     folder = require_usable(out, (samples, train, held_out))
     label: str | int | None = None if labels == "none" else int(labels) if labels.isdecimal() else labels
-    with Progress("images listed, samples drawn") as progress:
+    with option_errors(), Progress("images listed, samples drawn") as progress:
         found = judge(
             samples,
             train,

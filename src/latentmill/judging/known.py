@@ -47,7 +47,7 @@ def known_images(
     rows, _ = without_copies(images, dealt.rows, True, progress)
     new = sum(len(dealt.rows[name]) for name in NEW)
     left_out = new - sum(len(rows[name]) for name in NEW)
-    _require_enough(rows, left_out)
+    _require_enough(rows, left_out, new if dealt.set_aside else 0)
     classes, notes = class_names({name: [items[row] for row in rows[name]] for name in SPLITS})
     labels = [None if classes is None else _labels(items, rows[name], classes) for name in SPLITS]
     written = [_written(folder / f"{name}.npy", images, rows[name], progress) for name in SPLITS]
@@ -80,14 +80,15 @@ def _dealt(items: list[Item], count: int, has_held_out: bool, seed: int) -> _Dea
     return _Dealt({"train": np.setdiff1d(seen, new)} | halves, seen, set_aside)
 
 
-def _require_enough(rows: Rows, left_out: int) -> None:
+def _require_enough(rows: Rows, left_out: int, set_aside: int) -> None:
+    why = f": a fifth ({set_aside}) of all is set aside in the place of held-out images" if set_aside else ""
     if len(rows["train"]) <= K:
-        raise InputError(f"{TRAIN} must be at least {K + 1}, but there are {len(rows['train'])}")
+        raise InputError(f"{TRAIN} must be at least {K + 1}, but there are {len(rows['train'])}{why}")
     fewest = min(len(rows[name]) for name in NEW)
     if fewest < MIN_IMAGES:
         found = sum(len(rows[name]) for name in NEW)
         copies = f" and {left_out} that are copies of training images" if left_out else ""
-        raise InputError(f"{HELD_OUT} must be at least {2 * MIN_IMAGES}, but there are {found}{copies}")
+        raise InputError(f"{HELD_OUT} must be at least {2 * MIN_IMAGES}, but there are {found}{copies}{why}")
 
 
 def _labels(items: list[Item], rows: np.ndarray, classes: list[str]) -> np.ndarray:

@@ -160,6 +160,15 @@ def test_of_what_it_can_not_find_the_page_says_so(passing):
     assert "not known" in passing.page
 
 
+def test_only_of_what_is_mostly_missed_the_share_is_not_known():
+    """All samples may be copies of a kind that the search finds."""
+    counts = {"of": 500, "highest_share": 1.0}
+    tried = [{"kind": UNCHANGED, "found": 500, **counts}, {"kind": "mirrored", "found": 3, **counts}]
+    found, missed = judgement.kinds({"kinds": tried})
+    assert (found.highest, found.missed) == ("100\N{NO-BREAK SPACE}%", False)
+    assert (missed.highest, missed.missed) == ("", True)
+
+
 @pytest.mark.slow
 def test_mirrored_copies_are_found_where_the_generator_may_make_them(new, train, held_out):
     made = np.concatenate([train["images"][:60, :, :, ::-1], new[: COUNT - 60]])

@@ -23,6 +23,7 @@ from latentmill.errors import InputError
 from latentmill.evaluation import assembly, corruptions
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
 from latentmill.evaluation.copy_search import CopyFinder, search_copies
+from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.judging import command, given, output, pairs
@@ -197,6 +198,27 @@ def test_few_samples_are_inconclusive_and_told_how_many_there_must_be(new, train
     assert statuses(found) == ["inconclusive", "inconclusive"]
     assert "needs at least 20 samples, but there are 19" in found.record["rule_1"]["evidence"]
     assert judgement.headline(found.record) == "The judgement is inconclusive on Rule 1 and Rule 2."
+
+
+@pytest.mark.parametrize("count", [4, 10, 58])
+def test_too_few_held_out_images_are_inconclusive_and_told_how_many_there_must_be(count, new, images):
+    """The 30 training images have no near-duplicates, so a third of them are drawn from too."""
+    train, held_out = images[0][:30], images[0][900:1000]
+    found = latentmill.judge(new[: FEW + 10], train, held_out[:count])
+    assert statuses(found) == ["inconclusive", "inconclusive"]
+    reason = f"a verdict needs at least 59 held-out images, but there are {count}"
+    assert [found.record[f"rule_{rule}"]["evidence"] for rule in (1, 2)] == [reason] * 2
+    assert "What each control showed" not in found.page
+
+
+@pytest.mark.parametrize(("count", "few"), [(58, FEWEST - 1), (59, FEWEST)])
+def test_so_many_held_out_images_are_enough(count, few, new, images, monkeypatch):
+    def stop(data, names, seed, samples, limits):
+        raise InputError(f"draws of {assembly.choose_pool(data, seed).draws(samples).few}")
+
+    monkeypatch.setattr(judging, "make_judge", stop)
+    with pytest.raises(InputError, match=f"draws of {few}$"):
+        latentmill.judge(new[: FEW + 10], images[0][:30], images[0][900 : 900 + count])
 
 
 @pytest.mark.slow

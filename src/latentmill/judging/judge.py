@@ -146,7 +146,7 @@ def _judged(
     aligned = next((each for each in judge.spaces[2] if isinstance(each, AlignedSpace)), None)
     with steps_at_a_time(cores()) as steps:
         finder = steps.submit(CopyFinder, known.train, known.data, seed, aligned)
-        judgement = steps.submit(judge.judge, made).result()
+        judgement = known.explained(steps.submit(judge.judge, made).result(), judge.draws)
     copies = search_copies(made, finder.result())
     names = [found.items[row].name for row in order]
     facts = Facts(sets, known, judge, judgement, copies, names)

@@ -80,8 +80,8 @@ def _notes(facts: Facts) -> Iterator[str]:
     if known.set_aside:
         yield (
             f"The result is weaker than with held-out images: {known.held_out:,} training images stand for new ones, "
-            "but the generator has seen them. What it learnt by heart counts in favour of Rule 1, and the metrics of Rule "
-            "2 see no copies of these images. The search for copies looks at all training images."
+            "but the generator has seen them. What it learnt by heart counts in favour of Rule 1, and the metrics of "
+            "Rule 2 see no copies of these images. The search for copies looks at all training images."
         )
     if known.left_out:
         yield f"{known.left_out:,} held-out images were left out, because they are copies of other images."

@@ -89,13 +89,22 @@ def test_a_look_at_the_plan_waits_for_nothing_but_torch(site):
     assert "3 trials: 0 already trained, 3 to train" in done.stdout
 
 
+JUDGE = ["judge", "--samples", "missing", "--train", "missing"]
+
+
 @pytest.mark.parametrize(
-    ("module", "told"), [("pydantic", "adds, but pydantic is missing"), ("latentmill.config", None)]
+    ("arguments", "module", "told", "status"),
+    [
+        (["params"], "pydantic", "'latentmill[pipeline]'` adds, but pydantic is missing", 1),
+        (["params"], "latentmill.config", None, 1),
+        (JUDGE, "torch", "'latentmill[judge]'` adds, but torch is missing", 2),
+    ],
 )
-def test_a_package_that_an_extra_asks_for_is_named(module, told):
-    code = f"import sys; sys.modules[{module!r}] = None; from latentmill.cli import main; main(['params'])"
+def test_a_package_that_an_extra_asks_for_is_named(arguments, module, told, status):
+    """Of `judge`, a status of 1 says that the samples fail."""
+    code = f"import sys; sys.modules[{module!r}] = None; from latentmill.cli import main; main({arguments!r})"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
-    assert done.returncode == 1
+    assert done.returncode == status
     assert ("Traceback" in done.stderr) == (told is None), "a fault of ours keeps its traceback"
     assert told is None or told in done.stderr
 

@@ -23,10 +23,12 @@ from latentmill.errors import InputError
 from latentmill.evaluation import assembly, corruptions
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
 from latentmill.evaluation.copy_search import CopyFinder, search_copies
+from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.judging import given, pairs
+from latentmill.judging import command, given, output, pairs
 from latentmill.judging import judge as judging
+from latentmill.judging.renaming import ArgumentError
 from latentmill.proportion import Found
 from latentmill.report import judgement
 
@@ -159,6 +161,15 @@ def test_of_what_it_can_not_find_the_page_says_so(passing):
     assert "not known" in passing.page
 
 
+def test_only_of_what_is_mostly_missed_the_share_is_not_known():
+    """All samples may be copies of a kind that the search finds."""
+    counts = {"of": 500, "highest_share": 1.0}
+    tried = [{"kind": UNCHANGED, "found": 500, **counts}, {"kind": "mirrored", "found": 3, **counts}]
+    found, missed = judgement.kinds({"kinds": tried})
+    assert (found.highest, found.missed) == ("100\N{NO-BREAK SPACE}%", False)
+    assert (missed.highest, missed.missed) == ("", True)
+
+
 @pytest.mark.slow
 def test_mirrored_copies_are_found_where_the_generator_may_make_them(new, train, held_out):
     made = np.concatenate([train["images"][:60, :, :, ::-1], new[: COUNT - 60]])
@@ -187,6 +198,27 @@ def test_few_samples_are_inconclusive_and_told_how_many_there_must_be(new, train
     assert statuses(found) == ["inconclusive", "inconclusive"]
     assert "needs at least 20 samples, but there are 19" in found.record["rule_1"]["evidence"]
     assert judgement.headline(found.record) == "The judgement is inconclusive on Rule 1 and Rule 2."
+
+
+@pytest.mark.parametrize("count", [4, 10, 58])
+def test_too_few_held_out_images_are_inconclusive_and_told_how_many_there_must_be(count, new, images):
+    """The 30 training images have no near-duplicates, so a third of them are drawn from too."""
+    train, held_out = images[0][:30], images[0][900:1000]
+    found = latentmill.judge(new[: FEW + 10], train, held_out[:count])
+    assert statuses(found) == ["inconclusive", "inconclusive"]
+    reason = f"a verdict needs at least 59 held-out images, but there are {count}"
+    assert [found.record[f"rule_{rule}"]["evidence"] for rule in (1, 2)] == [reason] * 2
+    assert "What each control showed" not in found.page
+
+
+@pytest.mark.parametrize(("count", "few"), [(58, FEWEST - 1), (59, FEWEST)])
+def test_so_many_held_out_images_are_enough(count, few, new, images, monkeypatch):
+    def stop(data, names, seed, samples, limits):
+        raise InputError(f"draws of {assembly.choose_pool(data, seed).draws(samples).few}")
+
+    monkeypatch.setattr(judging, "make_judge", stop)
+    with pytest.raises(InputError, match=f"draws of {few}$"):
+        latentmill.judge(new[: FEW + 10], images[0][:30], images[0][900 : 900 + count])
 
 
 @pytest.mark.slow
@@ -364,13 +396,19 @@ def test_the_exit_status_is_the_verdict(samples, require, status, files, capsys)
 @pytest.mark.parametrize(
     ("samples", "known", "message"),
     [
-        ("new.npy", "missing", "training images: there must be a folder, or a file that ends in .zip"),
-        ("new.npy", "notes.txt", "but there is a file of another kind"),
-        ("new.npy", "few.npy", "training images must be at least 6, but there are"),
+        ("new.npy", "missing", "training images: there must be a folder, .* but there is nothing: '.*missing'"),
+        ("new.npy", "notes.txt", "but there is a file of another kind: '.*notes.txt'"),
+        ("new.npy", "few.npy", "training images must be at least 6, but there are 1$"),
+        (
+            "new.npy",
+            "five.npy",
+            r"must be at least 6, but there are 4: a fifth \(1\) of all is set aside",
+        ),
+        ("new.npy", "seven.npy", r"held-out images must be at least 4, but there are 1: a fifth \(1\) of all is set"),
         ("empty", "train.npz", "samples: .* must hold at least 1 image, but holds none"),
         ("broken", "train.npz", "samples: .* must hold images, but of 3 none can be read"),
         ("ints.npy", "train.npz", "samples: .* must lie within 0..255, but got values from 0 to 70000"),
-        ("", "train.npz", "samples: "),
+        ("", "train.npz", "the output must be a folder apart from those of the images"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(samples, known, message, files, capsys):
@@ -379,19 +417,92 @@ def test_bad_input_is_one_line_and_status_2(samples, known, message, files, caps
     for index in range(3):
         (files / f"broken/{index}.png").write_bytes(b"\x89PNG and no more")
     (files / "notes.txt").write_text("no images")
+    np.save(files / "five.npy", np.load(files / "new.npy")[:5])
+    np.save(files / "seven.npy", np.load(files / "new.npy")[:7])
     np.save(files / "ints.npy", np.full((30, 8, 8), 70_000) * np.arange(2).repeat(15)[:, None, None])
     assert run("--samples", files / samples, "--train", files / known, "--out", files / "out") == 2
     said = capsys.readouterr().err
-    assert re.search(message, said), said
+    assert re.search(message, said, re.MULTILINE), said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "argument"),
+    [
+        ({"labels": "kind"}, "--labels must be a column of the metadata of", "labels must be a column of the metadata"),
+        ({"labels": 3}, "--labels 3 needs images 3 folders deep", "labels=3 needs images 3 folders deep"),
+        ({"labels": ""}, "--labels must be the name of a column", "labels must be the name of a column"),
+        ({"size": 3}, "--size must be a side", "size must be a side"),
+        ({"limits": {"foo": 1}}, "--limit: unknown key 'foo'", "limits: unknown key 'foo'"),
+        ({"seed": -1}, "--seed must be at least 0", "seed must be at least 0"),
+        ({"count": 5}, "--count must be left out for samples that", "count must be left out for samples that"),
+    ],
+)
+def test_errors_name_options_on_the_command_line_and_arguments_in_python(
+    arguments, option, argument, new, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "photos", new[:3])
+    (key, value), *_ = arguments.items()
+    given = ["--limit", "foo=1"] if key == "limits" else [f"--{key}", value]
+    assert run("--samples", "photos", "--train", "photos", *given) == 2
+    assert re.search(f"^error: (training images: )?{option}", said := capsys.readouterr().err), said
+    with pytest.raises(InputError, match=f"^(training images: )?{argument}"):
+        latentmill.judge("photos", "photos", **arguments)
+
+
+def test_the_size_of_large_samples_is_asked_for_by_its_option():
+    error = ArgumentError("samples: data.size must be set, for example data.size: 64", "size", "data.size")
+    assert str(error) == "samples: size must be set, for example size=64"
+    assert str(error.of_option) == "samples: --size must be set, for example --size 64"
+
+
+@pytest.mark.parametrize("option", ["--samples", "--train", "--held-out"])
+def test_an_empty_name_is_refused(option, capsys):
+    """As of a variable of the shell that is not set."""
+    named = {"--samples": "digits", "--train": "digits"} | {option: ""}
+    assert run(*(part for pair in named.items() for part in pair)) == 2
+    assert re.search("^error: .* must name a folder or file, but got an empty name", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("samples", [lambda count: 5, np.zeros(5), np.zeros((0, 8, 8))])
+def test_what_images_are_called_is_said_once(samples):
+    with pytest.raises(InputError, match=r"^samples(: images)? must (?!.*samples)"):
+        given.samples(samples, "samples", 5, seed=0)
 
 
 def test_an_output_that_can_not_be_written_is_refused(passing, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="the output must be a folder that can be written"):
         passing.write(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "a folder that can be written, but got '.*file': File exists"),
+        ("file/below", "a folder that can be written, but got '.*below': Not a directory"),
+        ("", "a folder that can be written, but its name is empty"),
+        ("photos", "a folder apart from those of the images"),
+        ("photos/judgement", "a folder apart from those of the images"),
+        (".", "a folder apart from those of the images"),
+    ],
+)
+def test_an_output_that_can_not_be_used_is_refused_before_images_are_read(out, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "judge", None)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "photos").mkdir()
+    assert run("--samples", "samples.npy", "--train", "photos", "--out", out) == 2
+    assert re.search(f"^error: the output must be {message}", capsys.readouterr().err)
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["file", "photos"]
+
+
+def test_the_check_of_an_output_leaves_nothing(tmp_path):
+    out = output.require_usable(tmp_path / "new/folder", ["digits", None, ""])
+    assert (out, list(tmp_path.iterdir())) == (tmp_path / "new/folder", [])
 
 
 # The page

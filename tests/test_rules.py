@@ -555,7 +555,8 @@ def test_too_few_images_make_no_controls(data):
     few = Judge([], [], [], calibrator.draws)
     found = few.judge(as_float(images[60:200]))
     assert {each.status for each in found.verdicts.values()} == {"inconclusive"}
-    assert "too few images for controls of at least 20" in found.verdicts[1].evidence
+    held_out = calibrator.draws.held_out
+    assert found.verdicts[1].evidence == f"a verdict needs at least 40 held-out images, but there are {held_out}"
 
 
 def test_where_no_mode_could_be_missed_rule_1_can_not_pass(data):

@@ -18,22 +18,24 @@ def main(arguments: list[str] | None = None) -> None:
     """
     print_anything()
     chosen = _parser().parse_args(arguments)
-    with one_line_errors():
+    judges = chosen.run is _judge
+    status = 2 if judges else 1
+    with one_line_errors(status):
         try:
             chosen.run(chosen)
             sys.stdout.flush()
         except BrokenPipeError:  # whoever reads the output, `head` say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+            sys.exit(status)
         except ModuleNotFoundError as error:
-            raise _without_extra(error) from None
+            raise _without_extra(error, "judge" if judges else "pipeline") from None
 
 
-def _without_extra(error: ModuleNotFoundError) -> Exception:
-    """Of a package that only an extra asks for, what to install; a module of our own that is missing is a fault."""
+def _without_extra(error: ModuleNotFoundError, extra: str) -> Exception:
+    """Of a package that only an `extra` asks for, what to install; a module of our own that is missing is a fault."""
     if error.name is None or error.name.partition(".")[0] == "latentmill":
         return error
-    rule = "this command must have what `pip install 'latentmill[pipeline]'` adds"
+    rule = f"this command must have what `pip install 'latentmill[{extra}]'` adds"
     return InputError(f"{rule}, but {error.name} is missing")
 
 
@@ -146,11 +148,10 @@ def _use(chosen: argparse.Namespace) -> None:
 
 
 def _judge(chosen: argparse.Namespace) -> None:
-    with one_line_errors(status=2):
-        from latentmill.judging.command import run
+    from latentmill.judging.command import run
 
-        arguments = {name: value for name, value in vars(chosen).items() if name != "run"}
-        sys.exit(run(**arguments))
+    arguments = {name: value for name, value in vars(chosen).items() if name != "run"}
+    sys.exit(run(**arguments))
 
 
 def _serve(chosen: argparse.Namespace) -> None:

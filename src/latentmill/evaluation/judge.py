@@ -20,6 +20,7 @@ from latentmill.features.distances import TooFew
 
 SUBSETS = 6  # of a model's samples, at most, for metrics of rule 1 that take few at a time: each takes a while
 FEWEST = 20  # images in a draw: with fewer, no metric is worth calibrating
+FEWEST_HELD_OUT = 2 * FEWEST  # to draw from: `Pool.draws` takes at most half of them
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,10 @@ class Judge:
                     yield from named_values(names, metric, view[start : start + size], space).items()
 
     def _verdict(self, rule: int, estimates: list[Estimate], samples: int) -> Verdict:
-        if self.draws.many < FEWEST:
-            reason = f"a verdict needs at least {FEWEST} samples, but there are {self.draws.many}"
-            return Verdict("inconclusive", reason, samples)
+        if reasons := list(too_few(self.draws)):
+            return Verdict("inconclusive", "; ".join(reasons), samples)
         if not self.calibrations:
-            return Verdict("inconclusive", f"there are too few images for controls of at least {FEWEST}", samples)
+            return Verdict("inconclusive", "no metric has a value on the controls", samples)
         if not estimates:
             return Verdict("inconclusive", f"a verdict needs at least {self.size} samples", samples)
         calibrations = [each for each in self.calibrations if each.rule == rule]
@@ -115,6 +115,19 @@ class Judge:
         if rule == 1 and not any(map(is_dropped_mode, negative)):  # no metric can then exclude that one is missing
             negative.append(without_one("mode"))
         return verdict(estimates, negative, samples, self.draws)
+
+
+def too_few(draws: Draws) -> Iterator[str]:
+    """What there are too few of for any metric to be calibrated, and how many would be enough."""
+    if draws.many < FEWEST:
+        yield f"a verdict needs at least {FEWEST} samples, but there are {draws.many}"
+    if draws.held_out < FEWEST_HELD_OUT:
+        yield too_few_held_out(FEWEST_HELD_OUT, draws.held_out)
+
+
+def too_few_held_out(needed: int, found: int) -> str:
+    """In words."""
+    return f"a verdict needs at least {needed} held-out images, but there are {found}"
 
 
 def unavailable_metrics(fidelity_spaces: list[FidelitySpace], copy_spaces: list[CopySpace], draws: Draws) -> list[str]:

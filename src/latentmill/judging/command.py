@@ -6,6 +6,8 @@ from pathlib import Path
 from latentmill.errors import InputError
 from latentmill.judging.arguments import REQUIRED
 from latentmill.judging.judge import PAGE, RECORD, JudgedSamples, judge
+from latentmill.judging.output import require_usable
+from latentmill.judging.renaming import option_errors
 from latentmill.progress import Progress
 from latentmill.report.judgement import copies_found, outcomes
 from latentmill.runtime.cores import cores
@@ -20,20 +22,21 @@ def run(
     held_out: str | None,
     labels: str,
     size: int | None,
-    count: int,
+    count: int | None,
     flip: bool,
     require: str,
     limit: list[str],
     seed: int,
-    out: Path,
+    out: str | Path,
 ) -> int:
     """Judge, write into the folder `out`, and print; the exit status.
 
     Raises:
-        InputError: as `judge`.
+        InputError: as `judge`, or the output folder can't be used.
     """
+    folder = require_usable(out, (samples, train, held_out))
     label: str | int | None = None if labels == "none" else int(labels) if labels.isdecimal() else labels
-    with Progress("images listed, samples drawn") as progress:
+    with option_errors(), Progress("images listed, samples drawn") as progress:
         found = judge(
             samples,
             train,
@@ -48,8 +51,8 @@ def run(
             processes=cores(),
             progress=progress.update,
         )
-    found.write(out)
-    _say(found, out)
+    found.write(folder)
+    _say(found, folder)
     return STATUS[found.status]
 
 

@@ -15,7 +15,9 @@ from latentmill.data.sources.arrays import collection
 from latentmill.data.sources.paths import possible_path
 from latentmill.data.sources.recognition import recognised
 from latentmill.errors import InputError
+from latentmill.evaluation.assembly import SAMPLES as COUNT
 from latentmill.judging.prepared import prepared_images
+from latentmill.judging.renaming import ArgumentError
 from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.folder import CARD
 from latentmill.runtime.folder import MANIFEST as EXPORT
@@ -24,6 +26,7 @@ Images = str | Path | np.ndarray | Mapping[str, np.ndarray]  # the latter as in 
 Generate = Callable[[int], Any]  # how many -> images, at least one and as many as are needed, or fewer
 Samples = Images | Decoder | Generate
 BATCH = 1_000  # images that a generator makes at a time
+LABEL = "data.label"  # what the sources call the labels
 
 
 def images(given: Images, name: str, label: str | int | None = "auto") -> Collection:
@@ -34,6 +37,7 @@ def images(given: Images, name: str, label: str | int | None = "auto") -> Collec
     Raises:
         InputError: there are none.
     """
+    _require_name(given, name)
     with _named(name):
         if isinstance(given, str | Path):
             return _at(str(given), label)
@@ -44,21 +48,33 @@ def images(given: Images, name: str, label: str | int | None = "auto") -> Collec
         return collection(content, name, f"an array of {len(content['images'])} images")
 
 
-def samples(given: Samples, name: str, count: int, seed: int) -> Collection:
-    """The same, or what a generator makes: `count` images of an export of latentmill, or of a function.
+def samples(given: Samples, name: str, count: int | None, seed: int) -> Collection:
+    """The same, or what a generator makes: `count` images (`COUNT`) of an export of latentmill, or of a function.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or there is a `count` of what is not drawn.
     """
+    _require_name(given, name)
+    wanted = COUNT if count is None else count
     with _named(name):
         if isinstance(given, str | Path) and (export := _export(Path(given))) is not None:
             given, name = Decoder(export), str(given)
         if isinstance(given, Decoder):
-            batches = given.stream(count, min(count, BATCH), seed)
-            return _generated(lambda wanted: next(batches), f"{count} samples of {name}, seed {seed}", count)
+            batches = given.stream(wanted, min(wanted, BATCH), seed)
+            return _generated(lambda _: next(batches), f"{wanted} samples of {name}, seed {seed}", wanted)
         if callable(given):
-            return _generated(given, f"{count} samples of a function", count)
-    return images(given, name, label=None)
+            return _generated(given, f"{wanted} samples of a function", wanted)
+    found = images(given, name, label=None)
+    if count is not None:
+        rule = "count must be left out for samples that are not drawn from an export or a function"
+        raise ArgumentError(f"{rule}, but got {count}: all samples are judged", "count", "count")
+    return found
+
+
+def _require_name(given: Any, name: str) -> None:
+    """Raises: InputError: it is an empty text, as of a variable of the shell that is not set."""
+    if isinstance(given, str) and not given:
+        raise InputError(f"{name} must name a folder or file, but got an empty name")
 
 
 def _at(given: str, label: str | int | None) -> Collection:
@@ -106,4 +122,6 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{name}: {str(error).replace('data.path', 'the path')}") from None
+        text = str(error).replace("data.path", "the path")
+        text = text if text.startswith((f"{name} ", f"{name}: ")) else f"{name}: {text}"
+        raise (ArgumentError(text, "labels", LABEL) if LABEL in text else InputError(text)) from None

@@ -18,6 +18,7 @@ from latentmill.data.preparation.requirements import count_unusable, require_rea
 from latentmill.data.preparation.summary import seen
 from latentmill.data.preparation.target import target
 from latentmill.errors import InputError
+from latentmill.judging.renaming import ArgumentError, argument_errors
 
 SAMPLES, TRAIN, HELD_OUT = "samples", "training images", "held-out images"  # what the sets are called
 Json = dict[str, Any]
@@ -52,7 +53,7 @@ def read_sets(
         InputError: no size is common, too many images are unreadable, or the disk is full.
     """
     shape = _shape(collections, config)
-    require_room(folder, 2 * sum(len(each.items) for each in collections.values()) * prod(shape.shape))
+    _require_room(folder, 2 * sum(len(each.items) for each in collections.values()) * prod(shape.shape))
     intakes = {
         name: _decoded(each, name, shape, config, folder, processes, progress) for name, each in collections.items()
     }
@@ -66,12 +67,17 @@ def read_sets(
     return found
 
 
+def _require_room(folder: Path, size: int) -> None:
+    try:
+        require_room(folder, size)
+    except InputError as error:
+        raise ArgumentError(str(error).replace(" and data.limit", ""), "size", "data.size") from None
+
+
 def _shape(collections: Mapping[str, Collection], config: DataConfig) -> Target:
     """That of the samples, because a generator makes one size; in colour where any set may be."""
-    try:
+    with argument_errors("size", "data.size", f"{SAMPLES}: "):
         first = target(collections[SAMPLES], config)
-    except InputError as error:
-        raise InputError(f"{SAMPLES}: {str(error).replace('data.size', 'the size')}") from None
     sized = config.model_copy(update={"size": (first.height, first.width)})
     channels = max(target(each, sized).channels for each in collections.values())
     return Target(channels, first.height, first.width, config.fit, config.background)

@@ -4,13 +4,13 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from latentmill.config import DataConfig, LimitsConfig, checked
 from latentmill.data.collection import OnProgress
 from latentmill.errors import InputError
-from latentmill.evaluation.assembly import SAMPLES as COUNT
 from latentmill.evaluation.assembly import make_judge
 from latentmill.evaluation.copy_search import CopyFinder, search_copies
 from latentmill.evaluation.copy_space import AlignedSpace
@@ -20,8 +20,10 @@ from latentmill.files import write_json, write_text
 from latentmill.judging import given
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json, read_sets
 from latentmill.judging.known import known_images
+from latentmill.judging.output import RULE
 from latentmill.judging.pairs import Pictures, pictures
 from latentmill.judging.record import Facts, record
+from latentmill.judging.renaming import ArgumentError, argument_errors
 from latentmill.report.judgement import render
 from latentmill.runtime.cores import cores
 from latentmill.threads import steps_at_a_time
@@ -58,8 +60,7 @@ class JudgedSamples:
             write_json(Path(folder) / RECORD, self.record)
             write_text(Path(folder) / PAGE, self.page)
         except OSError as error:
-            rule = "the output must be a folder that can be written"
-            raise InputError(f"{rule}, but got {str(folder)!r}: {error.strerror}") from None
+            raise InputError(f"{RULE}, but got {str(folder)!r}: {error.strerror}") from None
 
 
 def judge(
@@ -69,7 +70,7 @@ def judge(
     *,
     labels: str | int | None = "auto",
     size: int | tuple[int, int] | None = None,
-    count: int = COUNT,
+    count: int | None = None,
     flip: bool = False,
     require: Collection[int] = tuple(RULES),
     limits: Mapping[str, float] | None = None,
@@ -88,7 +89,7 @@ def judge(
             holds out, or else a fifth of `train`, and the result is weaker.
         labels: of `train` and `held_out`: the column or the level of folders that names classes; None: no classes.
         size: height and width in pixels of all images; None: those of the samples.
-        count: how many images a generator makes.
+        count: how many images a generator makes; None: 10,000.
         flip: the generator saw mirrored images too, and may have copied them.
         require: the rules that `status` is about.
         limits: the damage to real images from which on samples fail, as `evaluation.limits` of params.yaml; those that
@@ -103,10 +104,12 @@ def judge(
     if not set(require) <= RULES.keys() or not require:
         raise InputError(f"the required rules must be among {', '.join(map(str, RULES))}, but are {list(require)}")
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, but got {value}")
-    chosen = checked(LimitsConfig, dict(limits or {}), "limits")
-    config = checked(DataConfig, {"source": "arrays", "size": list(size) if isinstance(size, tuple) else size}, "size")
+        if value is not None and value < least:
+            raise ArgumentError(f"{name} must be at least {least}, but got {value}", name, name)
+    with argument_errors("limits", "limits"):
+        chosen = checked(LimitsConfig, dict(limits or {}), "limits")
+    config = _data_config("size", "size", list(size) if isinstance(size, tuple) else size)
+    _data_config("labels", "label", labels)
     collections = {
         SAMPLES: given.samples(samples, SAMPLES, count, seed),
         TRAIN: given.images(train, TRAIN, labels),
@@ -116,6 +119,12 @@ def judge(
     with tempfile.TemporaryDirectory(prefix="latentmill-judge-") as scratch:
         sets = read_sets(collections, config, Path(scratch), processes, progress)
         return _judged(sets, flip, require, chosen, seed, Path(scratch), progress)
+
+
+def _data_config(argument: str, key: str, value: Any) -> DataConfig:
+    """With the value of an argument, that params.yaml calls `key`."""
+    with argument_errors(argument, f"data: {key}"):
+        return checked(DataConfig, {"source": "arrays", key: value}, "data")
 
 
 def _judged(
@@ -137,7 +146,7 @@ def _judged(
     aligned = next((each for each in judge.spaces[2] if isinstance(each, AlignedSpace)), None)
     with steps_at_a_time(cores()) as steps:
         finder = steps.submit(CopyFinder, known.train, known.data, seed, aligned)
-        judgement = steps.submit(judge.judge, made).result()
+        judgement = known.explained(steps.submit(judge.judge, made).result(), judge.draws)
     copies = search_copies(made, finder.result())
     names = [found.items[row].name for row in order]
     facts = Facts(sets, known, judge, judgement, copies, names)

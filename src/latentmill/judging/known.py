@@ -1,6 +1,6 @@
 """Which images a generator has seen, and which are new to it and show what may be expected of one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from latentmill.data.preparation.duplicates import without_copies
 from latentmill.data.preparation.limit import MIN_IMAGES
 from latentmill.data.preparation.splits import Rows
 from latentmill.errors import InputError
+from latentmill.evaluation.judge import FEWEST_HELD_OUT, Judgement, too_few_held_out
 from latentmill.evaluation.neighbours import K
 from latentmill.evaluation.prepared import PreparedData
+from latentmill.evaluation.verdict import Draws
 from latentmill.judging.intake import HELD_OUT, TRAIN, ImageSet, joined
 
 NEW = ("val", "test")  # splits that the generator has not seen
@@ -32,6 +34,30 @@ class Known:
     left_out: int  # held-out images that are copies of training images, or of one another
     notes: list[str]
 
+    @property
+    def held_out(self) -> int:
+        """The number of held-out images."""
+        return len(self.data.val) + len(self.data.test)
+
+    def held_out_needed(self, draws: Draws) -> int:
+        """How many held-out images there must be, beside these training images, where the `draws` have too few.
+
+        They are drawn from one half, rounded up, and from some training images.
+        """
+        missing = FEWEST_HELD_OUT - draws.held_out
+        return self.held_out + 2 * missing - (len(self.data.val) == len(self.data.test))
+
+    def explained(self, judgement: Judgement, draws: Draws) -> Judgement:
+        """The same, but what there are too few of is the user's held-out images, and not those that are drawn from."""
+        drawn_from = too_few_held_out(FEWEST_HELD_OUT, draws.held_out)
+        given = too_few_held_out(self.held_out_needed(draws), self.held_out)
+        given += ", which were set aside from the training images" if self.set_aside else ""
+        verdicts = {
+            rule: replace(each, evidence=each.evidence.replace(drawn_from, given))
+            for rule, each in judgement.verdicts.items()
+        }
+        return replace(judgement, verdicts=verdicts)
+
 
 def known_images(
     train: ImageSet, held_out: ImageSet | None, flip: bool, seed: int, folder: Path, progress: OnProgress
@@ -47,7 +73,7 @@ def known_images(
     rows, _ = without_copies(images, dealt.rows, True, progress)
     new = sum(len(dealt.rows[name]) for name in NEW)
     left_out = new - sum(len(rows[name]) for name in NEW)
-    _require_enough(rows, left_out)
+    _require_enough(rows, left_out, new if dealt.set_aside else 0)
     classes, notes = class_names({name: [items[row] for row in rows[name]] for name in SPLITS})
     labels = [None if classes is None else _labels(items, rows[name], classes) for name in SPLITS]
     written = [_written(folder / f"{name}.npy", images, rows[name], progress) for name in SPLITS]
@@ -80,14 +106,15 @@ def _dealt(items: list[Item], count: int, has_held_out: bool, seed: int) -> _Dea
     return _Dealt({"train": np.setdiff1d(seen, new)} | halves, seen, set_aside)
 
 
-def _require_enough(rows: Rows, left_out: int) -> None:
+def _require_enough(rows: Rows, left_out: int, set_aside: int) -> None:
+    why = f": a fifth ({set_aside}) of all is set aside in the place of held-out images" if set_aside else ""
     if len(rows["train"]) <= K:
-        raise InputError(f"{TRAIN} must be at least {K + 1}, but there are {len(rows['train'])}")
+        raise InputError(f"{TRAIN} must be at least {K + 1}, but there are {len(rows['train'])}{why}")
     fewest = min(len(rows[name]) for name in NEW)
     if fewest < MIN_IMAGES:
         found = sum(len(rows[name]) for name in NEW)
         copies = f" and {left_out} that are copies of training images" if left_out else ""
-        raise InputError(f"{HELD_OUT} must be at least {2 * MIN_IMAGES}, but there are {found}{copies}")
+        raise InputError(f"{HELD_OUT} must be at least {2 * MIN_IMAGES}, but there are {found}{copies}{why}")
 
 
 def _labels(items: list[Item], rows: np.ndarray, classes: list[str]) -> np.ndarray:

@@ -66,7 +66,7 @@ def _known(facts: Facts) -> Json:
     return {
         "searched": len(facts.known.train),
         "train": len(data.train),
-        "held_out": len(data.val) + len(data.test),
+        "held_out": facts.known.held_out,
         "set_aside": facts.known.set_aside,
         "left_out": facts.known.left_out,
         "classes": data.classes,
@@ -78,11 +78,10 @@ def _notes(facts: Facts) -> Iterator[str]:
     """What a reader of the verdicts should know of the images, in sentences."""
     known, sets = facts.known, facts.sets
     if known.set_aside:
-        held_out = len(known.data.val) + len(known.data.test)
         yield (
-            f"The result is weaker than with held-out images: {held_out:,} training images stand for new ones, but "
-            "the generator has seen them. What it learnt by heart counts in favour of Rule 1, and the metrics of Rule "
-            "2 see no copies of these images. The search for copies looks at all training images."
+            f"The result is weaker than with held-out images: {known.held_out:,} training images stand for new ones, "
+            "but the generator has seen them. What it learnt by heart counts in favour of Rule 1, and the metrics of "
+            "Rule 2 see no copies of these images. The search for copies looks at all training images."
         )
     if known.left_out:
         yield f"{known.left_out:,} held-out images were left out, because they are copies of other images."

@@ -58,7 +58,7 @@ class CopyKind:
 
     name: str
     rate: str
-    highest: str  # the share of the samples, of which no more are such copies; empty: any
+    highest: str  # the share of the samples, of which no more are such copies; empty: not known
     missed: bool
 
 
@@ -162,7 +162,9 @@ def kinds(found: Json) -> list[CopyKind]:
     made = []
     for each in found["kinds"]:
         rate, most = each["found"] / each["of"], each["highest_share"]
-        made.append(CopyKind(each["kind"], share(rate), share(most) if most < 1 else "", rate < MISSED))
+        missed = rate < MISSED
+        highest = "" if missed and most == 1 else share(most)  # of a kind that is found, all may be such copies
+        made.append(CopyKind(each["kind"], share(rate), highest, missed))
     return made
 
 

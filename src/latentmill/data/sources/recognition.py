@@ -20,10 +20,10 @@ def recognised(given: str) -> dict[str, str]:
     path = possible_path(given)
     if given in BUNDLED and not path.exists():
         return {"source": given}
-    return {"source": _source(path), "path": given}
+    return {"source": _source(path, given), "path": given}
 
 
-def _source(path: Path) -> str:
+def _source(path: Path, given: str) -> str:
     if path.is_dir():
         has_table = any(next(path.rglob(f"*{suffix}"), None) for suffix in TABLES)
         return "table" if has_table else "folder"
@@ -31,5 +31,5 @@ def _source(path: Path) -> str:
     if path.suffix.lower() not in by_suffix:
         rule = f"there must be a folder, or a file that ends in {', '.join(by_suffix)}, or one of {', '.join(BUNDLED)}"
         got = "but there is a file of another kind" if path.exists() else "but there is nothing"
-        raise InputError(f"{rule}, {got}")
+        raise InputError(f"{rule}, {got}: {given!r}")
     return by_suffix[path.suffix.lower()]

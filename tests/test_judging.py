@@ -487,7 +487,6 @@ def test_an_output_that_can_not_be_written_is_refused(passing, tmp_path):
         ("", "a folder that can be written, but its name is empty"),
         ("photos", "a folder apart from those of the images"),
         ("photos/judgement", "a folder apart from those of the images"),
-        (".", "a folder apart from those of the images"),
     ],
 )
 def test_an_output_that_can_not_be_used_is_refused_before_images_are_read(out, message, tmp_path, monkeypatch, capsys):
@@ -501,6 +500,9 @@ def test_an_output_that_can_not_be_used_is_refused_before_images_are_read(out, m
 
 
 def test_the_check_of_an_output_leaves_nothing(tmp_path):
+    (tmp_path / "photos").mkdir()
+    assert output.require_usable(tmp_path, [str(tmp_path / "photos")]) == tmp_path
+    (tmp_path / "photos").rmdir()
     out = output.require_usable(tmp_path / "new/folder", ["digits", None, ""])
     assert (out, list(tmp_path.iterdir())) == (tmp_path / "new/folder", [])
 

@@ -30,8 +30,8 @@ def _require_apart(out: Path, sources: Iterable[str]) -> None:
     ours = Path(os.path.realpath(out))
     for each in sources:
         theirs = _folder(each)
-        if theirs is not None and (ours == theirs or ours in theirs.parents or theirs in ours.parents):
-            rule = "the output must be a folder apart from those of the images, not the same, above or below"
+        if theirs is not None and (ours == theirs or theirs in ours.parents):
+            rule = "the output must be a folder apart from those of the images, not the same or below"
             raise InputError(f"{rule}, but got {str(out)!r} beside {each!r}: name another with --out")
 
 

@@ -78,6 +78,13 @@ def test_plan_needs_prepared_data(site):
     assert "prepare" in line
 
 
+def test_plan_says_where_there_is_no_project(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["plan"])
+    assert capsys.readouterr().err.startswith(f"error: params.yaml must be a readable file, but in {tmp_path}: No such")
+
+
 SLOW = {"ray", "optuna", "pandas", "matplotlib", "sklearn", "scipy", "onnx", "faiss", "torchmetrics"}
 LOADED = f"import sys; from latentmill.cli import main; main(['plan', '--quick']); print({SLOW} & set(sys.modules))"
 

@@ -365,7 +365,15 @@ def test_check_names_the_stage_that_did_not_run(ladder, capfd):
     shutil.rmtree(ladder / "exports/copier")
     with pytest.raises(SystemExit):
         main(["check"])
-    assert capfd.readouterr().err.endswith("run the stage export\n")
+    assert capfd.readouterr().err.endswith("run `dvc repro publish@copier`\n")
+
+
+def test_check_says_what_to_run_where_nothing_has_run(ladder, capfd):
+    shutil.rmtree(ladder / "exports")
+    with pytest.raises(SystemExit):
+        main(["check"])
+    told = "error: exports must hold a folder for each entry, but holds none: run `dvc repro`\n"
+    assert capfd.readouterr().err == told
 
 
 def test_verify_reads_every_file(folder, capfd, fail):

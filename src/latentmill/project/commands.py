@@ -126,8 +126,8 @@ def _planned(note: Callable[[str], None], measure: bool) -> tuple["Plan", str]:
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
-    data = Path("data/prepared")
-    params = with_values_for(read_split(data, "train"), load_params(), note)
+    given, data = load_params(), Path("data/prepared")  # first params.yaml, which tells whether this is a project
+    params = with_values_for(read_split(data, "train"), given, note)
     store = TrialStore(params.train.storage, note=print)
     digest = intact_digest(data, TRAINING)
     features = features_for(params, data, store.storage)

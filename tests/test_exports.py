@@ -462,7 +462,7 @@ def test_publish_says_what_to_run_where_an_entry_is_not_exported(stage):
     publish = stage("publish")
     with pytest.raises(InputError, match=r"^graphs/nope must be there: run `dvc repro export`$"):
         publish.main(publish.chosen(["nope"]))
-    with pytest.raises(InputError, match="name of an entry, but nothing is exported: run `dvc repro export`$"):
+    with pytest.raises(InputError, match=r"name of an entry, but nothing is exported: run `dvc repro export`$"):
         publish.chosen([])
 
 

@@ -66,10 +66,12 @@ def _add_stages(commands: Commands) -> None:
 
 
 def _init(chosen: argparse.Namespace) -> None:
-    from latentmill.project.init import init
+    from latentmill.project.init import has_git, init
 
     init(chosen.folder, chosen.data, chosen.ladder)
     print(f"{chosen.folder}: params.yaml has the settings, which `latentmill params` explains; `dvc repro` runs all")
+    if has_git():
+        print("before `dvc exp run`, which tries others, commit them once: `git add . && git commit -m start`")
 
 
 def _params(chosen: argparse.Namespace) -> None:

@@ -482,6 +482,20 @@ def test_images_that_are_none_end_reconstruct_with_one_line(fail, tmp_path, case
     assert lines[0].startswith("error: images ")
 
 
+def test_images_in_a_folder_or_another_file_are_told_what_they_must_be_in(fail, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    for name, what in (("a.png", "neither"), ("work", "a folder")):
+        told = f"error: images must be an .npy, or an .npz with `images`, but {tmp_path / name} is {what}"
+        assert fail(["reconstruct", "{model}", str(tmp_path / name)]) == (1, [told])
+
+
+def test_a_folder_of_exports_names_them(ladder, capfd):
+    with pytest.raises(SystemExit):
+        main(["inspect", "exports"])
+    told = "exports must be an export, but is a folder of exports: name one, such as exports/champion, exports/tiny"
+    assert capfd.readouterr().err == f"error: {told}\n"
+
+
 @pytest.mark.parametrize("name", ["cut.npz", "archive.npy"])
 def test_archives_that_are_cut_or_of_another_name_do_not_end_in_a_traceback(fail, tmp_path, capfd, name):
     np.savez(tmp_path / "whole.npz", images=np.zeros((300, *SHAPE)))

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -376,6 +377,19 @@ def test_check_says_what_to_run_where_nothing_has_run(ladder, capfd):
     assert capfd.readouterr().err == told
 
 
+def test_it_prints_its_version(capfd):
+    with pytest.raises(SystemExit) as ending:
+        main(["--version"])
+    assert (ending.value.code, capfd.readouterr().out) == (0, f"latentmill {version('latentmill')}\n")
+
+
+def test_one_image_is_no_images(folder, capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for count, said in ((1, "1 image of"), (2, "2 images of")):
+        main(["sample", str(folder), "--n", str(count)])
+        assert capfd.readouterr().out.startswith(f"samples.png: {said}")
+
+
 def test_verify_reads_every_file(folder, capfd, fail):
     main(["verify", str(folder)])
     said = capfd.readouterr().out
@@ -401,7 +415,7 @@ def test_bench_times_three_sizes_of_drawing_and_of_each_form_of_the_decoder(tmp_
     said = capfd.readouterr().out.splitlines()
     assert said[0] == f"{folder} on 1 threads, median of calls for 0.001 s each"
     assert said[1::4] == ["sample", "decode", "decode, fp16"]
-    assert [line.split()[0] for line in said[2:5]] == ["1", "64", "1024"]
+    assert [line.split()[0] for line in said[2:5]] == ["1", "64", "1,024"]
     assert len(said) == 13
 
 

@@ -413,7 +413,7 @@ def test_bench_times_three_sizes_of_drawing_and_of_each_form_of_the_decoder(tmp_
     monkeypatch.setattr(commands, "TIMED", 0.001)
     main(["bench", str(folder), "--threads", "1"])
     said = capfd.readouterr().out.splitlines()
-    assert said[0] == f"{folder} on 1 threads, median of calls for 0.001 s each"
+    assert said[0] == f"{folder} on 1 thread, median of calls for 0.001 s each"
     assert said[1::4] == ["sample", "decode", "decode, fp16"]
     assert [line.split()[0] for line in said[2:5]] == ["1", "64", "1,024"]
     assert len(said) == 13

@@ -120,7 +120,7 @@ def verify(model: Path) -> None:
 def bench(model: Path, threads: int | None) -> None:
     """Milliseconds per call of `sample`, and of `decode` in each format of the decoder, by the number of images."""
     decoder = Decoder(model, threads=threads)
-    print(f"{model} on {threads or cores()} threads, median of calls for {TIMED:g} s each")
+    print(f"{model} on {plural(threads or cores(), 'thread')}, median of calls for {TIMED:g} s each")
     _bench("sample", lambda batch: decoder.sample(batch, seed=0))
     for format in (None, *decoder.formats) if decoder.latent is not None else ():
         formatted = Decoder(model, threads=threads, format=format)

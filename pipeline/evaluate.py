@@ -14,6 +14,7 @@ from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.run import Evaluation
 from latentmill.files import replacing_folder
 from latentmill.heartbeat import Heartbeat, print_line
+from latentmill.runtime.text import plural
 from latentmill.stage import stage_process, steady
 from latentmill.storage import Storage
 from latentmill.trials.record import PRIORS
@@ -30,7 +31,9 @@ def main() -> None:
 
 def evaluate() -> None:
     params = load_params()
-    print_line(f"evaluating {len(params.ladder)} entries")  # before anything that takes time, such as starting Ray
+    print_line(
+        f"evaluating {plural(len(params.ladder), 'entry', 'entries')}"
+    )  # before anything that takes time, such as starting Ray
     digest = intact_digest(DATA)
     images, labels = (read_split(DATA, split) for split in SPLITS), (read_labels(DATA, split) for split in SPLITS)
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}

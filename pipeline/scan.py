@@ -6,6 +6,7 @@ from latentmill.data.listing import CACHE, listing
 from latentmill.data.sources.paths import LISTING
 from latentmill.files import write_text
 from latentmill.progress import Progress
+from latentmill.runtime.text import plural
 from latentmill.stage import stage_process
 from latentmill.trials import earlier
 
@@ -18,7 +19,7 @@ def main() -> None:
         found = listing(sources.files(config), CACHE, progress.update)
     write_text(LISTING, found)
     write_text(earlier.LISTING, earlier.listing(params.train.warm_start))
-    print(f"{LISTING}: {found.count(chr(10)):,} files")
+    print(f"{LISTING}: {plural(found.count(chr(10)), 'file')}")
 
 
 if __name__ == "__main__":

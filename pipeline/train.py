@@ -12,6 +12,7 @@ from latentmill.config import LoggerName, Params, load_params
 from latentmill.data.dataset import TRAINING, intact_digest, read_split
 from latentmill.files import replacing_folder, write_text
 from latentmill.heartbeat import Heartbeat, print_line
+from latentmill.runtime.text import plural
 from latentmill.stage import stage_process, steady
 from latentmill.tracking.live import LiveSamples
 from latentmill.tracking.mlflow_trials import MLflowTrials
@@ -71,9 +72,8 @@ def sweep(params: Params, store: TrialStore) -> Plan:
         with observers(plan, params.train.loggers) as watching:
             run(plan, prepared_images(DATA), watching, features)
     if plan.missing:
-        print_line(
-            f"train.max_seconds is over with {plan.missing} trials to train: `dvc repro -f train` goes on from here"
-        )
+        left = plural(plan.missing, "trial")
+        print_line(f"train.max_seconds is over with {left} to train: `dvc repro -f train` goes on from here")
     return plan
 
 

@@ -834,7 +834,7 @@ def test_a_page_without_its_runtime_says_what_to_do(colour, monkeypatch):
         page_server(colour, "127.0.0.1", 0)
 
 
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 99999), ("192.0.2.1", 0), ("127.0.0.1", None)])
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("127.0.0.1", None)])
 def test_an_address_that_cannot_be_used_is_an_error(colour, colour_address, host, port):
     taken = int(colour_address.rstrip("/").rsplit(":", 1)[1])
     with pytest.raises(InputError, match="an address must be free and this machine's"):

@@ -1,5 +1,6 @@
 """The command `latentmill plan`; `sample` and `submit` have tests of their own."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from records import keep
-from sites import Site
+from sites import SECTIONS, Site
 
+from latentmill import registry
 from latentmill.cli import main
 from latentmill.cluster import measuring
+from latentmill.data.dataset import combined_digest, read_split
+from latentmill.errors import InputError
 from latentmill.project.commands import MEASURING
 from latentmill.trials.store import TrialStore
 
@@ -71,11 +75,43 @@ def test_plan_tells_what_a_search_will_add(site, look):
     assert look()[-2] == "8 trials: 0 already trained, 8 to train, up to 12 more when their results are known"
 
 
+def test_plan_says_which_entries_the_data_does_not_suit(site, look):
+    site.write_params({"conditional_vae": {}, "vae": {}})
+    shape = read_split(site.root / "data/prepared", "train").shape[1:]
+    with pytest.raises(InputError) as refused:
+        registry.build("models", "conditional_vae", {}, shape)
+    path = site.root / "data/prepared/manifest.json"
+    manifest = json.loads(path.read_text())
+    digests = {split: manifest["digests"][split] for split in ("train", "val", "test")}
+    without = {"classes": None, "digests": digests, "digest": combined_digest(digests, None)}
+    path.write_text(json.dumps(manifest | without))
+    told = [line for line in look() if "will fail" in line]
+    assert told == [f"conditional_vae will fail: {refused.value}"]
+
+
+@pytest.mark.parametrize(("recorded", "told"), [(SECTIONS["data"], 0), ({"source": "digits", "size": 16}, 1)])
+def test_plan_says_that_the_prepared_data_is_of_other_params(site, look, recorded, told):
+    line = "data in params.yaml has changed since data/prepared was made: run `dvc repro prepare`"
+    assert line not in look(), "DVC has not run"
+    lock = {"stages": {"prepare": {"params": {"params.yaml": {"data": recorded}}}}}
+    (site.root / "dvc.lock").write_text(json.dumps(lock))
+    assert look().count(line) == told
+    (site.root / "dvc.lock").write_text("{stages: [")
+    assert line not in look()
+
+
 def test_plan_needs_prepared_data(site):
     (site.root / "data/prepared/manifest.json").unlink()
     (line,) = plan(site, status=1).splitlines()
     assert line.startswith("error: ")
     assert "prepare" in line
+
+
+def test_plan_says_where_there_is_no_project(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["plan"])
+    assert capsys.readouterr().err.startswith(f"error: params.yaml must be a readable file, but in {tmp_path}: No such")
 
 
 SLOW = {"ray", "optuna", "pandas", "matplotlib", "sklearn", "scipy", "onnx", "faiss", "torchmetrics"}

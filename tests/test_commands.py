@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -365,7 +366,28 @@ def test_check_names_the_stage_that_did_not_run(ladder, capfd):
     shutil.rmtree(ladder / "exports/copier")
     with pytest.raises(SystemExit):
         main(["check"])
-    assert capfd.readouterr().err.endswith("run the stage export\n")
+    assert capfd.readouterr().err.endswith("run `dvc repro publish@copier`\n")
+
+
+def test_check_says_what_to_run_where_nothing_has_run(ladder, capfd):
+    shutil.rmtree(ladder / "exports")
+    with pytest.raises(SystemExit):
+        main(["check"])
+    told = "error: exports must hold a folder for each entry, but holds none: run `dvc repro`\n"
+    assert capfd.readouterr().err == told
+
+
+def test_it_prints_its_version(capfd):
+    with pytest.raises(SystemExit) as ending:
+        main(["--version"])
+    assert (ending.value.code, capfd.readouterr().out) == (0, f"latentmill {version('latentmill')}\n")
+
+
+def test_one_image_is_no_images(folder, capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for count, said in ((1, "1 image of"), (2, "2 images of")):
+        main(["sample", str(folder), "--n", str(count)])
+        assert capfd.readouterr().out.startswith(f"samples.png: {said}")
 
 
 def test_verify_reads_every_file(folder, capfd, fail):
@@ -391,9 +413,9 @@ def test_bench_times_three_sizes_of_drawing_and_of_each_form_of_the_decoder(tmp_
     monkeypatch.setattr(commands, "TIMED", 0.001)
     main(["bench", str(folder), "--threads", "1"])
     said = capfd.readouterr().out.splitlines()
-    assert said[0] == f"{folder} on 1 threads, median of calls for 0.001 s each"
+    assert said[0] == f"{folder} on 1 thread, median of calls for 0.001 s each"
     assert said[1::4] == ["sample", "decode", "decode, fp16"]
-    assert [line.split()[0] for line in said[2:5]] == ["1", "64", "1024"]
+    assert [line.split()[0] for line in said[2:5]] == ["1", "64", "1,024"]
     assert len(said) == 13
 
 
@@ -472,6 +494,20 @@ def test_images_that_are_none_end_reconstruct_with_one_line(fail, tmp_path, case
     status, lines = fail(["reconstruct", "{model}", str(tmp_path / "a.npy")])
     assert (status, len(lines)) == (1, 1)
     assert lines[0].startswith("error: images ")
+
+
+def test_images_in_a_folder_or_another_file_are_told_what_they_must_be_in(fail, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    for name, what in (("a.png", "neither"), ("work", "a folder")):
+        told = f"error: images must be an .npy, or an .npz with `images`, but {tmp_path / name} is {what}"
+        assert fail(["reconstruct", "{model}", str(tmp_path / name)]) == (1, [told])
+
+
+def test_a_folder_of_exports_names_them(ladder, capfd):
+    with pytest.raises(SystemExit):
+        main(["inspect", "exports"])
+    told = "exports must be an export, but is a folder of exports: name one, such as exports/champion, exports/tiny"
+    assert capfd.readouterr().err == f"error: {told}\n"
 
 
 @pytest.mark.parametrize("name", ["cut.npz", "archive.npy"])

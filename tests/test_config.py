@@ -113,6 +113,12 @@ def test_params_cannot_be_changed_once_read(tmp_path: Path) -> None:
         ("train: {}", "train: {seeds: []}", r"train.seeds must .* but got \[\]"),
         ("train: {}", "train:", "train must .* but got None"),
         ("{vae: {beta: [1, 4]}, naive_bayes: {}}", "{}", r"ladder must .* but got \{\}"),
+        ("naive_bayes: {}", "a/b: {}", "ladder: an entry must be called by .*, a - not first, but one is 'a/b'$"),
+        ("naive_bayes: {}", "café: {}", "ladder: an entry must be called by .*, a - not first, but one is 'café'$"),
+        ("naive_bayes: {}", "champion: {}", "ladder: an entry must not be called champion, .*, but one is$"),
+        ("train: {}", "train: {}\npriors: {own: {}}", "priors: a prior must not be called own, .*, but one is$"),
+        ("[1, 4]", "[1, .inf]", "ladder must have finite numbers, but has inf$"),
+        ("export: {}", "export: {formats: {fp8: 1}}", "export.formats.fp8 must be 'fp16', 'int8' or 'uint8', but got"),
         ("naive_bayes: {}", "naive_bayes: 3", "ladder.naive_bayes must be a valid dictionary, but got 3"),
     ],
 )

@@ -232,7 +232,7 @@ def test_other_labels_of_the_same_images_are_other_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [dataset.read_split, dataset.read_labels])
 def test_reading_refuses_what_is_no_prepared_data_set(tmp_path: Path, read: Any) -> None:
-    with pytest.raises(InputError, match=r"nowhere must hold a prepared data set.*run the stage prepare"):
+    with pytest.raises(InputError, match=r"nowhere must hold a prepared data set.*run `dvc repro prepare`"):
         read(tmp_path / "nowhere", "train")
     images = pictures(6).transpose(0, 3, 1, 2)
     prepared_sets.write(tmp_path / "prepared", dict.fromkeys(dataset.SPLITS, images), {"train": [0, 1] * 3})

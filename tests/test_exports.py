@@ -269,7 +269,7 @@ def test_an_export_whose_inputs_change_while_it_is_written_is_not_up_to_date(exp
 def test_an_entry_that_nobody_evaluated_is_an_error_and_no_refusal(project):
     del project.metrics["other"]
     project.write_metrics()
-    with pytest.raises(InputError, match="must hold every trained entry, but lack 'other': run the stage evaluate"):
+    with pytest.raises(InputError, match="must hold every trained entry, but lack 'other': run `dvc repro evaluate`"):
         project.export()
     assert [path.name for path in (project.root / "graphs").iterdir()] == ["naive_bayes"]
 
@@ -449,6 +449,21 @@ def test_what_is_published_is_what_was_exported_and_takes_the_place_of_what_was_
     (target / "refused.json").write_text("{}")
     exported.stage("publish").main("other")
     assert files(target) == files(exported.root / "graphs/other")
+
+
+@pytest.mark.parametrize("arguments", [[], ["other", "more"], ["../graphs"], [".."], [""]])
+def test_publish_names_the_entries_that_there_are(exported, arguments):
+    known = "naive_bayes, other"
+    with pytest.raises(InputError, match=f"^publish must have the name of an entry, one of {known}$"):
+        exported.stage("publish").chosen(arguments)
+
+
+def test_publish_says_what_to_run_where_an_entry_is_not_exported(stage):
+    publish = stage("publish")
+    with pytest.raises(InputError, match=r"^graphs/nope must be there: run `dvc repro export`$"):
+        publish.main(publish.chosen(["nope"]))
+    with pytest.raises(InputError, match=r"name of an entry, but nothing is exported: run `dvc repro export`$"):
+        publish.chosen([])
 
 
 def test_the_champion_is_the_best_export_and_its_card_says_what_it_was_chosen_by(exported, capfd):

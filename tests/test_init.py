@@ -39,7 +39,9 @@ def tree(folder: Path) -> set[str]:
 
 def test_a_project_has_settings_with_comments_stages_and_repositories(photos, capsys):
     main(["init", "mine", "--data", photos.name])
-    assert "dvc repro" in capsys.readouterr().out
+    settings, commit = capsys.readouterr().out.splitlines()
+    assert "dvc repro" in settings
+    assert commit.endswith("commit them once: `git add . && git commit -m start`")
     mine = photos.parent / "mine"
     files = {"params.yaml", "dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/plots/by_entry.json"}
     assert files | {".git"} <= tree(mine)
@@ -51,6 +53,10 @@ def test_a_project_has_settings_with_comments_stages_and_repositories(photos, ca
     outputs = [out if Path(out).suffix else f"{out}/a" for stage in stages().values() for out in outs(stage)]
     ignored = subprocess.run(["git", "check-ignore", *outputs], cwd=mine, text=True, capture_output=True).stdout
     assert ignored.split() == outputs
+    status = ["git", "status", "--porcelain", "--untracked-files=all"]
+    found = subprocess.run(status, cwd=mine, text=True, capture_output=True).stdout.splitlines()
+    assert files <= {line[3:] for line in found}
+    assert {line[:2] for line in found} == {"A "}, "all files are staged"
 
 
 @pytest.mark.parametrize(

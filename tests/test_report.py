@@ -583,13 +583,13 @@ def test_numbers_have_three_digits_and_no_exponent(value, expected):
         ("curves.csv", "train"),
         ("models/coded/trial.json", "train"),
         ("evaluation/metrics.json", "evaluate"),
-        ("exports/coded/card.json", "export"),
+        ("exports/coded/card.json", "publish@coded"),
         ("exports/champion/card.json", "champion"),
     ],
 )
 def test_a_missing_input_names_the_stage_that_writes_it(ordinary, tmp_path, name, stage):
     (tmp_path / name).rename(tmp_path / "gone")
-    with pytest.raises(InputError, match=f"run the stage {stage}$") as error:
+    with pytest.raises(InputError, match=f"run `dvc repro {stage}`$") as error:
         read_inputs(*ordinary)
     assert "\n" not in str(error.value)
 
@@ -601,8 +601,8 @@ def test_a_missing_input_names_the_stage_that_writes_it(ordinary, tmp_path, name
         ("evaluation/metrics.json", "{}", "lacks 'plain'"),
         ("evaluation/calibration.json", "[]", "must be a JSON object, but got a list"),
         ("evaluation/galleries.json", "nonsense", "must be JSON"),
-        ("curves.csv", "entry,trial\na,b\n", "must have numbers under .* run the stage train"),
-        ("curves.csv", "entry,trial,epoch,val_loss\na,b,one,2\n", "must have numbers under .* run the stage train"),
+        ("curves.csv", "entry,trial\na,b\n", "must have numbers under .* run `dvc repro train`"),
+        ("curves.csv", "entry,trial,epoch,val_loss\na,b,one,2\n", "must have numbers under .* run `dvc repro train`"),
     ],
 )
 def test_damaged_inputs_end_in_one_line(ordinary, tmp_path, name, content, expected):

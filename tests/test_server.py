@@ -135,11 +135,25 @@ def test_a_client_that_reads_nothing_is_given_up(monkeypatch):
             time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("host", "port"), [("é" * 100, 0), ("no.such.host.invalid", 0), ("127.0.0.1", -1)])
+@pytest.mark.parametrize(("host", "port"), [("é" * 100, 0), ("no.such.host.invalid", 0)])
 def test_an_address_that_is_none_is_an_error(tmp_path, monkeypatch, host, port):
     monkeypatch.setattr(serve, "ORT", ())
     with pytest.raises(InputError, match="an address must be free and this machine's"):
         serve.page_server(tiny.write(tmp_path / "tiny"), host, port)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "told"),
+    [
+        ("", 0, "host must be an address such as 127.0.0.1, but got none"),
+        (" ", 0, "host must be an address such as 127.0.0.1, but got none"),
+        ("127.0.0.1", 99999, "port must be from 0 to 65535, but got 99999"),
+        ("127.0.0.1", -1, "port must be from 0 to 65535, but got -1"),
+    ],
+)
+def test_no_host_and_no_such_port_are_refused(tmp_path, host, port, told):
+    with pytest.raises(InputError, match=f"^{told}$"):
+        serve.page_server(tmp_path, host, port)
 
 
 @pytest.mark.parametrize("how", ["a link", "another content", "a pipe"])

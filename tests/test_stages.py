@@ -12,7 +12,7 @@ from latentmill.errors import InputError
 from latentmill.evaluation.run import Evaluation
 from latentmill.heartbeat import TimeLeft
 from latentmill.trials.record import record_bytes
-from latentmill.trials.trained_model import Failure, failure, save_failure
+from latentmill.trials.trained_model import Failure, failure, load, save_failure
 
 
 class Plan:
@@ -42,6 +42,12 @@ def test_winners_stand_in_their_folders_and_their_priors_below_them(stage, tmp_p
     assert [row[2] for row in rows if row[6] == "yes"] == ["2", "3", "4"]
     assert {line.split(",")[1] for line in (tmp_path / "curves.csv").read_text().splitlines()[1:]} == {"2", "3", "4"}
     assert "models/b/priors/flow: failed: x" in capfd.readouterr().out
+
+
+def test_a_model_that_was_never_trained_says_what_to_run(tmp_path):
+    said = r"models/a must hold .* but reading trial.json: No such file or directory; run `dvc repro train`$"
+    with pytest.raises(InputError, match=said):
+        load(tmp_path / "models/a")
 
 
 def test_an_entry_that_had_too_little_memory_says_how_to_try_again(stage, tmp_path, capfd):
@@ -103,7 +109,7 @@ def test_a_damaged_evaluation_ends_the_export_in_a_line(stage, monkeypatch, tmp_
     monkeypatch.setattr(export, "load_params", lambda: None)
     (tmp_path / "evaluation/entries").mkdir(parents=True)
     (tmp_path / "evaluation/entries/vae.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"evaluation/entries/vae.json must .*; run the stage evaluate"):
+    with pytest.raises(InputError, match=r"evaluation/entries/vae.json must .*; run `dvc repro evaluate`"):
         export.export()
 
 

@@ -160,7 +160,7 @@ def test_a_job_is_followed_again_after_a_broken_connection_and_a_signal_stops_it
     (job,) = re.findall(r"^job (\w+) on ", lost.communicate()[0], re.MULTILINE)
     running = submit(dashboard, RAY_ADDRESS="127.0.0.1:1")  # the address that is given counts
     assert f"job {job} on " in running.stdout.readline()
-    assert any("1 trials: 0 already trained" in line for line in running.stdout), "the log is shown from its start"
+    assert any("1 trial: 0 already trained" in line for line in running.stdout), "the log is shown from its start"
     running.send_signal(signal.SIGTERM)
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 1, said

@@ -215,7 +215,7 @@ def test_folders_that_hold_no_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     refused("must hold at least 1 image, but holds none", tmp_path)
     (tmp_path / ".hidden.png").write_bytes(IMAGE)
-    refused("of 1 files left out, the first is .hidden.png: a hidden file", tmp_path)
+    refused("of 1 file left out, the first is .hidden.png: a hidden file", tmp_path)
     refused("data.path must be a folder for the source folder, but .* is a file", tree(tmp_path, "1.png") / "1.png")
     refused("must be a folder for the source folder, but .* does not exist", tmp_path / "nowhere")
     refused(r"must end in .zip or .tar for the source archive, but got", tmp_path, "archive")

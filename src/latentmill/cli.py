@@ -39,10 +39,23 @@ def _without_extra(error: ModuleNotFoundError, extra: str) -> Exception:
     return InputError(f"{rule}, but {error.name} is missing")
 
 
+class _Version(argparse.Action):
+    """Looks the version up only where it is asked for, as commands start fast."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        from importlib.metadata import version
+
+        print(f"latentmill {version('latentmill')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "latentmill",
         description="Train generative models of images; use what is exported of them; judge samples.",
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print the version and exit"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (

@@ -273,14 +273,15 @@ class Params(Settings):
         """Also the bounds of what is sampled, which no field of a `Config` checks."""
         for value in values(spaces):
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"must have no {value}")
+                raise ValueError(f"must have finite numbers, but has {value}")
         return spaces
 
     @field_validator("priors")
     @classmethod
     def _require_other_name(cls, priors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if OWN in priors:
-            raise ValueError(f"a prior must not be called {OWN}, which is that of a model that has learned one itself")
+            rule = f"a prior must not be called {OWN}, as that of a model that has learned one itself"
+            raise ValueError(f"{rule}, but one is")
         return priors
 
     @field_validator("ladder")
@@ -290,9 +291,9 @@ class Params(Settings):
         for entry in ladder:
             if not ENTRY.fullmatch(entry):
                 rule = "an entry must be called by at most 64 letters a to z, digits, _ and -, a - not first"
-                raise ValueError(f"{rule}, but one is {entry!r}")
+                raise ValueError(f"{rule}, but one is {shown(entry)}")
         if RESERVED in ladder:
-            raise ValueError(f"an entry must not be called {RESERVED}, which is a folder of exports")
+            raise ValueError(f"an entry must not be called {RESERVED}, as a folder of exports is, but one is")
         return ladder
 
     def entry(self, name: str) -> EntryConfig:
@@ -373,7 +374,8 @@ def _sentence(model: type[BaseModel], item: Any, where: str) -> str:
         return f"{where}: the key {key!r} must be there, but is missing"
     rule = PYDANTICS.sub(lambda found: "must " if found["should"] else "", item["msg"])
     stands = " " if rule.startswith("must ") else ": "
-    return f"{where}: {key or 'the content'}{stands}{rule}, but got {shown(item['input'])}"
+    got = "" if ", but " in rule else f", but got {shown(item['input'])}"  # a rule of ours may name the part
+    return f"{where}: {key.removesuffix('.[key]') or 'the content'}{stands}{rule}{got}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 import latentmill
 from latentmill.errors import InputError, one_line_errors
@@ -111,6 +112,17 @@ def stale_stages() -> list[str]:
         raise InputError(f"`dvc status` must say what has changed, but {reason}")
     changes = json.loads(asked.stdout)
     return [stage for stage, found in changes.items() if stage not in ALWAYS and set(_leaves(found)) - {"deleted"}]
+
+
+def has_changed_since(stage: str, name: str) -> bool:
+    """Whether a section of params.yaml is another than DVC recorded of a stage; false where it recorded none."""
+    if not (LOCK.exists() and PARAMS.exists()):
+        return False
+    try:
+        recorded = YAML(typ="safe").load(LOCK)["stages"][stage]["params"][str(PARAMS)][name]
+    except (YAMLError, LookupError, TypeError):  # damaged, or the stage has not run
+        return False
+    return bool(recorded != _param(parse_yaml(PARAMS.read_bytes(), str(PARAMS)), name))
 
 
 def _leaves(found: Any) -> Iterator[str]:

@@ -18,6 +18,7 @@ from latentmill.runtime.partial import partial_output
 HERE = Path(__file__).parent
 PAGE = ("index.html", "style.css", "app.js", "elements.js", "explorer.js", "views.js", "model.js", "noise.js")
 ORT = ("ort/ort.wasm.bundle.min.mjs", "ort/ort-wasm-simd-threaded.wasm")  # `make page` puts them here
+LAST_PORT = 65535
 
 
 def serve(model: Path, host: str, port: int, to: Path | None) -> None:
@@ -42,11 +43,15 @@ def page_server(model: Path, host: str, port: int) -> PageServer:
     Raises:
         InputError: as `page_files`, or the address cannot be used.
     """
+    if not host.strip():  # which would be every address of this machine
+        raise InputError("host must be an address such as 127.0.0.1, but got none")
+    if not 0 <= port <= LAST_PORT:
+        raise InputError(f"port must be from 0 to {LAST_PORT}, but got {port}")
     files = page_files(model)
     try:
         host.encode("idna")  # or a UnicodeError, in whose place binding to it raises a TypeError
         return PageServer((host, port), files)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise InputError(f"an address must be free and this machine's, but {host}:{port}: {error}") from None
 
 
@@ -79,7 +84,8 @@ def page_files(model: Path) -> dict[str, Callable[[], bytes]]:
     """
     for name in (*PAGE, *ORT):
         if not (HERE / name).is_file():
-            raise InputError(f"the page must have onnxruntime-web, but {name} is missing: run `make page`, with npm")
+            advice = "run `make page`, with npm, in a clone; what is installed from it before lacks the file too"
+            raise InputError(f"the page must have onnxruntime-web, but {name} is missing: {advice}")
     folder = Folder(model)
     for name in folder.names:
         folder.read(name)

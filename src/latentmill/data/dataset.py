@@ -161,4 +161,4 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _require(folder: Path) -> None:
     if not (folder / MANIFEST).is_file():
-        raise InputError(f"{folder} must hold a prepared data set, but has no {MANIFEST}: run the stage prepare")
+        raise InputError(f"{folder} must hold a prepared data set, but has no {MANIFEST}: run `dvc repro prepare`")

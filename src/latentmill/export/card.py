@@ -7,7 +7,7 @@ from typing import Any
 
 from latentmill.data.preparation.sufficiency import MOST_SLIDERS, RARE
 from latentmill.runtime.format_1 import upgraded
-from latentmill.runtime.text import one_line
+from latentmill.runtime.text import one_line, plural
 
 LISTED = 50  # classes, at most
 
@@ -108,7 +108,7 @@ def _numbers(card: Json) -> Iterator[str]:
 def _files(card: Json) -> Iterator[str]:
     on = card["measured_on"]
     batches = list(next(iter(card["files"].values()))["milliseconds"])
-    times = " | ".join(f"ms for {batch} images" for batch in batches)
+    times = " | ".join(f"ms for {plural(int(batch), 'image')}" for batch in batches)
     yield from (f"| file | maps | {times} |", f"|---|---|{'---|' * len(batches)}")
     for name, file in card["files"].items():
         took = " | ".join(f"{file['milliseconds'][batch]:g}" for batch in batches)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.config import RESERVED
+from latentmill.errors import InputError
 from latentmill.export.refusal import outcomes
 from latentmill.runtime.folder import CARD, REFUSED
 from latentmill.runtime.format_1 import upgraded
@@ -60,13 +61,16 @@ def check(entries: list[str], exports: Path) -> bool:
     """Print a line for each entry and one for the champion; true if an entry and the champion were exported.
 
     Raises:
-        InputError: as `read_outcome`.
+        InputError: as `read_outcome`, or nothing has run.
     """
-    found = [read_outcome(exports, name) for name in (*entries, RESERVED)]
+    names = (*entries, RESERVED)
+    if not any((exports / name).exists() for name in names):
+        raise InputError(f"{exports} must hold a folder for each entry, but holds none: run `dvc repro`")
+    found = [read_outcome(exports, name) for name in names]
     for each in found:
         print(each)
     return any(each.exported for each in found[:-1]) and found[-1].exported
 
 
 def _read(path: Path, name: str) -> Json:
-    return read_object(path, "champion" if name == RESERVED else "export")
+    return read_object(path, "champion" if name == RESERVED else f"publish@{name}")

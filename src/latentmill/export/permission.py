@@ -21,14 +21,14 @@ def evaluated(entry: str, metrics: Json, models: Path) -> Json:
     if failed := failure(models / entry):
         raise Refused("no trial ended with a model", failed.reason, failed.advice, status="failed")
     if entry not in metrics:
-        raise InputError(f"the metrics must hold every trained entry, but lack {entry!r}: run the stage evaluate")
+        raise InputError(f"the metrics must hold every trained entry, but lack {entry!r}: run `dvc repro evaluate`")
     found: Json = metrics[entry]
     if "samples" not in found:
         why, advice = str(found.get("failed", "no reason is given")), str(found.get("advice", ""))
         raise Refused("its evaluation failed", why, advice, status="failed")
     if found.get("weights") != weights_digest(models / entry):
         rule = f"the metrics of {entry} must be of the weights in {models / entry}"
-        raise InputError(f"{rule}, but are of others: run the stage evaluate")
+        raise InputError(f"{rule}, but are of others: run `dvc repro evaluate`")
     return found
 
 

@@ -12,6 +12,7 @@ from latentmill.errors import InputError
 if TYPE_CHECKING:
     from latentmill.trials.plan import Plan
 
+QUICK = "without measuring the time of steps where it is not known; train.budget needs it, and has it measured once"
 MEASURING = "measuring the pace of trials, once"
 Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
 
@@ -33,7 +34,7 @@ def add_commands(commands: Commands) -> None:
         "plan", help="list the trials of params.yaml and which are trained already; forecast time, memory and disk"
     )
     plan.set_defaults(run=_plan)
-    plan.add_argument("--quick", action="store_true", help="without measuring the time of a step where it is not known")
+    plan.add_argument("--quick", action="store_true", help=QUICK)
     gc = commands.add_parser("gc", help="say what params.yaml does not need of the trial store; with --free, delete it")
     gc.set_defaults(run=_gc)
     gc.add_argument("--free", action="store_true", help="delete the trials that are not needed")
@@ -65,10 +66,12 @@ def _add_stages(commands: Commands) -> None:
 
 
 def _init(chosen: argparse.Namespace) -> None:
-    from latentmill.project.init import init
+    from latentmill.project.init import has_git, init
 
     init(chosen.folder, chosen.data, chosen.ladder)
     print(f"{chosen.folder}: params.yaml has the settings, which `latentmill params` explains; `dvc repro` runs all")
+    if has_git():
+        print("before `dvc exp run`, which tries others, commit them once: `git add . && git commit -m start`")
 
 
 def _params(chosen: argparse.Namespace) -> None:
@@ -122,17 +125,24 @@ def _planned(note: Callable[[str], None], measure: bool) -> tuple["Plan", str]:
     from latentmill.config import load_params
     from latentmill.data.dataset import TRAINING, intact_digest, read_split
     from latentmill.heartbeat import Heartbeat
+    from latentmill.stage import has_changed_since
     from latentmill.trials.auto import with_values_for
+    from latentmill.trials.misfits import misfits
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
-    data = Path("data/prepared")
-    params = with_values_for(read_split(data, "train"), load_params(), note)
-    store = TrialStore(params.train.storage, note=print)
+    given, data = load_params(), Path("data/prepared")  # first params.yaml, which tells whether this is a project
+    params = with_values_for(read_split(data, "train"), given, note)
+    if has_changed_since("prepare", "data"):
+        note(f"data in params.yaml has changed since {data} was made: run `dvc repro prepare`")
+    store, images = TrialStore(params.train.storage, note=print), prepared_images(data)
     digest = intact_digest(data, TRAINING)
     features = features_for(params, data, store.storage)
     with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
-        return plan_and_forecast(params, digest, prepared_images(data), store, features, measure)
+        plan, forecast = plan_and_forecast(params, digest, images, store, features, measure)
+    for entry, reason in misfits(plan, images.train.shape[1:], images.classes).items():
+        note(f"{entry} will fail: {reason}")
+    return plan, forecast
 
 
 def _gc(chosen: argparse.Namespace) -> None:

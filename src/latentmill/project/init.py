@@ -51,6 +51,12 @@ def init(folder: Path, data: str | None = None, ladder: str | None = None) -> No
         for name, text in texts.items():
             write_text(folder / name, text)
         offline_plots(folder)
+        if has_git():
+            run(folder, "git", "add", ".")  # all, for DVC has staged its own files
+
+
+def has_git() -> bool:
+    return shutil.which("git") is not None
 
 
 def ladders() -> dict[str, Path]:
@@ -117,7 +123,7 @@ def _empty(folder: Path) -> None:
 
 def _initialise(folder: Path) -> None:
     """A repository of git, except within one, and of DVC; without git only the latter."""
-    if not shutil.which("git"):
+    if not has_git():
         run(folder, *DVC, "init", "--quiet", "--no-scm")
     elif _is_tracked(folder):
         run(folder, *DVC, "init", "--quiet", "--subdir")

@@ -126,7 +126,7 @@ def _read_entry(
 
 def _metrics(metrics: Json, name: str) -> Json:
     if "samples" not in metrics.get(name, {}):
-        raise InputError(f"metrics.json must hold every trained entry, but lacks {name!r}: run the stage evaluate")
+        raise InputError(f"metrics.json must hold every trained entry, but lacks {name!r}: run `dvc repro evaluate`")
     found: Json = metrics[name]
     return found
 
@@ -157,7 +157,7 @@ def _read_curves(path: Path) -> Iterator[Curve]:
             yield Curve(entry, trial, [epoch for epoch, _ in shown], [loss for _, loss in shown])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} must have numbers under entry, trial, epoch and val_loss, but: {error}; run the stage train"
+            f"{path} must have numbers under entry, trial, epoch and val_loss, but: {error}; run `dvc repro train`"
         ) from None
 
 
@@ -165,9 +165,9 @@ def _read_json(path: Path, stage: str) -> Json:
     try:
         content = json.loads(_read(path, stage))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} must be JSON, but: {error}; run the stage {stage}") from None
+        raise InputError(f"{path} must be JSON, but: {error}; run `dvc repro {stage}`") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} must be a JSON object, but got a {type(content).__name__}; run the stage {stage}")
+        raise InputError(f"{path} must be a JSON object, but got a {type(content).__name__}; run `dvc repro {stage}`")
     return content
 
 
@@ -175,6 +175,6 @@ def _read(path: Path, stage: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path} must be a readable file, but: {error.strerror}; run the stage {stage}") from None
+        raise InputError(f"{path} must be a readable file, but: {error.strerror}; run `dvc repro {stage}`") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} must be UTF-8 text, but: {error}; run the stage {stage}") from None
+        raise InputError(f"{path} must be UTF-8 text, but: {error}; run `dvc repro {stage}`") from None

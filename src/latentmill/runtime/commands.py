@@ -18,7 +18,7 @@ from latentmill.runtime.image_file import read_images
 from latentmill.runtime.images import check_output, write
 from latentmill.runtime.json_file import at, text_at
 from latentmill.runtime.progress_bar import with_progress
-from latentmill.runtime.text import listed, quoted
+from latentmill.runtime.text import listed, plural, quoted
 
 BATCH = 1024  # images that are written to a file at a time
 SIZES, TIMED = (1, 64, 1024), 1.0  # images per call in a benchmark, and the seconds that each is repeated for
@@ -41,7 +41,7 @@ def sample(
     check_output(out, shape)
     batches = decoder.stream(n, min(n, BATCH), seed, temperature, truncation, label, guidance)
     write(out, with_progress(batches, n), shape)
-    print(f"{out}: {n} images of {_size(decoder)} from {model}, seed {seed}")
+    print(f"{out}: {_images(n, decoder)} from {model}, seed {seed}")
 
 
 def reconstruct(model: Path, images: Path, out: Path, label: str | None) -> None:
@@ -55,9 +55,7 @@ def reconstruct(model: Path, images: Path, out: Path, label: str | None) -> None
         found = np.stack([originals, found], axis=1).reshape(-1, *decoder.image_shape)
     columns = 2 * max(1, round(float(np.sqrt(len(originals) / 2))))
     write(out, [found], found.shape, columns)
-    print(
-        f"{out}: {len(originals)} images of {_size(decoder)} reconstructed by {model}, mean squared error {error:.4g}"
-    )
+    print(f"{out}: {_images(len(originals), decoder)} reconstructed by {model}, mean squared error {error:.4g}")
 
 
 def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path, seed: int, label: str | None) -> None:
@@ -69,7 +67,7 @@ def interpolate(model: Path, out: Path, rows: int, steps: int, path: paths.Path,
     codes = decoder.draw(2 * rows, seed, label=label)
     found = (decoder.interpolate(*ends, steps, path, label) for ends in zip(codes[::2], codes[1::2], strict=True))
     write(out, found, (rows * steps, *decoder.image_shape), steps)
-    print(f"{out}: {rows} {path} paths of {steps} images of {_size(decoder)} from {model}, seed {seed}")
+    print(f"{out}: {plural(rows, f'{path} path')} of {_images(steps, decoder)} from {model}, seed {seed}")
 
 
 def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, seed: int, label: str | None) -> None:
@@ -82,7 +80,7 @@ def traverse(model: Path, out: Path, direction: list[str] | None, steps: int, se
         raise InputError(f"a model must have directions to be traversed, but {model} has none")
     found = (decoder.traverse(code, name, steps, label=label) for name in names)
     write(out, found, (len(names) * steps, *decoder.image_shape), steps)
-    print(f"{out}: {steps} images of {_size(decoder)} from {model}, seed {seed}, along each of these directions:")
+    print(f"{out}: {_images(steps, decoder)} from {model}, seed {seed}, along each of these directions:")
     for name in names:
         print(f"  {quoted(name)}")
 
@@ -122,7 +120,7 @@ def verify(model: Path) -> None:
 def bench(model: Path, threads: int | None) -> None:
     """Milliseconds per call of `sample`, and of `decode` in each format of the decoder, by the number of images."""
     decoder = Decoder(model, threads=threads)
-    print(f"{model} on {threads or cores()} threads, median of calls for {TIMED:g} s each")
+    print(f"{model} on {plural(threads or cores(), 'thread')}, median of calls for {TIMED:g} s each")
     _bench("sample", lambda batch: decoder.sample(batch, seed=0))
     for format in (None, *decoder.formats) if decoder.latent is not None else ():
         formatted = Decoder(model, threads=threads, format=format)
@@ -138,7 +136,7 @@ def _bench(name: str, call: Callable[[int], object]) -> None:
     print(name)
     for batch in SIZES:
         seconds = _seconds(partial(call, batch))
-        print(f"{batch:>6} images: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images per second")
+        print(f"{plural(batch, 'image'):>13}: {1000 * seconds:>9.3f} ms, {batch / seconds:>12,.0f} images per second")
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -149,6 +147,10 @@ def _seconds(call: Callable[[], object]) -> float:
         call()
         times.append(time.perf_counter() - started)
     return median(times)
+
+
+def _images(count: int, decoder: Decoder) -> str:
+    return f"{plural(count, 'image')} of {_size(decoder)}"
 
 
 def _size(decoder: Decoder) -> str:

@@ -40,6 +40,8 @@ class Folder:
         if _is_there((self.path / REFUSED).exists):
             found = parse_object(self._bytes(REFUSED), str(self.path / REFUSED))
             raise InputError(f"{path} must hold a model, but its export was refused: {_reason(found)}")
+        if not _is_there((self.path / MANIFEST).exists) and (inner := _exports_in(self.path)):
+            raise InputError(f"{path} must be an export, but is a folder of exports: name one, such as {inner}")
         self.manifest = self._bytes(MANIFEST)  # as it was read
         manifest = parse_object(self.manifest, str(self.path / MANIFEST))
         if manifest.get("format") not in READABLE:
@@ -89,6 +91,11 @@ def _is_there(look: Callable[[], bool]) -> bool:
         raise InputError(
             f"an export must be a folder that can be read, but {error.filename}: {error.strerror}"
         ) from None
+
+
+def _exports_in(path: Path) -> str:
+    """The exports in a folder; empty where there is none."""
+    return listed([str(each.parent) for each in sorted(path.glob(f"*/{MANIFEST}"))])
 
 
 def _reason(refused: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ from latentmill.runtime.graph import LARGEST
 from latentmill.runtime.levels import white_level
 from latentmill.runtime.regular_file import open_regular
 
-ARCHIVE = b"PK"  # with which a .npz begins
+ARCHIVE, ARRAY = b"PK", b"\x93NUMPY"  # with which an .npz begins, and an .npy
+RULE = "images must be an .npy, or an .npz with `images`, but"
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -44,17 +45,21 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 def _loaded(path: Path) -> np.ndarray:
     try:
         with open_regular(path) as file:
-            start = file.read(len(ARCHIVE))
+            start = file.read(len(ARRAY))
             file.seek(0)
-            if start != ARCHIVE:
+            if start == ARRAY:
                 return _array(file, path)
+            if not start.startswith(ARCHIVE):
+                raise InputError(f"{RULE} {path} is neither")
             with zipfile.ZipFile(file) as archive, archive.open("images.npy") as member:
                 return _array(member, path)
     except InputError:
         raise
+    except IsADirectoryError:
+        raise InputError(f"{RULE} {path} is a folder") from None
     except DAMAGE as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"images must be an .npy, or an .npz with `images`, but {path}: {reason}") from None
+        raise InputError(f"{RULE} {path}: {reason}") from None
 
 
 def _array(file: IO[bytes], path: Path) -> np.ndarray:

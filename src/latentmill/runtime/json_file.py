@@ -21,9 +21,9 @@ def read_object(path: Path, stage: str) -> dict[str, Any]:
     try:
         return parse_object(read_regular(path, LARGEST), str(path))
     except OSError as error:
-        raise InputError(f"{path} must be a readable file, but: {error.strerror}; run the stage {stage}") from None
+        raise InputError(f"{path} must be a readable file, but: {error.strerror}; run `dvc repro {stage}`") from None
     except InputError as error:
-        raise InputError(f"{error}; run the stage {stage}") from None
+        raise InputError(f"{error}; run `dvc repro {stage}`") from None
 
 
 def parse_object(content: bytes, where: str) -> dict[str, Any]:

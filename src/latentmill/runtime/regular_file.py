@@ -36,7 +36,12 @@ def open_regular(path: Path) -> Iterator[BufferedReader]:
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError:  # a name with a NUL, or one that the file system cannot encode
         raise InputError(f"a file must have a name that can be opened, but got {shown(str(path))}") from None
-    with open(opened, "rb") as file:  # noqa: PTH123  # of a descriptor
+    try:
+        reader = open(opened, "rb")  # noqa: PTH123, SIM115  # of a descriptor
+    except OSError:  # of a folder, which leaves the descriptor open
+        os.close(opened)
+        raise
+    with reader as file:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
-            raise InputError(f"{path} must be a regular file, but is a device, pipe or folder")
+            raise InputError(f"{path} must be a regular file, but is a device or pipe")
         yield file

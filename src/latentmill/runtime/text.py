@@ -19,6 +19,11 @@ def quoted(name: str) -> str:
     return repr(name) if name != one_line(name) or set(name) & set(",'\"") else name
 
 
+def plural(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `1,024 images`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = [f"{len(names) - LISTED} more"] if len(names) > LISTED else []

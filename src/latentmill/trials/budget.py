@@ -18,6 +18,7 @@ from math import ceil, sqrt
 from latentmill import registry
 from latentmill.config import AshaConfig, TrainingConfig
 from latentmill.heartbeat import duration
+from latentmill.runtime.text import plural
 from latentmill.trials.cost import Cost
 from latentmill.trials.ladder import Ladder
 from latentmill.trials.running import code_draws
@@ -142,7 +143,7 @@ class Forecast:
         trials = [self._trials(each, allowed[each.name])[: missing.get(each.name, 0)] for each in self.studies]
         disk = sum(kept for _, kept in itertools.chain(*trials))
         disk += self.workers * max(cost.checkpoint for cost in known)  # of those in training
-        line = f"about {duration(seconds)} on {self.workers} workers, or less where trials end early, "
+        line = f"about {duration(seconds)} on {plural(self.workers, 'worker')}, or less where trials end early, "
         line += f"{memory:.1f} GiB a worker, {disk / 1e6:.0f} MB of disk"
         if budget and seconds > budget:
             line += f"; train.budget, {duration(budget)}, is too short for an epoch of each trial"

@@ -7,6 +7,7 @@ from latentmill import registry
 from latentmill.config import AUTO, OWN, EntryConfig, Params
 from latentmill.contract import Decodes, Encodes, HasCodebook, HasPrior, IndexPrior, Model
 from latentmill.errors import InputError
+from latentmill.runtime.text import plural
 from latentmill.trials.ranking import is_ranked_by_distance
 from latentmill.trials.space import Space, space
 from latentmill.trials.study import Allowance, ChooseStart, Planned, Rounds, Study, Suggest, cold
@@ -148,7 +149,7 @@ def quotas(sizes: list[int], limit: int | None) -> list[int]:
     if limit < len(sizes):
         raise InputError(
             f"params.yaml: train.max_trials must leave each of the {len(sizes)} entries a configuration with every "
-            f"seed, but leaves {limit} configurations"
+            f"seed, but leaves {plural(limit, 'configuration')}"
         )
     assigned = [0] * len(sizes)
     while limit:

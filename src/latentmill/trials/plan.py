@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from latentmill.config import Params
+from latentmill.runtime.text import plural
 from latentmill.trials.ladder import Ladder
 from latentmill.trials.record import Record
 from latentmill.trials.results import outcomes, ranking
@@ -95,7 +96,7 @@ class Plan:
         total = len(self._by_fingerprint)
         more = f", up to {self.unplanned} more when their results are known" if self.unplanned else ""
         warm = f"; {sum(each.trial.start is not None for each in self.planned)} start warm" if self.warm_start else ""
-        return f"{total} trials: {total - self.missing} already trained, {self.missing} to train{more}{warm}"
+        return f"{plural(total, 'trial')}: {total - self.missing} already trained, {self.missing} to train{more}{warm}"
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """The fingerprint, status and label of each trial, with a note how it starts."""

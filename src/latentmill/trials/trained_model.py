@@ -100,7 +100,8 @@ def _read(folder: Path, name: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except OSError as error:
-        raise InputError(f"{folder} must hold {WEIGHTS} and {RECORD}, but {error!r}") from None
+        rule = f"{folder} must hold {WEIGHTS} and {RECORD}"
+        raise InputError(f"{rule}, but reading {name}: {error.strerror}; run `dvc repro train`") from None
 
 
 def require_trained_on(data_digest: str, trained: TrainedModel, where: Path) -> None:

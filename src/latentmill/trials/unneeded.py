@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from latentmill.errors import InputError
+from latentmill.runtime.text import plural
 from latentmill.trials.plan import Plan
 from latentmill.trials.store import TrialStore
 
@@ -19,9 +20,11 @@ class Unneeded:
 
     @property
     def summary(self) -> str:
-        """`12 of 34 trials are not needed: 1.2 GB`."""
+        """`12 of 34 trials are not needed: 1.2 MB`."""
         number, size = len(self.sizes), sum(self.sizes.values()) / 1e6
-        return f"{number} of {number + self.kept} trials are not needed: {size:,.1f} MB"
+        total = number + self.kept
+        trials = f"{plural(total, 'trial')} {'is' if total == 1 else 'are'}"
+        return f"{number:,} of {trials} not needed: {size:,.1f} MB"
 
 
 def unneeded(plan: Plan) -> Unneeded:

@@ -6,7 +6,7 @@ from typing import Any
 
 from latentmill.data.collection import Dropped
 from latentmill.data.preparation.intake import Intake
-from latentmill.runtime.text import one_line
+from latentmill.runtime.text import one_line, plural
 
 COMMONEST = 10  # sizes and classes that are listed one by one
 Say = Callable[[str], None]
@@ -36,7 +36,7 @@ def kinds(dropped: Iterable[Dropped]) -> list[str]:
 def lines(manifest: dict[str, Any], say: Say) -> None:
     """What there is to say of a prepared data set, a line a fact, with nothing that a name does to a terminal."""
     intake = manifest["intake"]
-    say(one_line(f"{manifest['description']}: {intake['files']:,} files"))
+    say(one_line(f"{manifest['description']}: {plural(intake['files'], 'file')}"))
     for fact in _facts(manifest, intake):
         say(f"  {one_line(fact)}")
 
@@ -49,11 +49,12 @@ def _facts(manifest: dict[str, Any], intake: dict[str, Any]) -> Iterator[str]:
     if intake["dropped"]:
         yield f"dropped: {_counted(intake['reasons'])}; see dropped.csv"
     if manifest["classes"]:
-        yield f"{len(manifest['classes'])} classes: {', '.join(manifest['classes'][:COMMONEST])}"
+        yield f"{plural(len(manifest['classes']), 'class', 'classes')}: {', '.join(manifest['classes'][:COMMONEST])}"
     if factors := manifest.get("factors"):
-        yield f"known factors: {', '.join(f'{name} ({len(values)} values)' for name, values in factors.items())}"
+        known = (f"{name} ({plural(len(values), 'value')})" for name, values in factors.items())
+        yield f"known factors: {', '.join(known)}"
     copies = {name: count for name, count in manifest["duplicates_dropped"].items() if count}
-    shape = f"{height} x {width} pixels, {channels} channel{'s' * (channels > 1)}"
+    shape = f"{height} x {width} pixels, {plural(channels, 'channel')}"
     yield f"images of {shape}; {_counted(manifest['counts'])}"
     if copies:
         yield f"left out as copies of an image in an earlier split: {_counted(copies)}"

@@ -8,6 +8,7 @@ from latentmill.data.collection import Collection
 from latentmill.data.sources import archive, arrays, bundled, fashion_mnist, folder, sprites, table
 from latentmill.data.sources.settings import require_followed
 from latentmill.errors import InputError
+from latentmill.runtime.text import plural
 
 SOURCES = {
     "folder": folder,
@@ -31,7 +32,7 @@ def load(config: DataConfig) -> Collection:
     collection: Collection = SOURCES[config.source].load(config)
     if not collection.items:
         out = collection.dropped
-        found = f"; of {len(out)} files left out, the first is {out[0].name}: {out[0].reason}" if out else ""
+        found = f"; of {plural(len(out), 'file')} left out, the first is {out[0].name}: {out[0].reason}" if out else ""
         raise InputError(f"{collection.description} must hold at least 1 image, but holds none{found}")
     if config.label is None:
         collection = replace(collection, items=[replace(item, label=None) for item in collection.items])

@@ -52,7 +52,8 @@ def test_an_entry_with_fewer_samples_has_a_judge_with_controls_as_small(started)
     usual, few = [task for task in started if task.function is judge_samples]
     for task, samples in ((usual, USUAL), (few, FEW)):
         (judge,) = task.inner(assemble)
-        assert task.arguments[-1] == CONFIG.model_copy(update={"samples": samples})
+        config = CONFIG.model_copy(update={"samples": samples})
+        assert task.arguments[-2:] == (config, FEW), "as many of both are compared with the validation images"
         assert samples in judge.arguments
         assert [each.arguments[-2] for each in judge.inner(calibrate)] == [samples, samples], "of both rules"
     assert sum(task.function is assemble for task in started) == 2

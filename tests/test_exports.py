@@ -248,7 +248,8 @@ def test_metrics_of_other_weights_do_not_go_into_a_card(exported):
     exported.put_model("other", seed=1)
     exported.metrics["other"] = found
     exported.write_metrics()
-    with pytest.raises(InputError, match="of other must be of the weights in models/other, but are of others: run the"):
+    rule = "of other must be of the weights in models/other, but are of others: run `dvc repro evaluate`"
+    with pytest.raises(InputError, match=rule):
         exported.export()
     assert exported.stamps("other") == kept
 

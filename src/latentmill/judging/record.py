@@ -12,6 +12,7 @@ from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json
 from latentmill.judging.known import Known
 from latentmill.judging.pairs import PAIRS
 from latentmill.proportion import CONFIDENCE, Found
+from latentmill.runtime.text import plural
 
 FORMAT = 1
 
@@ -84,7 +85,8 @@ def _notes(facts: Facts) -> Iterator[str]:
             "Rule 2 see no copies of these images. The search for copies looks at all training images."
         )
     if known.left_out:
-        yield f"{known.left_out:,} held-out images were left out, because they are copies of other images."
+        left = plural(known.left_out, "held-out image was", "held-out images were")
+        yield f"{left} left out, because other images are the same, or nearly."
     yield from _different(sets)
     yield from (f"{note[0].upper()}{note[1:]}." for note in known.notes)
     for name, each in sets.items():

@@ -57,7 +57,7 @@ class Trainer(ABC):
                 found |= {f"{phase.name}_{name}" if phase.name else name: value for name, value in terms.items()}
         if self.averages:
             self.averages.update(step)
-        return found if "loss" in found else found | {"loss": sum(losses, torch.zeros(len(self.members)))}
+        return found if "loss" in found else found | {"loss": torch.stack(losses).sum(0)}
 
     @abstractmethod
     def _batch(self, examples: Batches, indices: Indices, noise: Noise) -> Batch:

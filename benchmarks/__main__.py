@@ -81,14 +81,9 @@ def measured(groups: Iterable[str]) -> Iterator[Result]:
 
 def merged(known: list[Json], here: Json, results: list[Result]) -> list[Json]:
     """The figures of each machine: those `known`, and in place of those `here` that were measured now the new ones."""
-    machines = known if any(each["machine"] == here for each in known) else [*known, {"machine": here, "targets": []}]
-    new = {result.name: asdict(result) for result in results}
-    return [
-        {"machine": here, "targets": list(({kept["name"]: kept for kept in each["targets"]} | new).values())}
-        if each["machine"] == here
-        else each
-        for each in machines
-    ]
+    kept = {target["name"]: target for each in known if each["machine"] == here for target in each["targets"]}
+    targets = kept | {result.name: asdict(result) for result in results}
+    return [*(each for each in known if each["machine"] != here), {"machine": here, "targets": list(targets.values())}]
 
 
 def machine() -> Json:

@@ -31,9 +31,8 @@ def main() -> None:
 
 def evaluate() -> None:
     params = load_params()
-    print_line(
-        f"evaluating {plural(len(params.ladder), 'entry', 'entries')}"
-    )  # before anything that takes time, such as starting Ray
+    # before anything that takes time, such as starting Ray
+    print_line(f"evaluating {plural(len(params.ladder), 'entry', 'entries')}")
     digest = intact_digest(DATA)
     images, labels = (read_split(DATA, split) for split in SPLITS), (read_labels(DATA, split) for split in SPLITS)
     failed = {entry: found for entry in params.ladder if (found := failure(MODELS / entry))}

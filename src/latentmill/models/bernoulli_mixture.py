@@ -20,10 +20,9 @@ from latentmill.config import PositiveInt, Settings
 from latentmill.contract import HasLikelihood
 from latentmill.data.batches import Batches
 from latentmill.draws import selected
-from latentmill.errors import InputError
 from latentmill.networks import Shape
 from latentmill.networks.bernoullis import Bernoullis, fitted
-from latentmill.networks.mixtures import MixtureModel, candidates, most_likely, take_saved_sizes
+from latentmill.networks.mixtures import MixtureModel, candidates, most_likely, require_enough, take_saved_sizes
 from latentmill.observations import Bernoulli, shares_of_ones
 
 COMPONENTS = (5, 10, 20, 50, 100)  # numbers of them to choose among
@@ -57,9 +56,7 @@ class BernoulliMixture(MixtureModel, HasLikelihood):
         Raises:
             InputError: there are fewer images than components.
         """
-        if self.wanted and len(examples) < self.wanted:
-            rule = "a mixture must have at most as many components as images"
-            raise InputError(f"{rule}, but got components={self.wanted} for {len(examples)} images")
+        require_enough(examples, self.wanted or 1)
         shares = shares_of_ones(examples).flatten().to(self.logits)
         order = torch.randperm(len(examples), generator=generator, device=generator.device)
 

@@ -21,10 +21,9 @@ from latentmill.config import PositiveInt
 from latentmill.contract import HasLikelihood, LatentConfig
 from latentmill.data.batches import Batches
 from latentmill.draws import selected
-from latentmill.errors import InputError
 from latentmill.networks import Shape
 from latentmill.networks.factors import Factors, fitted, log_joint
-from latentmill.networks.mixtures import MixtureModel
+from latentmill.networks.mixtures import MixtureModel, require_enough
 from latentmill.observations import Gaussian
 
 ITERATIONS, SPREAD, VARIANCE = 30, 0.01, 0.05  # of the loadings and of the noise at the start
@@ -58,9 +57,7 @@ class MixtureOfFactorAnalysers(MixtureModel, HasLikelihood):
     @torch.no_grad()
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         """Raises InputError: there are fewer images than components."""
-        if len(examples) < self.components:
-            rule = "a mixture must have at most as many components as images"
-            raise InputError(f"{rule}, but got components={self.components} for {len(examples)} images")
+        require_enough(examples, self.components)
         first = torch.randperm(len(examples), generator=generator, device=generator.device)[: self.components]
         self.means = examples[first].flatten(1)
         self.loadings = SPREAD * torch.randn(self.loadings.shape, generator=generator, device=generator.device)

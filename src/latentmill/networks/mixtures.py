@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from latentmill.config import Settings
 from latentmill.contract import Generates, HasComponents, Model
+from latentmill.data.batches import Batches
 from latentmill.draws import borders
+from latentmill.errors import InputError
 from latentmill.networks import Shape
 
 Fitted = TypeVar("Fitted")
@@ -37,6 +39,13 @@ class MixtureModel(Model, Generates, HasComponents):
     def weigh(self, log_weights: Tensor) -> None:
         """Take the weights (M) of the components, as logs."""
         self.log_weights, self.borders = log_weights, borders(log_weights.exp())
+
+
+def require_enough(examples: Batches, components: int) -> None:
+    """Raises InputError: there are fewer images than components."""
+    if len(examples) < components:
+        rule = "a mixture must have at most as many components as images"
+        raise InputError(f"{rule}, but got {components=} for {len(examples)} images")
 
 
 def candidates(numbers: Sequence[int], most: int) -> list[int]:

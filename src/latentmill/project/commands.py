@@ -3,7 +3,7 @@
 import argparse
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from latentmill.errors import InputError
 if TYPE_CHECKING:
     from latentmill.trials.plan import Plan
 
+DATA = Path("data/prepared")
 QUICK = "without measuring the time of steps where it is not known; train.budget needs it, and has it measured once"
 MEASURING = "measuring the pace of trials, once"
 Commands = Any  # what argparse's add_subparsers returns, a class that it does not publish
@@ -113,6 +114,7 @@ def _version(chosen: argparse.Namespace) -> None:
 def _plan(chosen: argparse.Namespace) -> None:
     notes = list[str]()
     plan, forecast = _planned(notes.append, measure=not chosen.quick)
+    notes += _warnings(plan)
     for fingerprint, status, label in plan.rows():
         print(f"{fingerprint}  {status:<13}  {label}")
     print(*notes, plan.summary(), *([forecast] if plan.missing else []), sep="\n")
@@ -125,24 +127,30 @@ def _planned(note: Callable[[str], None], measure: bool) -> tuple["Plan", str]:
     from latentmill.config import load_params
     from latentmill.data.dataset import TRAINING, intact_digest, read_split
     from latentmill.heartbeat import Heartbeat
-    from latentmill.stage import has_changed_since
     from latentmill.trials.auto import with_values_for
-    from latentmill.trials.misfits import misfits
     from latentmill.trials.ranking import features_for
     from latentmill.trials.store import TrialStore
 
-    given, data = load_params(), Path("data/prepared")  # first params.yaml, which tells whether this is a project
-    params = with_values_for(read_split(data, "train"), given, note)
-    if has_changed_since("prepare", "data"):
-        note(f"data in params.yaml has changed since {data} was made: run `dvc repro prepare`")
-    store, images = TrialStore(params.train.storage, note=print), prepared_images(data)
-    digest = intact_digest(data, TRAINING)
-    features = features_for(params, data, store.storage)
+    given = load_params()  # first params.yaml, which tells whether this is a project
+    params = with_values_for(read_split(DATA, "train"), given, note)
+    store = TrialStore(params.train.storage, note=print)
+    digest = intact_digest(DATA, TRAINING)
+    features = features_for(params, DATA, store.storage)
     with Heartbeat(MEASURING, lambda line: print(line, file=sys.stderr)):  # stdout is the list
-        plan, forecast = plan_and_forecast(params, digest, images, store, features, measure)
+        return plan_and_forecast(params, digest, prepared_images(DATA), store, features, measure)
+
+
+def _warnings(plan: "Plan") -> Iterator[str]:
+    """Why the trials of a plan will fail, or are not those that `dvc repro` would train."""
+    from latentmill.cluster.images import prepared_images
+    from latentmill.stage import has_changed_since
+    from latentmill.trials.misfits import misfits
+
+    if has_changed_since("prepare", "data"):
+        yield f"data in params.yaml has changed since {DATA} was made: run `dvc repro prepare`"
+    images = prepared_images(DATA)
     for entry, reason in misfits(plan, images.train.shape[1:], images.classes).items():
-        note(f"{entry} will fail: {reason}")
-    return plan, forecast
+        yield f"{entry} will fail: {reason}"
 
 
 def _gc(chosen: argparse.Namespace) -> None:

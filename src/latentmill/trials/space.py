@@ -100,10 +100,8 @@ def space(name: str, content: dict[str, Any], family: Family = "models") -> Spac
     Raises:
         InputError: it names an unknown model or key, or its search space breaks a rule.
     """
-    keys, model = (
-        {key: value for key, value in content.items() if key not in BESIDE[family]},
-        content.get("model", name),
-    )
+    keys = {key: value for key, value in content.items() if key not in BESIDE[family]}
+    model = content.get("model", name)
     made = Space(name, family, model, keys, content.get("samples"))
     if not isinstance(model, str):
         raise InputError(f"{made.where}: model must be a valid string, but got {model!r}")

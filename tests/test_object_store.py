@@ -1,5 +1,7 @@
 """A trial store in an object store, S3 as a server has it, which can't be reached for ten seconds."""
 
+import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -27,10 +29,16 @@ def server(tmp_path_factory):
         command = [python, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
         running = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     await_answer(f"http://127.0.0.1:{port}/moto-api/")
-    urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/trials", method="PUT")).close()
+    put(port, "")
     yield port
     running.terminate()
     running.wait(30)
+
+
+def put(port: int, name: str, content: bytes | None = None) -> None:
+    """An object of the bucket, or the bucket, which has no name in it."""
+    url, kind = f"http://127.0.0.1:{port}/trials/{name}".rstrip("/"), {"Content-Type": "application/octet-stream"}
+    urllib.request.urlopen(urllib.request.Request(url, content, kind, method="PUT"), timeout=60).close()
 
 
 # Connects a port to another one, until it is killed.
@@ -117,3 +125,17 @@ def test_a_sweep_goes_on_after_its_store_was_away_for_ten_seconds(prepared, tmp_
     undisturbed, _ = other.start().communicate(timeout=300)
     assert ours.winners() == other.winners() != {}, undisturbed
     assert [name for name in stored(server, run) if "checkpoint" in name] == []
+
+
+@pytest.mark.slow
+def test_trials_begin_with_the_weights_of_models_in_an_object_store(prepared, tmp_path, server):
+    ours = site(tmp_path / "earlier", prepared, server, "first")
+    ours.run()
+    models, before = ours.root / "models", ours.winners()["vae"]
+    for path in (each for each in models.rglob("*") if each.is_file()):
+        put(server, f"earlier/{path.relative_to(models)}", path.read_bytes())
+    place = ours.storage.replace("trials/first", "trials/earlier")
+    ours.write_params({"vae": {"latent": [2, 3], "epochs": 4}}, warm_start=place)
+    assert "2 trials: 0 already trained, 2 to train; 1 start warm" in ours.run()
+    records = [json.loads(path.read_bytes()) for path in ours.root.glob("models/vae/trial.json")]
+    assert [record["trial"]["start"] for record in records] == [hashlib.sha256(before).hexdigest()]

@@ -1,7 +1,9 @@
 """The sweep as a job of a real Ray cluster with a dashboard and a token; and what is said where that can't be."""
 
+import hashlib
 import http.server
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -150,6 +152,17 @@ def test_the_job_runs_the_code_that_is_here_and_fills_the_store_from_which_the_s
     assert "3 trials: 3 already trained, 0 to train" in site.run(PYTHONPATH=str(package))
     assert sorted(path.name for path in (site.root / "models").iterdir()) == ["cvae", "naive_bayes", "vae"]
     assert "3 trials: 2 already trained, 1 to train" in site.run()
+
+
+def test_a_job_goes_on_from_the_models_of_an_earlier_run(dashboard, site, submit):
+    site.run()
+    (site.root / "models").rename(site.root / "earlier")
+    before = (site.root / "earlier/vae/model.safetensors").read_bytes()
+    site.write_params({"vae": SMALL | {"epochs": 3}}, storage=str(site.store), warm_start="earlier")
+    assert "1 trial: 0 already trained, 1 to train; 1 start warm" in submit(dashboard).communicate(timeout=180)[0]
+    assert "1 trial: 1 already trained, 0 to train" in site.run()
+    record = json.loads((site.root / "models/vae/trial.json").read_bytes())
+    assert record["trial"]["start"] == hashlib.sha256(before).hexdigest()
 
 
 def test_a_job_is_followed_again_after_a_broken_connection_and_a_signal_stops_it(dashboard, site, submit):

@@ -174,10 +174,11 @@ def test_the_plan_says_which_trials_start_warm(earlier_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_sweep_hands_the_weights_to_its_workers(digits, earlier_run, train, tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_sweep_hands_the_weights_to_its_workers(ranks, digits, earlier_run, train, tmp_path):
     warm_start = earlier_run(vae=trial(epochs=12, learning_rate=3e-3))
-    ladder = {"vae": {"latent": 3, "priors": ["flow"]}}
-    plan, _ = swept(digits, tmp_path / "swept", ladder, warm_start=str(tmp_path / "earlier"))
+    ladder, settings = {"vae": {"latent": 3, "priors": ["flow"]}}, {"workers": 2, "workers_per_trial": ranks}
+    plan, _ = swept(digits, tmp_path / "swept", ladder, warm_start=str(tmp_path / "earlier"), **settings)
     model, prior = plan.planned
     assert (model.trial.start, prior.trial.start) == (warm_start.earlier["vae"].weights, None)
     assert [record["status"] for record in plan.records.values()] == ["finished", "finished"]

@@ -84,6 +84,7 @@ def test_two_ranks_train_as_one_does(ladder, digits, setup, tmp_path):
     features = together.features if first.trial.features else None
     running.run(first.trial, Context(setup.examples, setup.val, together.data_digest, alone, CLASSES, features))
     assert {record["status"] for record in together.records.values()} == {"finished"}
+    assert not any((tmp_path / "together").glob(".ranks-*")), "the folder of a group is left"
     assert [epoch for name, epoch in listener.reports if name == first.fingerprint] == [1, 2, 3]
     weights, others = (
         load_file(tmp_path / name / first.fingerprint / "model.safetensors") for name in ("alone", "together")

@@ -7,6 +7,7 @@ from test_tracking import DIGEST, train
 from latentmill.cluster.rounds import optuna_rounds
 from latentmill.config import Params
 from latentmill.data.batches import Batches
+from latentmill.data.dataset import stored_as
 from latentmill.errors import InputError
 from latentmill.tracking.observers import Observer
 from latentmill.trials.plan import Plan
@@ -44,7 +45,7 @@ def test_nothing_that_the_plan_has_is_deleted(trained):
     folder, _ = trained
     plan = planned(folder, [2, 3])
     found = unneeded(plan)
-    assert found.sizes == {}
+    assert found.trials == {}
     assert found.summary == "0 of 4 trials are not needed: 0.0 MB"
 
 
@@ -53,10 +54,10 @@ def test_what_other_params_have_trained_is_deleted_and_the_rest_is_not_trained_a
     kept = train_missing(planned(folder, [3], ("mixture", "blend")))
     found = unneeded(kept)
     assert found.kept == len(kept.planned) == 4
-    assert found.sizes
-    assert all(size > 1000 for size in found.sizes.values())
+    assert found.trials
+    assert all(size > 1000 for size in found.trials.values())
     free(kept.store, found)
-    assert not any((folder / name).exists() for name in found.sizes)
+    assert not any((folder / name).exists() for name in found.trials)
     assert planned(folder, [3], ("mixture", "blend")).missing == 0
 
 
@@ -72,6 +73,17 @@ def test_other_folders_stay(trained):
     plan = planned(folder, [2], digest="b" * 64)
     free(plan.store, unneeded(plan))
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["mine"]
+
+
+def test_data_sets_of_other_images_are_deleted(trained):
+    folder, _ = trained
+    plan = planned(folder, [2, 3])
+    for digest in (DIGEST, "b" * 64):
+        plan.store.storage.write(f"{stored_as(digest)}/train.npy", bytes(2_000_000))
+    found = unneeded(plan)
+    assert found.summary == "0 of 4 trials are not needed: 0.0 MB; 1 data set of other images: 2.0 MB"
+    free(plan.store, found)
+    assert plan.store.storage.names(prefix=".data-") == [stored_as(DIGEST)]
 
 
 def test_what_can_not_be_deleted_ends_it_in_a_line(trained, monkeypatch):

@@ -13,11 +13,10 @@ from sites import LADDER, ROOT, SECTIONS
 
 from latentmill.cluster import connection, job, submit, upload
 from latentmill.cluster.job import fetch_data
-from latentmill.cluster.staging import data_folder
 from latentmill.cluster.submit import send_data
 from latentmill.cluster.upload import STAGE, Sent, copy_package, package_files, tracked_files
 from latentmill.config import load_params
-from latentmill.data.dataset import TRAINING, intact_digest
+from latentmill.data.dataset import TRAINING, intact_digest, stored_as
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.trials import code
@@ -180,7 +179,7 @@ def test_data_of_a_job_that_are_not_as_they_were_sent_are_found_and_sent_again(p
     send_data(prepared_set, digest, storage)
     fetch_data(digest)
     assert intact_digest(there / job.PREPARED, TRAINING) == digest
-    for path in sorted((tmp_path / "store" / data_folder(digest)).iterdir()):
+    for path in sorted((tmp_path / "store" / stored_as(digest)).iterdir()):
         damage(path)
         with pytest.raises(InputError, match=r"must be (as they were submitted|reachable from the cluster), but"):
             fetch_data(digest)
@@ -194,7 +193,7 @@ def test_data_in_the_place_of_others_are_found(prepared_set, there, tmp_path, di
     prepared_sets.write(tmp_path / "others", dict.fromkeys(("train", "val", "test"), digits[100:140]))
     other = intact_digest(tmp_path / "others", TRAINING)
     send_data(tmp_path / "others", other, storage)
-    (tmp_path / "store" / data_folder(other)).rename(tmp_path / "store" / data_folder(digest))
+    (tmp_path / "store" / stored_as(other)).rename(tmp_path / "store" / stored_as(digest))
     with pytest.raises(InputError, match=r"must be as they were submitted, but are not: submit again"):
         fetch_data(digest)
     send_data(prepared_set, digest, storage)
@@ -204,7 +203,7 @@ def test_data_in_the_place_of_others_are_found(prepared_set, there, tmp_path, di
 def test_what_is_sent_already_is_not_written_again(prepared_set, tmp_path):
     storage, digest = Storage(tmp_path / "store"), intact_digest(prepared_set, TRAINING)
     send_data(prepared_set, digest, storage)
-    files = sorted((tmp_path / "store" / data_folder(digest)).iterdir())
+    files = sorted((tmp_path / "store" / stored_as(digest)).iterdir())
     before = [path.stat().st_ino for path in files]
     send_data(prepared_set, digest, storage)
     assert [path.stat().st_ino for path in files] == before

@@ -88,8 +88,8 @@ class Storage:
         with system.open_output_stream(target) as stream:
             shutil.copyfileobj(source, stream, PIECE)
 
-    def names(self, folder: str = "") -> list[str]:
-        """The files and folders directly below `folder`, sorted, without leftovers of unfinished writes."""
+    def names(self, folder: str = "", prefix: str = "") -> list[str]:
+        """The files and folders directly below `folder`, sorted; hidden ones, such as leftovers, only by a `prefix`."""
         if self.is_local:
             path = Path(self.url, folder)
             found = [entry.name for entry in path.iterdir()] if path.is_dir() else []
@@ -99,7 +99,7 @@ class Storage:
             system, root = _file_system(self.url)
             selector = FileSelector(f"{root}/{folder}".rstrip("/"), allow_not_found=True)
             found = [info.base_name for info in system.get_file_info(selector)]
-        return sorted(name for name in found if not name.startswith("."))
+        return sorted(name for name in found if name.startswith(prefix) and (prefix or not name.startswith(".")))
 
     def delete(self, name: str) -> None:
         """Remove a file, or a folder and all below it, if it exists."""

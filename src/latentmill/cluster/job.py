@@ -4,9 +4,9 @@ import platform
 import sys
 from pathlib import Path
 
-from latentmill.cluster.staging import data_folder, fetch
+from latentmill.cluster.staging import fetch
 from latentmill.config import load_params
-from latentmill.data.dataset import MANIFEST, TRAINING, intact_digest
+from latentmill.data.dataset import MANIFEST, TRAINING, intact_digest, stored_as
 from latentmill.errors import InputError, one_line_errors
 from latentmill.files import replacing_folder
 from latentmill.storage import Storage
@@ -25,7 +25,7 @@ def fetch_data(digest: str) -> None:
     storage = Storage(load_params().train.storage)
     try:
         with replacing_folder(PREPARED) as target:
-            _copy(storage, data_folder(digest), target)
+            _copy(storage, stored_as(digest), target)
             _require_submitted(target, digest, storage)
     except OSError as error:
         raise InputError(f"the data must be reachable from the cluster, but {storage}: {error}") from None

@@ -6,8 +6,8 @@ from typing import Any, Self
 import numpy as np
 
 from latentmill.cluster.connection import is_private, on_each_node, require_shared
-from latentmill.cluster.staging import Stored, data_folder, send
-from latentmill.data.dataset import read_manifest
+from latentmill.cluster.staging import Stored, send
+from latentmill.data.dataset import read_manifest, stored_as
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 
@@ -46,7 +46,7 @@ def _stored(path: Path, storage: Storage) -> Stored:
     """A file of a prepared data set, in the store."""
     require_shared(storage)
     manifest = read_manifest(path.parent)
-    name = f"{data_folder(manifest['digest'])}/{path.name}"
+    name = f"{stored_as(manifest['digest'])}/{path.name}"
     send(path, storage, name)
     return Stored(storage.url, name, path.stat().st_size, manifest["digests"][path.stem])
 

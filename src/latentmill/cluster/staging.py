@@ -13,18 +13,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from latentmill.data.dataset import content_digest
+from latentmill.data.dataset import STORED, content_digest
 from latentmill.data.numpy_files import read_npy
 from latentmill.errors import InputError
 from latentmill.runtime.partial import lock, partial_output
 from latentmill.storage import Storage
 
 _held: dict[Path, int | None] = {}  # data sets that this process maps, locked until it ends
-
-
-def data_folder(digest: str) -> str:
-    """The folder of a data set in the store; hidden, because it is no trial."""
-    return f".data-{digest[:16]}"
 
 
 def send(path: Path, storage: Storage, name: str) -> None:
@@ -123,7 +118,7 @@ def _hold(folder: Path) -> None:
 
 def _free_others(root: Path, kept: Path) -> None:
     """Remove the data sets that no process maps."""
-    for folder in root.glob(".data-*"):
+    for folder in root.glob(f"{STORED}*"):
         descriptor = None if folder == kept else lock(folder, wait=False)
         if descriptor is not None:
             shutil.rmtree(folder, ignore_errors=True)

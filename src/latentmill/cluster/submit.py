@@ -18,10 +18,10 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from latentmill.cluster.job import DATA
-from latentmill.cluster.staging import data_folder, send
+from latentmill.cluster.staging import send
 from latentmill.cluster.upload import STAGE, Sent, storage_in
 from latentmill.config import load_params
-from latentmill.data.dataset import TRAINING, intact_digest, read_split
+from latentmill.data.dataset import TRAINING, intact_digest, read_split, stored_as
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.trials.auto import with_values_for
@@ -59,7 +59,7 @@ def send_data(prepared: Path, digest: str, storage: Storage) -> None:
     """
     for name in DATA:
         if (prepared / name).exists():  # labels may be missing
-            send(prepared / name, storage, f"{data_folder(digest)}/{name}")
+            send(prepared / name, storage, f"{stored_as(digest)}/{name}")
 
 
 def follow(client: JobSubmissionClient, job: str) -> None:

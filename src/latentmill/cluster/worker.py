@@ -3,6 +3,7 @@
 import itertools
 import platform
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
@@ -88,16 +89,18 @@ def train_data_parallel(request: dict[str, Any], data: SweepData) -> dict[str, A
 
     on_gpu = data.settings.gpus_per_trial > 0 and has_gpus()
     callbacks: list[Any] = [TuneReportCallback()]  # forwards the reports of rank zero to Tune
+    storage, name = Storage(data.settings.storage), f".ranks-{uuid.uuid4().hex}"
     trainer = TorchTrainer(
         _rank,
         train_loop_config={"request": request, "data": data},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         scaling_config=ray_train.ScalingConfig(num_workers=ranks_per_trial(data.settings), use_gpu=on_gpu),
-        run_config=ray_train.RunConfig(
-            storage_path=Storage(data.settings.storage).below(".data-parallel"), callbacks=callbacks
-        ),
+        run_config=ray_train.RunConfig(name=name, storage_path=storage.url, callbacks=callbacks),
     )
-    last: dict[str, Any] = trainer.fit().metrics or {}
+    try:
+        last: dict[str, Any] = trainer.fit().metrics or {}
+    finally:
+        storage.delete(name)  # what Ray writes of the group: the trial's result is stored already
     return {"notes": last.get("notes", [])}
 
 

@@ -22,6 +22,7 @@ SPLITS = ("train", "val", "test")  # in the order of precedence: an image stays 
 TRAINING = ("train", "val")  # those that training reads
 MANIFEST, DROPPED, CONTACT_SHEET = "manifest.json", "dropped.csv", "contact_sheet.png"
 GROUPS = "train_groups.npy"
+STORED = ".data-"  # begins the name of a data set in a trial store
 BLOCK = 1_000  # images written or read at a time
 AGAIN = "run `dvc repro -f prepare`"
 
@@ -98,6 +99,11 @@ def combined_digest(digests: Mapping[str, str], classes: Sequence[str] | None) -
     """The digest of a data set with these files and so many classes; their names train nothing."""
     count = "" if classes is None else f" {len(classes)}"
     return hashlib.sha256(f"{''.join(digests.values())}{count}".encode()).hexdigest()
+
+
+def stored_as(digest: str) -> str:
+    """The folder of a data set in a trial store, which is sent to a cluster; hidden, because it is no trial."""
+    return f"{STORED}{digest[:16]}"
 
 
 def intact_digest(folder: Path, splits: Sequence[str] = SPLITS) -> str:

@@ -166,7 +166,7 @@ def _gc(chosen: argparse.Namespace) -> None:
         if chosen.free:
             free(plan.store, found)
             print("they are deleted")
-        elif found.sizes:
+        elif found.names:
             print("`latentmill gc --free` deletes them; their params, images or code would train them again")
 
 

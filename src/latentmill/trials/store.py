@@ -2,7 +2,8 @@
 
 It has a folder for each trial, named by its fingerprint. `trial.json` records how the trial ended and is written last,
 after the `model.safetensors` of a finished one. `checkpoint-<epoch>-<digest>` belongs to an unfinished trial. Every
-file is checked by a digest when it is read; a damaged one is ignored, and its trial or last epoch is redone.
+file is checked by a digest when it is read; a damaged one is ignored, and its trial or last epoch is redone. Beside the
+trials are the prepared data sets that a cluster was sent.
 """
 
 import re

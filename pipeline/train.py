@@ -81,7 +81,7 @@ def observers(plan: Plan, loggers: Iterable[LoggerName]) -> Observers:
     """The display, what `train.loggers` names, and the live samples, which those get too."""
     display, images = Display(plan), prepared_images(DATA)
     logging = Observers([TensorBoard() if name == "tensorboard" else MLflowTrials(display.noted) for name in loggers])
-    live = LiveSamples(plan, images.val, images.labels[0], images.classes, logging.pictured)
+    live = LiveSamples(plan, images.val, images.labels[0], images.classes, logging.pictured, display.noted)
     return Observers([display, logging, live])  # the last is closed first, so that its last picture is logged
 
 

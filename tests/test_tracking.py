@@ -13,6 +13,7 @@ from latentmill.config import Params
 from latentmill.data.batches import Batches
 from latentmill.tracking.live import CAPTION, COLUMNS, LiveSamples, sheet
 from latentmill.tracking.observers import Observer, Observers
+from latentmill.tracking.project_run import verdicts
 from latentmill.tracking.tensorboard import TensorBoard
 from latentmill.trials.plan import Plan
 from latentmill.trials.running import Context, Watch, run
@@ -50,7 +51,10 @@ def sweep(digits, labels, tmp_path):
         optuna_rounds,
     )
     halves = [Batches(digits[rows], "cpu", labels[rows]) for rows in (slice(500), slice(500, None))]
-    live = LiveSamples(plan, digits, labels, CLASSES, lambda picture: shown(picture), tmp_path / "live.png")
+    notes = []
+    path = tmp_path / "live.png"
+    live = LiveSamples(plan, digits, labels, CLASSES, lambda picture: shown(picture), notes.append, path)
+    live.notes = notes
     shown = Shown(live)
     return plan, Context(*halves, DIGEST, plan.store, CLASSES), live, shown
 
@@ -109,6 +113,28 @@ def test_what_can_not_be_read_has_no_row(sweep, tmp_path):
     assert "labelled" in shown[-1][1]
 
 
+def test_what_can_not_be_drawn_is_noted_once_and_spoils_no_other_row(sweep, monkeypatch):
+    plan, context, live, shown = sweep
+    train(plan, context, live)
+    real = live._samples
+
+    def samples(chosen, prior):
+        if chosen.entry == "vae":
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        return real(chosen, prior)
+
+    monkeypatch.setattr(live, "_samples", samples)
+    live.path.mkdir()  # so that nothing can be written there
+    for _ in range(2):
+        live.rows = {}
+        live.draw()
+    *failed, unwritten = live.notes
+    assert len(failed) == 2, "of the model under its prior, and under N(0, I)"
+    assert all(note.startswith("no picture of vae") and "mat1 and mat2 shapes" in note for note in failed)
+    assert unwritten.startswith(f"{live.path} can't be written: ")
+    assert [captions[0].partition(" ")[0] for _, captions in shown] == ["naive_bayes"] * 2
+
+
 def test_pictures_of_any_channels_are_in_colour():
     rng = np.random.default_rng(0)
     for channels in (1, 2, 3, 4):
@@ -159,3 +185,9 @@ def test_observers_hear_all_in_turn_and_are_closed_in_reverse():
     with Observers([Listener("a"), Listener("b")]) as both:
         both.noted("gone")
     assert heard == ["a: gone", "b: gone", "b closed", "a closed"]
+
+
+def test_entries_that_failed_have_no_verdicts():
+    judged = {f"rule_{rule}": {"status": "pass"} for rule in (1, 2)}
+    metrics = {"gan": {"failed": "its samples must be finite"}, "vae": {"samples": {"normal": judged}}}
+    assert verdicts(metrics, []) == {"vae.normal.rule_1": "pass", "vae.normal.rule_2": "pass"}

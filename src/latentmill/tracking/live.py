@@ -22,8 +22,10 @@ from latentmill.files import write_bytes
 from latentmill.runtime.images import grid, png
 from latentmill.tracking.observers import Observer
 from latentmill.tracking.so_far import NotYetError, model_so_far
+from latentmill.trials.packs import FAULTS
 from latentmill.trials.plan import Plan
 from latentmill.trials.record import Record
+from latentmill.trials.running import one_line
 from latentmill.trials.study import Planned
 
 PICTURE = Path(".latentmill/live.png")
@@ -43,16 +45,19 @@ class LiveSamples(Observer):
         labels: np.ndarray | None,
         classes: int,
         show: Callable[[np.ndarray], None],
+        note: Callable[[str], None],
         path: Path = PICTURE,
     ) -> None:
         """`real`, uint8 (N, C, H, W), are for comparison; `labels` (M) of `classes` are those of the training images.
 
-        `show` gets each picture, too.
+        `show` gets each picture, too; `note` gets a sentence where one can't be drawn, which ends no sweep.
         """
-        self.plan, self.labels, self.classes, self.show, self.path = plan, labels, classes, show, path
+        self.plan, self.labels, self.classes, self.path = plan, labels, classes, path
+        self.show, self.note = show, note
         self.real = as_float(real[:COLUMNS])
         self.running: dict[str, int] = {}  # by fingerprint, the last epoch that is known
         self.rows: dict[str, np.ndarray] = {}  # by caption, those of the last picture
+        self._noted: set[str] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._draw_now_and_then, daemon=True)
 
@@ -92,9 +97,17 @@ class LiveSamples(Observer):
             return
         self.rows = rows
         picture = sheet({"real images": self.real} | rows)
-        self.path.parent.mkdir(exist_ok=True)
-        write_bytes(self.path, png(picture))
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            write_bytes(self.path, png(picture))
+        except OSError as error:
+            self._note_once(f"{self.path} can't be written: {error.strerror or error}")
         self.show(picture)
+
+    def _note_once(self, sentence: str) -> None:
+        if sentence not in self._noted:
+            self._noted.add(sentence)
+            self.note(sentence)
 
     def _row(self, planned: list[Planned]) -> dict[str, np.ndarray]:
         """The samples of an entry by their caption, or nothing where it has none yet."""
@@ -108,6 +121,8 @@ class LiveSamples(Observer):
                 return {caption: self.rows[caption] if caption in self.rows else self._samples(chosen, prior)}
             except NotYetError:
                 continue
+            except FAULTS as error:
+                self._note_once(f"no picture of {caption}: {one_line(error)}")
         return {}
 
     def _chosen(self, planned: list[Planned]) -> Planned | None:

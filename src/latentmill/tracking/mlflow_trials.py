@@ -37,7 +37,7 @@ class MLflowTrials(Observer):
     """A run for each trial, continued where the trial is; of a server that no longer answers only the runs are lost."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        """`note` is told where the server no longer answers.
+        """`note` gets a sentence where the server no longer answers.
 
         Raises:
             InputError: the package is not installed, or the server does not answer.
@@ -75,7 +75,7 @@ class MLflowTrials(Observer):
 
     @_unless_lost
     def ended(self, planned: Planned, record: Record) -> None:
-        run = self.runs.pop(planned.fingerprint)
+        run = self.runs.pop(planned.fingerprint, None) or self._new_run(planned)  # no worker may ever have started it
         if record["status"] == "finished":
             log_metrics(self.client, run, {"criterion": record["criterion"]}, record["best_epoch"])
         self.client.set_tag(run, "latentmill.status", record["status"])

@@ -60,7 +60,7 @@ def verdicts(metrics: Mapping[str, Any], outcomes: list[ExportOutcome]) -> dict[
     """`latent_flow.flow.rule_1` -> `pass`; what became of each export."""
     found = {f"export.{each.name}": str(each)[:5000] for each in outcomes}
     for entry, values in metrics.items():
-        for prior, judged in values["samples"].items():
+        for prior, judged in values.get("samples", {}).items():  # none of an entry that failed
             found |= {f"{entry}.{prior}.rule_{rule}": judged[f"rule_{rule}"]["status"] for rule in (1, 2)}
     return found
 

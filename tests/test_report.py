@@ -28,6 +28,7 @@ from latentmill.report.verdicts import LIMITS
 from latentmill.runtime.images import grid, png
 
 MANIFEST = {"classes": ["a", "b"], "counts": {"train": 3500, "val": 750, "test": 750}}
+AT_TRAINING = {"nearest": {"median": 5.0, "test_median": 0.0}}  # samples beside test images that equal training images
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 LOADING = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")  # attributes that may load something
 
@@ -386,6 +387,16 @@ def test_an_evaluation_that_failed_costs_its_entry_alone(ordinary):
     assert len(page.leaderboard()) == 2
 
 
+def test_an_export_that_failed_leaves_its_entry_the_evaluation(ordinary):
+    params, places = ordinary
+    pages.refuse(places, "coded", "its export must fit into memory", "bad_alloc", "failed", "run `dvc repro -f export`")
+    page = Page(render(read_inputs(params, places)))
+    assert "1 of 2 models exported, 1 failed." in page.text
+    assert "coded failed: its export must fit into memory: bad_alloc. Run `dvc repro -f export`." in page.text
+    assert "1 of 2 models passes both rules: coded." in page.text
+    assert [row["prior"] for row in page.leaderboard()] == ["by itselfexported", "N(0, I)", "mixturefailedchampion"]
+
+
 @pytest.mark.parametrize("bare", [False, True], ids=["with what was tried", "with nothing else"])
 def test_a_page_of_failures_alone_is_a_page(ordinary, bare):
     params, places = ordinary
@@ -622,6 +633,8 @@ def test_damaged_inputs_end_in_one_line(ordinary, tmp_path, name, content, expec
         ("distances", samples(), "about as close as new images."),
         ("distances", samples(ratio=0.1), "too close to be new"),
         ("distances", {}, ""),
+        ("distances", AT_TRAINING, "At least half of the test images equal a training image"),
+        ("samples", AT_TRAINING, ""),
         ("codes", drawn(), "over draws from the prior. Dimensions in which they differ: 2."),
         ("closest", samples(), "0.40% of 750 test images: the difference may be chance"),
         ("closest", samples(copies=0.2), "20.0% of all samples are near copies (95% interval 18.0 to 22.0)"),

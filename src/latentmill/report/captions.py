@@ -69,9 +69,8 @@ def holes(samples: Json) -> str:
 
 
 def _samples(subject: Subject) -> str:
-    if "nearest" not in subject.samples:
-        return holes(subject.samples)
-    return holes(subject.samples) or f"{_ratio(subject.samples)}."
+    ratio = _ratio(subject.samples)
+    return holes(subject.samples) or (f"{ratio}." if ratio else "")
 
 
 def _gallery(subject: Subject) -> str:
@@ -98,15 +97,20 @@ def _closest(subject: Subject) -> str:
 def _distances(subject: Subject) -> str:
     if "nearest" not in subject.samples:
         return ""
+    if not (ratio := _ratio(subject.samples)):
+        return "At least half of the test images equal a training image, so the distances do not show what is new."
     distance = next(words for bound, words in DISTANCES if subject.samples["nearest"]["ratio_to_test"] < bound)
-    caption = f"{_ratio(subject.samples)}: {distance}."
+    caption = f"{ratio}: {distance}."
     if subject.samples.get("rule_1", {}).get("status") == "fail" and distance == DISTANCES[2][1]:
         return f"{caption} But Rule 1 fails: the distance alone does not make them look like new images."
     return caption
 
 
 def _ratio(samples: Json) -> str:
-    ratio = samples["nearest"]["ratio_to_test"]
+    """In words; empty where the distances were not measured, or that of test images is 0."""
+    ratio = samples.get("nearest", {}).get("ratio_to_test")
+    if ratio is None:
+        return ""
     return f"Samples are {ratio:.2f} times as far from their nearest training image as test images are"
 
 

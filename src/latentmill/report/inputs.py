@@ -81,7 +81,7 @@ class Inputs:
     curves: list[Curve]  # of the winners that learn by steps
     calibration: Json  # the values of each metric on the controls
     entries: list[Entry]  # those that were evaluated
-    failed: dict[int, ExportOutcome]  # the others, by their rank on the ladder
+    failed: dict[int, ExportOutcome]  # those that were not, by their rank on the ladder
     champion: ExportOutcome
     samples: int  # drawn of each entry under each prior, where it has no number of its own
     note: str  # of whoever ran this
@@ -102,7 +102,11 @@ def read_inputs(params: Params, places: Places) -> Inputs:
         _read_optional(places.evaluation / f"{name}.json") for name in ("calibration", "galleries")
     )
     ladder = [(rank, read_outcome(places.exports, name)) for rank, name in enumerate(params.ladder, start=1)]
-    failed = {rank: outcome for rank, outcome in ladder if outcome.status == "failed"}
+    failed = {
+        rank: outcome
+        for rank, outcome in ladder
+        if outcome.status == "failed" and "samples" not in metrics.get(outcome.name, {})
+    }
     entries = [
         _read_entry(rank, outcome, params, metrics, galleries.get(outcome.name, {}), places)
         for rank, outcome in ladder

@@ -27,7 +27,7 @@ class Row:
     rank: int
     name: str
     prior: str
-    status: str  # exported or refused; empty for priors that are not exported
+    status: str  # exported, refused or failed; empty for priors that are not exported
     champion: bool
     cells: list[list[Cell]]  # by group
 

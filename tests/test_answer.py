@@ -7,10 +7,14 @@ import re
 
 import numpy as np
 import pages
+import prepared_sets
 import pytest
 from pages import CODED, PLAIN, drawn, put
 from PIL import Image
 
+from latentmill.data import dataset
+from latentmill.evaluation.neighbours import Neighbours
+from latentmill.evaluation.pictures import draw_gallery
 from latentmill.report.answer import MEANINGS, answer
 from latentmill.report.inputs import read_inputs
 from latentmill.report.page import render
@@ -126,6 +130,17 @@ def test_samples_stand_beside_as_many_real_images(write, digits):
     assert found.shown == pages.SHOWN
     np.testing.assert_array_equal(pixels(found.samples), grid(digits[: 6 * pages.SHOWN : 6] / np.float32(255), 6))
     assert sorted(map(bytes, _tiles(pixels(found.real)))) == sorted(map(bytes, _tiles(grid(digits[:20] / 255.0, 6))))
+
+
+def test_large_samples_are_cut_from_reduced_tiles(write, digits):
+    params, places = write()
+    large = np.repeat(np.repeat(digits[:30], 64, 2), 64, 3)  # 512 x 512
+    prepared_sets.write(places.data, dict.fromkeys(dataset.SPLITS, large[:8]))
+    nearest = Neighbours(np.ones((5, 5), np.float32), np.arange(25).reshape(5, 5))
+    draw_gallery(places.evaluation / "pictures/coded/gallery_mixture.png", large[:5], nearest, large)
+    found = answer(read_inputs(params, places))
+    assert found.shown == 5
+    assert pixels(found.samples).shape == pixels(found.real).shape == (260, 6 * 258 + 2, 1)
 
 
 def _tiles(sheet):

@@ -6,6 +6,7 @@ from PIL import Image
 
 from latentmill.evaluation import pictures
 from latentmill.evaluation.neighbours import Neighbours
+from latentmill.report.pictures import Picture, gallery
 from latentmill.runtime.images import grid
 
 
@@ -95,6 +96,25 @@ def test_a_gallery_keeps_every_channel(tmp_path, channels):
         assert picture.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         sheet = np.asarray(picture).reshape(12, 30, channels)
     np.testing.assert_array_equal(sheet[6:, 5:10], train[nearest.indices[1, 0]].transpose(1, 2, 0))
+
+
+def test_large_images_are_reduced_so_that_the_report_can_read_their_pictures(tmp_path):
+    train = np.random.default_rng(0).integers(0, 256, (6, 3, 1_024, 512), dtype=np.uint8)
+    nearest = Neighbours(np.ones((3, 5), np.float32), np.arange(15).reshape(3, 5) % 6)
+    pictures.draw_gallery(tmp_path / "gallery.png", train[:3], nearest, train)
+    pictures.draw_samples(tmp_path / "samples.png", train[:2] / np.float32(255))
+    pictures.draw_pairs(tmp_path / "pairs.png", *np.split(train[:4] / np.float32(255), 2))
+    pictures.draw_interpolations(tmp_path / "interpolations.png", train[None, :2] / np.float32(255))
+    shapes = {path.stem: pixels(path).shape[:2] for path in tmp_path.iterdir()}
+    assert shapes == {
+        "gallery": (3 * 256, 6 * 128),
+        "samples": (260, 16 * 130 + 2),
+        "pairs": (2 * 258 + 2, 2 * 130 + 2),
+        "interpolations": (260, 2 * 130 + 2),
+    }
+    shown = Picture("", "", "gallery", "normal", "", False, (tmp_path / "gallery.png").read_bytes())
+    found = gallery("sheet", shown, [], [3, 1_024, 512])
+    assert (found.columns, found.width, found.height, len(found.distances)) == (6, 128, 256, 3)
 
 
 def test_a_legend_has_every_name(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The evaluation's pictures: grids of images, and charts."""
+"""The evaluation's pictures: grids of images, which are reduced where they are large, and charts."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 
 from latentmill.data.batches import as_float
+from latentmill.data.tiles import tiles
 from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.neighbours import Neighbours
 from latentmill.runtime.images import save
@@ -36,12 +37,12 @@ MINUS = "\N{MINUS SIGN}"
 
 def draw_samples(path: Path, samples: np.ndarray) -> None:
     """Some samples (N, C, H, W), unselected."""
-    save(path, samples, columns=COLUMNS)
+    save(path, tiles(samples), columns=COLUMNS)
 
 
 def draw_pairs(path: Path, above: np.ndarray, below: np.ndarray) -> None:
     """Images of `above` (N, C, H, W), each over its counterpart in `below`, 16 pairs per row."""
-    columns = min(COLUMNS, len(above))
+    above, below, columns = tiles(above), tiles(below), min(COLUMNS, len(above))
     white = np.ones((-len(above) % columns, *above.shape[1:]), np.float32)  # fills the last row
     above, below = np.concatenate([above, white]), np.concatenate([below, white])
     rows = [half[start : start + columns] for start in range(0, len(above), columns) for half in (above, below)]
@@ -59,16 +60,17 @@ def draw_gallery(path: Path, samples: np.ndarray, nearest: Neighbours, train: np
 
     All images are uint8.
     """
-    others = nearest.images(train)  # (N, K, C, H, W)
-    tiles = np.concatenate([samples[:, None], others], axis=1).transpose(0, 3, 1, 4, 2)  # (N, H, K + 1, W, C)
-    rows, height, columns, width, channels = tiles.shape
-    sheet = np.ascontiguousarray(tiles).reshape(rows * height, columns * width, channels)
+    neighbours = (nearest[row : row + 1].images(train)[0] for row in range(len(samples)))  # each (K, C, H, W)
+    rows = [tiles(np.concatenate([sample[None], some])) for sample, some in zip(samples, neighbours, strict=True)]
+    cells = np.stack(rows).transpose(0, 3, 1, 4, 2)  # (N, H, K + 1, W, C)
+    count, height, columns, width, channels = cells.shape
+    sheet = np.ascontiguousarray(cells).reshape(count * height, columns * width, channels)
     Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(path)
 
 
 def draw_interpolations(path: Path, images: np.ndarray) -> None:
     """A row for each line through the latent space: (N, steps, C, H, W)."""
-    save(path, images.reshape(-1, *images.shape[2:]), columns=images.shape[1])
+    save(path, tiles(images.reshape(-1, *images.shape[2:])), columns=images.shape[1])
 
 
 def draw_distances(path: Path, samples: Neighbours, test: Neighbours) -> None:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from latentmill.data.batches import as_float
-from latentmill.data.preparation.fitting import LANCZOS
+from latentmill.data.tiles import tiles
 from latentmill.evaluation.copy_search import CopySearch
 from latentmill.evaluation.spaces import random_subset
 from latentmill.judging.known import Known
@@ -38,14 +37,4 @@ def pictures(samples: np.ndarray, known: Known, copies: CopySearch) -> Pictures:
 
 def sheet(images: np.ndarray, columns: int) -> bytes:
     """uint8 (N, C, H, W) in rows, as a PNG."""
-    return png(grid(as_float(np.stack([_reduced(image) for image in images])), columns))
-
-
-def _reduced(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) with sides of at most `LARGEST`."""
-    height, width = image.shape[1:]
-    scale = LARGEST / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.stack([np.asarray(Image.fromarray(channel).resize(size, LANCZOS)) for channel in image])
+    return png(grid(as_float(tiles(images, LARGEST)), columns))

@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 from PIL import Image
 
+from latentmill.data.tiles import tile_size, tiles
 from latentmill.export.card import exported_samples
 from latentmill.proportion import Found
 from latentmill.report.captions import prior_name
@@ -70,16 +71,16 @@ def answer(inputs: Inputs) -> Answer | None:
         return None
     samples = exported_samples(entry.metrics)
     rule_1, rule_2 = verdicts(samples)
-    tiles = _tiles(entry, inputs.manifest["shape"])[: len(inputs.test)]
+    drawn = _tiles(entry, inputs.manifest["shape"])[: len(inputs.test)]
     return Answer(
         entry.rank,
         entry.name,
         prior_name(entry.metrics["exported_prior"]),
         entry is _champion(inputs),
         [_looks(rule_1), _copies(rule_2, samples, entry.samples), _export(entry)],
-        uri(strip(tiles, COLUMNS)) if len(tiles) else "",
-        uri(strip(_some(inputs.test, len(tiles) or SHOWN), COLUMNS)),
-        len(tiles),
+        uri(strip(drawn, COLUMNS)) if len(drawn) else "",
+        uri(strip(tiles(_some(inputs.test, len(drawn) or SHOWN)), COLUMNS)),
+        len(drawn),
         next_steps(entry),
     )
 
@@ -96,13 +97,14 @@ def _badness(entry: Entry) -> tuple[float, ...]:
 
 
 def _tiles(entry: Entry, shape: list[int]) -> np.ndarray:
-    """The first samples, cut from the gallery: uint8 (n, C, H, W); none without a gallery."""
-    name, (channels, height, width) = f"gallery_{entry.metrics['exported_prior']}", shape
+    """The first samples, cut from the gallery: uint8 (n, C, h, w), of the size of tiles; none without a gallery."""
+    name, channels = f"gallery_{entry.metrics['exported_prior']}", shape[0]
+    height, width = tile_size(*shape[1:])
     path = next((each for each in entry.pictures if each.stem == name), None)
     if path is None:
-        return np.empty((0, *shape), np.uint8)
+        return np.empty((0, channels, height, width), np.uint8)
     with Image.open(path) as picture:
-        sheet = np.asarray(picture)[:, :width]  # (N * H, W) or (N * H, W, C)
+        sheet = np.asarray(picture)[:, :width]  # (N * h, w) or (N * h, w, C)
     rows = len(sheet) // height
     return sheet[: rows * height].reshape(rows, height, width, channels).transpose(0, 3, 1, 2)[:SHOWN]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from latentmill.data.tiles import tile_size
 from latentmill.report.captions import KINDS, OTHER, Kind, Subject, kind_of_picture
 from latentmill.report.inputs import Entry, Json
 from latentmill.runtime.images import SMALLEST_CELL, grid, png
@@ -52,7 +53,7 @@ class Gallery:
     sheet: str  # its name as a CSS class
     picture: Picture
     columns: int
-    width: int  # of a tile on screen, in CSS pixels: a whole multiple of the image's
+    width: int  # of a tile on screen, in CSS pixels: a whole multiple of its own
     height: int
     distances: list[list[float]]  # of each row; empty where unknown
 
@@ -95,7 +96,7 @@ def pictures(entry: Entry, manifest: Json) -> list[Picture]:
 
 def gallery(sheet: str, picture: Picture, distances: list[list[float]], shape: list[int]) -> Gallery:
     """`shape` is that of an image, (C, H, W), and determines how many tiles the picture has."""
-    (wide, high), (_, height, width) = picture.size, shape
+    (wide, high), (height, width) = picture.size, tile_size(*shape[1:])
     scale = ceil(SMALLEST_CELL / max(height, width))
     rows = range(max(1, high // height))
     known = [list(row) for row, _ in zip_longest(distances[: len(rows)], rows, fillvalue=())]

@@ -19,6 +19,8 @@ from PIL import Image
 import latentmill
 from latentmill import Decoder
 from latentmill.cli import main
+from latentmill.data import dataset
+from latentmill.data.collection import Item
 from latentmill.errors import InputError
 from latentmill.evaluation import assembly, corruptions
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
@@ -28,6 +30,9 @@ from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.judging import command, given, output, pairs
 from latentmill.judging import judge as judging
+from latentmill.judging.intake import ImageSet
+from latentmill.judging.known import known_images
+from latentmill.judging.prepared import prepared_images
 from latentmill.judging.renaming import ArgumentError
 from latentmill.proportion import Found
 from latentmill.report import judgement
@@ -343,6 +348,43 @@ def test_a_prepared_data_set_has_held_out_images(tmp_path, new, train, held_out)
     assert (known["train"], known["held_out"], known["set_aside"]) == (900, 400 - known["left_out"], False)
     assert known["classes"] == [str(digit) for digit in range(10)]
     assert found.record["closest"][0]["train"].startswith("train[")
+
+
+def grouped(count, groups):
+    """Images of random pixels; the first pixel of each is the number of its group."""
+    images = np.random.default_rng(count).integers(0, 256, (count, 1, 8, 8), np.uint8)
+    images[:, 0, 0, 0] = np.arange(count) % groups
+    items = [Item(f"{row}", group=str(row % groups)) for row in range(count)]
+    return ImageSet("random", images, items, {}, "", False)
+
+
+def numbers(images):
+    return set(images[:, 0, 0, 0].tolist())
+
+
+@pytest.mark.parametrize("has_held_out", [True, False])
+def test_the_images_of_a_group_stay_together(has_held_out, tmp_path):
+    held_out = grouped(60, 10) if has_held_out else None
+    data = known_images(grouped(120, 30), held_out, False, 0, tmp_path, lambda *of: None).data
+    val, test = numbers(data.val), numbers(data.test)
+    assert not val & test
+    assert has_held_out or not numbers(data.train) & (val | test)
+    assert (len(data.train), len(data.val), len(data.test)) == ((120, 30, 30) if has_held_out else (96, 12, 12))
+    pairs = set(zip(data.train[:, 0, 0, 0].tolist(), data.train_groups.tolist(), strict=True))
+    assert len(pairs) == len(numbers(data.train)) == len(set(data.train_groups))
+
+
+def test_one_group_alone_can_not_be_divided(tmp_path):
+    with pytest.raises(InputError, match="images of a group stay together, so there must be several groups"):
+        known_images(grouped(60, 1), None, False, 0, tmp_path, lambda *of: None)
+
+
+def test_a_prepared_data_set_has_its_groups(tmp_path):
+    images = grouped(30, 30).images
+    prepared_sets.write(tmp_path, {"train": images[:20], "val": images[20:25], "test": images[25:]})
+    dataset.write_groups(tmp_path, np.arange(20) % 7)
+    found = [item.group for item in prepared_images(tmp_path).items]
+    assert found == [str(row % 7) for row in range(20)] + [None] * 10
 
 
 def test_other_sizes_and_colours_are_made_the_same_and_the_result_says_so(new, train, held_out, tmp_path):

@@ -22,7 +22,7 @@ from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.folder import CARD
 from latentmill.runtime.folder import MANIFEST as EXPORT
 
-Images = str | Path | np.ndarray | Mapping[str, np.ndarray]  # the latter as in an .npz: images, and labels if any
+Images = str | Path | np.ndarray | Mapping[str, np.ndarray]  # the latter as in an .npz: images, labels, groups
 Generate = Callable[[int], Any]  # how many -> images, at least one and as many as are needed, or fewer
 Samples = Images | Decoder | Generate
 BATCH = 1_000  # images that a generator makes at a time
@@ -44,7 +44,7 @@ def images(given: Images, name: str, label: str | int | None = "auto") -> Collec
         content = given if isinstance(given, Mapping) else {"images": given}
         content = {key: _plain(value) for key, value in content.items()}
         if "images" not in content:
-            raise InputError(f"they must have 'images' and may have 'labels', but have {sorted(content)}")
+            raise InputError(f"they must have 'images' and may have 'labels' and 'groups', but have {sorted(content)}")
         return collection(content, name, f"an array of {len(content['images'])} images")
 
 

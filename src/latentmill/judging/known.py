@@ -11,7 +11,7 @@ from latentmill.data.numpy_files import read_npy
 from latentmill.data.preparation.classes import class_names
 from latentmill.data.preparation.duplicates import without_copies
 from latentmill.data.preparation.limit import MIN_IMAGES
-from latentmill.data.preparation.splits import Rows
+from latentmill.data.preparation.splits import Rows, dealt, grouped_rows, numbered_groups
 from latentmill.errors import InputError
 from latentmill.evaluation.judge import FEWEST_HELD_OUT, Judgement, too_few_held_out
 from latentmill.evaluation.neighbours import K
@@ -69,45 +69,47 @@ def known_images(
     """
     sets = [train] if held_out is None else [train, held_out]
     images, items = joined(sets, folder / "known.npy"), [item for each in sets for item in each.items]
-    dealt = _dealt(items, len(train.items), held_out is not None, seed)
-    rows, _ = without_copies(images, dealt.rows, True, progress)
-    new = sum(len(dealt.rows[name]) for name in NEW)
+    found = _split(items, len(train.items), held_out is not None, seed)
+    rows, _ = without_copies(images, found.rows, True, progress)
+    new = sum(len(found.rows[name]) for name in NEW)
     left_out = new - sum(len(rows[name]) for name in NEW)
-    _require_enough(rows, left_out, new if dealt.set_aside else 0)
+    _require_enough(rows, left_out, new if found.set_aside else 0, any(item.group is not None for item in items))
     classes, notes = class_names({name: [items[row] for row in rows[name]] for name in SPLITS})
     labels = [None if classes is None else _labels(items, rows[name], classes) for name in SPLITS]
     written = [_written(folder / f"{name}.npy", images, rows[name], progress) for name in SPLITS]
-    data = PreparedData(*written, *labels, classes=classes, flip=flip)
-    every = images[: len(train.items)] if dealt.set_aside else data.train
+    groups = numbered_groups([items[row] for row in rows["train"]])
+    data = PreparedData(*written, *labels, classes=classes, train_groups=groups, flip=flip)
+    every = images[: len(train.items)] if found.set_aside else data.train
     notes = [note.replace(", more than data.max_dropped lets drop", "") for note in notes]
-    return Known(data, every, [items[row].name for row in dealt.seen], dealt.set_aside, left_out, notes)
+    return Known(data, every, [items[row].name for row in found.seen], found.set_aside, left_out, notes)
 
 
 @dataclass(frozen=True, eq=False)
-class _Dealt:
-    """Rows of all images."""
+class _Splits:
+    """Rows of all images; those of one group are in one split."""
 
     rows: Rows  # by split
     seen: np.ndarray  # by the generator, in training
     set_aside: bool
 
 
-def _dealt(items: list[Item], count: int, has_held_out: bool, seed: int) -> _Dealt:
+def _split(items: list[Item], count: int, has_held_out: bool, seed: int) -> _Splits:
     """The first `count` of `items` are those of the source of training images."""
-    every, rng = np.arange(len(items)), np.random.default_rng(seed)
+    every = np.arange(len(items))
     named = np.array([item.split in NEW for item in items[:count]])
     seen = every[:count][~named]
-    new, set_aside = every[count:] if has_held_out else every[:count][named], False
-    if not len(new):
-        wanted = min(MOST_SET_ASIDE, round(SET_ASIDE * len(seen)))
-        new, set_aside = rng.choice(seen, wanted, replace=False), True
-    order = rng.permutation(new)
-    halves = {"val": np.sort(order[::2]), "test": np.sort(order[1::2])}
-    return _Dealt({"train": np.setdiff1d(seen, new)} | halves, seen, set_aside)
+    new = every[count:] if has_held_out else every[:count][named]
+    set_aside = not len(new)
+    wanted = min(MOST_SET_ASIDE, round(SET_ASIDE * len(seen))) if set_aside else len(new)
+    counts = {"val": wanted - wanted // 2, "test": wanted // 2}
+    found = dealt(grouped_rows(items, seen if set_aside else new), counts, seed)
+    halves = {name: np.sort(found[name]) for name in NEW}
+    return _Splits({"train": np.setdiff1d(seen, np.concatenate([*halves.values()]))} | halves, seen, set_aside)
 
 
-def _require_enough(rows: Rows, left_out: int, set_aside: int) -> None:
+def _require_enough(rows: Rows, left_out: int, set_aside: int, has_groups: bool) -> None:
     why = f": a fifth ({set_aside}) of all is set aside in the place of held-out images" if set_aside else ""
+    why += "; the images of a group stay together, so there must be several groups" if has_groups else ""
     if len(rows["train"]) <= K:
         raise InputError(f"{TRAIN} must be at least {K + 1}, but there are {len(rows['train'])}{why}")
     fewest = min(len(rows[name]) for name in NEW)

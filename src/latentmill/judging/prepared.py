@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from latentmill.data.collection import Bytes, Collection, Item, Pixels
-from latentmill.data.dataset import SPLITS, read_classes, read_labels, read_manifest, read_split
+from latentmill.data.dataset import SPLITS, read_classes, read_groups, read_labels, read_manifest, read_split
 
 
 @dataclass
@@ -29,7 +29,7 @@ class SplitImages(Pixels):
 
 
 def prepared_images(folder: Path) -> Collection:
-    """The images in `folder`, with their labels if any.
+    """The images in `folder`, with their labels and the groups of training images, if any.
 
     Raises:
         InputError: `folder` does not hold a whole prepared data set.
@@ -39,5 +39,7 @@ def prepared_images(folder: Path) -> Collection:
     for split, part in zip(SPLITS, parts, strict=True):
         labels = read_labels(folder, split)
         names = [None] * len(part) if labels is None or classes is None else [classes[label] for label in labels]
-        items += [Item(f"{split}[{row}]", name, None, split) for row, name in enumerate(names)]
+        numbers = read_groups(folder) if split == "train" else None
+        groups = [None] * len(part) if numbers is None else [str(number) for number in numbers]
+        items += [Item(f"{split}[{row}]", *each, split) for row, each in enumerate(zip(names, groups, strict=True))]
     return SplitImages(f"{read_manifest(folder)['description']}, prepared in {folder}", items, parts=parts)

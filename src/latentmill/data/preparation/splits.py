@@ -30,10 +30,10 @@ def split(items: Sequence[Item], config: DataConfig) -> Rows:
         rule = f"{' + '.join(f'data.{name}' for name in missing)} must be less than 1, to leave some to train on"
         raise InputError(f"{rule}, but got {got}")
     counts = {name: floor(len(pool) * share + 0.5) for name, share in missing.items()}
-    dealt = _dealt(_groups(items, pool), counts, config.seed)
-    found = {name: dealt.get(name, placed[name]) for name in SPLITS}
-    _require_groups_apart(items, found)
-    return found
+    found = dealt(grouped_rows(items, pool), counts, config.seed)
+    rows = {name: found.get(name, placed[name]) for name in SPLITS}
+    _require_groups_apart(items, rows)
+    return rows
 
 
 def numbered_groups(items: Sequence[Item]) -> np.ndarray | None:
@@ -41,7 +41,7 @@ def numbered_groups(items: Sequence[Item]) -> np.ndarray | None:
     if all(item.group is None for item in items):
         return None
     found = np.empty(len(items), np.int64)
-    for number, rows in enumerate(_groups(items, np.arange(len(items)))):
+    for number, rows in enumerate(grouped_rows(items, np.arange(len(items)))):
         found[rows] = number
     return found
 
@@ -50,7 +50,7 @@ def _rows(items: Sequence[Item], name: str) -> np.ndarray:
     return np.array([row for row, item in enumerate(items) if item.split == name], np.int64)
 
 
-def _groups(items: Sequence[Item], pool: np.ndarray) -> list[np.ndarray]:
+def grouped_rows(items: Sequence[Item], pool: np.ndarray) -> list[np.ndarray]:
     """The rows of the pool that belong together; a row without a group is one of its own."""
     by_group: dict[str | int, list[int]] = {}
     for row in pool.tolist():
@@ -59,17 +59,17 @@ def _groups(items: Sequence[Item], pool: np.ndarray) -> list[np.ndarray]:
     return [np.array(rows, np.int64) for rows in by_group.values()]
 
 
-def _dealt(groups: list[np.ndarray], counts: dict[str, int], seed: int) -> Rows:
-    """Groups in random order: to test until it has its count, then to val, and all others to train."""
+def dealt(groups: list[np.ndarray], counts: dict[str, int], seed: int) -> Rows:
+    """Whole groups in random order: to test until it has its count, then to val, and all others to train."""
     order = np.random.default_rng(seed).permutation(len(groups))
     sizes = np.cumsum([0] + [len(groups[index]) for index in order])
-    dealt, start = {}, 0
+    rows, start = {}, 0
     for name in ("test", "val"):
         end = int(np.searchsorted(sizes, sizes[start] + counts.get(name, 0)))  # the next groups that are enough for it
-        dealt[name] = _joined([groups[index] for index in order[start:end]])
+        rows[name] = _joined([groups[index] for index in order[start:end]])
         start = end
-    dealt["train"] = _joined([groups[index] for index in order[start:]])
-    return {name: rows for name, rows in dealt.items() if name == "train" or name in counts}
+    rows["train"] = _joined([groups[index] for index in order[start:]])
+    return {name: found for name, found in rows.items() if name == "train" or name in counts}
 
 
 def _joined(groups: list[np.ndarray]) -> np.ndarray:

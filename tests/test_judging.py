@@ -8,6 +8,7 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import prepared_sets
@@ -19,8 +20,10 @@ from PIL import Image
 import latentmill
 from latentmill import Decoder
 from latentmill.cli import main
+from latentmill.config import DataConfig
 from latentmill.data import dataset
 from latentmill.data.collection import Item
+from latentmill.data.preparation import requirements
 from latentmill.errors import InputError
 from latentmill.evaluation import assembly, corruptions
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
@@ -30,7 +33,7 @@ from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.judging import command, given, output, pairs
 from latentmill.judging import judge as judging
-from latentmill.judging.intake import ImageSet
+from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, read_sets
 from latentmill.judging.known import known_images
 from latentmill.judging.prepared import prepared_images
 from latentmill.judging.renaming import ArgumentError
@@ -399,6 +402,26 @@ def test_other_sizes_and_colours_are_made_the_same_and_the_result_says_so(new, t
     found = latentmill.judge(large, train, held_out, size=8)
     assert found.record["images"]["samples"]["shape"] == [3, 8, 8]
     assert "The samples, but not the real images, were resized" in " ".join(found.record["notes"])
+
+
+@pytest.mark.parametrize("has_held_out", [True, False])
+def test_the_disk_must_have_room_for_all_that_lies_there_at_once(
+    has_held_out, new, train, held_out, tmp_path, monkeypatch
+):
+    """A mapped file that outgrows the disk ends the process."""
+    known = {TRAIN: train["images"]} | ({HELD_OUT: held_out["images"]} if has_held_out else {})
+    listed = {name: given.images(np.float32(each / 255), name) for name, each in ({SAMPLES: new[:100]} | known).items()}
+
+    def prepared(free):
+        monkeypatch.setattr(requirements.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+        sets = read_sets(listed, DataConfig(source="arrays"), tmp_path, 0, lambda *of: None)
+        known_images(sets[TRAIN], sets.get(HELD_OUT), False, 0, tmp_path, lambda *of: None)
+
+    needed = 64 * (100 + 3 * 1_300 if has_held_out else 2 * 1_000)
+    with pytest.raises(InputError, match="while they are prepared, but there are"):
+        prepared(needed - 1)
+    prepared(needed)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= needed + 1_024, "with the headers of the files"
 
 
 # The command

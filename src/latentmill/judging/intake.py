@@ -53,18 +53,30 @@ def read_sets(
         InputError: no size is common, too many images are unreadable, or the disk is full.
     """
     shape = _shape(collections, config)
-    _require_room(folder, 2 * sum(len(each.items) for each in collections.values()) * prod(shape.shape))
+    _require_room(folder, _most_at_once({name: len(each.items) for name, each in collections.items()}, shape))
     intakes = {
         name: _decoded(each, name, shape, config, folder, processes, progress) for name, each in collections.items()
     }
     channels = 1 if all(each.is_grey for each in intakes.values()) else shape.channels
     found = {}
-    for name, each in intakes.items():
-        path = folder / f"{name}.npy"
+    for name in collections:
+        each, path = intakes.pop(name), folder / f"{name}.npy"
         digest = write_images(path, each.images, each.rows, channels, progress)
+        _decoded_file(folder, name).unlink(missing_ok=True)  # its room is free once `each` is the next
         description, images = collections[name].description, np.asarray(read_npy(path))
         found[name] = ImageSet(description, images, each.items, seen(each), digest, not each.is_grey)
     return found
+
+
+def _most_at_once(counts: Mapping[str, int], shape: Target) -> int:
+    """The bytes on disk: each set decoded and as it is used; then that, the real images joined, and in their splits."""
+    real = sum(count for name, count in counts.items() if name != SAMPLES)
+    copies = 3 if HELD_OUT in counts else 2
+    return max(2 * sum(counts.values()), counts[SAMPLES] + copies * real) * prod(shape.shape)
+
+
+def _decoded_file(folder: Path, name: str) -> Path:
+    return folder / f"all {name}.npy"
 
 
 def _require_room(folder: Path, size: int) -> None:
@@ -93,7 +105,7 @@ def _decoded(
     progress: OnProgress,
 ) -> Intake:
     processes = 0 if isinstance(collection, Pixels) else processes
-    intake = decode_all(collection, shape, folder / f"all {name}.npy", processes, progress)
+    intake = decode_all(collection, shape, _decoded_file(folder, name), processes, progress)
     try:
         require_readable(intake, collection.description, *count_unusable(intake, collection), config.max_dropped)
     except InputError as error:

@@ -381,6 +381,13 @@ def test_samples_that_look_like_a_control_stay_inconclusive_with_any_number(valu
     assert "separates the control bad 0, the samples look like it: metric (pixels) " in found.evidence
 
 
+def test_metrics_that_find_samples_like_a_control_are_one_reason():
+    modest = replace(calibration([(1, 0.1)], [(5, 0.1)]), only_excludes=frozenset({"bad 0"}))
+    alike = [Estimate(4.0, 0.1, modest), Estimate(3.5, 0.1, replace(modest, metric="other"))]
+    evidence = verdict(alike, ["bad 0"], 100, DRAWS).evidence
+    assert re.search(r"it: metric \(pixels\) [^;]*, other \(pixels\) [^;]*$", evidence)
+
+
 def test_an_uninformative_metric_does_not_count():
     """Whatever its value: another excludes all."""
     uninformative = Estimate(1e6, 0.01, calibration([(1, 0.1)], [(1.2, 0.1), (0, 0.1)]))

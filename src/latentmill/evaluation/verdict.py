@@ -117,7 +117,7 @@ def _doubt(control: str, estimates: list[Estimate], judged: int, draws: Draws) -
         enough = _about(judged * min(factors))
         return f"no metric excludes {control} with {judged} samples, but about {enough} would be enough"
     if lines:
-        similar = _evidence("similar", lines)
+        similar = ", ".join(_clauses("similar", lines))
         return f"by every metric that separates the control {control}, the samples look like it: {similar}"
     return f"no metric separates {control} from real images, {_images_needed(control, calibrated, draws)}"
 
@@ -154,8 +154,12 @@ def _exclusion(control: str, estimates: list[Estimate]) -> Crossing | None:
 
 
 def _evidence(verb: str, found: list[Crossing]) -> str:
+    return "; ".join(_clauses(verb, found))
+
+
+def _clauses(verb: str, found: list[Crossing]) -> list[str]:
     """The clearest first; a metric with several thresholds is named once, with the one nearest to its value."""
     nearest: dict[str, Crossing] = {}
     for each, line in sorted(found, key=lambda pair: abs(pair[0].margin(pair[1]))):
         nearest.setdefault(each.calibration.name, (each, line))
-    return "; ".join(each.describe(verb, line) for each, line in reversed(nearest.values()))
+    return [each.describe(verb, line) for each, line in reversed(nearest.values())]

@@ -20,6 +20,7 @@ from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.verdict import INTERVAL, Estimate
 from latentmill.judging.command import _limit, _say
+from latentmill.report.calibration import limits
 
 SAMPLES = 120
 USUAL, STRICT = LimitsConfig(blur=0.5), LimitsConfig(blur=0.375, independent=0.3, lost=0.8)
@@ -264,7 +265,7 @@ def test_the_command_says_what_the_scores_are_equivalent_to(judged, capsys):
     assert capsys.readouterr().out.count(f"  The samples score like {like}.\n") == 1
 
 
-def test_a_judgement_records_its_limits_and_its_page_tells_them(judged):
+def test_a_judgement_records_its_limits_and_its_page_has_none_without_metrics(judged):
     assert judged.record["calibration"]["limits"] == {
         "blur": 0.3,
         "independent": 1.0,
@@ -272,8 +273,28 @@ def test_a_judgement_records_its_limits_and_its_page_tells_them(judged):
         "copies": 0.05,
         "noisy_copies": 0.2,
     }
-    assert "fails for a blur of 0.3 px" in judged.page
-    assert "the loss of 80\N{NO-BREAK SPACE}% of a class or cluster" in judged.page
+    assert "fails for" not in judged.page
+    assert "48 held-out images, unselected" in judged.page
+
+
+@pytest.mark.parametrize("chosen", [USUAL, STRICT, LimitsConfig(blur=2.0, copies=0.125, noisy_copies=0.333)])
+def test_the_page_tells_the_limits_whose_controls_are_detected(chosen, digits):
+    images, labels = digits[0][:60], digits[1][:60]
+    both = {
+        "1": controls.rule_1_controls(images, labels, "class", 0, chosen),
+        "2": controls.rule_2_controls(images, labels, images, 0, chosen),
+    }
+    detected = {rule: {each.name: 0.0 for each in found.controls if not each.positive} for rule, found in both.items()}
+
+    rules = {
+        rule: {"controls": [{"name": name} for name in names], "metrics": [{"detects": names}]}
+        for rule, names in detected.items()
+    }
+    said = limits({"limits": chosen.model_dump(), "rules": rules})
+    assert not any("no metric" in each for each in said.values())
+    assert said["1"].startswith(f"fails for a blur of {chosen.blur:.2g} px, independent pixels in ")
+    assert "or the loss of " in said["1"]
+    assert said["2"].count("training images") == 2
 
 
 @pytest.mark.slow

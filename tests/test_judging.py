@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -590,6 +591,16 @@ def test_pictures_of_large_images_are_reduced():
         assert pairs.LARGEST < image.height < pairs.LARGEST + 10
 
 
+def test_the_page_counts_the_real_images_that_it_shows_and_those_that_were_searched(passing):
+    few = replace(passing.pictures, real_count=5)
+    assert "5 held-out images, unselected" in judgement.render(passing.record, few)
+    searched = {"searched": 250_000, "searched_after_changes": 100_000, "flip": True}
+    large = passing.record | {"known": passing.record["known"] | searched}
+    words = " ".join(judgement.render(large, few).split())
+    assert "searched for among all 250 000 training images, and among their mirror images; " in words
+    assert "after small changes, among 100 000 of them." in words
+
+
 def test_names_of_files_can_not_run(passing):
     hostile = "<script>alert(1)</script>"
     record = json.loads(json.dumps(passing.record))
@@ -604,6 +615,18 @@ def test_every_control_is_named_with_the_metrics_that_fail_it(passing):
     assert found["2", "training images"].detected_by
     assert not found["2", "held-out images"].detected_by
     assert found["2", "held-out images"].positive
+
+
+def test_a_control_that_can_only_be_excluded_is_not_called_invisible(passing):
+    record = json.loads(json.dumps(passing.record))
+    for metric in record["calibration"]["rules"]["1"]["metrics"]:
+        metric["detects"].pop("one class dropped", None)
+        metric["separates"] = {"one class dropped": 0.5} if metric["metric"] == "recall" else {}
+    (found,) = (each for each in judgement.controls(record) if each.name == "one class dropped")
+    assert not found.detected_by
+    assert "recall (pixels)" in found.excluded_by
+    page = judgement.render(record, passing.pictures)
+    assert f"none, but samples pass only if they differ from it by {', or '.join(found.excluded_by)}<" in page
 
 
 # What it needs

@@ -11,7 +11,7 @@ from latentmill.evaluation.spaces import random_subset
 from latentmill.judging.known import Known
 from latentmill.runtime.images import grid, png
 
-SHOWN, COLUMNS = 48, 8  # samples, and as many real images
+SHOWN, COLUMNS = 48, 8  # samples, and as many real images if there are
 PAIRS = 16  # of a sample and its nearest training image
 LARGEST = 96  # pixels of a side: larger images are reduced, for the page to be small
 
@@ -22,6 +22,7 @@ class Pictures:
 
     samples: bytes
     real: bytes
+    real_count: int
     pairs: list[bytes]  # a sample on the left, its nearest training image on the right; the closest first
 
 
@@ -30,9 +31,8 @@ def pictures(samples: np.ndarray, known: Known, copies: CopySearch) -> Pictures:
     closest = copies.closest[:PAIRS]
     nearest = copies.neighbours[closest].images(known.train)[:, 0]
     pairs = [sheet(np.stack(pair), 2) for pair in zip(samples[closest], nearest, strict=True)]
-    return Pictures(
-        sheet(samples[:SHOWN], COLUMNS), sheet(random_subset(known.data.test, SHOWN, seed=0), COLUMNS), pairs
-    )
+    real = random_subset(known.data.test, SHOWN, seed=0)
+    return Pictures(sheet(samples[:SHOWN], COLUMNS), sheet(real, COLUMNS), len(real), pairs)
 
 
 def sheet(images: np.ndarray, columns: int) -> bytes:

@@ -3,11 +3,15 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from latentmill.evaluation.calibration_record import calibration_record
 from latentmill.evaluation.copies import relative_distances
 from latentmill.evaluation.copy_search import CopySearch
+from latentmill.evaluation.copy_space import AlignedSpace
 from latentmill.evaluation.damage import IMAGES, EquivalentDamage
 from latentmill.evaluation.judge import Judge, Judgement
+from latentmill.features.aligned import can_align
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json
 from latentmill.judging.known import Known
 from latentmill.judging.pairs import PAIRS
@@ -66,6 +70,7 @@ def _known(facts: Facts) -> Json:
     data = facts.known.data
     return {
         "searched": len(facts.known.train),
+        "searched_after_changes": _searched_after_changes(facts.known.train),
         "train": len(data.train),
         "held_out": facts.known.held_out,
         "set_aside": facts.known.set_aside,
@@ -73,6 +78,11 @@ def _known(facts: Facts) -> Json:
         "classes": data.classes,
         "flip": data.flip,
     }
+
+
+def _searched_after_changes(train: np.ndarray) -> int:
+    """How many of the training images; 0 where these are too small for changes."""
+    return min(len(train), AlignedSpace.most) if can_align(train.shape[1:]) else 0
 
 
 def _notes(facts: Facts) -> Iterator[str]:

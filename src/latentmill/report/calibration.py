@@ -3,6 +3,7 @@
 A metric that detects no negative control is uninformative here, however well known it is.
 """
 
+import fnmatch
 from dataclasses import dataclass
 
 from latentmill.report.inputs import Entry, Inputs, Json
@@ -97,18 +98,38 @@ def rules(calibration: Json, judged: list[Judged]) -> list[Rule]:
 
 
 def limits(calibration: Json) -> dict[str, str]:
-    """By rule: the least damage to real images that fails surely, in words."""
-    found = calibration.get("limits")
-    if not found:
-        return {}
-    independent, lost = found["independent"], found["lost"]
-    rule_1 = (
-        f"a blur of {found['blur']:.2g} px",
-        f"independent pixels in {share(independent) if independent < 1 else 'all'} of the images",
-        f"the loss of {share(lost) if lost < 1 else 'all'} of a class or cluster",
-    )
-    rule_2 = f"{share(found['copies'])} training images", f"{share(found['noisy_copies'])} with noise on them"
-    return {"1": f"{rule_1[0]}, {rule_1[1]}, or {rule_1[2]}", "2": " or ".join(rule_2)}
+    """By rule: the least damage to real images that fails surely, in words; without a rule that nothing fails.
+
+    Damage whose control no metric detects is named apart.
+    """
+    found, said = calibration.get("limits"), {}
+    detected = {name for metric in _metrics(calibration) for name in metric["detects"]}
+    for rule, damages in _damages(found).items() if found else []:
+        fails = [words for words, controls in damages if _first(controls, calibration) & detected]
+        missed = [words for words, controls in damages if not _first(controls, calibration) & detected]
+        if fails:
+            rest = f"; no metric detects {_alternatives(missed)} here" if missed else ""
+            said[rule] = f"fails for {_alternatives(fails)}, or worse{rest}"
+    return said
+
+
+def _damages(limits: Json) -> dict[str, list[tuple[str, list[str]]]]:
+    """By rule: each limit in words, with patterns of the names of its control, the one that is preferred first."""
+    blur, copies, noisy = limits["blur"], limits["copies"], limits["noisy_copies"]
+    independent, lost = limits["independent"], limits["lost"]
+    pixels = f"independent pixels in {share(independent) if independent < 1 else 'all'} of the images"
+    mode = f"the loss of {share(lost) if lost < 1 else 'all'} of a class or cluster"
+    return {
+        "1": [
+            (f"a blur of {blur:.2g} px", [f"blurred by {blur:.3g} px", "blurred"]),
+            (pixels, ["independent pixels" if independent == 1 else f"{100 * independent:.3g} % independent pixels"]),
+            (mode, ["one * dropped" if lost == 1 else f"{100 * lost:.3g} % of one * dropped"]),
+        ],
+        "2": [
+            (f"{share(copies)} training images", [f"{100 * copies:.3g} % training images"]),
+            (f"{share(noisy)} training images with noise on them", [f"{100 * noisy:.3g} % training images with noise"]),
+        ],
+    }
 
 
 def directions(calibration: Json) -> dict[tuple[str, str], str]:
@@ -119,6 +140,17 @@ def directions(calibration: Json) -> dict[tuple[str, str], str]:
 def informative_metrics(calibration: Json) -> set[tuple[str, str]]:
     """(space, metric) of those that detect some control."""
     return {(each["space"], each["metric"]) for each in _metrics(calibration) if each["detects"]}
+
+
+def _first(patterns: list[str], calibration: Json) -> set[str]:
+    """The names of controls that fit the first of `patterns` that any fits."""
+    names = [each["name"] for rule in calibration["rules"].values() for each in rule["controls"]]
+    return next((set(some) for pattern in patterns if (some := fnmatch.filter(names, pattern))), set())
+
+
+def _alternatives(words: list[str]) -> str:
+    """A, B, or C."""
+    return " or ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])}, or {words[-1]}"
 
 
 def _metrics(calibration: Json) -> list[Json]:

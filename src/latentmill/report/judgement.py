@@ -36,7 +36,11 @@ class Pictures(Protocol):
 
     @property
     def real(self) -> bytes:
-        """As many real images."""
+        """As many real images, or all held out for the tests where these are fewer."""
+
+    @property
+    def real_count(self) -> int:
+        """How many these are."""
 
     @property
     def pairs(self) -> Sequence[bytes]:
@@ -70,6 +74,7 @@ class ControlOutcome:
     name: str
     positive: bool
     detected_by: list[str]  # the metrics that fail it, for a negative control
+    excluded_by: list[str]  # others, which separate it from real images: samples may be shown to be unlike it
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ def render(record: Json, pictures: Pictures) -> str:
             limits=limits(record["calibration"]),
             samples=uri(pictures.samples),
             real=uri(pictures.real),
+            shown_real=pictures.real_count,
             pairs=_pairs(record, pictures.pairs),
             manifest={"classes": record["known"]["classes"]},
             calibration=record["calibration"],
@@ -173,10 +179,15 @@ def controls(record: Json) -> list[ControlOutcome]:
     made = []
     for rule, found in record["calibration"]["rules"].items():
         for each in found["controls"]:
-            metrics = [metric for metric in found["metrics"] if each["name"] in metric["detects"]]
-            names = [f"{metric['metric']} ({metric['space']})" for metric in metrics]
-            made.append(ControlOutcome(rule, each["name"], each["positive"], names))
+            detecting, separating = (_naming(each["name"], found["metrics"], key) for key in ("detects", "separates"))
+            excluding = [name for name in separating if name not in detecting]
+            made.append(ControlOutcome(rule, each["name"], each["positive"], detecting, excluding))
     return made
+
+
+def _naming(control: str, metrics: list[Json], key: str) -> list[str]:
+    """The metrics that name the control under `key`."""
+    return [f"{each['metric']} ({each['space']})" for each in metrics if control in each.get(key, {})]
 
 
 def damages(record: Json) -> list[Damage]:

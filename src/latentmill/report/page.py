@@ -44,7 +44,7 @@ def render(inputs: Inputs) -> str:
         sections=sections(inputs),
         trials=len(trials),
         seconds_in_all=sum(float(trial["seconds"] or 0) for trial in trials),
-        failed=[_failure(trial) for trial in inputs.trials if trial["status"] in FAILED],
+        failed=[_failure(trial) for trial in trials if trial["status"] in FAILED],
         charts=charts(inputs.curves),
         chart_size=(WIDTH, HEIGHT),
         rule_titles=RULES,

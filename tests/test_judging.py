@@ -525,6 +525,21 @@ def test_the_size_of_large_samples_is_asked_for_by_its_option():
     assert str(error.of_option) == "samples: --size must be set, for example --size 64"
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/home/me/data.labels/a.png", "/home/me/data.label/a.png", "'data.label'", "data.label/a.png", "a/data.label"],
+)
+def test_a_path_or_value_that_has_the_letters_of_a_setting_stays_as_it_is(path):
+    error = ArgumentError(
+        f"data.label must be a level of folders or null, but got {path}: or null", "labels", "data.label"
+    )
+    assert str(error.of_option) == f"--labels must be a level of folders or none, but got {path}: or null"
+    with pytest.raises(InputError, match="a column") as found, given._named("samples"):
+        raise InputError(f"{path} must have a column")
+    assert not isinstance(found.value, ArgumentError)
+    assert str(found.value) == f"samples: {path} must have a column"
+
+
 @pytest.mark.parametrize("option", ["--samples", "--train", "--held-out"])
 def test_an_empty_name_is_refused(option, capsys):
     """As of a variable of the shell that is not set."""

@@ -17,7 +17,7 @@ from latentmill.data.sources.recognition import recognised
 from latentmill.errors import InputError
 from latentmill.evaluation.assembly import SAMPLES as COUNT
 from latentmill.judging.prepared import prepared_images
-from latentmill.judging.renaming import ArgumentError
+from latentmill.judging.renaming import ArgumentError, names, renamed
 from latentmill.runtime.decoder import Decoder
 from latentmill.runtime.folder import CARD
 from latentmill.runtime.folder import MANIFEST as EXPORT
@@ -122,6 +122,6 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        text = str(error).replace("data.path", "the path")
+        text = renamed(str(error), "data.path", "the path")
         text = text if text.startswith((f"{name} ", f"{name}: ")) else f"{name}: {text}"
-        raise (ArgumentError(text, "labels", LABEL) if LABEL in text else InputError(text)) from None
+        raise (ArgumentError(text, "labels", LABEL) if names(text, LABEL) else InputError(text)) from None

@@ -83,7 +83,7 @@ def _require_room(folder: Path, size: int) -> None:
     try:
         require_room(folder, size)
     except InputError as error:
-        raise ArgumentError(str(error).replace(" and data.limit", ""), "size", "data.size") from None
+        raise ArgumentError(str(error).removesuffix(" and data.limit"), "size", "data.size") from None
 
 
 def _shape(collections: Mapping[str, Collection], config: DataConfig) -> Target:
@@ -109,7 +109,8 @@ def _decoded(
     try:
         require_readable(intake, collection.description, *count_unusable(intake, collection), config.max_dropped)
     except InputError as error:
-        raise InputError(f"{name}: {str(error).replace(' (data.max_dropped)', '')}") from None
+        rule, but, found = str(error).partition(", but ")
+        raise InputError(f"{name}: {rule.removesuffix(' (data.max_dropped)')}{but}{found}") from None
     return intake
 
 

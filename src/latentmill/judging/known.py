@@ -80,7 +80,7 @@ def known_images(
     groups = numbered_groups([items[row] for row in rows["train"]])
     data = PreparedData(*written, *labels, classes=classes, train_groups=groups, flip=flip)
     every = images[: len(train.items)] if found.set_aside else data.train
-    notes = [note.replace(", more than data.max_dropped lets drop", "") for note in notes]
+    notes = [note.removesuffix(", more than data.max_dropped lets drop") for note in notes]
     return Known(data, every, [items[row].name for row in found.seen], found.set_aside, left_out, notes)
 
 

@@ -1,5 +1,9 @@
-"""Errors about an argument of `judge`, called by its name in Python, or by the command's option."""
+"""Errors about an argument of `judge`, called by its name in Python, or by the command's option.
 
+Only words are renamed: a path or a quoted value that has the same letters stays as the user wrote it.
+"""
+
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +16,24 @@ OPTIONS = {  # of the command, by the argument
     "limits": "--limit",
     "seed": "--seed",
 }
+
+
+def renamed(text: str, key: str, name: str, before_value: str | None = None) -> str:
+    """`text` with `name` in the place of `key`, or `before_value` in that of "key: "."""
+
+    def called(found: re.Match[str]) -> str:
+        return before_value if found[1] and before_value is not None else f"{name}{found[1] or ''}"
+
+    return _word(key).sub(called, text)
+
+
+def names(text: str, key: str) -> bool:
+    """Whether `key` is a word of `text`."""
+    return _word(key).search(text) is not None
+
+
+def _word(key: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w./\\'\"-]){re.escape(key)}(?![\w/\\'\"-]|\.\w)(: )?")
 
 
 class ArgumentError(InputError):
@@ -29,11 +51,10 @@ class ArgumentError(InputError):
 
     def _called(self, name: str, before_value: str) -> str:
         """With the argument's `name`; params.yaml has a colon between a key and its value."""
-        text = self.message
-        if self.key.startswith("data"):
-            text = text.replace(f"{self.key}: ", before_value).replace("or null for none", "or none")
-            text = text.replace("or null", "or none")
-        return text.replace(self.key, name)
+        if not self.key.startswith("data"):
+            return renamed(self.message, self.key, name)
+        text = renamed(self.message, self.key, name, before_value)
+        return re.sub("or null( for none)?", "or none", text, count=1)  # in the rule, which stands before the value
 
 
 @contextmanager
@@ -43,7 +64,7 @@ def argument_errors(argument: str, key: str, prefix: str = "") -> Iterator[None]
         yield
     except InputError as error:
         text = f"{prefix}{error}"
-        raise (ArgumentError(text, argument, key) if key in text else InputError(text)) from None
+        raise (ArgumentError(text, argument, key) if names(text, key) else InputError(text)) from None
 
 
 @contextmanager

@@ -32,11 +32,11 @@ from latentmill.evaluation.copy_search import CopyFinder, search_copies
 from latentmill.evaluation.judge import FEWEST
 from latentmill.evaluation.pool import MANY, Pool
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.judging import command, given, output, pairs
+from latentmill.judging import command, output, pairs, sources
 from latentmill.judging import judge as judging
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, read_sets
-from latentmill.judging.known import known_images
 from latentmill.judging.prepared import prepared_images
+from latentmill.judging.real_images import real_images
 from latentmill.judging.renaming import ArgumentError
 from latentmill.proportion import Found
 from latentmill.report import judgement
@@ -323,24 +323,24 @@ def test_a_function_is_called_until_there_are_enough(new, train, held_out):
         start = sum(asked[:-1]) % 100
         return torch.tensor(new[start : start + min(count, 100)] / 255, requires_grad=True)
 
-    found = given.samples(generate, "samples", COUNT, seed=0)
+    found = sources.samples(generate, "samples", COUNT, seed=0)
     assert asked == [300, 200, 100]
     np.testing.assert_array_equal(found.block(np.arange(100)), new[:100])
     assert latentmill.judge(lambda count: new[:count], train, held_out, count=FEW).record["copies"]["samples"] == FEW
     with pytest.raises(InputError, match="samples: all must have one shape"):
-        given.samples(lambda count: np.zeros((1, 8, 8 + count % 2)), "samples", 2, seed=0)
+        sources.samples(lambda count: np.zeros((1, 8, 8 + count % 2)), "samples", 2, seed=0)
 
 
 def test_an_export_is_sampled(tmp_path):
     folder = tiny.write(tmp_path / "tiny")
     drawn = np.rint(Decoder(folder).sample(30, seed=4).clip(0, 1) * 255)
     for source in (folder, folder / "generator.onnx", Decoder(folder)):
-        found = given.samples(source, "samples", 30, seed=4)
+        found = sources.samples(source, "samples", 30, seed=4)
         np.testing.assert_array_equal(found.block(np.arange(30)), drawn)
         assert len(found.items) == 30
     (tmp_path / "other.onnx").write_bytes(b"")
     with pytest.raises(InputError, match="a generator must lie in its export"):
-        given.samples(tmp_path / "other.onnx", "samples", 30, seed=4)
+        sources.samples(tmp_path / "other.onnx", "samples", 30, seed=4)
 
 
 def test_a_prepared_data_set_has_held_out_images(tmp_path, new, train, held_out):
@@ -369,7 +369,7 @@ def numbers(images):
 @pytest.mark.parametrize("has_held_out", [True, False])
 def test_the_images_of_a_group_stay_together(has_held_out, tmp_path):
     held_out = grouped(60, 10) if has_held_out else None
-    data = known_images(grouped(120, 30), held_out, False, 0, tmp_path, lambda *of: None).data
+    data = real_images(grouped(120, 30), held_out, False, 0, tmp_path, lambda *of: None).data
     val, test = numbers(data.val), numbers(data.test)
     assert not val & test
     assert has_held_out or not numbers(data.train) & (val | test)
@@ -380,7 +380,7 @@ def test_the_images_of_a_group_stay_together(has_held_out, tmp_path):
 
 def test_one_group_alone_can_not_be_divided(tmp_path):
     with pytest.raises(InputError, match="images of a group stay together, so there must be several groups"):
-        known_images(grouped(60, 1), None, False, 0, tmp_path, lambda *of: None)
+        real_images(grouped(60, 1), None, False, 0, tmp_path, lambda *of: None)
 
 
 def test_a_prepared_data_set_has_its_groups(tmp_path):
@@ -411,12 +411,14 @@ def test_the_disk_must_have_room_for_all_that_lies_there_at_once(
 ):
     """A mapped file that outgrows the disk ends the process."""
     known = {TRAIN: train["images"]} | ({HELD_OUT: held_out["images"]} if has_held_out else {})
-    listed = {name: given.images(np.float32(each / 255), name) for name, each in ({SAMPLES: new[:100]} | known).items()}
+    listed = {
+        name: sources.images(np.float32(each / 255), name) for name, each in ({SAMPLES: new[:100]} | known).items()
+    }
 
     def prepared(free):
         monkeypatch.setattr(requirements.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
         sets = read_sets(listed, DataConfig(source="arrays"), tmp_path, 0, lambda *of: None)
-        known_images(sets[TRAIN], sets.get(HELD_OUT), False, 0, tmp_path, lambda *of: None)
+        real_images(sets[TRAIN], sets.get(HELD_OUT), False, 0, tmp_path, lambda *of: None)
 
     needed = 64 * (100 + 3 * 1_300 if has_held_out else 2 * 1_000)
     with pytest.raises(InputError, match="while they are prepared, but there are"):
@@ -534,7 +536,7 @@ def test_a_path_or_value_that_has_the_letters_of_a_setting_stays_as_it_is(path):
         f"data.label must be a level of folders or null, but got {path}: or null", "labels", "data.label"
     )
     assert str(error.of_option) == f"--labels must be a level of folders or none, but got {path}: or null"
-    with pytest.raises(InputError, match="a column") as found, given._named("samples"):
+    with pytest.raises(InputError, match="a column") as found, sources._named("samples"):
         raise InputError(f"{path} must have a column")
     assert not isinstance(found.value, ArgumentError)
     assert str(found.value) == f"samples: {path} must have a column"
@@ -551,7 +553,7 @@ def test_an_empty_name_is_refused(option, capsys):
 @pytest.mark.parametrize("samples", [lambda count: 5, np.zeros(5), np.zeros((0, 8, 8))])
 def test_what_images_are_called_is_said_once(samples):
     with pytest.raises(InputError, match=r"^samples(: images)? must (?!.*samples)"):
-        given.samples(samples, "samples", 5, seed=0)
+        sources.samples(samples, "samples", 5, seed=0)
 
 
 def test_an_output_that_can_not_be_written_is_refused(passing, tmp_path):

@@ -17,11 +17,11 @@ from latentmill.evaluation.copy_space import AlignedSpace
 from latentmill.evaluation.metrics import RULES
 from latentmill.evaluation.verdict import Status
 from latentmill.files import write_json, write_text
-from latentmill.judging import given
+from latentmill.judging import sources
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json, read_sets
-from latentmill.judging.known import known_images
 from latentmill.judging.output import RULE
 from latentmill.judging.pairs import Pictures, pictures
+from latentmill.judging.real_images import real_images
 from latentmill.judging.record import Facts, record
 from latentmill.judging.renaming import ArgumentError, argument_errors
 from latentmill.report.judgement import render
@@ -64,9 +64,9 @@ class JudgedSamples:
 
 
 def judge(
-    samples: given.Samples,
-    train: given.Images,
-    held_out: given.Images | None = None,
+    samples: sources.Samples,
+    train: sources.Images,
+    held_out: sources.Images | None = None,
     *,
     labels: str | int | None = "auto",
     size: int | tuple[int, int] | None = None,
@@ -111,11 +111,11 @@ def judge(
     config = _data_config("size", "size", list(size) if isinstance(size, tuple) else size)
     _data_config("labels", "label", labels)
     collections = {
-        SAMPLES: given.samples(samples, SAMPLES, count, seed),
-        TRAIN: given.images(train, TRAIN, labels),
+        SAMPLES: sources.samples(samples, SAMPLES, count, seed),
+        TRAIN: sources.images(train, TRAIN, labels),
     }
     if held_out is not None:
-        collections[HELD_OUT] = given.images(held_out, HELD_OUT, labels)
+        collections[HELD_OUT] = sources.images(held_out, HELD_OUT, labels)
     with tempfile.TemporaryDirectory(prefix="latentmill-judge-") as scratch:
         sets = read_sets(collections, config, Path(scratch), processes, progress)
         return _judged(sets, flip, require, chosen, seed, Path(scratch), progress)
@@ -136,18 +136,18 @@ def _judged(
     folder: Path,
     progress: OnProgress,
 ) -> JudgedSamples:
-    known = known_images(sets[TRAIN], sets.get(HELD_OUT), flip, seed, folder, progress)
+    real = real_images(sets[TRAIN], sets.get(HELD_OUT), flip, seed, folder, progress)
     found = sets[SAMPLES]
     order = np.random.default_rng(seed).permutation(len(found.images))  # on disk they may be sorted by class
     made = np.asarray(found.images)[order]
     progress("calibrating the metrics on controls", 0, 0)
-    judge = make_judge(known.data, None, seed, len(made), limits)
+    judge = make_judge(real.data, None, seed, len(made), limits)
     progress("judging the samples, and looking for copies", 0, 0)
     aligned = next((each for each in judge.spaces[2] if isinstance(each, AlignedSpace)), None)
     with steps_at_a_time(cores()) as steps:
-        finder = steps.submit(CopyFinder, known.train, known.data, seed, aligned)
-        judgement = known.explained(steps.submit(judge.judge, made).result(), judge.draws)
+        finder = steps.submit(CopyFinder, real.train, real.data, seed, aligned)
+        judgement = real.explained(steps.submit(judge.judge, made).result(), judge.draws)
     copies = search_copies(made, finder.result())
     names = [found.items[row].name for row in order]
-    facts = Facts(sets, known, judge, judgement, copies, names)
-    return JudgedSamples(record(facts, require, seed), pictures(made, known, copies))
+    facts = Facts(sets, real, judge, judgement, copies, names)
+    return JudgedSamples(record(facts, require, seed), pictures(made, real, copies))

@@ -8,7 +8,7 @@ from latentmill.data.batches import as_float
 from latentmill.data.tiles import tiles
 from latentmill.evaluation.copy_search import CopySearch
 from latentmill.evaluation.spaces import random_subset
-from latentmill.judging.known import Known
+from latentmill.judging.real_images import RealImages
 from latentmill.runtime.images import grid, png
 
 SHOWN, COLUMNS = 48, 8  # samples, and as many real images if there are
@@ -26,13 +26,13 @@ class Pictures:
     pairs: list[bytes]  # a sample on the left, its nearest training image on the right; the closest first
 
 
-def pictures(samples: np.ndarray, known: Known, copies: CopySearch) -> Pictures:
+def pictures(samples: np.ndarray, real: RealImages, copies: CopySearch) -> Pictures:
     """Of samples uint8 (N, C, H, W) in a random order."""
     closest = copies.closest[:PAIRS]
-    nearest = copies.neighbours[closest].images(known.train)[:, 0]
+    nearest = copies.neighbours[closest].images(real.train)[:, 0]
     pairs = [sheet(np.stack(pair), 2) for pair in zip(samples[closest], nearest, strict=True)]
-    real = random_subset(known.data.test, SHOWN, seed=0)
-    return Pictures(sheet(samples[:SHOWN], COLUMNS), sheet(real, COLUMNS), len(real), pairs)
+    new = random_subset(real.data.test, SHOWN, seed=0)
+    return Pictures(sheet(samples[:SHOWN], COLUMNS), sheet(new, COLUMNS), len(new), pairs)
 
 
 def sheet(images: np.ndarray, columns: int) -> bytes:

@@ -13,8 +13,8 @@ from latentmill.evaluation.damage import IMAGES, EquivalentDamage
 from latentmill.evaluation.judge import Judge, Judgement
 from latentmill.features.aligned import can_align
 from latentmill.judging.intake import HELD_OUT, SAMPLES, TRAIN, ImageSet, Json
-from latentmill.judging.known import Known
 from latentmill.judging.pairs import PAIRS
+from latentmill.judging.real_images import RealImages
 from latentmill.proportion import CONFIDENCE, Found
 from latentmill.runtime.text import plural
 
@@ -26,7 +26,7 @@ class Facts:
     """What a record is made of."""
 
     sets: dict[str, ImageSet]
-    known: Known
+    real: RealImages
     judge: Judge
     judgement: Judgement
     copies: CopySearch
@@ -46,7 +46,7 @@ def record(facts: Facts, require: Collection[int], seed: int) -> Json:
         **found,
         "seed": seed,
         "images": {name: _described(each) for name, each in facts.sets.items()},
-        "known": _known(facts),
+        "known": _numbers_of_images(facts),
         "notes": list(_notes(facts)),
         "damage": [_damage(each) for each in facts.judgement.damages],
         "copies": _copies(facts.copies),
@@ -66,15 +66,15 @@ def _described(images: ImageSet) -> Json:
     }
 
 
-def _known(facts: Facts) -> Json:
-    data = facts.known.data
+def _numbers_of_images(facts: Facts) -> Json:
+    data = facts.real.data
     return {
-        "searched": len(facts.known.train),
-        "searched_after_changes": _searched_after_changes(facts.known.train),
+        "searched": len(facts.real.train),
+        "searched_after_changes": _searched_after_changes(facts.real.train),
         "train": len(data.train),
-        "held_out": facts.known.held_out,
-        "set_aside": facts.known.set_aside,
-        "left_out": facts.known.left_out,
+        "held_out": facts.real.held_out,
+        "set_aside": facts.real.set_aside,
+        "left_out": facts.real.left_out,
         "classes": data.classes,
         "flip": data.flip,
     }
@@ -87,18 +87,18 @@ def _searched_after_changes(train: np.ndarray) -> int:
 
 def _notes(facts: Facts) -> Iterator[str]:
     """What a reader of the verdicts should know of the images, in sentences."""
-    known, sets = facts.known, facts.sets
-    if known.set_aside:
+    real, sets = facts.real, facts.sets
+    if real.set_aside:
         yield (
-            f"The result is weaker than with held-out images: {known.held_out:,} training images stand for new ones, "
+            f"The result is weaker than with held-out images: {real.held_out:,} training images stand for new ones, "
             "but the generator has seen them. What it learnt by heart counts in favour of Rule 1, and the metrics of "
             "Rule 2 see no copies of these images. The search for copies looks at all training images."
         )
-    if known.left_out:
-        left = plural(known.left_out, "held-out image was", "held-out images were")
+    if real.left_out:
+        left = plural(real.left_out, "held-out image was", "held-out images were")
         yield f"{left} left out, because other images are the same, or nearly."
     yield from _different(sets)
-    yield from (f"{note[0].upper()}{note[1:]}." for note in known.notes)
+    yield from (f"{note[0].upper()}{note[1:]}." for note in real.notes)
     for name, each in sets.items():
         if each.facts["dropped"]:
             reasons = ", ".join(f"{count:,} times {reason}" for reason, count in each.facts["reasons"].items())
@@ -158,7 +158,7 @@ def _closest(facts: Facts) -> list[Json]:
     return [
         {
             "sample": facts.names[row],
-            "train": facts.known.names[nearest.indices[place, 0]],
+            "train": facts.real.names[nearest.indices[place, 0]],
             "mirrored": nearest.mirrored is not None and bool(nearest.mirrored[place]),
             "distance": float(nearest.distances[place, 0]),
             "relative_distance": float(relative[place]),

@@ -24,7 +24,7 @@ SET_ASIDE, MOST_SET_ASIDE = 0.2, 10_000  # share of the training images that sta
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class RealImages:
     """The real images."""
 
     data: PreparedData  # val and test are halves of the held-out images
@@ -59,9 +59,9 @@ class Known:
         return replace(judgement, verdicts=verdicts)
 
 
-def known_images(
+def real_images(
     train: ImageSet, held_out: ImageSet | None, flip: bool, seed: int, folder: Path, progress: OnProgress
-) -> Known:
+) -> RealImages:
     """The images to judge by; without held-out ones those that the source of `train` holds out, or some of `train`.
 
     Raises:
@@ -81,7 +81,7 @@ def known_images(
     data = PreparedData(*written, *labels, classes=classes, train_groups=groups, flip=flip)
     every = images[: len(train.items)] if found.set_aside else data.train
     notes = [note.removesuffix(", more than data.max_dropped lets drop") for note in notes]
-    return Known(data, every, [items[row].name for row in found.seen], found.set_aside, left_out, notes)
+    return RealImages(data, every, [items[row].name for row in found.seen], found.set_aside, left_out, notes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -301,6 +301,37 @@ def test_what_can_not_be_parted_is_copied(groups):
     assert len(pool.copied) >= 50
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_class_is_lost_where_groups_are_of_uneven_size(seed):
+    """Nor are all new training images, where the first group is too large."""
+    rng = np.random.default_rng(seed)
+    groups = rng.choice(60, 3000, p=rng.dirichlet(np.full(60, 2.0)))
+    labels = np.concatenate([groups % 6, np.zeros(100, np.int64)])
+    images = rng.integers(0, 256, (3100, 1, 4, 4), np.uint8)
+    pool = Pool.chosen(images[:3000], images[3000:], labels, seed, groups)
+    assert 500 < len(pool.new_train) <= 1000
+    assert set(labels[pool.new_train]) == set(range(6))
+    assert pool.random == 1, "the shares of the classes are not exact"
+    assert Pool.chosen(images[:3000], images[3000:], labels, seed).random == 100 / 1100
+
+
+def test_a_group_that_is_too_large_leaves_room_for_others():
+    images = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4), np.uint8)
+    groups = np.concatenate([np.zeros(150, np.int64), np.arange(1, 151)])
+    pools = [Pool.chosen(images, images[:10], None, seed, groups) for seed in range(10)]
+    assert min(len(pool.new_train) for pool in pools) > 40
+
+
+@pytest.mark.parametrize("count", [6, 8, 9])
+def test_of_few_training_images_enough_are_left_to_be_copied(data, count):
+    train, val = data[0][:count], data[0][100:200]
+    pool = Pool.chosen(train, val, None, seed=0)
+    assert (len(pool.new_train), len(pool.copied)) == ((0, count) if count < 9 else (3, 6))
+    calibrator = Calibrator(pool, train, val, None, seed=0, samples=100)
+    calibrated = calibrator.calibrate(2, feature_space("pixels", train, None, seed=0), data[0][200:300])
+    assert "near copies" in {each.metric for each in calibrated.calibrations}
+
+
 def test_where_all_images_are_near_duplicates_they_are_copied():
     train = np.zeros((60, 1, 4, 4), np.uint8)
     assert have_near_duplicates(train, np.arange(20)).all()

@@ -7,6 +7,7 @@ import numpy as np
 from latentmill.data.augmentation import mirrored
 from latentmill.evaluation.metrics import ROWS
 from latentmill.evaluation.near_duplicates import have_near_duplicates
+from latentmill.evaluation.neighbours import K
 from latentmill.evaluation.verdict import Draws
 
 POOL = 6_000  # new images that draws are taken from, at most
@@ -27,6 +28,7 @@ class Pool:
     copied: np.ndarray  # indices into train, sorted
     near_duplicates: int  # training images that are not new, because others are nearly the same
     flip: bool = False  # whether copies may be mirrored
+    by_class: bool = True  # whether the new training images have the shares of the classes, if there are labels
 
     @classmethod
     def chosen(
@@ -53,13 +55,15 @@ class Pool:
             order = order[np.argsort(labels[firsts[order]], kind="stable")]
         stride = max(3, -(-len(train) // max(1, POOL - len(val))))
         some = order[::stride] if len(val) < POOL else order[:0]
-        some = some[np.cumsum(sizes[some]) <= -(-len(train) // stride)]
-        taken = np.flatnonzero(np.isin(units, some))
+        fitting = _fitting(np.random.default_rng([seed, 1]).permutation(some), sizes, -(-len(train) // stride))
+        taken = np.flatnonzero(np.isin(units, fitting))
+        if len(train) - len(taken) <= K:  # too few would be left to be copied
+            taken = taken[:0]
         duplicated = have_near_duplicates(train, taken, flip)
         new_train = taken[~np.isin(units[taken], units[taken[duplicated]])]
         new_val = np.sort(np.random.default_rng(seed).permutation(len(val))[:POOL])
         copied = np.setdiff1d(np.arange(len(train)), new_train)
-        return cls(new_train, new_val, copied, len(taken) - len(new_train), flip)
+        return cls(new_train, new_val, copied, len(taken) - len(new_train), flip, by_class=groups is None)
 
     def __len__(self) -> int:
         return len(self.new_train) + len(self.new_val)
@@ -67,7 +71,7 @@ class Pool:
     @property
     def random(self) -> float:
         """The share that is drawn at random, and not by class."""
-        return len(self.new_val) / max(1, len(self))
+        return len(self.new_val) / max(1, len(self)) if self.by_class else 1.0
 
     def images(self, train: np.ndarray, val: np.ndarray) -> np.ndarray:
         """The new images, uint8 (N, C, H, W): a copy."""
@@ -91,3 +95,13 @@ class Pool:
         """
         many = samples // max(1, -(-samples // MANY))
         return Draws(min(ROWS, many, len(self) // 2), many, len(self), POOL, self.near_duplicates)
+
+
+def _fitting(units: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
+    """Those of `units`, indices in order of preference, that have at most `most` images together."""
+    found, left = [], most
+    for unit in units:
+        if sizes[unit] <= left:
+            found.append(unit)
+            left -= sizes[unit]
+    return np.array(found, units.dtype)

@@ -361,6 +361,7 @@ def test_a_share_is_known_to_one_image_of_the_pool_at_best():
 
 DRAWS = Draws(few=100, many=100, held_out=300, max_held_out=6_000)
 FEW = "no metric separates bad 0 from real images, .* 3,700 held-out images .* 1,300 samples"  # 12.25 times as many
+TOO_FEW = ", and however many there were, the metrics that separate it would read too few"
 HOPELESS = "no metric separates bad 1 from real images, .* no number of images"
 
 
@@ -399,6 +400,24 @@ def test_else_it_is_inconclusive_and_says_how_many_images_would_be_enough(value,
     found = verdict(estimates(value, error=error, negative=negative), ["bad 0", "bad 1"], 100, DRAWS)
     assert found.status == "inconclusive"
     assert re.match(evidence, found.evidence)
+
+
+@pytest.mark.parametrize(
+    ("size", "max_size", "error", "subsets", "advice"),
+    [
+        (300, 300, 0.75, 6, f"{TOO_FEW}: metric (pixels) 1 ± 1.5, passes below 2"),
+        (300, 300, 0.75, 2, ", but about 4,500 would be enough"),
+        (300, 300, 0.75, 3, f"{TOO_FEW}: metric (pixels) 1 ± 1.5, passes below 2"),
+        (150, 500, 0.75, 6, ", but about 680 held-out images (there are 300) and 2,100 samples (instead of 2000)"),
+        (150, 500, 2.0, 6, f"{TOO_FEW}: metric (pixels) 1 ± 4, passes below 2"),
+        (2_000, None, 0.75, 1, ", but about 4,500 would be enough"),
+    ],
+)
+def test_only_samples_are_advised_that_would_be_read(size, max_size, error, subsets, advice):
+    """At most six subsets are, whose size the held-out images may limit; 2.25 or 16 times as many are needed."""
+    known = replace(calibration([(1, 0.1)], [(3, 0.1)]), size=size, max_size=max_size)
+    found = verdict([Estimate(1.0, error, known, subsets)], ["bad 0"], 2_000, replace(DRAWS, held_out=2 * size))
+    assert found.evidence.startswith(f"no metric excludes bad 0 with 2000 samples{advice}")
 
 
 @pytest.mark.parametrize("value", [3.0, 3.5], ids=["at the line", "beyond it"])

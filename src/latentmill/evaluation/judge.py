@@ -15,10 +15,9 @@ from latentmill.evaluation.damage import DamageCurve, EquivalentDamage, equivale
 from latentmill.evaluation.graded_controls import is_dropped_mode, without_one
 from latentmill.evaluation.metrics import RULES, all_metrics, metrics_in, named_values
 from latentmill.evaluation.spaces import FidelitySpace, View
-from latentmill.evaluation.verdict import Draws, Estimate, Verdict, verdict
+from latentmill.evaluation.verdict import SUBSETS, Draws, Estimate, Verdict, verdict
 from latentmill.features.distances import TooFew
 
-SUBSETS = 6  # of a model's samples, at most, for metrics of rule 1 that take few at a time: each takes a while
 FEWEST = 20  # images in a draw: with fewer, no metric is worth calibrating
 FEWEST_HELD_OUT = 2 * FEWEST  # to draw from: `Pool.draws` takes at most half of them
 

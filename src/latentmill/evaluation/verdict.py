@@ -9,6 +9,7 @@ from latentmill.evaluation.calibration import Calibration
 
 Status = Literal["pass", "fail", "inconclusive"]
 INTERVAL = 2.0  # standard errors to either side
+SUBSETS = 6  # of the samples, at most, for metrics of rule 1 that take few at a time: each takes a while
 KNOWN = 5  # subsets, from which on their spread is known well enough
 ROUNDING = 1e-12  # of a value: equal values deviate by less
 
@@ -36,6 +37,7 @@ class Estimate:
     value: float
     standard_error: float
     calibration: Calibration
+    subsets: int = 1
 
     @staticmethod
     def from_subsets(values: list[float], calibration: Calibration) -> "Estimate":
@@ -45,7 +47,7 @@ class Estimate:
         deviation = spread if len(values) >= KNOWN else max(spread, real)
         if deviation < ROUNDING * max(map(abs, values)):
             deviation = 0.0
-        return Estimate(float(np.mean(values)), deviation / float(np.sqrt(len(values))), calibration)
+        return Estimate(float(np.mean(values)), deviation / float(np.sqrt(len(values))), calibration, len(values))
 
     def is_beyond(self, threshold: float) -> bool:
         """Whether the value is as bad as the threshold, or worse."""
@@ -57,15 +59,22 @@ class Estimate:
         badness, error = self.calibration.badness, max(self.standard_error, 1e-12)
         return (badness(threshold) - badness(self.value)) / error - INTERVAL
 
-    def samples_factor(self, threshold: float) -> float | None:
+    def samples_factor(self, threshold: float, held_out: float = np.inf) -> float | None:
         """With how many times as many samples the interval would end before the threshold.
 
-        None where no number would do, because the value is at the threshold or beyond it.
+        None where no number would do, because the value is at the threshold or beyond it, or because the metric does
+        not read so many, in draws of at most half of the `held_out` images.
         """
         if self.is_beyond(threshold):
             return None
         badness = self.calibration.badness
-        return (INTERVAL * self.standard_error / (badness(threshold) - badness(self.value))) ** 2
+        factor = (INTERVAL * self.standard_error / (badness(threshold) - badness(self.value))) ** 2
+        most = self.calibration.max_size if self.calibration.rule == 1 else None
+        return None if most is not None and self.read(factor) > SUBSETS * min(most, held_out // 2) else factor
+
+    def read(self, factor: float) -> float:
+        """How many samples it reads of `factor` times as many."""
+        return factor * self.subsets * self.calibration.size
 
     def describe(self, verb: str, threshold: float) -> str:
         """In words: "precision (pixels) 0.91 ± 0.02, passes above 0.85"; other verbs are about the worse side."""
@@ -112,10 +121,17 @@ def _doubt(control: str, estimates: list[Estimate], judged: int, draws: Draws) -
         return f"{images} and {draws.many} samples are too few, or too similar, for the control {control}"
     separated = [(each, each.calibration.separated().get(control)) for each in calibrated]
     lines = [(each, line) for each, line in separated if line is not None]
-    factors = [factor for each, line in lines if (factor := each.samples_factor(line)) is not None]
+    factors = [factor for each, line in lines if (factor := each.samples_factor(line, draws.held_out)) is not None]
+    inconclusive = f"no metric excludes {control} with {judged} samples"
     if factors:
-        enough = _about(judged * min(factors))
-        return f"no metric excludes {control} with {judged} samples, but about {enough} would be enough"
+        return f"{inconclusive}, but about {_about(judged * min(factors))} would be enough"
+    read = [each.read(factor) for each, line in lines if (factor := each.samples_factor(line)) is not None]
+    if read:
+        return f"{inconclusive}, but {_enough(2 * min(read) / SUBSETS, max(judged, min(read)), judged, draws)}"
+    near = [(each, line) for each, line in lines if not each.is_beyond(line)]
+    if near:
+        too_few = "and however many there were, the metrics that separate it would read too few"
+        return f"{inconclusive}, {too_few}: {_evidence('passes', near)}"
     if lines:
         similar = ", ".join(_clauses("similar", lines))
         return f"by every metric that separates the control {control}, the samples look like it: {similar}"
@@ -128,10 +144,15 @@ def _images_needed(control: str, calibrated: list[Estimate], draws: Draws) -> st
     images, samples = (count * min(factors, default=np.inf) for count in (draws.held_out, draws.many))
     if images > draws.max_held_out:
         return "and in these feature spaces no number of images that can be used would be enough"
+    return f"but {_enough(images, samples, draws.many, draws)}"
+
+
+def _enough(images: float, samples: float, instead_of: int, draws: Draws) -> str:
+    """In words: so many held-out images, and samples in place of those that there are."""
     have = f"there are {draws.held_out}{_left_out(draws, ', {}')}"
     return (
-        f"but about {_about(images)} held-out images ({have}) and {_about(samples)} samples "
-        f"(instead of {draws.many}) would be enough"
+        f"about {_about(images)} held-out images ({have}) and {_about(samples)} samples "
+        f"(instead of {instead_of}) would be enough"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from latentmill.data.augmentation import mirrored
 from latentmill.data.batches import as_float
-from latentmill.evaluation import controls, corruptions
+from latentmill.evaluation import confirmation, controls, corruptions
 from latentmill.evaluation.assembly import choose_pool, chosen_features, fit, make_judge
 from latentmill.evaluation.calibration import (
     MARGIN,
@@ -537,6 +537,26 @@ def test_without_validation_images_rule_2_has_its_other_controls(data):
     space = CopySpace(pixels, data[0][:1000], data[0][1000:1200], seed=0)
     found = [Calibration(2, "near copies", "pixels", False, ())]
     assert confirm(found, space, none, Draws(100, 100, 300, 6_000), seed=0) == found
+
+
+def test_the_fewer_validation_images_are_spoilt_the_more_another_draw_deviates(data, monkeypatch):
+    monkeypatch.setattr(confirmation, "SPOILT", 50)
+    pixels = feature_space("pixels", data[0][:100], None, seed=0)
+    space = CopySpace(pixels, data[0][:100], data[0][1000:1100], seed=0)
+    known = [ControlValues(name, True, 0.0, 1e6) for name in ("held-out images", "held-out images, blurred", *SPOILT)]
+    (found,) = confirm(
+        [Calibration(2, "C_T", "pixels", True, tuple(known), 100)], space, data[0][:200], Draws(20, 100, 300, 6_000), 0
+    )
+    deviations = {each.name: each.deviation / 1e6 for each in found.controls[len(known) :]}
+    factors = {count: np.sqrt((2 / 100 + 1 / count) / (1 / 100 + 1 / 300)) for count in (200, 50)}
+    assert deviations == {
+        name: pytest.approx(factors[50 if ":" in name else 200])
+        for name in (
+            "validation images",
+            "validation images, blurred",
+            *(f"validation images: {each}" for each in SPOILT),
+        )
+    }
 
 
 @pytest.mark.parametrize("name", [*SPOILT])

@@ -30,20 +30,23 @@ def confirm(
     rng = np.random.default_rng([seed, 2])
     val = random_subset(val, POOL, seed)
     steady, few = controls.sharp_and_blurred(VALIDATION, val), val[:SPOILT]
-    spoilt = controls.spoilt_images(few, space.cells.assign(space.features(few)), seed)
-    populations = steady | {f"{VALIDATION}: {name}": each for name, each in spoilt.items()}
-    known = dict(zip(populations, [*controls.sharp_and_blurred(HELD_OUT, val), *spoilt], strict=True))
-    views = {name: space.view_population(each) for name, each in populations.items()}
-    values = {name: _one_draw(view, space, draws, rng) for name, view in views.items()}
-    return [
-        each.confirmed(
-            {name: (known[name], found[each.metric]) for name, found in values.items()},
-            _deviation_factor(each, len(val), draws.held_out),
-            least_deviation(each.metric, each.size, len(val)),
-            steady.keys(),
-        )
-        for each in calibrations
-    ]
+    made = controls.spoilt_images(few, space.cells.assign(space.features(few)), seed)
+    spoilt = {f"{VALIDATION}: {name}": each for name, each in made.items()}
+    known = dict(zip([*steady, *spoilt], [*controls.sharp_and_blurred(HELD_OUT, val), *made], strict=True))
+    for populations in (steady, spoilt):
+        views = {name: space.view_population(each) for name, each in populations.items()}
+        values = {name: _one_draw(view, space, draws, rng) for name, view in views.items()}
+        (count,) = {each.count for each in populations.values()}
+        calibrations = [
+            each.confirmed(
+                {name: (known[name], found[each.metric]) for name, found in values.items()},
+                _deviation_factor(each, count, draws.held_out),
+                least_deviation(each.metric, each.size, count),
+                steady.keys(),
+            )
+            for each in calibrations
+        ]
+    return calibrations
 
 
 def _one_draw(view: CopyView, space: CopySpace, draws: Draws, rng: np.random.Generator) -> dict[str, float]:

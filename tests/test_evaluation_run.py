@@ -1,17 +1,22 @@
-"""Which tasks the evaluation of a whole ladder starts; test_pipeline.py runs them, on Ray."""
+"""Which tasks the evaluation of a whole ladder starts, and what one that fails costs; test_pipeline.py runs all."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from conftest import IMAGE_SHAPE
 from pairs import untrained_prior
 
-from latentmill.config import EvaluationConfig
+from latentmill.cluster.connection import cluster
+from latentmill.config import EvaluationConfig, Settings
+from latentmill.contract import Decodes, Encodes, Model
+from latentmill.errors import InputError
 from latentmill.evaluation import run
 from latentmill.evaluation.assembly import assemble, assemble_ceiling, calibrate
 from latentmill.evaluation.ceiling import judge_reconstructions
-from latentmill.evaluation.entry import judge_samples
+from latentmill.evaluation.entry import EvaluationResult, judge_samples
 from latentmill.evaluation.prepared import PreparedData
+from latentmill.evaluation.results import MODEL, RECONSTRUCTIONS
 
 USUAL, FEW = 200, 100
 CONFIG = EvaluationConfig(samples=USUAL, features=["pixels"])
@@ -64,3 +69,36 @@ def test_reconstructions_have_one_judge_whatever_the_number_of_samples(started):
     assert len(judges) == 2
     assert judges[0] == judges[1]
     assert {each.arguments[-2] for each in judges[0][0].inner(calibrate)} == {USUAL}
+
+
+def broken_model():
+    """Of a class that is local, so that workers get it by value, because they do not see this file."""
+
+    class Broken(Model, Encodes, Decodes):
+        """Its codes are the images themselves, of which it decodes none."""
+
+        code_shape = IMAGE_SHAPE
+
+        def encode(self, images, label=None):
+            return images
+
+        def decode(self, z, label=None):
+            raise IndexError("index 3 is out of bounds\nfor dimension 0")
+
+    return Broken(Settings(), IMAGE_SHAPE)
+
+
+@pytest.mark.slow
+def test_an_error_of_one_entry_costs_no_other_entry(digits, trained, monkeypatch, capfd):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    parts = (slice(60), slice(60, 90), slice(90, 120))
+    data = PreparedData(*(digits[part] for part in parts), None, None, None)
+    models = {"broken": (broken_model(), {}), "naive_bayes": (trained("naive_bayes", {})[0], {})}
+    with cluster(1):
+        results = run.Evaluation(models, data, EvaluationConfig(samples=20, features=["pixels"]), None).results()
+        found = {(entry, prior): each for entry, prior, each in results}
+    failed = {key for key, each in found.items() if isinstance(each, InputError)}
+    assert failed == {("broken", MODEL), ("broken", RECONSTRUCTIONS)}
+    assert {str(found[key]) for key in failed} == {"IndexError: index 3 is out of bounds for dimension 0"}
+    assert isinstance(found["naive_bayes", "own"], EvaluationResult)
+    assert 'raise IndexError("index 3 is out of bounds' in capfd.readouterr().out, "the traceback"

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import prepared_sets
 import pytest
-from ray.exceptions import WorkerCrashedError
+from ray.exceptions import NodeDiedError, ObjectLostError, RayTaskError, WorkerCrashedError
 
 from latentmill.cluster import mapped as mapping
 from latentmill.cluster import staging, tasks
 from latentmill.cluster.connection import cluster
 from latentmill.cluster.mapped import ChangedDataError, Mapped, placed
-from latentmill.cluster.tasks import TooLittleMemoryError, result, share, start
+from latentmill.cluster.tasks import TooLittleMemoryError, result, result_or_reason, share, start
 from latentmill.cluster.versions import OtherLibrariesError, versions
 from latentmill.data.dataset import read_split
 from latentmill.errors import InputError
@@ -174,13 +174,33 @@ def test_a_task_without_memory_says_so_in_a_line():
         result(start(np.empty, 10**15))
 
 
-def test_a_task_whose_process_died_may_do_better_another_time(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (WorkerCrashedError(), "The worker died"),
+        (NodeDiedError("its node"), "its node"),
+        (ObjectLostError("ab", "here", "stack"), "Failed to retrieve object ab"),
+    ],
+)
+def test_a_task_whose_process_or_node_died_may_do_better_another_time(monkeypatch, error, said):
     def died(started):
-        raise WorkerCrashedError
+        raise error
 
     monkeypatch.setattr("latentmill.cluster.tasks.ray.get", died)
-    with pytest.raises(TooLittleMemoryError, match="a task must fit into memory, but The worker died"):
+    with pytest.raises(TooLittleMemoryError, match=f"a task must fit into memory, but {said}"):
         result(None)
+
+
+def test_any_error_of_a_task_may_be_a_reason_in_a_line(monkeypatch, capsys):
+    def failed(started):
+        raise RayTaskError("decode", "Traceback: at line 7", IndexError("index 3\nis out of bounds"))
+
+    monkeypatch.setattr("latentmill.cluster.tasks.ray.get", failed)
+    with pytest.raises(RayTaskError):
+        result(None)
+    with pytest.raises(InputError, match=r"^IndexError: index 3 is out of bounds$"):
+        result_or_reason(None)
+    assert "Traceback: at line 7" in capsys.readouterr().out
 
 
 def test_a_task_with_other_libraries_computes_nothing():
@@ -200,9 +220,19 @@ def test_what_concerns_all_entries_is_no_failure_of_the_one_that_finds_it_out(er
     evaluation = Evaluation.__new__(Evaluation)
     evaluation._shared_tasks, evaluation._entry_tasks, evaluation._ended = [], {"task": ("vae", "normal")}, set()
     monkeypatch.setattr("latentmill.evaluation.run.in_order_of_end", lambda started: started)
-    monkeypatch.setattr("latentmill.evaluation.run.result", lambda ended: (_ for _ in ()).throw(error))
+    monkeypatch.setattr("latentmill.evaluation.run.result_or_reason", lambda ended: (_ for _ in ()).throw(error))
     if not isinstance(error, TooLittleMemoryError):
         with pytest.raises(type(error), match="run again"):
             list(evaluation.results())
     else:
         assert list(evaluation.results()) == [("vae", "normal", error)]
+
+
+def test_an_error_of_what_all_entries_share_ends_the_evaluation(monkeypatch):
+    error = RayTaskError("calibrate", "at line 7", ValueError("no pool"))
+    evaluation = Evaluation.__new__(Evaluation)
+    evaluation._shared_tasks, evaluation._entry_tasks, evaluation._ended = ["judge"], {"task": ("vae", "normal")}, set()
+    monkeypatch.setattr("latentmill.evaluation.run.in_order_of_end", lambda started: started)
+    monkeypatch.setattr("latentmill.cluster.tasks.ray.get", lambda started: (_ for _ in ()).throw(error))
+    with pytest.raises(RayTaskError, match="at line 7"):
+        list(evaluation.results())

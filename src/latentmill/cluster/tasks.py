@@ -5,13 +5,16 @@ from typing import Any, TypeVar
 
 import ray
 import torch
-from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
+from ray.exceptions import RayTaskError
 
+from latentmill.cluster.decoding import DIED
 from latentmill.cluster.process import give_back_freed_memory
 from latentmill.cluster.refusal import refusal
 from latentmill.cluster.versions import Versions, require_versions, versions
 from latentmill.errors import InputError
+from latentmill.heartbeat import print_line
 from latentmill.memory import is_out_of_memory
+from latentmill.runtime.text import one_line
 
 T = TypeVar("T")
 LIBRARIES = ("faiss-cpu", "numpy", "scikit-learn", "scipy", "torch", "torchmetrics")  # that compute results
@@ -41,7 +44,7 @@ def result(started: Any) -> Any:
         InputError: as the function did.
         ChangedDataError: the file of an array among its arguments was replaced.
         OtherLibrariesError: the process has other versions of libraries than this one.
-        TooLittleMemoryError: it ran out of memory, or its process died.
+        TooLittleMemoryError: it ran out of memory, or its process or node died.
             Any other error is Ray's, with its traceback.
     """
     try:
@@ -53,9 +56,18 @@ def result(started: Any) -> Any:
         if not is_out_of_memory(error.cause):
             raise
         reason = error.cause
-    except (OutOfMemoryError, WorkerCrashedError) as error:  # the latter where the kernel killed it
+    except DIED as error:  # a process where the kernel killed it, maybe
         reason = error
     raise TooLittleMemoryError(f"a task must fit into memory, but {' '.join(str(reason).split())[:200]}")
+
+
+def result_or_reason(started: Any) -> Any:
+    """As `result`, but every error of the function is an `InputError` in a line; the traceback of others is printed."""
+    try:
+        return result(started)
+    except RayTaskError as error:
+        print_line(str(error))
+        raise InputError(one_line(f"{type(error.cause).__name__}: {error.cause}")) from None
 
 
 def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:

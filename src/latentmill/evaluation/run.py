@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from latentmill.cluster.mapped import ChangedDataError, placed
-from latentmill.cluster.tasks import in_order_of_end, result, share, start
+from latentmill.cluster.tasks import in_order_of_end, result, result_or_reason, share, start
 from latentmill.cluster.versions import OtherLibrariesError
 from latentmill.config import EvaluationConfig
 from latentmill.contract import Decodes, Encodes, Model
@@ -111,7 +111,7 @@ class Evaluation:
         """Entry, prior, `MODEL` or `RECONSTRUCTIONS`, and the result or why there is none, each as soon as it is there.
 
         Raises:
-            InputError: what all entries depend on has failed.
+            InputError: what all entries depend on has failed. Other errors there are Ray's, with their traceback.
             ChangedDataError: the prepared data have changed in the meantime.
             OtherLibrariesError: a node of the cluster has other versions of libraries.
         """
@@ -121,7 +121,7 @@ class Evaluation:
                 result(ended)
                 continue
             try:
-                found = result(ended)
+                found = result_or_reason(ended)
             except (ChangedDataError, OtherLibrariesError):
                 raise
             except InputError as error:

@@ -30,6 +30,14 @@ def test_no_cluster_is_too_small_to_be_missed(counts, least):
     assert 2 <= len(shares) <= CLUSTERS
 
 
+@pytest.mark.parametrize(("equal", "clusters"), [(90, 1), (60, 2)])
+def test_a_cluster_is_not_cut_where_equal_rows_leave_too_few_others(equal, clusters):
+    rows = np.concatenate([np.zeros((equal, 3)), np.random.default_rng(0).normal(9, size=(100 - equal, 3))])
+    found = Clusters.fit(rows.astype(np.float32), least=0.3, seed=0).assign(rows.astype(np.float32))
+    assert len(np.unique(found)) == clusters
+    assert np.bincount(found).min() >= 30
+
+
 def test_new_images_fall_into_the_clusters_of_their_like():
     clusters = Clusters.fit(blobs([100, 100, 100])[0], least=0.2, seed=0)
     rows, of = blobs([30, 30, 30], seed=1)

@@ -47,7 +47,7 @@ class Clusters:
 
     @classmethod
     def fit(cls, rows: np.ndarray, least: float, seed: int) -> "Clusters":
-        """At most `CLUSTERS` of `rows` (N, D), each with a share of at least `least`."""
+        """At most `CLUSTERS` of `rows` (N, D), each with a share of at least `least`, up to a row."""
         cuts: list[Cut] = []
         found = np.zeros(len(rows), np.int64)
         while len(cuts) + 1 < CLUSTERS:
@@ -57,6 +57,9 @@ class Clusters:
             if share < 2 * least or len(np.unique(rows[inside], axis=0)) < 2:
                 break
             cut = _halved(rows[inside], largest, len(cuts) + 1, least / share, seed)
+            above = int(_is_above(cut, rows[inside]).sum())
+            if min(above, len(inside) - above) <= least * len(rows) - 1:  # rows are equal there
+                break
             cuts.append(cut)
             _apply(cut, rows, found)
         return cls(cuts)
@@ -161,4 +164,9 @@ def _halved(rows: np.ndarray, cluster: int, new: int, least: float, seed: int) -
 def _apply(cut: Cut, rows: np.ndarray, found: np.ndarray) -> None:
     """Moves the rows above the limit from the one cluster to the other in `found` (N)."""
     inside = np.flatnonzero(found == cut.cluster)
-    found[inside[rows[inside] @ cut.direction > cut.limit]] = cut.new
+    found[inside[_is_above(cut, rows[inside])]] = cut.new
+
+
+def _is_above(cut: Cut, rows: np.ndarray) -> np.ndarray:
+    """(N, D) -> bool (N)."""
+    return np.asarray(rows @ cut.direction > cut.limit)

@@ -24,8 +24,11 @@ from latentmill.evaluation.copies import (
     near_copy_threshold,
     relative_distances,
 )
+from latentmill.evaluation.copy_kinds import KINDS
+from latentmill.evaluation.copy_search import CopyFinder, search_copies
 from latentmill.evaluation.groups import Cells
 from latentmill.evaluation.neighbours import K, Neighbours, TrainingSet, nearest_metrics
+from latentmill.evaluation.prepared import PreparedData
 
 some = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -95,6 +98,24 @@ def test_of_copies_the_first_come_first_at_no_distance(monkeypatch, products):
     np.testing.assert_array_equal(found.distances[:, :2], 0)
     others = TrainingSet(known).others(np.array([301, 305]))
     assert others.indices[:, 0].tolist() == [305, 301]
+
+
+@pytest.mark.parametrize(("samples", "products", "is_exact"), [(600, 550, False), (100, 550, True), (100, 450, False)])
+def test_copies_of_training_images_are_searched_as_samples_are(monkeypatch, samples, products, is_exact):
+    """500 are, of each kind, where a search of so many products is exact."""
+    images = smooth_images(1_300)
+    finder = CopyFinder(images[:600], PreparedData(images[:600], images[600:650], images[650:700], None, None, None), 0)
+    searches, search_chunk = [], TrainingSet._search_chunk
+
+    def noted(self, queries, k, is_exact):
+        searches.append(is_exact)
+        return search_chunk(self, queries, k, is_exact)
+
+    monkeypatch.setattr(neighbours_module, "EXACT_PRODUCTS", products * images[:600].size)
+    monkeypatch.setattr(TrainingSet, "_search_chunk", noted)
+    search_copies(images[700 : 700 + samples], finder)
+    assert len(searches) > len(KINDS)
+    assert set(searches) == {is_exact}
 
 
 def test_bytes_and_floats_have_the_same_neighbours():

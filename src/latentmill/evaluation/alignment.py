@@ -46,7 +46,8 @@ class AlignedSet(TrainingSet):
         self._reduced_rows = pad(reduced, (0, 0, 0, none))  # (N + none, P)
         self._squares = pad(reduced.square().sum(1), (0, none), value=torch.inf)  # (N + none)
 
-    def _search(self, queries: np.ndarray, k: int) -> Neighbours:
+    def _search(self, queries: np.ndarray, k: int, total: int | None = None) -> Neighbours:
+        """Always as exact, whatever the `total`."""
         width, components = self._components.shape
         needed = max(len(self._rows), PROPOSED * components, 3 * CHANGES * (k + SPARE) * width)
         size = max(1, VALUES // needed)

@@ -13,7 +13,7 @@ from latentmill.evaluation.baseline import compute_baseline
 from latentmill.evaluation.copies import are_exact_copies, relative_distances
 from latentmill.evaluation.copy_kinds import KINDS, UNCHANGED
 from latentmill.evaluation.copy_space import AlignedSpace
-from latentmill.evaluation.neighbours import Neighbours, TrainingSet, where
+from latentmill.evaluation.neighbours import Neighbours, TrainingSet, chosen_neighbours
 from latentmill.evaluation.prepared import PreparedData
 from latentmill.evaluation.spaces import random_indices
 from latentmill.features.aligned import AlignedPixels, can_align
@@ -82,9 +82,9 @@ class CopyFinder:
     def _space(self, train: np.ndarray) -> AlignedSpace:
         return AlignedSpace(AlignedPixels(train.shape[1:]), train, self._data.test, self._seed, flip=self._data.flip)
 
-    def look(self, images: np.ndarray) -> Seen:
-        """The nearest training images of each image."""
-        plain = self._index.nearest(images, self._data.mirrored(images))
+    def look(self, images: np.ndarray, total: int | None = None) -> Seen:
+        """The nearest training images of each image, by a search as exact as one of `total` images."""
+        plain = self._index.nearest(images, self._data.mirrored(images), total)
         return Seen(plain, self._aligned.nearest(images) if self._aligned else None)
 
     def are_exact(self, seen: Seen) -> np.ndarray:
@@ -102,21 +102,22 @@ class CopyFinder:
             return plain, np.full_like(plain, np.inf)
         return plain, relative_distances(seen.aligned) / self._aligned.near
 
-    def kinds(self) -> dict[str, Found]:
-        """Of copies of training images, `COPIED` of each kind."""
+    def kinds(self, total: int | None = None) -> dict[str, Found]:
+        """Of copies of training images, `COPIED` of each kind, by a search as exact as one of `total` images."""
         rng = np.random.default_rng(self._seed)
         copied = np.asarray(self._train[np.sort(random_indices(self._train, COPIED, self._seed))])
-        return {kind: _counted(self.are_found(self.look(make(copied, rng)))) for kind, make in KINDS.items()}
+        return {kind: _counted(self.are_found(self.look(make(copied, rng), total))) for kind, make in KINDS.items()}
 
 
 def search_copies(samples: np.ndarray, finder: CopyFinder) -> CopySearch:
     """Look for copies among all `samples`, uint8 (N, C, H, W), maybe mapped from disk."""
+    total = max(COPIED, len(samples))  # by which both searches are of one kind
     with steps_at_a_time(cores()) as steps:
-        kinds, seen = steps.submit(finder.kinds), steps.submit(finder.look, samples).result()
+        kinds, seen = steps.submit(finder.kinds, total), steps.submit(finder.look, samples, total).result()
     exact, found = finder.are_exact(seen), finder.are_found(seen)
     plain, after_changes = finder.closeness(seen)
     only_after = found & ~exact & (plain >= 1)
-    nearest = seen.plain if seen.aligned is None else where(only_after, seen.aligned, seen.plain)
+    nearest = seen.plain if seen.aligned is None else chosen_neighbours(only_after, seen.aligned, seen.plain)
     order = np.lexsort((nearest.distances[:, 0], np.minimum(plain, after_changes), ~exact))
     exactly, near, changed = (_counted(each) for each in (exact, found, only_after))
     return CopySearch(exactly, near, changed, finder.held_out, kinds.result(), order, nearest)

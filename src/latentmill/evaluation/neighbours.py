@@ -72,14 +72,14 @@ class TrainingSet:
             self._reduced = Reduced(self._known)
         return self._reduced
 
-    def nearest(self, queries: np.ndarray, mirrored: np.ndarray | None = None) -> Neighbours:
+    def nearest(self, queries: np.ndarray, mirrored: np.ndarray | None = None, total: int | None = None) -> Neighbours:
         """The K nearest training images of each of `queries` (Q, ...), floats or uint8; the first of equally near.
 
         With `mirrored`, the same queries mirrored, the neighbours are those of an image or of its mirror image,
-        whichever has a nearer one.
+        whichever has a nearer one. The search is as exact as one of `total` queries; None: of these.
         """
-        found = self._search(queries, K)
-        return found if mirrored is None else _nearer(found, self._search(mirrored, K))
+        found = self._search(queries, K, total)
+        return found if mirrored is None else _nearer(found, self._search(mirrored, K, total))
 
     @cached_property
     def among_themselves(self) -> Neighbours:
@@ -101,9 +101,10 @@ class TrainingSet:
         others[others.all(1), -1] = False
         return Neighbours(found.distances[others].reshape(-1, K), found.indices[others].reshape(-1, K))
 
-    def _search(self, queries: np.ndarray, k: int) -> Neighbours:
+    def _search(self, queries: np.ndarray, k: int, total: int | None = None) -> Neighbours:
         """`queries` (Q, ...), of which a mirrored view is copied in chunks."""
-        is_exact, size = len(queries) * self._known.size < EXACT_PRODUCTS, chunk_size(queries.shape[1:], CHUNK, VALUES)
+        is_exact = (len(queries) if total is None else total) * self._known.size < EXACT_PRODUCTS
+        size = chunk_size(queries.shape[1:], CHUNK, VALUES)
         chunks = (queries[start : start + size] for start in range(0, max(1, len(queries)), size))
         width = self._known.shape[1]
         return joined_neighbours(
@@ -164,7 +165,7 @@ def nearest_metrics(samples: Neighbours, test: Neighbours) -> dict[str, float]:
     return {"median": ours, "test_median": theirs} | ({"ratio_to_test": ours / theirs} if theirs > 0 else {})
 
 
-def where(chosen: np.ndarray, some: Neighbours, others: Neighbours) -> Neighbours:
+def chosen_neighbours(chosen: np.ndarray, some: Neighbours, others: Neighbours) -> Neighbours:
     """Of the queries that are `chosen`, bool (Q), the neighbours of `some`, and of the rest those of `others`."""
     rows = chosen[:, None]
     distances = np.where(rows, some.distances, others.distances)
@@ -177,7 +178,7 @@ def where(chosen: np.ndarray, some: Neighbours, others: Neighbours) -> Neighbour
 def _nearer(direct: Neighbours, mirrored: Neighbours) -> Neighbours:
     """Of each query those that begin with the nearer one."""
     turned = mirrored.distances[:, 0] < direct.distances[:, 0]
-    return replace(where(turned, mirrored, direct), mirrored=turned)
+    return replace(chosen_neighbours(turned, mirrored, direct), mirrored=turned)
 
 
 def _k_nearest(distances: np.ndarray, indices: np.ndarray, k: int) -> Neighbours:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from latentmill.config import LimitsConfig
+from latentmill.config import EvaluationConfig, LimitsConfig
 from latentmill.evaluation.calibrator import Calibrated, Calibrator
 from latentmill.evaluation.confirmation import confirm
 from latentmill.evaluation.controls import LIMITS
@@ -24,7 +24,7 @@ from latentmill.features.spaces import ClassifierFeatures, Features, feature_spa
 from latentmill.runtime.cores import cores
 from latentmill.threads import steps_at_a_time
 
-SAMPLES = 10_000  # as in params.yaml
+SAMPLES = EvaluationConfig().samples
 LEARNT = "learnt"  # features of the classifier, or of a self-supervised encoder where it can't learn the labels
 LEAST_LEARNT = 0.2  # the least balanced recall of the classifier, rescaled to 0 for chance and 1 for certainty
 FITTED = 20_000  # training images: more than a small network sees in its training

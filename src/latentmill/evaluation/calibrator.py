@@ -64,7 +64,7 @@ class Calibrator:
         val: np.ndarray,
         labels: np.ndarray | None,
         seed: int,
-        samples: int = 10_000,
+        samples: int,
         limits: LimitsConfig = controls.LIMITS,
     ) -> None:
         """The `pool` was chosen of these images, uint8 (N, C, H, W), maybe mapped from disk.

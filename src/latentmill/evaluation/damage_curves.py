@@ -27,7 +27,7 @@ from latentmill.evaluation.verdict import Draws
 
 REPEATS = 3  # draws of a level
 DAMAGED = 2_000  # images, at most, that are damaged only for these curves
-METRICS: dict[int, dict[str, tuple[str, ...]]] = {  # of each rule, and the kinds of damage that they tell of
+METRICS: dict[int, dict[str, tuple[str, ...]]] = {  # of each rule, and the kinds of damage that they measure
     1: {"C2ST accuracy": (BLUR, NOISE, BLENDED), "rarest group": (LOST,)},
     2: {"near copies": (COPIED,)},
 }

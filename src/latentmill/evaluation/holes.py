@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.stats import ks_2samp
 
 from latentmill.contract import Decodes
-from latentmill.evaluation.fidelity import c2st_accuracy
+from latentmill.evaluation.fidelity import SMALLEST_BANDWIDTH, c2st_accuracy
 from latentmill.evaluation.latent import decode
 from latentmill.features.distances import TooFew
 from latentmill.features.spaces import Features
@@ -17,7 +17,6 @@ from latentmill.features.spaces import Features
 LARGEST = 2_000  # codes compared, at most
 DECODED = 1_000  # codes that are decoded, of each set, at most
 SIGNIFICANCE = 0.01  # of all dimensions together
-SMALLEST_BANDWIDTH = 1e-12  # stands for 0, which cannot divide
 
 
 def prior_metrics(draws: np.ndarray, codes: np.ndarray) -> dict[str, float]:

@@ -75,16 +75,16 @@ def _failed(failure: Failure) -> dict[str, str]:
 
 
 def _metrics(results: dict[str, EvaluationResult], wanted: str) -> dict[str, Any]:
-    samples = {prior: each.metrics for prior, each in _of_priors(results).items()}
+    samples = {prior: each.metrics for prior, each in _prior_results(results).items()}
     ceiling = results[RECONSTRUCTIONS].metrics if RECONSTRUCTIONS in results else {}
     return {"exported_prior": exported_prior(wanted, samples)} | results[MODEL].metrics | ceiling | {"samples": samples}
 
 
 def _shown(results: dict[str, EvaluationResult]) -> dict[str, Any]:
-    return {prior: {"distances": each.shown} for prior, each in _of_priors(results).items()}
+    return {prior: {"distances": each.shown} for prior, each in _prior_results(results).items()}
 
 
-def _of_priors(results: dict[str, EvaluationResult]) -> dict[str, EvaluationResult]:
+def _prior_results(results: dict[str, EvaluationResult]) -> dict[str, EvaluationResult]:
     return {prior: each for prior, each in results.items() if prior not in (MODEL, RECONSTRUCTIONS)}
 
 

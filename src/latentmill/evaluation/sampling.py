@@ -27,7 +27,7 @@ class Samples:
 
     images: np.ndarray  # uint8 (N, C, H, W): with 8 bits, as training images and pictures of exports have
     codes: np.ndarray | None  # float32 (N, d), each as a row, where the model has any
-    labels: np.ndarray | None  # int64 (N), that were asked for, where it is conditional
+    labels: np.ndarray | None  # int64 (N), given to the model, where it is conditional
 
     def __len__(self) -> int:
         return len(self.images)

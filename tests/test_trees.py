@@ -287,6 +287,10 @@ def test_members_of_a_zip_that_cannot_be_had(tmp_path: Path) -> None:
         file.writestr("secret.png", IMAGE)
         file.writestr("bomb.png", bytes(1 << 20), zipfile.ZIP_DEFLATED)
         file.writestr("flipped.png", IMAGE)
+        for name in ("huge.png", "far.png"):
+            file.writestr(name, IMAGE)
+        file.getinfo("huge.png").compress_size = 1 << 62
+        file.getinfo("far.png").header_offset = 1 << 63
     content = bytearray(path.read_bytes())
     directory = content.rindex(b"PK\1\2", 0, content.rindex(b"bomb.png"))
     content[directory + 24 : directory + 28] = (100).to_bytes(4, "little")  # it claims 100 bytes
@@ -298,12 +302,15 @@ def test_members_of_a_zip_that_cannot_be_had(tmp_path: Path) -> None:
     assert dropped(found) == {
         "lzma.png": "compressed by method 14, which is not read: pack it with deflate",
         "secret.png": "encrypted",
+        "huge.png": "larger than 256 MiB",
     }
     read = dict(zip(labels(found), found.locators, strict=True))
     assert found.read(read["good.png"]) == IMAGE
     for name in ("bomb.png", "flipped.png"):
         with pytest.raises(UnreadableError, match="its size or checksum is another"):
             found.read(read[name])
+    with pytest.raises(UnreadableError, match="unreadable in the archive: Python int too large"):
+        found.read(read["far.png"])
 
 
 def test_shards_are_named_by_a_range(tmp_path: Path) -> None:

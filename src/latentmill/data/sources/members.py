@@ -65,7 +65,7 @@ def read_member(locator: Locator) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # for each image
             return _from_zip(file, offset, *place) if len(place) > 1 else _exactly(file, offset, *place)
-    except (OSError, struct.error, zlib.error) as error:
+    except (OSError, OverflowError, struct.error, zlib.error) as error:  # an offset may lie beyond 2⁶³
         raise UnreadableError(f"unreadable in the archive: {' '.join(str(error).split())}") from None
 
 
@@ -92,7 +92,7 @@ def _listed_zip(path: Path) -> Iterator[Member]:
             if not member.is_dir():
                 place = member.header_offset, member.compress_size, member.file_size, member.compress_type, member.CRC
                 name = member.filename.replace("\\", "/")  # as some programs for Windows have it
-                yield _member(name, (str(path), *place), _zip_reason(member) or _size_reason(member.file_size))
+                yield _member(name, (str(path), *place), _zip_reason(member))
 
 
 def _zip_reason(member: zipfile.ZipInfo) -> str | None:
@@ -100,7 +100,7 @@ def _zip_reason(member: zipfile.ZipInfo) -> str | None:
         return "encrypted"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return f"compressed by method {member.compress_type}, which is not read: pack it with deflate"
-    return None
+    return _size_reason(max(member.file_size, member.compress_size))
 
 
 def _listed_tar(path: Path) -> Iterator[Member]:

@@ -16,6 +16,7 @@ from sites import ROOT
 from latentmill import installation
 from latentmill.cli import main
 from latentmill.config import Params, Settings, load_params
+from latentmill.data.sources.recognition import recognised
 from latentmill.errors import InputError
 from latentmill.project.init import init, ladders, params_text
 from latentmill.project.pipeline import pipeline_text, record_installed
@@ -73,6 +74,21 @@ def test_what_lies_there_decides_the_source(photos, given, source):
     params = load_params(photos.parent / "params.yaml")
     assert (params.data.source, params.data.path) == (source, str(photos.parent / given))
     assert params.train.budget == 600
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "source"),
+    [
+        ("metadata.parquet", "file_name", "folder"),
+        ("deep/vectors.parquet", "vector", "folder"),
+        ("train.parquet", "image", "table"),
+    ],
+)
+def test_a_folder_with_images_and_a_table_is_a_table_only_if_that_has_images(photos, name, column, source):
+    (photos / "deep").mkdir()
+    pq.write_table(pa.table({column: ["a.png"]}), photos / name)
+    (photos / "deep/damaged.parquet").write_bytes(b"")
+    assert recognised(str(photos)) == {"source": source, "path": str(photos)}
 
 
 @pytest.mark.parametrize("source", ["digits", "sprites"])

@@ -1,5 +1,6 @@
 """The stages export, publish and champion: what is written anew, what stays as it is, and what goes."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import prepared_sets
 import pytest
 import torch
 from exported import SAMPLES, VERDICT
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from ruamel.yaml import YAML
 from sites import ROOT
 
@@ -316,12 +318,40 @@ def test_an_export_that_had_too_little_memory_is_tried_again(project, monkeypatc
     Decoder(project.root / "graphs/other").sample(2, seed=0)
 
 
-def test_a_fault_of_the_program_is_not_taken_for_a_refusal(project, monkeypatch):
-    def fail(*given):
-        raise RuntimeError("shapes do not match")
+@pytest.mark.parametrize("raised", [RuntimeError("shapes\ndo not match"), Fail("shapes do not match")])
+def test_an_error_in_the_export_of_an_entry_costs_no_other(project, monkeypatch, capfd, raised):
+    write = entry.write_export
+
+    def fail(trained, name, *given):
+        if name == "naive_bayes":
+            raise raised
+        return write(trained, name, *given)
 
     monkeypatch.setattr(entry, "write_export", fail)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
+    project.export()
+    refusal = project.refusal("naive_bayes")
+    assert (refusal["status"], refusal["reason"]) == ("failed", "its export must end without an error")
+    assert refusal["evidence"] == f"{type(raised).__name__}: shapes do not match"
+    assert "Traceback" in capfd.readouterr().err
+    Decoder(project.root / "graphs/other").sample(2, seed=0)
+
+
+def test_a_graph_that_does_not_run_is_a_failure_of_its_entry(project, monkeypatch):
+    def fail(*given):
+        raise InputError("decoder.int8.onnx must be an intact ONNX file, but is not")
+
+    monkeypatch.setattr(entry, "write_export", fail)
+    project.export()
+    assert project.refusal("other")["status"] == "failed"
+    assert "must be an intact ONNX file" in project.refusal("other")["reason"]
+
+
+def test_a_full_disk_ends_the_stage(project, monkeypatch):
+    def fail(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(entry, "write_export", fail)
+    with pytest.raises(OSError, match="No space left"):
         project.export()
 
 

@@ -1,11 +1,13 @@
 """Exports one entry of the ladder, or refuses to."""
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentmill.config import ExportConfig
+from latentmill.errors import InputError
 from latentmill.export.permission import evaluated, require_rule_2
 from latentmill.export.refusal import Refused
 from latentmill.export.writer import TrainedPair, TrainingData, summary, write_export
@@ -31,28 +33,32 @@ class Exporter:
     def write(self, entry: str, folder: Path, inputs: str) -> None:
         """Replace `folder` by the entry's graphs and card, or by a refusal.
 
+        What a model or a library raises is recorded as a failure of the entry, and its traceback is printed.
         `inputs` is the digest by which the folder will be up to date. On an error the folder stays as it was.
 
         Raises:
             InputError: the trained model is missing or damaged, or was not evaluated.
+            OSError: the disk is full or can't be read.
         """
         try:
             self._export(entry, folder, inputs)
         except Refused as refused:
             self._refuse(entry, folder, refused, inputs)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            failed = Refused("its export must fit into memory", reason, TRY_AGAIN, status="failed")
-            self._refuse(entry, folder, failed, inputs="")  # never up to date, because another time it may fit
+        except (InputError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001  # those of onnx and onnxruntime have no other class in common
+            traceback.print_exception(error)
+            self._refuse(entry, folder, _failure(error), inputs="")  # never up to date: it may succeed another time
 
     def _export(self, entry: str, folder: Path, inputs: str) -> None:
         found = evaluated(entry, self.metrics, self.models)
         require_rule_2(entry, found, self.config.allow_failing)
         trained, steps = self._trained(entry, found), lambda step: self.tell(f"{folder}: {step}")
         with replacing_folder(folder) as partial:
-            card = write_export(trained, entry, found, self.data, partial, self.config.formats, inputs, steps)
+            try:
+                card = write_export(trained, entry, found, self.data, partial, self.config.formats, inputs, steps)
+            except InputError as error:  # of a graph that was written, and not of what the stage reads
+                raise error if isinstance(error, Refused) else Refused(str(error), status="failed") from None
         for line in summary(card):
             self.tell(f"{folder}: {line}")
 
@@ -64,3 +70,8 @@ class Exporter:
         with replacing_folder(folder) as partial:
             refused.write(partial, entry, self.metrics.get(entry), inputs)
         self.tell(f"{folder}: {refused.status}: {refused}")
+
+
+def _failure(error: Exception) -> Refused:
+    rule = "its export must fit into memory" if is_out_of_memory(error) else "its export must end without an error"
+    return Refused(rule, " ".join(f"{type(error).__name__}: {error}".split())[:200], TRY_AGAIN, status="failed")

@@ -4,8 +4,7 @@
     {"entry": "vae", "status": "refused", "reason": …, "evidence": …, "advice": …, "rules": {"1": "pass", "2": "fail"},
      "inputs": …}
 
-The status is `failed` for an entry that has no trained model or could not be evaluated, and where memory ran out during
-the export.
+The status is `failed` for an entry that has no trained model, or could not be evaluated or exported for an error.
 """
 
 from pathlib import Path

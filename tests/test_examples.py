@@ -56,8 +56,10 @@ def compiled(tmp_path_factory):
 @pytest.fixture(params=["node", "cpp"])
 def command(request):
     """How the example is run."""
-    if request.param == "cpp":
-        return request.getfixturevalue("compiled")
+    return request.getfixturevalue("compiled") if request.param == "cpp" else node()
+
+
+def node():
     if not shutil.which("node"):
         pytest.skip("node is not installed")
     if not (NODE / "node_modules/onnxruntime-node").exists():
@@ -149,11 +151,7 @@ def test_a_seed_gives_the_same_images_again(sample):
 
 def test_drawn_noise_is_standard_normal(sample, folder, tmp_path):
     """Read off a generator that gives its noise back as pixels."""
-    mirror = shutil.copytree(folder, tmp_path / "mirror")
-    card = json.loads((mirror / "card.json").read_text())
-    (mirror / "card.json").write_text(json.dumps(card | {"noise": {"width": prod(SHAPE), "categorical": 0}}))
-    (mirror / "generator.onnx").write_bytes(noise_as_image())
-    seal(mirror)
+    mirror = mirrored(folder, tmp_path, SHAPE)
     noise = sample("--n", 100, "--seed", 1, export=mirror).reshape(100, -1)
     shares = [(noise < edge).mean() for edge in (-2, -1, 0, 1, 2)]
     np.testing.assert_allclose(shares, [0.0228, 0.1587, 0.5, 0.8413, 0.9772], atol=0.02)
@@ -173,6 +171,17 @@ def test_a_sheet_shows_the_images(command, folder, sample, tmp_path):
     assert np.abs(sheet - expected).max() <= 1  # numpy rounds a half to even
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_sheet_shows_images_of_any_channels_without_alpha(folder, tmp_path, channels):
+    command, image = node(), np.random.default_rng(0).random((channels, 5, 4), np.float32)
+    image.tofile(tmp_path / "noise.bin")
+    mirror = mirrored(folder, tmp_path, image.shape)
+    subprocess.run([*command, mirror, "--noise", "noise.bin", "--out", "sheet.ppm"], cwd=tmp_path, check=True)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.ppm")).reshape(5, 4, -1)
+    seen = image[: 1 if channels < 3 else 3].transpose(1, 2, 0)
+    np.testing.assert_allclose(sheet, 255 * seen, atol=0.51, rtol=0)
+
+
 @pytest.mark.parametrize(("file", "option"), [("generator.onnx", "--seed"), ("decoder.onnx", "--codes")])
 def test_a_file_that_the_manifest_does_not_name_is_refused(command, folder, tmp_path, file, option):
     damaged = shutil.copytree(folder, tmp_path / "damaged")
@@ -186,6 +195,12 @@ def test_what_is_wrong_is_said_in_a_line(command, folder, tmp_path):
     np.zeros(LATENT + 1, np.float32).tofile(tmp_path / "codes.bin")
     assert f"rows must be {LATENT} wide" in failure(command, folder, "--codes", "codes.bin", at=tmp_path)
     assert "manifest.json" in failure(command, tmp_path, at=tmp_path)
+
+
+def test_a_part_of_a_number_is_refused(command, folder, tmp_path):
+    (tmp_path / "codes.bin").write_bytes(bytes(4 * LATENT + 3))
+    said = failure(command, folder, "--codes", "codes.bin", at=tmp_path)
+    assert ("should be a multiple of 4" if command[0] == "node" else "rows must be float32") in said
 
 
 def test_a_model_without_codes_decodes_none(command, folder, tmp_path):
@@ -210,11 +225,21 @@ def failure(command, *arguments, at):
     return line
 
 
-def noise_as_image():
+def mirrored(folder, tmp_path, shape):
+    """The export with a generator whose images, of this shape, are the noise."""
+    mirror = shutil.copytree(folder, tmp_path / "mirror")
+    card = json.loads((mirror / "card.json").read_text())
+    (mirror / "card.json").write_text(json.dumps(card | {"noise": {"width": prod(shape), "categorical": 0}}))
+    (mirror / "generator.onnx").write_bytes(noise_as_image(shape))
+    seal(mirror)
+    return mirror
+
+
+def noise_as_image(size):
     """An ONNX file whose images are the noise."""
-    noise = onnx.helper.make_tensor_value_info("noise", onnx.TensorProto.FLOAT, ("batch", prod(SHAPE)))
-    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ("batch", *SHAPE))
-    shape = onnx.numpy_helper.from_array(np.array([-1, *SHAPE]), "shape")
+    noise = onnx.helper.make_tensor_value_info("noise", onnx.TensorProto.FLOAT, ("batch", prod(size)))
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ("batch", *size))
+    shape = onnx.numpy_helper.from_array(np.array([-1, *size]), "shape")
     node = onnx.helper.make_node("Reshape", ["noise", "shape"], ["image"])
     graph = onnx.helper.make_graph([node], "mirror", [noise], [image], [shape])
     opset = onnx.helper.make_opsetid("", 17)

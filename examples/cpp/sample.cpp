@@ -41,6 +41,7 @@ int main(int count, char** words) try {
   std::vector<int64_t> size = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape();
   const int64_t width = std::accumulate(size.begin() + 1, size.end(), int64_t{1}, std::multiplies());
   const std::string file = draws ? "" : read(given[decodes ? "--codes" : "--noise"]);
+  if (file.size() % sizeof(float)) throw std::runtime_error("rows must be float32, but have a part of a number");
   std::vector<float> rows(draws ? std::stoul(given["--n"]) * width : file.size() / sizeof(float));
   if (rows.empty() || rows.size() % width) throw std::runtime_error("rows must be " + std::to_string(width) + " wide");
   std::mt19937 bits(std::stoul(given["--seed"]));

@@ -59,14 +59,16 @@ function normal(state, count) {
   return Float32Array.from({ length: count }, () => radius() * Math.cos(2 * Math.PI * uniform()))
 }
 
-// The images in rows, as a PGM or a PPM.
+// The images in rows, as a PGM or a PPM, which have no alpha: the second or fourth channel is left out.
 function sheet({ data, dims: [n, channels, height, width] }) {
+  const planes = channels < 3 ? 1 : 3
   const columns = Math.ceil(Math.sqrt(n)), across = columns * width, down = Math.ceil(n / columns) * height
-  const pixels = Buffer.alloc(across * down * channels, 255)
+  const pixels = Buffer.alloc(across * down * planes, 255)
   data.forEach((value, at) => {
     const [x, y, channel, index] = [at, at / width, at / width / height, at / width / height / channels].map(Math.floor)
     const top = Math.floor(index / columns) * height + (y % height), left = (index % columns) * width + (x % width)
-    pixels[(top * across + left) * channels + (channel % channels)] = Math.round(value * 255)
+    if (channel % channels < planes)
+      pixels[(top * across + left) * planes + (channel % channels)] = Math.round(value * 255)
   })
-  return Buffer.concat([Buffer.from(`P${channels === 1 ? 5 : 6} ${across} ${down} 255\n`), pixels])
+  return Buffer.concat([Buffer.from(`P${planes === 1 ? 5 : 6} ${across} ${down} 255\n`), pixels])
 }

@@ -125,7 +125,13 @@ def test_a_great_arc_keeps_the_norm_and_the_angle_between_steps(decoder, monkeyp
 
 @pytest.mark.parametrize(
     ("direction", "vector", "reach"),
-    [("toward 7", [1, 0, -1], 1.5), ("component 1", [0, 2, 0], 3), (2, [0, 0, 1], 3), (np.ones(3), [1, 1, 1], 3)],
+    [
+        ("toward 7", [1, 0, -1], 1.5),
+        ("component 1", [0, 2, 0], 3),
+        (2, [0, 0, 1], 3),
+        (np.argmax([0, 0, 1]), [0, 0, 1], 3),
+        (np.ones(3), [1, 1, 1], 3),
+    ],
 )
 def test_a_direction_is_a_name_a_dimension_or_a_vector(decoder, z, direction, vector, reach):
     expected = z[0] + np.linspace(-reach, reach, 7)[:, None] * np.array(vector)
@@ -266,6 +272,7 @@ def test_what_is_no_image_is_not_encoded(decoder, images, message):
         (lambda d, z: d.noise(0, seed=0), "n must be at least 1, but got 0"),
         (lambda d, z: d.generate(np.full((1, 3), np.nan)), "noise must be finite as float32, but got nan"),
         (lambda d, z: d.traverse(z[0], 3), "a direction's dimension must be from 0 to 2, but got 3"),
+        (lambda d, z: d.traverse(z[0], True), r"direction must"),
         (lambda d, z: d.traverse(z[0], np.ones(2)), r"direction must have the shape \(N, 3\)"),
         (lambda d, z: Decoder(d._folder.path, threads=0).decode(z), "threads must be from 1 to 1024, but got 0"),
         (lambda d, z: Decoder(d._folder.path, providers=["TPU"]).decode(z), "providers must be among .*, but got TPU"),

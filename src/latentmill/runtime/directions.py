@@ -9,7 +9,7 @@ from latentmill.errors import InputError, shown
 from latentmill.runtime.arguments import numbers
 from latentmill.runtime.text import listed
 
-Direction = str | int | np.ndarray
+Direction = str | int | np.integer | np.ndarray
 REACH = (-3.0, 3.0)  # along a dimension or a vector of the caller's
 
 
@@ -46,7 +46,7 @@ def find_direction(
     """
     if isinstance(given, str):
         return _named(named, code_shape, given)
-    if not isinstance(given, int):
+    if not isinstance(given, int | np.integer) or isinstance(given, bool):
         return _vector(given, code_shape), REACH
     unit = np.zeros(code_shape, np.float32)
     if not 0 <= given < unit.size:

@@ -6,6 +6,8 @@ import torch
 from exported import CLASSES, LABELS, export, trained
 
 from latentmill import Decoder
+from latentmill.errors import InputError
+from latentmill.runtime.noise import NoiseStream
 
 SHAPE, CONFIG = (1, 8, 8), {"latent": 3, "hidden": 20}
 FORMATS = ("fp16", "int8", "uint8")
@@ -51,6 +53,15 @@ def test_it_computes_what_torch_does_with_the_same_labels(decoder, model):
 def test_labels_that_are_drawn_are_those_of_the_images(decoder):
     images, labels = decoder.sample(9, seed=2), decoder.labels(9, seed=2)
     np.testing.assert_allclose(decoder.decode(decoder.draw(9, seed=2), labels), images, atol=1e-5)
+
+
+def test_labels_are_drawn_without_noise(decoder, monkeypatch):
+    labels = decoder.labels(9, seed=2)
+    monkeypatch.setattr(NoiseStream, "rows", None)
+    assert decoder.labels(9, seed=2) == labels
+    for n, seed, message in ((0, 2, "n must be at least 1, but got 0"), (9, -1, "seed must be at least 0, but got -1")):
+        with pytest.raises(InputError, match=message):
+            decoder.labels(n, seed)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -10,11 +10,11 @@ from latentmill.runtime import paths
 from latentmill.runtime.arguments import indices, numbers, pixels, require_finite
 from latentmill.runtime.directions import Direction, find_direction, read_directions
 from latentmill.runtime.drawing import Inputs, generator_inputs, given_inputs
-from latentmill.runtime.facts import DECODER, ENCODER, GENERATOR, LABEL, read_facts
+from latentmill.runtime.facts import DECODER, ENCODER, GENERATOR, read_facts
 from latentmill.runtime.folder import CARD, Folder
 from latentmill.runtime.graph import CPU
 from latentmill.runtime.guidance import Guidance
-from latentmill.runtime.labels import Label, label_at
+from latentmill.runtime.labels import Label, label_at, label_rows
 from latentmill.runtime.loaded_graphs import LoadedGraphs
 
 
@@ -123,8 +123,9 @@ class Decoder:
         Raises:
             InputError: `n` is below 1, or `seed` below 0.
         """
-        inputs = next(generator_inputs(self._facts, n, n, seed))
-        return [self.classes[index] for index in inputs[LABEL]] if LABEL in inputs else None
+        generator_inputs(self._facts, n, n, seed)  # raises where an argument is not right
+        indices = label_rows(self._facts, None, n, seed).rows(n)
+        return None if indices is None else [self.classes[index] for index in indices]
 
     def noise(self, n: int, seed: int, temperature: float = 1.0, truncation: float | None = None) -> np.ndarray:
         """The noise from which `sample` draws `n` images, float32 (n, noise_width): the input of `generate`.

@@ -777,6 +777,16 @@ def test_a_refusal_is_a_folder_that_says_why(tmp_path):
     assert "\n" not in str(said.value)
 
 
+def test_a_decoder_without_an_encoder_has_formats_too(paired, given, tmp_path):
+    prior, pair = paired("gan", {"latent": 3})
+    tolerances = {"fp16": 0.5, "int8": 255.0}
+    card = write_export(pair, "gan", measured(prior), given, tmp_path, tolerances)
+    assert [card["formats"][format]["published"] for format in tolerances] == [True, True]
+    z = Decoder(tmp_path).draw(3, seed=0)
+    for format in tolerances:
+        assert np.abs(Decoder(tmp_path, format=format).decode(z) - Decoder(tmp_path).decode(z)).mean() < 0.1
+
+
 def test_a_model_without_codes_has_no_formats(trained, given, tmp_path):
     model, _ = trained("naive_bayes", {})
     card = write_export(alone("naive_bayes", model, {}), "n", METRICS, given, tmp_path, {"fp16": 1.0})

@@ -1,7 +1,8 @@
 """More formats of the decoder, on request: in lower precision, or with bytes for images.
 
     decoder.fp16.onnx   weights and sums in half precision, for GPUs; codes and images stay float32
-    decoder.int8.onnx   weights and activations as 8-bit integers, calibrated on the validation images' codes
+    decoder.int8.onnx   weights and activations as 8-bit integers, calibrated on the validation images' codes, or
+                        without an encoder on codes of the prior
     decoder.uint8.onnx  images as bytes 0 … 255: scaled, rounded and clipped in the graph
 
 A format is not published if it differs from the float32 decoder by more than its tolerance.
@@ -40,7 +41,7 @@ class Reference:
     """The codes and images on which every format is measured."""
 
     prior_codes: Feeds  # what the decoder takes: codes drawn from the prior, (N, …), and labels
-    image_codes: Feeds  # the same of the validation images, (M, …)
+    calibration: Feeds  # the same of the validation images, (M, …), or of the prior for a model without an encoder
     images: np.ndarray  # the validation images, uint8 (M, C, H, W)
 
 
@@ -110,7 +111,7 @@ def _int8(whole: Path, reference: Reference) -> onnx.ModelProto:
             quantize_static(
                 whole,
                 path,
-                _Codes(reference.image_codes),
+                _Codes(reference.calibration),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,

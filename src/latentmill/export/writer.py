@@ -205,18 +205,25 @@ def formats(
 ) -> Json:
     """Write the decoder in each of these formats; the measurements by format, empty for a model without codes."""
     model = generator.model
-    if not tolerances or not isinstance(model, Decodes) or not isinstance(model, Encodes):
+    if not tolerances or not isinstance(model, Decodes):
         return {}
     from latentmill.export.formats import Reference, write_formats  # here, because it loads slowly and few need it
 
     decoder = next(each for each in graphs(generator, len(data.classes or [])) if each.name == "decoder")
-    noise = standard_normal((len(data.val), generator.noise_width), torch.Generator().manual_seed(0))
-    labels = None if data.labels is None else frequent_labels(data.labels, len(noise), seed=0)
-    feeds = {"z": float_array(generator.code(noise, labels))} | _label_feed(decoder, labels)
-    image_codes = {"z": codes_of(model, Batches(data.val, labels=data.val_labels))}
-    own = None if data.val_labels is None else torch.from_numpy(data.val_labels)
-    reference = Reference(feeds, image_codes | _label_feed(decoder, own), data.val)
+    if not isinstance(model, Encodes):
+        calibration = _drawn(generator, decoder, data, seed=1)
+    else:
+        own = None if data.val_labels is None else torch.from_numpy(data.val_labels)
+        calibration = {"z": codes_of(model, Batches(data.val, labels=data.val_labels))} | _label_feed(decoder, own)
+    reference = Reference(_drawn(generator, decoder, data, seed=0), calibration, data.val)
     return write_formats(tolerances, decoder, folder, reference, tell)
+
+
+def _drawn(generator: Generator, decoder: Graph, data: TrainingData, seed: int) -> dict[str, np.ndarray]:
+    """What the decoder takes: codes drawn from the prior, as many as validation images, and labels."""
+    noise = standard_normal((len(data.val), generator.noise_width), torch.Generator().manual_seed(seed))
+    labels = None if data.labels is None else frequent_labels(data.labels, len(noise), seed)
+    return {"z": float_array(generator.code(noise, labels))} | _label_feed(decoder, labels)
 
 
 def _label_feed(graph: Graph, labels: torch.Tensor | None) -> dict[str, np.ndarray]:

@@ -408,6 +408,22 @@ def test_verify_finds_a_decoder_that_is_not_the_generators(tmp_path, fail):
     assert "decoder must make the generator's images, but differs by" in lines[0]
 
 
+def test_verify_runs_the_decoder_in_each_format(tmp_path, capfd, fail):
+    measured = {"formats": {format: {"largest_difference": 0.01} for format in ("fp16", "int8")}}
+    main(["verify", str(tiny.write(tmp_path / "same", measured, **{"decoder.fp16": tiny.decoder()}))])
+    assert "all graphs run and agree\n" in capfd.readouterr().out
+    turned = tiny.model(
+        [tiny.helper.make_node("Neg", ["z"], ["turned"]), *tiny._decoding("turned")], tiny.Z, (tiny.IMAGE,)
+    )
+    for name, decoder, message in (
+        ("other", turned, "decoder in int8 must make the decoder's images but for 0.01 of 255 levels, but differs on"),
+        ("damaged", b"no graph", "decoder.int8.onnx must be an intact ONNX file"),
+    ):
+        folder = tiny.write(tmp_path / name, measured, **{"decoder.int8": decoder})
+        _, lines = fail(["verify", str(folder)], says=True)
+        assert message in lines[0]
+
+
 def test_bench_times_three_sizes_of_drawing_and_of_each_form_of_the_decoder(tmp_path, capfd, monkeypatch):
     folder = tiny.write(tmp_path / "a", **{"decoder.fp16": tiny.decoder()})
     monkeypatch.setattr(commands, "TIMED", 0.001)

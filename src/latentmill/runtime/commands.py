@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -103,18 +104,32 @@ def inspect(model: Path) -> None:
 
 
 def verify(model: Path) -> None:
-    """Every file against the manifest, and the graphs against one another."""
+    """Every file against the manifest, and the graphs against one another, the decoder in each format."""
     folder, decoder = Folder(model), Decoder(model)
     for name in folder.names:
         print(f"{len(folder.read(name)):>12,} bytes  {name}: has the digest in the manifest")
     images, label = decoder.sample(3, seed=0), decoder.labels(3, seed=0)
     if decoder.latent is not None:
-        difference = float(np.abs(decoder.decode(decoder.draw(3, seed=0), label) - images).max())
+        z = decoder.draw(3, seed=0)
+        decoded = decoder.decode(z, label)
+        difference = float(np.abs(decoded - images).max())
         if difference > 1e-4:
             raise InputError(f"{model}'s decoder must make the generator's images, but differs by {difference:.3g}")
         if ENCODER in folder.names:
             decoder.reconstruct(images, label)
+        for format in decoder.formats:
+            _require_near(decoded, Decoder(model, format=format).decode(z, label), format, decoder.card, model)
     print(f"{model}: all graphs run and agree")
+
+
+def _require_near(decoded: np.ndarray, found: np.ndarray, format: str, card: dict[str, Any], model: Path) -> None:
+    """Raises InputError where images differ on average by more than the card says of any pixel of many images."""
+    most = at(card, "formats", format, "largest_difference")
+    levels = found if found.dtype == np.uint8 else 255 * found
+    difference = float(np.abs(levels - 255 * decoded).mean())
+    if isinstance(most, int | float) and not difference <= most:
+        rule = f"{model}'s decoder in {format} must make the decoder's images but for {most:.3g} of 255 levels"
+        raise InputError(f"{rule}, but differs on average by {difference:.3g}")
 
 
 def bench(model: Path, threads: int | None) -> None:

@@ -69,7 +69,10 @@ class Decoder:
         label: Label = None,
         guidance: Guidance = 1.0,
     ) -> np.ndarray:
-        """Draw `n` images: (n, C, H, W). The first k of n are those of k, for the same seed on every platform.
+        """Draw `n` images: (n, C, H, W). The first k of n are those of k.
+
+        The noise of a seed is the same on every platform, and the images are the same up to rounding, which may make a
+        model with discrete codes or a Markov chain choose another image.
 
         Args:
             n: how many, at least 1 and at most 4 GiB of them; `stream` has no such limit.

@@ -106,6 +106,14 @@ def test_the_head_has_the_params_that_the_documentation_makes(manifest):
     assert command in (DEPLOY.parent / "docs/cluster.md").read_text()
 
 
+def test_the_image_has_nothing_that_git_ignores_but_the_page_and_the_users_images():
+    """A line of .gitignore names what is made: at the root where it begins with a slash, else anywhere."""
+    excluded, made = ((DEPLOY.parent / name).read_text().splitlines() for name in (".dockerignore", ".gitignore"))
+    patterns = [line.removeprefix("**/") for line in excluded if not line.startswith("#")]
+    names = {line.strip("/") for line in made if not line.startswith("#")} - {"src/latentmill/browser/ort", "data"}
+    assert {name for name in names if not any(Path(name).match(pattern) for pattern in patterns)} == set()
+
+
 def test_the_slurm_script_is_sound_bash():
     subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=True)
     if shutil.which("shellcheck"):

@@ -1,4 +1,4 @@
-"""An exported model over HTTP, for many who ask at once.
+"""An exported model over HTTP, for many clients at once.
 
     LATENTMILL_EXPORT=exports/vae uvicorn --app-dir examples/service --factory app:create
 
@@ -38,11 +38,11 @@ NPY = "application/x-npy"
 router = APIRouter()
 
 
-class Asked(BaseModel):
+class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Draw(Asked):
+class Draw(Body):
     n: int = 1
     seed: int = Field(0, ge=0, lt=1 << 64)
     temperature: float = Field(1.0, ge=0, le=HOTTEST)
@@ -50,24 +50,24 @@ class Draw(Asked):
     guidance: float = Field(1.0, ge=0, le=STRONGEST)
 
 
-class Codes(Asked):
+class Codes(Body):
     z: list[list[float]]
     label: str | list[str] | None = None
 
 
 @router.post("/sample")
-async def sample(asked: Draw, request: Request) -> Response:
+async def sample(body: Draw, request: Request) -> Response:
     model = request.app.state.model
-    _check_count("n", asked.n, request)
-    rows = model.noise(asked.n, asked.seed, asked.temperature, asked.label, asked.guidance)
+    _check_count("n", body.n, request)
+    rows = model.noise(body.n, body.seed, body.temperature, body.label, body.guidance)
     return await _answer(request, model.generate, rows)
 
 
 @router.post("/decode")
-async def decode(asked: Codes, request: Request) -> Response:
+async def decode(body: Codes, request: Request) -> Response:
     model = request.app.state.model
-    _check_count("the rows of z", len(asked.z), request)
-    return await _answer(request, model.decode, model.codes(asked.z, asked.label))
+    _check_count("the rows of z", len(body.z), request)
+    return await _answer(request, model.decode, model.codes(body.z, body.label))
 
 
 @router.get("/card")
@@ -128,7 +128,7 @@ async def _malformed(_: Request, error: RequestValidationError) -> Response:
         return JSONResponse({"detail": f"a body must be JSON, but: {first['ctx']['error']}"}, 422)
     name = escaped(".".join(map(str, first["loc"][1:]))[:100]) or "a body"
     rule = first["msg"].replace("Input should be", "must be").replace("Field required", "must be given")
-    rule = rule.replace("Extra inputs are not permitted", "is not asked for")
+    rule = rule.replace("Extra inputs are not permitted", "must be left out")
     return JSONResponse({"detail": f"{name} {rule}, but got {escaped(str(first['input'])[:40])}"}, 422)
 
 
@@ -138,7 +138,7 @@ async def _full(request: Request, _: FullError) -> Response:
 
 
 def create(settings: Settings | None = None) -> FastAPI:
-    """The service; requests in flight when the server is told to stop are still answered."""
+    """The service; requests in flight when the server has to stop are still answered."""
     settings = settings or Settings.from_environment()
 
     @asynccontextmanager

@@ -1,10 +1,10 @@
-"""A load test: how much batching gains, and what happens when more is asked than can be done.
+"""A load test: how much batching gains, and what happens under more load than can be served.
 
     python examples/service/load.py exports/vae --concurrency 64 --seconds 5
 
 Each of `--concurrency` clients asks for `--images` images, waits for them, and asks again; who gets 429 waits for a
 tenth of a second first. The service runs twice on this machine, once with batches of one request and once with batches
-of up to `--max-batch` images, and they are asked in turns, each for `--seconds` in all.
+of up to `--max-batch` images, and they take turns, each for `--seconds` in all.
 """
 
 import argparse
@@ -111,8 +111,8 @@ async def _client(client: httpx.AsyncClient, load: Load, end: float, images: int
 
 
 async def _ask(client: httpx.AsyncClient, images: int, seed: int) -> int:
-    asked = {"n": images, "seed": seed}
-    answer = await client.post("/sample", json=asked, headers={"accept": "application/x-npy"})
+    body = {"n": images, "seed": seed}
+    answer = await client.post("/sample", json=body, headers={"accept": "application/x-npy"})
     if answer.status_code not in (200, 429):
         answer.raise_for_status()
     return answer.status_code

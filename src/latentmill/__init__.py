@@ -17,7 +17,7 @@ BEGAN = time.time_ns()  # when this process imported its first module of the pac
 
 
 def __getattr__(name: str) -> Any:
-    """One of `PLACES`, imported when it is asked for: the pipeline's processes do without onnxruntime.
+    """One of `PLACES`, imported when it is first needed: the pipeline's processes do without onnxruntime.
 
     By name, so that what it is made of is no part of what a trial is made of.
     """

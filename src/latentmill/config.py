@@ -28,7 +28,7 @@ FEATURES = re.compile(r"pixels|classifier|self-supervised|timm:.+")
 ENTRY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # names of the ladder's entries
 RESERVED = "champion"  # a folder of exports beside those of the entries
 OUTPUTS = ("data/prepared", "models", "evaluation", "graphs", "exports", "report")  # folders that stages replace
-MOST_TOLD = 8  # mistakes in one message
+MOST_MISTAKES = 8  # mistakes in one message
 MIN_SIDE = 4  # pixels; the smallest image that the convolutions can halve twice
 MAX_SIDE = 4096  # far beyond what can be trained here; above, a slip of the pen
 PositiveInt = Annotated[int, Field(ge=1, le=2**53)]  # whole numbers that floats hold too
@@ -349,9 +349,9 @@ def checked(model: type[M], content: Any, where: str) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        told = [_sentence(model, item, where) for item in error.errors()[:MOST_TOLD]]
-        more = [f"and {error.error_count() - MOST_TOLD} more"] if error.error_count() > MOST_TOLD else []
-        raise InputError("; ".join(told + more)) from None
+        sentences = [_sentence(model, item, where) for item in error.errors()[:MOST_MISTAKES]]
+        more = [f"and {error.error_count() - MOST_MISTAKES} more"] if error.error_count() > MOST_MISTAKES else []
+        raise InputError("; ".join(sentences + more)) from None
 
 
 def is_searchable(model: type[BaseModel], key: str) -> bool:

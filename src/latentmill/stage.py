@@ -106,11 +106,11 @@ def stale_stages() -> list[str]:
     """
     if not (PIPELINE.exists() and LOCK.exists()):
         return []
-    asked = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], text=True, capture_output=True)
-    if asked.returncode:
-        reason = (asked.stderr.strip().splitlines() or ["it ended early"])[-1]
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], text=True, capture_output=True)
+    if status.returncode:
+        reason = (status.stderr.strip().splitlines() or ["it ended early"])[-1]
         raise InputError(f"`dvc status` must say what has changed, but {reason}")
-    changes = json.loads(asked.stdout)
+    changes = json.loads(status.stdout)
     return [stage for stage, found in changes.items() if stage not in ALWAYS and set(_leaves(found)) - {"deleted"}]
 
 

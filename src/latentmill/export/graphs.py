@@ -92,7 +92,7 @@ def export(graph: Graph, path: Path, metadata: dict[str, str]) -> None:
     """Write one self-contained .onnx file with `metadata` inside.
 
     Raises:
-        Refused: torch can't translate the model, the graph's input or output is not what was asked for, or the
+        Refused: torch can't translate the model, the graph's inputs or outputs have other names, or the
             values of the input go nowhere.
     """
     try:

@@ -21,27 +21,29 @@ def ended_by_interrupt() -> Iterator[None]:
     if os.name != "posix":
         yield
         return
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)  # written to by the handler of the process itself
-    Thread(target=_watch, args=(heard,), daemon=True).start()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    before = signal.set_wakeup_fd(
+        write_end, warn_on_full_buffer=False
+    )  # the handler of the process itself writes there
+    Thread(target=_watch, args=(read_end,), daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(told)  # the watch ends
+        os.close(write_end)  # the watch ends
 
 
-def _watch(heard: int) -> None:
-    while number := os.read(heard, 1):
-        if number[0] == signal.SIGINT and not _is_closed_within(heard, GRACE):
+def _watch(read_end: int) -> None:
+    while number := os.read(read_end, 1):
+        if number[0] == signal.SIGINT and not _is_closed_within(read_end, GRACE):
             _die()
-    os.close(heard)
+    os.close(read_end)
 
 
-def _is_closed_within(heard: int, seconds: float) -> bool:
-    ready = select.select([heard], [], [], seconds)[0]
-    return bool(ready) and not os.read(heard, 1)
+def _is_closed_within(read_end: int, seconds: float) -> bool:
+    ready = select.select([read_end], [], [], seconds)[0]
+    return bool(ready) and not os.read(read_end, 1)
 
 
 def _die() -> None:

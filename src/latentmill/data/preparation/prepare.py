@@ -107,7 +107,7 @@ def _write(
         for name in SPLITS:
             labels = np.array([index[str(item.label)] for item in items[name]], np.int64)
             digests[f"{name}_labels"] = dataset.write_labels(folder / f"{name}_labels.npy", labels)
-    factors, told = known_factors(items)
+    factors, factor_notes = known_factors(items)
     for name, of in factors.items():
         write_factors(folder, name, of)
     groups = numbered_groups(items["train"])
@@ -127,7 +127,7 @@ def _write(
         "duplicates_dropped": {name: len(duplicates[name].rows) for name in SPLITS},
         "intake": seen(intake),
         "too_small_for": too_small_for(counts, by_class),
-        "notes": notes + told,
+        "notes": notes + factor_notes,
         "digests": digests,
         "digest": dataset.combined_digest(digests, classes),
     }

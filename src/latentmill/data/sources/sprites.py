@@ -47,7 +47,7 @@ SPRITES = [Sprite(*each) for each in product(SHAPES, SCALES, ROTATIONS, PLACES, 
 
 @dataclass
 class Drawn(Pixels):
-    """All sprites, each drawn when it is asked for."""
+    """All sprites, each drawn when it is read."""
 
     height: int = field(kw_only=True)
     width: int = field(kw_only=True)

@@ -23,9 +23,8 @@ def ended_by_interrupt() -> Iterator[None]:
         return
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    before = signal.set_wakeup_fd(
-        write_end, warn_on_full_buffer=False
-    )  # the handler of the process itself writes there
+    # Written to by the handler of the process itself.
+    before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     Thread(target=_watch, args=(read_end,), daemon=True).start()
     try:
         yield

@@ -225,7 +225,7 @@ def test_where_a_limit_can_not_be_told_from_real_images_the_verdict_says_how_man
     found = judge_of(made, STRICT).judge(new, rules=(1,)).verdicts[1]
     assert found.status == "inconclusive"
     assert "no metric separates 80 % of one cluster of pixels dropped from real images" in found.evidence
-    assert "held-out images (there are" in found.evidence
+    assert "images for controls (there are" in found.evidence
 
 
 @pytest.mark.parametrize(

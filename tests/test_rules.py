@@ -360,7 +360,7 @@ def test_a_share_is_known_to_one_image_of_the_pool_at_best():
 # Verdicts
 
 DRAWS = Draws(few=100, many=100, held_out=300, max_held_out=6_000)
-FEW = "no metric separates bad 0 from real images, .* 3,700 held-out images .* 1,300 samples"  # 12.25 times as many
+FEW = "no metric separates bad 0 from real images, .* 3,700 images for controls .* 1,300 samples"  # 12.25 times as many
 TOO_FEW = ", and however many there were, the metrics that separate it would read too few"
 HOPELESS = "no metric separates bad 1 from real images, .* no number of images"
 
@@ -402,13 +402,21 @@ def test_else_it_is_inconclusive_and_says_how_many_images_would_be_enough(value,
     assert re.match(evidence, found.evidence)
 
 
+@pytest.mark.parametrize(("given", "needed"), [(120, 6_869), (121, 6_871)])
+def test_half_of_the_images_that_the_judge_is_given_are_drawn_from(given, needed):
+    """3,675 instead of 300 to draw from are 3,375 more."""
+    found = verdict(estimates(1.0, negative=((1.2, 0.1), (5, 0.1))), ["bad 0"], 100, replace(DRAWS, given=given))
+    assert f"about 6,900 held-out images (there are {given})" in found.evidence
+    assert replace(DRAWS, given=given).needed(3_675) == needed
+
+
 @pytest.mark.parametrize(
     ("size", "max_size", "error", "subsets", "advice"),
     [
         (300, 300, 0.75, 6, f"{TOO_FEW}: metric (pixels) 1 ± 1.5, passes below 2"),
         (300, 300, 0.75, 2, ", but about 4,500 would be enough"),
         (300, 300, 0.75, 3, f"{TOO_FEW}: metric (pixels) 1 ± 1.5, passes below 2"),
-        (150, 500, 0.75, 6, ", but about 680 held-out images (there are 300) and 2,100 samples (instead of 2000)"),
+        (150, 500, 0.75, 6, ", but about 680 images for controls (there are 300) and 2,100 samples (instead of 2000)"),
         (150, 500, 2.0, 6, f"{TOO_FEW}: metric (pixels) 1 ± 4, passes below 2"),
         (2_000, None, 0.75, 1, ", but about 4,500 would be enough"),
     ],
@@ -633,7 +641,7 @@ def test_too_few_images_make_no_controls(data):
     found = few.judge(as_float(images[60:200]))
     assert {each.status for each in found.verdicts.values()} == {"inconclusive"}
     held_out = calibrator.draws.held_out
-    assert found.verdicts[1].evidence == f"a verdict needs at least 40 held-out images, but there are {held_out}"
+    assert found.verdicts[1].evidence == f"a verdict needs at least 40 images for controls, but there are {held_out}"
 
 
 def test_where_no_mode_could_be_missed_rule_1_can_not_pass(data):
@@ -644,7 +652,7 @@ def test_where_no_mode_could_be_missed_rule_1_can_not_pass(data):
     assert not any(is_dropped_mode(control.name) for each in few.calibrations for control in each.controls)
     found = few.judge(as_float(images[200:400])).verdicts[1]
     assert found.status == "inconclusive"
-    assert "40 held-out images and 200 samples are too few" in found.evidence
+    assert "40 images for controls and 200 samples are too few" in found.evidence
 
 
 def test_images_that_are_all_the_same_have_defined_results():

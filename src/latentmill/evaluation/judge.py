@@ -121,12 +121,7 @@ def too_few(draws: Draws) -> Iterator[str]:
     if draws.many < FEWEST:
         yield f"a verdict needs at least {FEWEST} samples, but there are {draws.many}"
     if draws.held_out < FEWEST_HELD_OUT:
-        yield too_few_held_out(FEWEST_HELD_OUT, draws.held_out)
-
-
-def too_few_held_out(needed: int, found: int) -> str:
-    """In words."""
-    return f"a verdict needs at least {needed} held-out images, but there are {found}"
+        yield f"a verdict needs at least {draws.needed(FEWEST_HELD_OUT)} {draws.kind}, but there are {draws.there}"
 
 
 def unavailable_metrics(fidelity_spaces: list[FidelitySpace], copy_spaces: list[CopySpace], draws: Draws) -> list[str]:

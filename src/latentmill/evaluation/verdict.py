@@ -23,6 +23,21 @@ class Draws:
     held_out: int  # images to draw from
     max_held_out: int  # that could be used
     near_duplicates: int = 0  # training images that were not held out, because others are nearly the same
+    given: int | None = None  # to `latentmill judge`: its held-out images, of which half, rounded up, are drawn from
+
+    @property
+    def kind(self) -> str:
+        """What there must be more of, to draw from more."""
+        return "images for controls" if self.given is None else "held-out images"
+
+    @property
+    def there(self) -> int:
+        """How many there are of that kind."""
+        return self.held_out if self.given is None else self.given
+
+    def needed(self, held_out: float) -> float:
+        """How many there must be of that kind, to draw from so many."""
+        return held_out if self.given is None else 2 * (-(-self.given // 2) + held_out - self.held_out) - 1
 
     @property
     def effective(self) -> int:
@@ -117,7 +132,7 @@ def _doubt(control: str, estimates: list[Estimate], judged: int, draws: Draws) -
     """Why so many judged samples do not exclude `control`, and how many images or samples would."""
     calibrated = [each for each in estimates if control in {known.name for known in each.calibration.controls}]
     if not calibrated:
-        images = f"{draws.held_out} held-out images{_left_out(draws, ' ({})')}"
+        images = f"{draws.there:,} {draws.kind}{_left_out(draws, ' ({})')}"
         return f"{images} and {draws.many} samples are too few, or too similar, for the control {control}"
     separated = [(each, each.calibration.separated().get(control)) for each in calibrated]
     lines = [(each, line) for each, line in separated if line is not None]
@@ -148,10 +163,10 @@ def _images_needed(control: str, calibrated: list[Estimate], draws: Draws) -> st
 
 
 def _enough(images: float, samples: float, instead_of: int, draws: Draws) -> str:
-    """In words: so many held-out images, and samples in place of those that there are."""
-    have = f"there are {draws.held_out}{_left_out(draws, ', {}')}"
+    """In words: so many images to draw from, and samples in place of those that there are."""
+    have = f"there are {draws.there:,}{_left_out(draws, ', {}')}"
     return (
-        f"about {_about(images)} held-out images ({have}) and {_about(samples)} samples "
+        f"about {_about(draws.needed(images))} {draws.kind} ({have}) and {_about(samples)} samples "
         f"(instead of {instead_of}) would be enough"
     )
 

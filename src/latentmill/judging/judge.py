@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +142,12 @@ def _judged(
     made = np.asarray(found.images)[order]
     progress("calibrating the metrics on controls", 0, 0)
     judge = make_judge(real.data, None, seed, len(made), limits)
+    judge.draws = replace(judge.draws, given=real.held_out)
     progress("judging the samples, and looking for copies", 0, 0)
     aligned = next((each for each in judge.spaces[2] if isinstance(each, AlignedSpace)), None)
     with steps_at_a_time(cores()) as steps:
         finder = steps.submit(CopyFinder, real.train, real.data, seed, aligned)
-        judgement = real.explained(steps.submit(judge.judge, made).result(), judge.draws)
+        judgement = steps.submit(judge.judge, made).result()
     copies = search_copies(made, finder.result())
     names = [found.items[row].name for row in order]
     facts = Facts(sets, real, judge, judgement, copies, names)

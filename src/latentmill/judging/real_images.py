@@ -1,6 +1,6 @@
 """Which images a generator has seen, and which are new to it and show what may be expected of one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,8 @@ from latentmill.data.preparation.duplicates import without_copies
 from latentmill.data.preparation.limit import MIN_IMAGES
 from latentmill.data.preparation.splits import Rows, dealt, grouped_rows, numbered_groups
 from latentmill.errors import InputError
-from latentmill.evaluation.judge import FEWEST_HELD_OUT, Judgement, too_few_held_out
 from latentmill.evaluation.neighbours import K
 from latentmill.evaluation.prepared import PreparedData
-from latentmill.evaluation.verdict import Draws
 from latentmill.judging.intake import HELD_OUT, TRAIN, ImageSet, joined
 
 NEW = ("val", "test")  # splits that the generator has not seen
@@ -38,25 +36,6 @@ class RealImages:
     def held_out(self) -> int:
         """The number of held-out images."""
         return len(self.data.val) + len(self.data.test)
-
-    def held_out_needed(self, draws: Draws) -> int:
-        """How many held-out images there must be, beside these training images, where the `draws` have too few.
-
-        They are drawn from one half, rounded up, and from some training images.
-        """
-        missing = FEWEST_HELD_OUT - draws.held_out
-        return self.held_out + 2 * missing - (len(self.data.val) == len(self.data.test))
-
-    def explained(self, judgement: Judgement, draws: Draws) -> Judgement:
-        """The same, but what there are too few of is the user's held-out images, and not those that are drawn from."""
-        drawn_from = too_few_held_out(FEWEST_HELD_OUT, draws.held_out)
-        given = too_few_held_out(self.held_out_needed(draws), self.held_out)
-        given += ", which were set aside from the training images" if self.set_aside else ""
-        verdicts = {
-            rule: replace(each, evidence=each.evidence.replace(drawn_from, given))
-            for rule, each in judgement.verdicts.items()
-        }
-        return replace(judgement, verdicts=verdicts)
 
 
 def real_images(

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from conftest import build
+from conftest import SMALL_IMAGES, build
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.functional import softplus
@@ -426,3 +426,17 @@ def test_the_phases_of_vae_gan_move_what_they_name(batch):
         own = [value for name, value in model.named_parameters() if name.startswith(phase.moves)]
         found = torch.autograd.grad(loss, own, allow_unused=True)
         assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in found)
+
+
+# GAN
+
+
+def test_the_slope_penalty_is_that_of_the_score_though_a_critic_of_codes_that_are_images_has_one_for_each_place(batch):
+    model = build("gan", SMALL_IMAGES | {"gamma": 5.0})
+    x = batch["image"].clone().requires_grad_()
+    scores = model.critic(x)
+    assert scores.shape[2:] == (4, 4)
+    slopes = torch.autograd.grad(scores.mean((1, 2, 3)).sum(), x)[0].square().sum((1, 2, 3))
+    terms = model.critic_loss(batch, noise_of(model, "critic"))
+    torch.testing.assert_close(terms["penalty"], slopes / 2)
+    torch.testing.assert_close(terms["loss"], softplus(-terms["real"]) + softplus(terms["fake"]) + 5 / 2 * slopes)

@@ -50,7 +50,7 @@ class Gan(Model, Generates, Decodes):
 
     def critic_loss(self, batch: Batch, noise: Noise) -> Terms:
         images = batch["image"]
-        penalty = slope_penalty(self.critic, images)
+        penalty = slope_penalty(self._score, images)
         real, fake = self._score(images), self._score(self.decode(noise["z"]))
         loss = softplus(-real) + softplus(fake) + self.gamma * penalty
         return {"loss": loss, "real": real, "fake": fake, "penalty": penalty}

@@ -31,6 +31,31 @@ def test_naive_bayes_by_hand(generator):
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("naive_bayes", {"pseudocount": 1e-6}), ("bernoulli_mixture", {"components": 5})],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_pixels_that_are_the_same_in_all_of_many_images_have_a_finite_likelihood(name, config, generator):
+    images = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (8000, 1, 4, 4))
+    images[:, :, 0], images[:, :, 1] = 255, 0
+    batches = Batches(images)
+    model = registry.build("models", name, config, (1, 4, 4))
+    model.fit(batches, batches, generator)
+    assert all(value.isfinite().all() for value in model.buffers())
+    nats = -model.log_p_x(batches[:]).mean()
+    assert float(nats) == pytest.approx(8 * math.log(2), abs=0.05)
+    drawn = model.generate(torch.randn(1000, model.noise_width, generator=generator))
+    assert float(drawn[:, :, 0].mean()) > 0.999
+    assert float(drawn[:, :, 1].mean()) < 0.001
+
+
+@pytest.mark.parametrize("name", ["naive_bayes", "bernoulli_mixture"])
+def test_a_pseudocount_that_rounding_would_lose_is_refused(name):
+    with pytest.raises(ValueError, match=r"pseudocount\s.*greater than or equal to 0\.000001"):
+        registry.find("models", name).Config(pseudocount=1e-13)
+
+
 @pytest.fixture(autouse=True)
 def _no_gradients():
     with torch.no_grad():

@@ -38,7 +38,7 @@ class BernoulliMixture(MixtureModel, HasLikelihood):
 
     class Config(Settings):
         components: PositiveInt | None = None  # null: as many as make validation images most likely
-        pseudocount: Annotated[float, Field(gt=0)] = 1.0  # images like the mean of all, in each component
+        pseudocount: Annotated[float, Field(ge=1e-6)] = 1.0  # images like the mean of all, in each component
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         count = config.components or 1
@@ -57,7 +57,7 @@ class BernoulliMixture(MixtureModel, HasLikelihood):
             InputError: there are fewer images than components.
         """
         require_enough(examples, self.wanted or 1)
-        shares = shares_of_ones(examples).flatten().to(self.logits)
+        shares = shares_of_ones(examples).flatten()
         order = torch.randperm(len(examples), generator=generator, device=generator.device)
 
         def fit(number: int) -> Bernoullis:
@@ -67,7 +67,7 @@ class BernoulliMixture(MixtureModel, HasLikelihood):
         found = most_likely(numbers, fit, lambda mixture: sum(float(mixture.log_p(x).sum()) for x in val.rows()))
         self.weigh(found.log_weights)
         self.logits = found.logits
-        self.thresholds = torch.special.ndtri(torch.sigmoid(self.logits))
+        self.thresholds = torch.special.ndtri(torch.sigmoid(self.logits.double())).to(self.logits)
 
     def log_p_x(self, x: Tensor) -> Tensor:
         return Bernoullis(self.log_weights, self.logits).log_p(x.flatten(1))

@@ -32,7 +32,7 @@ class NaiveBayes(Model, Generates, HasLikelihood):
     thresholds: Tensor  # (C, H, W), the normal quantiles of p
 
     class Config(Settings):
-        pseudocount: Annotated[float, Field(gt=0)] = 1.0  # s: imagined black and white images, each
+        pseudocount: Annotated[float, Field(ge=1e-6)] = 1.0  # s: imagined black and white images, each
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)

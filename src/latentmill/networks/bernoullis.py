@@ -29,19 +29,23 @@ class Bernoullis:
         return self.log_joint(x).logsumexp(1)
 
     def improved(self, chunks: Chunks, shares: Tensor, pseudocount: float) -> "Bernoullis":
-        """One step of expectation maximisation, with `pseudocount` examples of `shares` (D) in each component."""
+        """One step of expectation maximisation, with `pseudocount` examples of `shares` (D, float64) in each component.
+
+        Zeros are summed beside ones: a share of ones may be so near to 1 that the difference is lost to rounding.
+        """
         counts = shares.new_full(self.log_weights.shape, pseudocount)  # (M)
-        ones = counts[:, None] * shares  # (M, D)
+        ones, zeros = counts[:, None] * shares, counts[:, None] * (1 - shares)  # (M, D)
         for x in chunks():
             belongs = self.log_joint(x).softmax(1)  # (B, M)
-            counts, ones = counts + belongs.sum(0), ones + belongs.T @ x
-        return Bernoullis((counts / counts.sum()).log(), torch.logit(ones / counts[:, None]))
+            counts, ones, zeros = counts + belongs.sum(0), ones + belongs.T @ x, zeros + belongs.T @ (1 - x)
+        log_weights, logits = (counts / counts.sum()).log(), ones.log() - zeros.log()
+        return Bernoullis(log_weights.to(self.log_weights), logits.to(self.logits))
 
 
 def fitted(first: Tensor, chunks: Chunks, shares: Tensor, pseudocount: float, iterations: int) -> Bernoullis:
-    """From components halfway between examples `first` (M, D) and the `shares` of ones (D) of all."""
-    log_weights = shares.new_full((len(first),), -math.log(len(first)))
-    found = Bernoullis(log_weights, torch.logit((first + shares) / 2, eps=1e-3))
+    """From components halfway between examples `first` (M, D) and the `shares` of ones (D), float64, of all."""
+    log_weights = first.new_full((len(first),), -math.log(len(first)))
+    found = Bernoullis(log_weights, torch.logit((first + shares.to(first)) / 2, eps=1e-3))
     for _ in range(iterations):
         found = found.improved(chunks, shares, pseudocount)
     return found

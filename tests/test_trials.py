@@ -21,10 +21,11 @@ from latentmill.training.endings import DivergedError
 from latentmill.training.loop import train
 from latentmill.training.state import TrainingState, from_bytes, to_bytes
 from latentmill.trials import code, running, trained_model
+from latentmill.trials import store as store_module
 from latentmill.trials import trial as trial_module
 from latentmill.trials.record import digest as sha256
 from latentmill.trials.running import UNWATCHED, Context, Watch
-from latentmill.trials.store import TrialStore
+from latentmill.trials.store import TrialStore, UnreachableError
 from latentmill.trials.trial import Trial, code_digest
 
 DIGEST = "a" * 64
@@ -247,6 +248,49 @@ def test_a_checkpoint_that_can_not_be_restored_leaves_the_state_as_it_was(setup,
     assert (state.epoch, state.best_epoch, state.moments) == (0, 0, {})
     assert (torch.rand(3, generator=state.order) == draws[0]).all()
     assert (torch.rand(3, generator=state.noise) == draws[1]).all()
+
+
+@pytest.mark.parametrize("operation", ["names", "read"])
+@pytest.mark.parametrize(("failures", "restored"), [(2, True), (3, False)])
+def test_a_checkpoint_in_a_store_that_does_not_answer_is_asked_for_again_and_never_taken_for_damaged(
+    setup, tmp_path, notes, monkeypatch, operation, failures, restored
+):
+    store, saved = TrialStore(f"local://{tmp_path}/store", notes.append), fresh(setup)
+    saved.add({"train_loss": 1.0, "val_loss": 2.0})
+    store.save_checkpoint("1" * 16, saved, "own")
+    answers, answer = iter([False] * failures), getattr(Storage, operation)
+
+    def at_first_not(*given):
+        if next(answers, True):
+            return answer(*given)
+        raise OSError("connection refused")
+
+    monkeypatch.setattr(Storage, operation, at_first_not)
+    monkeypatch.setattr(store_module, "PAUSES", (0.01, 0.01))
+    state = fresh(setup)
+    if restored:
+        store.load_checkpoint("1" * 16, state, "own")
+    else:
+        with pytest.raises(UnreachableError, match=r"train\.storage must answer, but .*: connection refused"):
+            store.load_checkpoint("1" * 16, state, "own")
+    assert (state.epoch, notes) == (int(restored), [])
+    assert len(store.checkpoint_names("1" * 16)) == 1
+
+
+@pytest.mark.parametrize("url", ["{}/store", "local://{}/store"], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("damage", ["large", "gone"])
+def test_what_lies_in_place_of_a_checkpoint_is_damage_wherever_the_store_is(
+    setup, tmp_path, notes, monkeypatch, url, damage
+):
+    store, state = TrialStore(url.format(tmp_path), notes.append), fresh(setup)
+    store.save_checkpoint("1" * 16, state, "own")
+    monkeypatch.setattr(store_module, "PAUSES", (0.01,))
+    if damage == "large":
+        monkeypatch.setattr(store_module.checkpoint, "most_bytes", lambda model: 9)
+    else:
+        monkeypatch.setattr(TrialStore, "checkpoint_names", lambda *given: ["checkpoint-000003-" + "0" * 16])
+    store.load_checkpoint("1" * 16, state, "own")
+    assert ["is damaged, so its epochs are redone" in note for note in notes] == [True]
 
 
 def test_a_disk_without_room_for_checkpoints_does_not_stop_a_trial(run, notes, monkeypatch):

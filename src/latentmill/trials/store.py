@@ -6,6 +6,7 @@ file is checked by a digest when it is read; a damaged one is ignored, and its t
 trials are the prepared data sets that a cluster was sent.
 """
 
+import errno
 import re
 import time
 from collections.abc import Callable
@@ -142,14 +143,21 @@ class TrialStore:
             self._unsaved.add(fingerprint)
 
     def load_checkpoint(self, fingerprint: str, state: TrainingState, owner: str) -> None:
-        """Restore the owner's last intact checkpoint into a fresh `state`, if there is one."""
-        for name in reversed(self.checkpoint_names(fingerprint)):
+        """Restore the owner's last intact checkpoint into a fresh `state`, if there is one.
+
+        Raises:
+            InputError: the trial's folder can't be read.
+            UnreachableError: the store, on another machine, does not answer.
+        """
+        for name in reversed(self._answer(fingerprint, lambda: self.checkpoint_names(fingerprint))):
             try:
-                content = self.storage.read(f"{fingerprint}/{name}", checkpoint.most_bytes(state.model))
+                content = self._read(f"{fingerprint}/{name}", checkpoint.most_bytes(state.model))
                 if not name.endswith(f"-{digest(content)[:16]}.safetensors"):
                     raise InputError("it must have the digest that its name says, but it has another")
                 checkpoint.from_bytes(content, state, owner)
-            except (OSError, InputError) as error:
+            except UnreachableError:  # what it holds may be intact
+                raise
+            except (FileNotFoundError, InputError) as error:
                 self.note(f"{fingerprint}/{name} is damaged, so its epochs are redone: {error}")
                 continue
             return
@@ -185,14 +193,24 @@ class TrialStore:
         return weights
 
     def _read(self, name: str, most: int) -> bytes:
-        """Raises InputError where there is something else than a readable file."""
+        """Raises as `_answer`."""
+        return self._answer(name, lambda: self.storage.read(name, most))
+
+    def _answer(self, name: str, ask: Callable[[], T]) -> T:
+        """What is asked of the file or folder `name`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            InputError: there is something else, or a file that is too large.
+            UnreachableError: the store, on another machine, does not answer.
+        """
         try:
-            return self._patiently(lambda: self.storage.read(name, most))
+            return self._patiently(ask)
         except FileNotFoundError:
             raise
         except OSError as error:
-            if self.storage.is_local:
-                raise InputError(f"{name} must be a readable file, but {_reason(error)}") from None
+            if self.storage.is_local or error.errno == errno.EFBIG:
+                raise InputError(f"{name} must be readable, but {_reason(error)}") from None
             raise UnreachableError(f"train.storage must answer, but {self.storage}: {_reason(error)}") from None
 
     def _write_result(self, fingerprint: str, record: Record, weights: bytes | None) -> None:
@@ -202,7 +220,7 @@ class TrialStore:
         self._patiently(lambda: self.storage.write(f"{fingerprint}/{RECORD}", record_bytes(record)))
 
     def _patiently(self, ask: Callable[[], T]) -> T:
-        """A result is worth waiting for, where the store is on another machine; a checkpoint is not."""
+        """Reads, and results to write, are worth waiting for, where the store is on another machine."""
         for pause in () if self.storage.is_local else PAUSES:
             try:
                 return ask()

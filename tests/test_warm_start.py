@@ -23,7 +23,7 @@ from latentmill.trials.running import UNWATCHED, Context, Watch
 from latentmill.trials.store import TrialStore
 from latentmill.trials.study import folder
 from latentmill.trials.trial import Trial
-from latentmill.trials.warm_start import WarmStart
+from latentmill.trials.warm_start import Start, WarmStart
 
 DIGEST, MORE = "a" * 64, "b" * 64  # of the earlier data, and of the data to which images were added
 PRIORS = {"flow": {"hidden": 8, "epochs": 3}, "normal": {}}
@@ -95,6 +95,16 @@ def test_hyperparameters_are_those_of_the_trial_and_not_of_the_earlier_one(earli
     warm_start = earlier_run(vae=trial(config={"latent": 3, "beta": 1.0}))
     store, record = train(warmed(trial(config={"latent": 3, "beta": 4.0}), warm_start), warm_start=warm_start)
     assert float(weights(store, record)["kl.beta"]) == 4.0
+
+
+def test_the_number_of_images_is_that_of_the_present_data(digits):
+    before, now = (registry.build("models", "beta_tc", {"latent": 3}, IMAGE_SHAPE) for _ in range(2))
+    start = Start.of(before.state_dict(), trial("beta_tc"), now)
+    for model, images in ((before, Batches(digits[:400])), (now, Batches(digits[:500]))):
+        model.fit(images, images, torch.Generator())
+    start.load_into(now)
+    assert all(torch.equal(*pair) for pair in zip(now.parameters(), before.parameters(), strict=True))
+    assert (float(before.images), float(now.images)) == (400, 500)
 
 
 def test_packed_and_alone_give_the_same(earlier_run, train, setup, tmp_path):

@@ -39,7 +39,7 @@ class BetaTc(EncoderDecoder):
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.register_buffer("beta", torch.tensor(config.beta))
-        self.register_buffer("images", torch.ones(()))
+        self.register_buffer("images", torch.ones(()), persistent=False)  # of the data, and not learned
 
     def fit(self, examples: Batches, val: Batches, generator: torch.Generator) -> None:
         self.images.fill_(len(examples))

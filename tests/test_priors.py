@@ -130,6 +130,19 @@ def test_the_criterion_of_a_mixture_is_its_log_likelihood():
     np.testing.assert_allclose(found, -np.log(np.sum(densities, 0)), rtol=1e-3)
 
 
+def test_the_criterion_of_a_mixture_copies_no_factor_for_each_code(monkeypatch):
+    solve, factors = torch.linalg.solve_triangular, []
+
+    def seen(scales, right, *, upper):
+        factors.append(torch.broadcast_shapes(scales.shape[:-2], right.shape[:-2]))
+        return solve(scales, right, upper=upper)
+
+    monkeypatch.setattr(torch.linalg, "solve_triangular", seen)
+    made = registry.build("priors", "mixture", {"components": 4}, (5,))
+    assert made.criterion({"code": torch.zeros(20, 5)}, {}).shape == (20,)
+    assert factors == [(4,)]
+
+
 def test_the_first_noise_column_of_a_mixture_selects_the_component():
     made = mixed(clusters(2_000, seed=0), clusters(500, seed=1), components=5)
     assert (made.noise_width, made.noise_choices) == (3, 1)

@@ -74,8 +74,9 @@ class Mixture(MixtureModel, HasCriterion):
     def criterion(self, batch: Batch, noise: Noise) -> Tensor:
         """-log p(z)."""
         centred = batch["code"].flatten(1)[:, None] - self.means  #                                      (B, M, d)
-        white = torch.linalg.solve_triangular(self.scales, centred[..., None], upper=False)[..., 0]  # (B, M, d)
-        log_p = standard_normal_log_prob(white).sum(2)
+        # Rows of a component are solved for together: each alone would get a copy of its factor.
+        white = torch.linalg.solve_triangular(self.scales, centred.permute(1, 2, 0), upper=False)  #     (M, d, B)
+        log_p = standard_normal_log_prob(white).sum(1).T  #                                              (B, M)
         log_volumes = torch.diagonal(self.scales, dim1=1, dim2=2).log().sum(1)  #                        (M)
         return -torch.logsumexp(self.log_weights + log_p - log_volumes, dim=1)
 

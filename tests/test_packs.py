@@ -411,6 +411,7 @@ def test_trials_of_one_shape_differ_in_real_numbers_the_seed_and_when_to_end():
         trial(config={"latent": 4}),
         trial(config={"network": "conv"}),
         trial(config={"observation": "gaussian"}),
+        trial(config={"perceptual": 1.0}),
         trial(batch_size=51),
         trial(precision="bfloat16"),
         trial("autoencoder"),

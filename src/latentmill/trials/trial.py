@@ -61,11 +61,12 @@ class Trial:
     def shape(self) -> str | None:
         """Equal for trials that can be packed: those that differ by real numbers, seed and length.
 
-        By the contract such numbers are tensors. None for a closed form, which has no steps.
+        By the contract such numbers are tensors. One that is 0 may leave a part of the model out, so it is packed only
+        with others that are. None for a closed form, which has no steps.
         """
         if self.training is None:
             return None
-        fixed = {key: value for key, value in self.config.items() if not isinstance(value, float)}
+        fixed = {key: bool(value) if isinstance(value, float) else value for key, value in self.config.items()}
         fixed |= {key: self.training[key] for key in ("batch_size", "precision", "augment")}
         return json.dumps([self.model, self.features, self.parent, fixed], sort_keys=True)
 

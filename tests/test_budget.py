@@ -288,10 +288,12 @@ def test_a_trial_that_cannot_be_trained_costs_nothing(sample, tmp_path):
 
 def test_costs_are_stored_by_what_they_depend_on(tmp_path):
     ladder = {"vae": {"latent": [2, 3], "beta": [1.0, 2.0]}, "other": {"model": "vae", "latent": 2, "epochs": 3}}
-    vae, other = expected_studies(Ladder(params(ladder), optuna_rounds, None), IMAGES)
+    ladder |= {"perceptual": {"model": "vae", "latent": 2, "perceptual": 1.0}}
+    vae, other, perceptual = expected_studies(Ladder(params(ladder), optuna_rounds, None), IMAGES)
     keys = [cost.key(trial, None, DIGEST, "machine") for trial in vae.trials]
     assert keys[0] == keys[1] == cost.key(other.trials[0], None, DIGEST, "machine")  # beta and epochs cost nothing
-    assert len({*keys, cost.key(vae.trials[0], None, DIGEST, "other machine")}) == 3
+    others = [(vae.trials[0], "other machine"), (perceptual.trials[0], "machine")]
+    assert len({*keys, *(cost.key(trial, None, DIGEST, machine) for trial, machine in others)}) == 4
     cost.save(keys[0], COST, Storage(tmp_path))
     assert cost.load(keys[0], Storage(tmp_path)) == COST
     assert cost.load(keys[2], Storage(tmp_path)) is None

@@ -85,9 +85,7 @@ def key(trial: Trial, parent: Trial | None, data_digest: str, machine: str) -> s
     content = [data_digest, machine, json.dumps(libraries())]
     for each in (trial, parent):
         if each:
-            fixed = {name: value for name, value in each.config.items() if not isinstance(value, float)}
-            fixed |= {name: (each.training or {}).get(name) for name in ("batch_size", "precision", "augment")}
-            content.append(json.dumps([each.model, each.features, fixed, code_digest(each.family, each.model)]))
+            content.append(json.dumps([each.model, each.features, each.fixed, code_digest(each.family, each.model)]))
     return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 
 

@@ -61,14 +61,17 @@ class Trial:
     def shape(self) -> str | None:
         """Equal for trials that can be packed: those that differ by real numbers, seed and length.
 
-        By the contract such numbers are tensors. One that is 0 may leave a part of the model out, so it is packed only
-        with others that are. None for a closed form, which has no steps.
+        By the contract such numbers are tensors. None for a closed form, which has no steps.
         """
         if self.training is None:
             return None
+        return json.dumps([self.model, self.features, self.parent, self.fixed], sort_keys=True)
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What decides the form of a step: of real numbers only whether they are 0, which may leave a part out."""
         fixed = {key: bool(value) if isinstance(value, float) else value for key, value in self.config.items()}
-        fixed |= {key: self.training[key] for key in ("batch_size", "precision", "augment")}
-        return json.dumps([self.model, self.features, self.parent, fixed], sort_keys=True)
+        return fixed | {key: (self.training or {}).get(key) for key in ("batch_size", "precision", "augment")}
 
     def fingerprint(self, data_digest: str) -> str:
         """16 hexadecimal digits that identify this trial on this data, with the present code and libraries."""

@@ -47,6 +47,12 @@ def test_a_better_model_is_nearer(features, setup, trained):
     assert distance(model) == distance(model)
 
 
+@pytest.mark.parametrize("name", ["naive_bayes", "bernoulli_mixture"])
+def test_a_model_without_parameters_has_a_distance(name, features, setup, trained):
+    model, _ = trained(name, {"components": 4} if name == "bernoulli_mixture" else {})
+    assert np.isfinite(features.distance(setup.examples, setup.val)(model))
+
+
 def test_labels_of_conditional_models_are_drawn(features, setup, trained):
     model, _ = trained("conditional_vae", {"latent": 3, "hidden": 50})
     assert np.isfinite(features.distance(setup.examples, setup.val)(model))

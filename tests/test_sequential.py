@@ -36,6 +36,12 @@ def test_each_pixel_is_drawn_with_its_probability_given_those_before(name, confi
 
 
 @MODELS
+def test_samples_are_drawn_on_the_device_of_the_model(name, config):
+    model = registry.build("models", name, config, (1, 3, 4)).to("meta")
+    assert model.generate(torch.zeros(5, model.noise_width, device="meta")).shape == (5, 1, 3, 4)
+
+
+@MODELS
 def test_the_probabilities_of_all_images_are_one_together(name, config, generator):
     model = random_model(name, config, (1, 3, 4), generator)
     x = torch.tensor(list(itertools.product([0.0, 1.0], repeat=12))).unflatten(1, (1, 3, 4))

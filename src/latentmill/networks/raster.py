@@ -85,5 +85,5 @@ def drawn_pixels(layers: Sequence[RasterConv], draw: DrawPixel, given: Tensors, 
         return (torch.cat([first[..., :-1], pixel[..., None]], 2), *seen), output
 
     sizes = [(given[0].shape[1], layer.weights.shape[1], layer.memory(width)) for layer in layers]
-    inside = [layer.inside(height, width) for layer in layers[:2]]
+    inside = [layer.inside(height, width).to(given[0].device) for layer in layers[:2]]
     return scanned(step, tuple(given[0].new_zeros(size) for size in sizes), (*inside, *given))

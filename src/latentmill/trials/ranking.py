@@ -62,7 +62,7 @@ class PinnedFeatures:
         real = apply(self.body, float_array(val[np.linspace(0, len(val) - 1, count).astype(int)]))
         labels = None if images.labels is None else frequent_labels(images.labels, count, SEED)
 
-        return lambda model: frechet_distance(apply(self.body, _samples(model, count, labels)), real)
+        return lambda model: frechet_distance(apply(self.body, _samples(model, count, labels, images.device)), real)
 
 
 def is_ranked_by_distance(name: str, entry: EntryConfig) -> bool:
@@ -134,8 +134,8 @@ def _intact(stored: bytes, made_from: str) -> bytes:
 
 
 @torch.no_grad()
-def _samples(model: Model, count: int, labels: torch.Tensor | None) -> np.ndarray:
-    """float32 (count, C, H, W); of a model with codes, under N(0, I).
+def _samples(model: Model, count: int, labels: torch.Tensor | None, device: torch.device) -> np.ndarray:
+    """float32 (count, C, H, W), of a model on `device`; of one with codes, under N(0, I).
 
     Raises:
         InputError: one is not finite.
@@ -144,7 +144,7 @@ def _samples(model: Model, count: int, labels: torch.Tensor | None) -> np.ndarra
     if not isinstance(model, Generates):
         assert isinstance(model, Decodes)
         prior = build("priors", "normal", {}, model.code_shape)
-    generator, device = Generator(model, prior), next(model.parameters()).device
+    generator = Generator(model, prior)
     noise = standard_normal((count, generator.noise_width), torch.Generator().manual_seed(SEED)).to(device)
     size = chunk_size(model.shape)
     parts = [slice(start, start + size) for start in range(0, count, size)]

@@ -25,7 +25,7 @@ from latentmill.data.batches import Batches
 from latentmill.draws import Draw, drawn
 from latentmill.errors import InputError
 from latentmill.training import loop
-from latentmill.training.endings import PrunedError
+from latentmill.training.endings import DivergenceCheck, PrunedError
 from latentmill.training.loop import trainer
 from latentmill.training.noise import NoiseAhead, steps_ahead
 from latentmill.training.packed import PackedTrainer
@@ -686,6 +686,26 @@ def test_with_bfloat16_networks_train_to_about_the_same(alone):
     assert criteria[0] == pytest.approx(criteria[1], rel=0.02)
     weights = load_file(f"{store.storage.url}/{rounded.fingerprint(DIGEST)}/model.safetensors")
     assert {str(weight.dtype) for weight in weights.values()} == {"float32"}
+
+
+@each_trained_model
+def test_with_bfloat16_all_terms_are_float32(name, config, setup, generator):
+    model = build(name, config).train()
+    model.fit(setup.examples, setup.val, generator)
+    batch = setup.examples.batch(slice(0, 20))
+    for phase in model.phases():
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = phase.objective(model, batch, drawn(phase.draws, 20, generator))
+        assert {key: value.dtype for key, value in terms.items()} == dict.fromkeys(terms, torch.float32)
+
+
+def test_the_mean_of_an_epoch_is_not_summed_in_bfloat16(setup, monkeypatch):
+    """As that of a model might be, whose terms are."""
+    member = loop.begin(build("vae", {"latent": 2}), setup, TrainingConfig(batch_size=1), 0)
+    trained = trainer([member.state], setup)
+    monkeypatch.setattr(trained, "step", lambda *given: {"loss": torch.tensor([1.375], dtype=torch.bfloat16)})
+    check = DivergenceCheck(trained, setup.examples.device)
+    assert loop.train_steps(trained, setup.examples, check) == [{"loss": 1.375}]
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")

@@ -9,7 +9,7 @@ from itertools import chain, pairwise
 import torch
 from torch import Tensor, nn
 
-from latentmill.networks import NetworkConfig, Shape, encoder
+from latentmill.networks import Float32, NetworkConfig, Shape, encoder
 
 BETAS = (0.5, 0.99)  # of Adam: momentum of a game of two is best low
 
@@ -21,7 +21,7 @@ class CodeCritic(nn.Module):
         """`widths` are that of a code, then that of each hidden layer."""
         super().__init__()
         hidden = [(nn.Linear(*pair), nn.LeakyReLU()) for pair in pairwise(widths)]
-        self.layers = nn.Sequential(*chain(*hidden), nn.Linear(widths[-1], 1))
+        self.layers = nn.Sequential(*chain(*hidden), nn.Linear(widths[-1], 1), Float32())
 
     def forward(self, z: Tensor) -> Tensor:
         logits: Tensor = self.layers(z.flatten(1))
@@ -31,7 +31,8 @@ class CodeCritic(nn.Module):
 def image_critic(config: NetworkConfig, shape: Shape) -> tuple[nn.Module, nn.Module]:
     """From images (B, C, H, W) to the last hidden layer, and from there to their scores, as `mean_score` takes them."""
     network = encoder(config, shape, 1)
-    return network[:-2], network[-2:]  # the last ones: a layer of weights, and Float32
+    *body, _, _ = network  # the last ones: a layer of weights, and Float32
+    return nn.Sequential(*body, Float32()), network[-2:]
 
 
 def mean_score(scores: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from latentmill.densities import reparameterised
+from latentmill.networks import Float32
 
 Drawn = tuple[Tensor, Tensor, Tensor]  # epsilon, and its mean and log-variance given the layers above
 
@@ -65,4 +66,4 @@ def times_standard_normal(mean: Tensor, log_variance: Tensor) -> tuple[Tensor, T
 
 
 def _layers(units: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(units), nn.SiLU(), nn.Linear(units, outputs))
+    return nn.Sequential(nn.LayerNorm(units), nn.SiLU(), nn.Linear(units, outputs), Float32())

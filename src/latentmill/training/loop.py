@@ -189,7 +189,7 @@ def train_steps(trained: Trainer, examples: Batches, check: DivergenceCheck) -> 
         if check.add(terms["loss"]):
             break
         for name, value in terms.items():
-            totals[name] = totals.get(name, 0) + value * indices.shape[1]
+            totals[name] = totals.get(name, 0) + value.float() * indices.shape[1]
             rows[name] = rows.get(name, 0) + indices.shape[1]
     check.check()
     means = {name: (total / rows[name]).tolist() for name, total in totals.items()}

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from latentmill.contract import HasCriterion
 from latentmill.errors import InputError
 from latentmill.storage import Storage
 from latentmill.training import loop
+from latentmill.training import state as training_state
 from latentmill.training.endings import DivergedError
 from latentmill.training.loop import train
 from latentmill.training.state import TrainingState, from_bytes, to_bytes
@@ -291,6 +293,17 @@ def test_what_lies_in_place_of_a_checkpoint_is_damage_wherever_the_store_is(
         monkeypatch.setattr(TrialStore, "checkpoint_names", lambda *given: ["checkpoint-000003-" + "0" * 16])
     store.load_checkpoint("1" * 16, state, "own")
     assert ["is damaged, so its epochs are redone" in note for note in notes] == [True]
+
+
+def test_a_checkpoint_has_fewer_bytes_than_are_read_though_each_phase_has_moments_of_all_weights(setup, monkeypatch):
+    config = {"hidden": 200, "top": 200, "chains": 1, "greedy": 1, "sampling_steps": 1}
+    model = registry.build("models", "dbm", config, (1, 8, 8))
+    member = loop.begin(model, setup, TrainingConfig(epochs=2, batch_size=250, ema=0.9), 0)
+    trained = loop.trainer([member.state], setup)
+    for _ in range(2):
+        loop.train_epoch(trained, [member], replace(setup, distance=lambda model: 1.0))
+    monkeypatch.setattr(training_state, "HEADER", 2**14)
+    assert len(to_bytes(member.state)) < training_state.most_bytes(model)
 
 
 def test_a_disk_without_room_for_checkpoints_does_not_stop_a_trial(run, notes, monkeypatch):

@@ -95,9 +95,9 @@ def to_bytes(state: TrainingState, owner: str = "") -> bytes:
 
 
 def most_bytes(model: Model) -> int:
-    """More than a checkpoint of it can have: weights, two moments, averages, the best weights, and a header."""
+    """More than a checkpoint of it can have: weights, two moments a phase, averages, the best weights, and a header."""
     weights = sum(each.nbytes for each in model.state_dict().values())
-    return 5 * weights + HEADER
+    return (3 + 2 * len(model.phases())) * weights + HEADER
 
 
 def best_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

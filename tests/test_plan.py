@@ -556,6 +556,23 @@ def test_entries_may_leave_the_dimensions_of_codes_to_size_and_number_of_the_ima
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        {"model": "vae", "network": "residual", "code": "image"},
+        {"model": "vae", "network": "residual", "code": ["vector", "image"]},
+        {"model": "vae", "network": "residual", "code": {"choice": ["vector", "image"]}, "samples": 2},
+        {"model": "vq"},
+    ],
+    ids=str,
+)
+def test_the_channels_of_codes_that_are_images_are_not_left_open(content):
+    images = np.zeros((9, 1, 8, 8), dtype=np.uint8)
+    rule = r"^params.yaml: ladder\.a\.latent must be a number where code is image, .*, but got auto$"
+    with pytest.raises(InputError, match=rule):
+        with_values_for(images, params_of({"a": content | {"latent": "auto"}}), print)
+
+
+@pytest.mark.parametrize(
     ("gpu", "processor", "gpus", "name", "reason"),
     [
         (None, True, 0.5, "bfloat16", "the processor computes in it"),

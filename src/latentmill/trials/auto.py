@@ -8,6 +8,7 @@ import torch
 
 from latentmill import registry
 from latentmill.config import AUTO, Params
+from latentmill.errors import InputError
 from latentmill.observations import binary_share, suited
 from latentmill.trials.space import Space, space
 
@@ -20,10 +21,15 @@ def with_values_for(images: np.ndarray, params: Params, note: Callable[[str], No
     """`params` in which what is `auto` suits the training images (N, C, H, W), uint8, and this machine.
 
     Raises:
-        InputError: an entry names an unknown model or key, or a search space breaks a rule.
+        InputError: an entry names an unknown model or key, a search space breaks a rule, or `latent` is `auto` where
+            codes may be images.
     """
     entries = {name: space(name, content) for name, content in params.ladder.items()}
     priors = {name: space(name, content, "priors") for name, content in params.priors.items()}
+    for made in entries.values():
+        if _is_auto(made, LATENT) and "image" in made.values("code"):
+            rule = "must be a number where code is image, which has so many dimensions at each place"
+            raise InputError(f"{made.where}.{LATENT} {rule}, but got {AUTO}")
     found: dict[str, Any] = {}
     if any(_is_auto(made, OBSERVATION) for made in entries.values()):
         share = binary_share(images)

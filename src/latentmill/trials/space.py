@@ -68,6 +68,13 @@ class Space:
         """The values of the keys that are not searched."""
         return {key: _listed(value) for key, value in self.keys.items() if key not in self.searched}
 
+    def values(self, key: str) -> list[Any]:
+        """What a hyperparameter may be: its default, what the entry says, or all that is searched, of a range its ends."""
+        fields = registry.find(self.family, self.model).Config.model_fields
+        value = self.keys.get(key, fields[key].default if key in fields else None)
+        value = next(iter(value.values())) if isinstance(value, dict) else value
+        return value if isinstance(value, list) else [value]
+
     def __len__(self) -> int:
         """How many points a grid or random search has."""
         return (self.samples or 1) * math.prod(len(value) for value in self.keys.values() if isinstance(value, list))

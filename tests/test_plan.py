@@ -150,12 +150,29 @@ def test_labels_distinguish_the_trials_of_an_entry(plan):
         ),
         ({"vae": {"augment": "flip"}}, r"ladder.vae: augment must be a list of flip, shift, or \[\], but got 'flip'"),
         ({"ppca": {"augment": ["flip"]}}, "ladder.ppca: unknown key 'augment'"),
+        (
+            {"vae": {"channels": [16, 32]}},
+            "^params.yaml: ladder.vae.channels has an effect only where network is conv or residual, "
+            "but network is mlp: leave channels out, or set network$",
+        ),
+        ({"vae": {"network": ["mlp", "conv"], "depth": 2}}, "depth has an effect only .* but network is mlp or conv:"),
+        ({"vq": {"hidden": 100}}, "hidden has an effect only where network is mlp, but network is residual:"),
+        ({"iwae": {"share": [0.1, 0.2]}}, "share has an effect only where objective is ciwae, but objective is iwae:"),
+        ({"vae": {"beta_cycles": 4}}, "only where beta_steps is at least 1, but beta_steps is 0:"),
         ({"autoencoder": {"corruption": 1.0}}, "ladder.autoencoder: corruption must be less than 1, but got 1.0"),
     ],
 )
 def test_a_wrong_search_space_is_named(plan, ladder, message):
     with pytest.raises(InputError, match=message):
         plan(ladder)
+
+
+def test_a_key_is_taken_where_some_value_of_another_gives_it_an_effect(trials):
+    grid = {"network": ["mlp", "residual"], "channels": 8, "attention": [False, True]}
+    assert len(trials({"vae": grid})) == 4
+    sampled = {"network": {"choice": ["mlp", "conv"]}, "hidden": 20, "channels": 8, "samples": 2}
+    assert trials({"vae": sampled | {"beta_steps": [0, 100], "beta_cycles": 2}})
+    assert len(trials({"iwae": {"objective": "ciwae", "share": [0.1, 0.2]}, "ladder_vae": {"beta_cycles": 2}})) == 3
 
 
 def test_a_list_of_augmentations_is_one_value_and_a_list_of_lists_a_grid(trials):

@@ -7,6 +7,8 @@ model.
 import math
 import os
 import re
+from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
@@ -36,6 +38,15 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Sentence = Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class OnlyWith:
+    """Marks a hyperparameter that has an effect only where another one, `key`, has one of some values."""
+
+    key: str
+    values: Container[Any]
+    told: str  # the values, in an error
 
 
 class Settings(BaseModel):

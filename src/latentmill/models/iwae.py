@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from latentmill.config import NOT_SEARCHABLE, PositiveInt
+from latentmill.config import NOT_SEARCHABLE, OnlyWith, PositiveInt
 from latentmill.contract import Batch, Phase, Terms
 from latentmill.densities import log_mean_exp
 from latentmill.draws import Draw, Noise
@@ -35,7 +35,8 @@ class Iwae(EncoderDecoder):
         objective: Annotated[Literal["iwae", "miwae", "piwae", "ciwae"], NOT_SEARCHABLE] = "iwae"  # what is maximised
         codes: PositiveInt = 5  # of each image, K
         groups: PositiveInt = 1  # of so many codes, M
-        share: Annotated[float, Field(ge=0, le=1)] = 0.5  # ciwae: of the bound with one code
+        # ciwae: of the bound with one code
+        share: Annotated[float, Field(ge=0, le=1), OnlyWith("objective", ("ciwae",), "ciwae")] = 0.5
 
     share: Tensor  # ()
 

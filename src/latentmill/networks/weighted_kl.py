@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from latentmill.config import NOT_SEARCHABLE, PositiveInt, Settings
+from latentmill.config import NOT_SEARCHABLE, OnlyWith, PositiveInt, Settings
 from latentmill.contract import Objective, Phase, Reduction, Terms
 from latentmill.draws import Draws
 
@@ -23,7 +23,8 @@ class WeightedKlConfig(Settings):
 
     beta: Annotated[float, Field(gt=0)] = 1.0  # weight of the KL
     beta_steps: Annotated[int, Field(ge=0)] = 0  # in which it rises to that from 0
-    beta_cycles: PositiveInt = 1  # how often, with as many steps between as in a rise
+    # how often, with as many steps between as in a rise
+    beta_cycles: Annotated[PositiveInt, OnlyWith("beta_steps", range(1, 2**53), "at least 1")] = 1
     free_bits: Annotated[float, Field(ge=0), NOT_SEARCHABLE] = 0.0  # nats of a dimension that cost nothing
 
 

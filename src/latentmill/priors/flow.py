@@ -21,6 +21,7 @@ from latentmill.data.batches import Batches
 from latentmill.draws import Draw, Noise, kept
 from latentmill.errors import InputError
 from latentmill.networks import Shape
+from latentmill.networks.config import OF_CONVOLUTIONS, OF_MLP
 from latentmill.networks.velocity import Velocity, carried, field
 
 SMALLEST_DEVIATION, LEFT_OUT = 1e-3, 0.1  # of a dimension that hardly varies; share of the labels
@@ -31,8 +32,8 @@ class Flow(Model, Guides, HasCriterion):
 
     class Config(Settings):
         network: Literal["mlp", "conv"] = "mlp"  # conv is only for codes that are images
-        hidden: PositiveInt = 512  # mlp: units
-        channels: PositiveInt = 64  # conv: of its layers
+        hidden: Annotated[PositiveInt, OF_MLP] = 512  # mlp: units
+        channels: Annotated[PositiveInt, OF_CONVOLUTIONS] = 64  # conv: of its layers
         depth: PositiveInt = 4  # residual blocks
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the units of a block
         steps: PositiveInt = 8  # of sampling, each two evaluations of the network

@@ -15,7 +15,7 @@ from typing import Any, get_origin
 import numpy as np
 
 from latentmill import registry
-from latentmill.config import EntryConfig, TrainingConfig, checked, is_searchable
+from latentmill.config import EntryConfig, OnlyWith, TrainingConfig, checked, is_searchable
 from latentmill.contract import Model
 from latentmill.errors import InputError
 from latentmill.registry import Family
@@ -69,7 +69,7 @@ class Space:
         return {key: _listed(value) for key, value in self.keys.items() if key not in self.searched}
 
     def values(self, key: str) -> list[Any]:
-        """What a hyperparameter may be: its default, what the entry says, or all that is searched, of a range its ends."""
+        """What a hyperparameter may be: its default, what is set, or all that is searched; of a range its ends."""
         fields = registry.find(self.family, self.model).Config.model_fields
         value = self.keys.get(key, fields[key].default if key in fields else None)
         value = next(iter(value.values())) if isinstance(value, dict) else value
@@ -116,6 +116,8 @@ def space(name: str, content: dict[str, Any], family: Family = "models") -> Spac
     keys |= {key: _value(value) for key, value in keys.items() if _takes_list(found, key)}
     for key, value in keys.items():
         _check(key, value, found, made)
+    for key in keys:
+        _check_effect(key, found, made)
     if bool(made.sampled) != (made.samples is not None):
         rule = "must say how many draws to take where a key is sampled, and only there"
         got = ", ".join(made.sampled) or "none"
@@ -162,6 +164,16 @@ def _check(key: str, value: Any, found: type[Model], made: Space) -> None:
         raise InputError(f"{where}.{key} must have at least one value to search, but got []")
     if isinstance(value, dict):
         _check_sampler(f"{where}.{key}", value)
+
+
+def _check_effect(key: str, found: type[Model], made: Space) -> None:
+    """Trials that differ in what has no effect would be the same one, trained several times."""
+    field = found.Config.model_fields.get(key)
+    for mark in field.metadata if field else []:
+        if isinstance(mark, OnlyWith) and not any(value in mark.values for value in made.values(mark.key)):
+            got = " or ".join(map(str, made.values(mark.key)))
+            rule = f"has an effect only where {mark.key} is {mark.told}"
+            raise InputError(f"{made.where}.{key} {rule}, but {mark.key} is {got}: leave {key} out, or set {mark.key}")
 
 
 def _check_sampler(where: str, value: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ class OnlyWith:
 
     key: str
     values: Container[Any]
-    told: str  # the values, in an error
+    words: str  # the values, in an error
 
 
 class Settings(BaseModel):

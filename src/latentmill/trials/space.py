@@ -172,7 +172,7 @@ def _check_effect(key: str, found: type[Model], made: Space) -> None:
     for mark in field.metadata if field else []:
         if isinstance(mark, OnlyWith) and not any(value in mark.values for value in made.values(mark.key)):
             got = " or ".join(map(str, made.values(mark.key)))
-            rule = f"has an effect only where {mark.key} is {mark.told}"
+            rule = f"has an effect only where {mark.key} is {mark.words}"
             raise InputError(f"{made.where}.{key} {rule}, but {mark.key} is {got}: leave {key} out, or set {mark.key}")
 
 

@@ -105,7 +105,7 @@ def test_its_own_prior_draws_each_class_equally_often(generator):
     shares = torch.stack([(z == index).float().mean(0) for index in range(3)])
     torch.testing.assert_close(shares, torch.full((3, 5), 1 / 3), atol=0.015, rtol=0)
     assert set(model.draw_code(torch.tensor([[-9.0, 9, -40, 40, 0]])).flatten().tolist()) == {0, 1, 2}
-    assert model.noise_choices == 5, "no temperature scales the noise"
+    assert model.categorical_noise == 5, "no temperature scales the noise"
 
 
 def test_an_application_draws_and_decodes_what_an_autoregressive_prior_has_learned(tmp_path):

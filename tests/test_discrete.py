@@ -187,7 +187,7 @@ def test_extreme_noise_draws_an_index_too(chained, value):
 
 
 def test_no_noise_is_scaled_by_a_temperature(chained):
-    assert chained.noise_choices == chained.noise_width == 4
+    assert chained.categorical_noise == chained.noise_width == 4
 
 
 def test_a_learned_label_chooses_among_codes():

@@ -300,7 +300,7 @@ def test_each_prior_is_exported_inside_the_generator(prior, paired, given, tmp_p
     _, pair = paired("vae", {"latent": 3}, prior)
     made = pair.prior.model
     card = write_export(pair, "vae", measured(prior), given, tmp_path, {})
-    assert card["noise"] == {"width": made.noise_width, "categorical": made.noise_choices}
+    assert card["noise"] == {"width": made.noise_width, "categorical": made.categorical_noise}
     assert card["prior_trial"]["model"] == prior
     rows = NoiseStream(made.noise_width, seed=1).rows(20)
     with torch.no_grad():

@@ -145,7 +145,7 @@ def test_the_criterion_of_a_mixture_copies_no_factor_for_each_code(monkeypatch):
 
 def test_the_first_noise_column_of_a_mixture_selects_the_component():
     made = mixed(clusters(2_000, seed=0), clusters(500, seed=1), components=5)
-    assert (made.noise_width, made.noise_choices) == (3, 1)
+    assert (made.noise_width, made.categorical_noise) == (3, 1)
     given = torch.zeros(1_000, 3)
     given[:, 0] = noise(made, 1_000)[:, 0]
     centres = made.generate(given)

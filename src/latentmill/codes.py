@@ -22,7 +22,7 @@ class Generator(nn.Module):
         self.model, self.prior = model, prior
         drawing = model if prior is None else prior
         assert isinstance(drawing, Generates)
-        self.noise_width, self.noise_choices = drawing.noise_width, drawing.noise_choices
+        self.noise_width, self.categorical_noise = drawing.noise_width, drawing.categorical_noise
         self.has_codes = isinstance(model, Decodes)
         self.is_conditional = model.is_conditional or (prior is not None and prior.is_conditional)
         self.is_guided = isinstance(prior, Guides) and prior.is_guided

@@ -105,7 +105,7 @@ class Generates(ABC):
     """Turns noise into examples."""
 
     noise_width: int
-    noise_choices: int = 0  # the first columns of the noise, which select one of several, and no temperature may scale
+    categorical_noise: int = 0  # the first columns of noise, which select one of several; no temperature may scale them
     chooses: ClassVar[bool] = False  # whether it chooses on the way: then rounding may lead to another example
 
     @abstractmethod

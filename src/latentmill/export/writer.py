@@ -139,7 +139,7 @@ def identify(trained: TrainedPair, entry: str, metrics: Json) -> Json:
         "latent": None if shape is None else prod(shape),
         "code_shape": None if shape is None else list(shape),
         "codebook": generator.model.entries if isinstance(generator.model, HasCodebook) else None,
-        "noise": {"width": generator.noise_width, "categorical": generator.noise_choices},
+        "noise": {"width": generator.noise_width, "categorical": generator.categorical_noise},
         "prior": f"{metrics['exported_prior']} over {_described_codes(generator.model)}"
         if trained.prior or isinstance(generator.model, HasPrior)
         else "none",

@@ -45,7 +45,7 @@ class CategoricalVae(Model, DecodesParameters, HasCategoricalPosterior, HasCrite
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.code_shape, self.entries = (config.variables,), config.entries
-        self.noise_width = self.noise_choices = config.variables
+        self.noise_width = self.categorical_noise = config.variables
         self.observation = observation(config.observation)
         width = config.variables * config.entries
         self.encoder, self.decoder = encoder(config, shape, width), decoder(config, width, shape)

@@ -27,7 +27,7 @@ class VampVae(OwnPriorVae):
     class Config(EncoderDecoderConfig):
         components: PositiveInt = 100  # pseudo-inputs, M
 
-    noise_choices = 1
+    categorical_noise = 1
     thresholds: Tensor  # (M - 1), between which the first column of the noise lies equally often
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0) -> None:

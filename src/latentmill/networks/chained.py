@@ -17,7 +17,7 @@ from latentmill.observations import Bernoulli
 class ChainedModel(Model, Generates, HasEnergy):
     """The first column of noise selects one of the chains of `machine`; the rest is for the steps from there."""
 
-    noise_choices, chooses = 1, True
+    categorical_noise, chooses = 1, True
 
     def __init__(self, config: BoltzmannConfig, shape: Shape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)

@@ -23,7 +23,7 @@ class MixtureModel(Model, Generates, HasComponents):
     """The first column of noise selects the component, by comparison with quantiles of N(0, 1)."""
 
     closed_form = True
-    noise_choices = 1
+    categorical_noise = 1
     log_weights: Tensor  # (M)
     borders: Tensor  # (M - 1), cumulative weights as quantiles of the standard normal
 

@@ -35,7 +35,7 @@ class Autoregressive(IndexPrior, HasCriterion):
 
     def __init__(self, config: Config, shape: Shape, classes: int = 0, entries: int = 0) -> None:
         super().__init__(config, shape, classes, entries)
-        self.noise_width = self.noise_choices = prod(shape)
+        self.noise_width = self.categorical_noise = prod(shape)
         self.criterion_draws = {}
         self.is_conditional = classes > 1 and config.labels == "learned"
         self.units = Draw("bits", (config.hidden,))

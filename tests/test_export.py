@@ -308,7 +308,9 @@ def test_each_prior_is_exported_inside_the_generator(prior, paired, given, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [("vae", {"latent": 3}), ("conditional_vae", {"latent": 3, "hidden": 50})], ids=str
+    ("name", "config"),
+    [("vae", {"latent": 3}), pytest.param("conditional_vae", {"latent": 3, "hidden": 50}, marks=pytest.mark.slow)],
+    ids=str,
 )
 def test_a_guided_prior_makes_a_pair_conditional(name, config, paired, given, tmp_path):
     """The generator takes label and guidance; the other graphs take a label if the model itself needs it."""

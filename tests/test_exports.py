@@ -396,7 +396,7 @@ def under(*priors: str, exported: str) -> dict:
     return {"samples": dict.fromkeys(priors, SAMPLES), "exported_prior": exported}
 
 
-@pytest.mark.parametrize("exported_prior", ["normal", "mixture"])
+@pytest.mark.parametrize("exported_prior", [pytest.param("normal", marks=pytest.mark.slow), "mixture"])
 def test_the_prior_that_the_evaluation_chose_is_exported(project, exported_prior):
     project.put_coded("other", "normal", "mixture")
     project.metrics["other"] = under("normal", "mixture", exported=exported_prior)

@@ -61,9 +61,9 @@ def samples(given: Samples, name: str, count: int | None, seed: int) -> Collecti
             given, name = Decoder(export), str(given)
         if isinstance(given, Decoder):
             batches = given.stream(wanted, min(wanted, BATCH), seed)
-            return _generated(lambda _: next(batches), f"{wanted} samples of {name}, seed {seed}", wanted)
+            return _generated(lambda _: next(batches), f"drawn from {name}, seed {seed}", wanted)
         if callable(given):
-            return _generated(given, f"{wanted} samples of a function", wanted)
+            return _generated(given, "drawn from a function", wanted)
     found = images(given, name, label=None)
     if count is not None:
         rule = "count must be left out for samples that are not drawn from an export or a function"

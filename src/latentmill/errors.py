@@ -19,6 +19,11 @@ class InputError(ValueError):
     """A file, parameter or argument breaks a rule. The message states the rule, then the value."""
 
 
+def error_line(error: BaseException) -> str:
+    """The class and the message of an error, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 @contextmanager
 def one_line_errors(status: int = 1) -> Iterator[None]:
     """Around a command's `main()`: an `InputError` ends the process with one line on stderr and this status.

@@ -11,7 +11,7 @@ from latentmill.cluster.decoding import DIED
 from latentmill.cluster.process import give_back_freed_memory
 from latentmill.cluster.refusal import refusal
 from latentmill.cluster.versions import Versions, require_versions, versions
-from latentmill.errors import InputError
+from latentmill.errors import InputError, error_line
 from latentmill.heartbeat import print_line
 from latentmill.memory import is_out_of_memory
 from latentmill.runtime.text import one_line
@@ -67,7 +67,7 @@ def result_or_reason(started: Any) -> Any:
         return result(started)
     except RayTaskError as error:
         print_line(str(error))
-        raise InputError(one_line(f"{type(error.cause).__name__}: {error.cause}")) from None
+        raise InputError(one_line(error_line(error.cause))) from None
 
 
 def in_order_of_end(started: Iterable[Any]) -> Iterable[Any]:

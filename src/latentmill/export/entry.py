@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latentmill.config import ExportConfig
-from latentmill.errors import InputError
+from latentmill.errors import InputError, error_line
 from latentmill.export.permission import evaluated, require_rule_2
 from latentmill.export.refusal import Refused
 from latentmill.export.writer import TrainedPair, TrainingData, summary, write_export
@@ -57,8 +57,10 @@ class Exporter:
         with replacing_folder(folder) as partial:
             try:
                 card = write_export(trained, entry, found, self.data, partial, self.config.formats, inputs, steps)
+            except Refused:
+                raise
             except InputError as error:  # of a graph that was written, and not of what the stage reads
-                raise error if isinstance(error, Refused) else Refused(str(error), status="failed") from None
+                raise Refused(str(error), status="failed") from None
         for line in summary(card):
             self.tell(f"{folder}: {line}")
 
@@ -74,4 +76,4 @@ class Exporter:
 
 def _failure(error: Exception) -> Refused:
     rule = "its export must fit into memory" if is_out_of_memory(error) else "its export must end without an error"
-    return Refused(rule, " ".join(f"{type(error).__name__}: {error}".split())[:200], TRY_AGAIN, status="failed")
+    return Refused(rule, error_line(error)[:200], TRY_AGAIN, status="failed")

@@ -18,6 +18,7 @@ from latentmill.codes import Generator, float_array, frequent_labels
 from latentmill.contract import Decodes, Generates, HasCodebook, Model
 from latentmill.data.batches import as_float
 from latentmill.draws import standard_normal
+from latentmill.errors import error_line
 from latentmill.files import write_bytes
 from latentmill.runtime.images import grid, png
 from latentmill.tracking.observers import Observer
@@ -25,7 +26,6 @@ from latentmill.tracking.so_far import NotYetError, model_so_far
 from latentmill.trials.packs import FAULTS
 from latentmill.trials.plan import Plan
 from latentmill.trials.record import Record
-from latentmill.trials.running import one_line
 from latentmill.trials.study import Planned
 
 PICTURE = Path(".latentmill/live.png")
@@ -122,7 +122,7 @@ class LiveSamples(Observer):
             except NotYetError:
                 continue
             except FAULTS as error:
-                self._note_once(f"no picture of {caption}: {one_line(error)}")
+                self._note_once(f"no picture of {caption}: {error_line(error)}")
         return {}
 
     def _chosen(self, planned: list[Planned]) -> Planned | None:

@@ -4,11 +4,10 @@ Each model knows its own rule, so one is built as its trial would.
 """
 
 from latentmill import registry
-from latentmill.errors import InputError
+from latentmill.errors import InputError, error_line
 from latentmill.networks import Shape
 from latentmill.trials.packs import FAULTS
 from latentmill.trials.plan import Plan
-from latentmill.trials.running import one_line
 
 
 def misfits(plan: Plan, shape: Shape, classes: int) -> dict[str, str]:
@@ -23,5 +22,5 @@ def misfits(plan: Plan, shape: Shape, classes: int) -> dict[str, str]:
             try:
                 registry.build("models", planned.trial.model, planned.trial.config, shape, classes)
             except FAULTS as error:  # the rule of the model, or what its code raises
-                found[planned.entry] = str(error) if isinstance(error, InputError) else one_line(error)
+                found[planned.entry] = str(error) if isinstance(error, InputError) else error_line(error)
     return found

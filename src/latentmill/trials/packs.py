@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
+from latentmill.errors import error_line
 from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
 from latentmill.training.loop import begin, fitted, optimise
@@ -15,7 +16,6 @@ from latentmill.trials.running import (
     Watch,
     finished_record,
     new_record,
-    one_line,
     parent_weights,
     run,
     save_result,
@@ -40,7 +40,7 @@ def run_pack(trials: Sequence[Trial], context: Context, watches: Sequence[Watch]
         _train(trials, context, watches)
         return
     except FAULTS as error:
-        context.store.note(f"{len(trials)} trials can't be packed, so they are fewer at a time: {one_line(error)}")
+        context.store.note(f"{len(trials)} trials can't be packed, so they are fewer at a time: {error_line(error)}")
         size = (len(trials) + 1) // 2 if is_out_of_memory(error) else 1
     pairs = zip(trials, watches, strict=True)
     left = [(trial, watch) for trial, watch in pairs if not _is_over(trial, context)]

@@ -10,6 +10,7 @@ import torch
 from latentmill.codes import drawn_codes
 from latentmill.contract import Encodes, HasBound, HasCodebook, IndexPrior, Model
 from latentmill.data.batches import Batches
+from latentmill.errors import error_line
 from latentmill.memory import is_out_of_memory
 from latentmill.training.endings import EndedError
 from latentmill.training.loop import Fitted, Setup, train
@@ -160,7 +161,7 @@ def run(trial: Trial, context: Context, watch: Watch = UNWATCHED, ranks: Ranks |
         result, weights = error.record, None
     except Exception as error:
         status = "out of memory" if is_out_of_memory(error) else "failed"
-        store.save_result(record["fingerprint"], record | {"status": status, "error": one_line(error)})
+        store.save_result(record["fingerprint"], record | {"status": status, "error": error_line(error)})
         if status == "failed":
             raise
         return
@@ -190,8 +191,3 @@ def save_result(store: TrialStore, record: Record, weights: bytes | None) -> Non
 def finished_record(model: Model, found: Fitted) -> Record:
     entries = {"entries": model.entries} if isinstance(model, IndexPrior) else {}
     return {"status": "finished", "shape": list(model.shape), **entries, **asdict(found)}
-
-
-def one_line(error: BaseException) -> str:
-    """An error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
